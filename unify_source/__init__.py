@@ -1,0 +1,1 @@
+"""Unify sequence enrollments, incrementally, in your own warehouse."""
