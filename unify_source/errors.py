@@ -1,0 +1,86 @@
+"""The error tree: each error says what happened, with the value, and what to do next.
+
+    UnifyError                      exit code 1 unless said otherwise
+    ├── ConfigurationError          2  a setting that cannot be, before the first request
+    │   └── KeyRefused              2  HTTP 401 and 403
+    ├── ApiError                       the API did not do what was asked
+    │   ├── RequestRefused             HTTP 400 and other 4xx, with the server's own errors[]
+    │   │   └── NotFound               HTTP 404
+    │   ├── RateLimited                HTTP 429 for longer than the retry budget
+    │   ├── ServerFailed               HTTP 5xx for longer than the retry budget
+    │   ├── Unreachable                no connection, or none that lasted
+    │   └── BrokenPage                 not JSON, no list, a cursor that repeats
+    └── LoadFailed                     the destination did not take the data
+"""
+
+from __future__ import annotations
+
+
+class UnifyError(Exception):
+    """An error that a tired person can act on: `what` happened and `next_step` to take."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, next_step: str) -> None:
+        super().__init__(what, next_step)
+        self.what = what
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.next_step}"
+
+
+class ConfigurationError(UnifyError):
+    """A setting or an argument that cannot be; nothing was requested."""
+
+    exit_code = 2
+
+
+class KeyRefused(ConfigurationError):
+    """The API does not know the key, or does not let it in."""
+
+
+class ApiError(UnifyError):
+    """The API did not do what was asked; `status` is the HTTP status where there was one.
+
+    `retry_after` is the wait in seconds that the server asked for, None where it did not.
+    """
+
+    def __init__(self, what: str, next_step: str, *, status: int | None = None) -> None:
+        super().__init__(what, next_step)
+        self.status = status
+        self.retry_after: float | None = None
+
+
+class RequestRefused(ApiError):
+    """The API refused the request as it stood; `codes` are the server's own."""
+
+    def __init__(
+        self, what: str, next_step: str, *, status: int, codes: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(what, next_step, status=status)
+        self.codes = codes
+
+
+class NotFound(RequestRefused):
+    """There is nothing at that address or by that id."""
+
+
+class RateLimited(ApiError):
+    """The API kept answering 429 until the retry budget was spent."""
+
+
+class ServerFailed(ApiError):
+    """The API kept failing until the retry budget was spent."""
+
+
+class Unreachable(ApiError):
+    """No connection, or none that lasted for a whole answer, until the retry budget was spent."""
+
+
+class BrokenPage(ApiError):
+    """An answer with status 200 that is not what the API promises."""
+
+
+class LoadFailed(UnifyError):
+    """The destination did not take the data; what was read is kept and loaded by the next run."""

@@ -1,0 +1,161 @@
+"""What one load remembers for the next, besides the cursor. Pure: a state dict in, a new one out.
+
+- the *tail*: digests of the rows within the lookback of the newest one. The next load reads them
+  again, to find what became visible late, and need not write again those that did not change.
+- what to *ask again* by id: rows in quarantine, and rows that came in two versions in one load (of
+  the older one, replies may have been written that the newer no longer has).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from unify_source.oddities import Unreadable
+from unify_source.tables import CURSOR, INSTANT, KEY, TEXT
+from unify_source.window import EPOCH, rfc3339
+
+TAIL_LIMIT = 500
+ASK_AGAIN_LIMIT = 1_000
+
+State = dict[str, Any]
+
+
+class Tail:
+    """Tells rows that the last load wrote from new ones, by id and content."""
+
+    def __init__(self, state: State, lookback: timedelta) -> None:
+        self._known: dict[str, list[str]] = state.get("tail", {})
+        self._lookback = lookback
+        self._newest: datetime | None = None
+        self._rows: pa.Table | None = None
+        self._versions: list[pa.Table] = []
+
+    def unseen(self, rows: pa.Table) -> pa.Table:
+        """Return the rows without those that stand in the warehouse as they are, or newer."""
+        if not len(rows):
+            return rows
+        self._remember(rows)
+        if not self._known:
+            return rows
+        known = pa.array(list(self._known), TEXT)
+        again = pc.is_in(rows[KEY], value_set=known)
+        mask = again.to_pylist()
+        for index in pc.indices_nonzero(again).to_pylist():
+            row = rows.slice(index, 1).to_pylist()[0]
+            written_at, digest = self._known[row[KEY]]
+            older = rfc3339(row[CURSOR]) < written_at
+            mask[index] = older or _digest(row) == digest
+        return rows.filter(pc.invert(pa.array(mask))) if any(mask) else rows
+
+    def state(self) -> State:
+        """Return the tail for the next load; a long one is forgotten, and just read again."""
+        if self._rows is None or self._newest is None:
+            return {"tail": self._known} if self._known else {}
+        if len(self._rows) > TAIL_LIMIT:
+            return {}
+        rows = sorted(self._rows.to_pylist(), key=lambda row: row[CURSOR])
+        doubtful = set(self.in_two_versions())
+        return {
+            "tail": {
+                row[KEY]: [rfc3339(row[CURSOR]), _digest(row)]
+                for row in rows
+                if row[KEY] not in doubtful
+            }
+        }
+
+    def in_two_versions(self) -> list[str]:
+        """Return the ids that were read with more than one `updated_at`."""
+        if not self._versions:
+            return []
+        read = pa.concat_tables(self._versions)
+        if pc.count_distinct(read[KEY]).as_py() == len(read):
+            return []
+        spans = read.group_by(KEY).aggregate([(CURSOR, "min"), (CURSOR, "max")])
+        differ = pc.not_equal(spans[f"{CURSOR}_min"], spans[f"{CURSOR}_max"])
+        return sorted(spans[KEY].filter(differ).to_pylist())
+
+    def _remember(self, rows: pa.Table) -> None:
+        self._versions.append(rows.select([KEY, CURSOR]))
+        newest = pc.max(rows[CURSOR]).as_py()
+        self._newest = max(filter(None, [self._newest, newest]))
+        kept = [self._recent(table) for table in (self._rows, rows) if table is not None]
+        self._rows = pa.concat_tables(kept, promote_options="permissive").slice(
+            0, TAIL_LIMIT + 1
+        )
+
+    def _recent(self, rows: pa.Table) -> pa.Table:
+        since = pa.scalar(self._newest - self._lookback, INSTANT)  # type: ignore[operator]
+        return rows.filter(pc.greater_equal(rows[CURSOR], since))
+
+
+class AskAgain:
+    """Keeps which enrollments the next load asks for by id, or from which instant on.
+
+    Up to `ASK_AGAIN_LIMIT` are asked for one by one. Of more, the list is read again from the
+    oldest on: then something is wrong with the API as a whole, and single requests take too long.
+    """
+
+    def __init__(self, state: State) -> None:
+        self._before: dict[str, str] = state.get("ask_again", {})
+        self._reread_from: str | None = state.get("reread_from")
+        self._next: dict[str, str] = dict(self._before)
+        self._oldest: datetime | None = None
+
+    @property
+    def ids(self) -> list[str]:
+        """The enrollments to ask for by id."""
+        return [key for key, digest in self._before.items() if not digest.startswith("#")]
+
+    @property
+    def reread_from(self) -> datetime | None:
+        """The instant to read the list from, where that is earlier than the cursor says."""
+        return datetime.fromisoformat(self._reread_from) if self._reread_from else None
+
+    def news(self, rows: Iterable[Unreadable]) -> list[Unreadable]:
+        """Return those that are not in quarantine as they stand, and keep them all in mind."""
+        fresh = []
+        for row in rows:
+            digest = ("" if row.id else "#") + _digest(row.raw)
+            if self._before.get(row.key) != digest:
+                fresh.append(row)
+            self._next[row.key] = digest
+            self._oldest = min(self._oldest or row.updated_at or EPOCH, row.updated_at or EPOCH)
+        return fresh
+
+    def released(self, rows: pa.Table) -> list[str]:
+        """Return the ids that leave the quarantine, now that these rows were read as promised."""
+        if self._reread_from:
+            keys = rows[KEY].to_pylist()
+        elif self._before:
+            before = pa.array(list(self._before), TEXT)
+            keys = rows[KEY].filter(pc.is_in(rows[KEY], value_set=before)).to_pylist()
+        else:
+            return []
+        return self.gone(keys)
+
+    def gone(self, ids: Iterable[str]) -> list[str]:
+        """Forget these ids: they were read, or the API no longer has them."""
+        keys = list(ids)
+        for key in keys:
+            self._next.pop(key, None)
+        return keys
+
+    def state(self, in_two_versions: Iterable[str]) -> State:
+        """Return what the next load asks again."""
+        asked = {**self._next, **dict.fromkeys(in_two_versions, "")}
+        if len(asked) <= ASK_AGAIN_LIMIT:
+            return {"ask_again": asked} if asked else {}
+        oldest = self._oldest or EPOCH
+        return {"reread_from": oldest.isoformat()}
+
+
+def _digest(content: Any) -> str:
+    text = orjson.dumps(content, default=str, option=orjson.OPT_SORT_KEYS)
+    return blake2b(text, digest_size=8).hexdigest()
