@@ -1,12 +1,31 @@
 """Unify sequence enrollments, incrementally, in your own warehouse.
 
-    import dlt
-    from unify_source import unify_source
+import dlt
+from unify_source import unify_source
 
-    pipeline = dlt.pipeline("unify_gtm", destination="duckdb", dataset_name="unify")
-    pipeline.run(unify_source())
+pipeline = dlt.pipeline("unify_gtm", destination="duckdb", dataset_name="unify")
+pipeline.run(unify_source())
 """
 
-from unify_source.source import unify_source
+from __future__ import annotations
 
-__all__ = ["unify_source"]
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from unify_source.errors import UnifyError
+    from unify_source.run import sync
+    from unify_source.source import unify_source
+
+__all__ = ["UnifyError", "sync", "unify_source"]
+__version__ = version("unify-source")
+
+_ROOMS = {"UnifyError": "errors", "sync": "run", "unify_source": "source"}
+
+
+def __getattr__(name: str) -> Any:
+    # dlt and Arrow take half a second to import: `--help` shall not wait for them.
+    if name in _ROOMS:
+        return getattr(import_module(f"unify_source.{_ROOMS[name]}"), name)
+    raise AttributeError(f"module 'unify_source' has no attribute {name!r}")

@@ -150,9 +150,7 @@ def _cast_at(column: pa.Array, path: tuple[str, ...]) -> pa.Array:
         return pc.cast(column, INSTANT)
     fields = {item.name: column.field(item.name) for item in column.type}
     fields[path[0]] = _cast_at(fields[path[0]], path[1:])
-    return pa.StructArray.from_arrays(
-        list(fields.values()), list(fields), mask=pc.is_null(column)
-    )
+    return pa.StructArray.from_arrays(list(fields.values()), list(fields), mask=pc.is_null(column))
 
 
 def _decode_row_by_row(bodies: Iterable[bytes]) -> Batch:

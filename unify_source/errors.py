@@ -1,16 +1,16 @@
 """The error tree: each error says what happened, with the value, and what to do next.
 
-    UnifyError                      exit code 1 unless said otherwise
-    ├── ConfigurationError          2  a setting that cannot be, before the first request
-    │   └── KeyRefused              2  HTTP 401 and 403
-    ├── ApiError                       the API did not do what was asked
-    │   ├── RequestRefused             HTTP 400 and other 4xx, with the server's own errors[]
-    │   │   └── NotFound               HTTP 404
-    │   ├── RateLimited                HTTP 429 for longer than the retry budget
-    │   ├── ServerFailed               HTTP 5xx for longer than the retry budget
-    │   ├── Unreachable                no connection, or none that lasted
-    │   └── BrokenPage                 not JSON, no list, a cursor that repeats
-    └── LoadFailed                     the destination did not take the data
+UnifyError                      exit code 1 unless said otherwise
+├── ConfigurationError          2  a setting that cannot be, before the first request
+│   └── KeyRefused              2  HTTP 401 and 403
+├── ApiError                       the API did not do what was asked
+│   ├── RequestRefused             HTTP 400 and other 4xx, with the server's own errors[]
+│   │   └── NotFound               HTTP 404
+│   ├── RateLimited                HTTP 429 for longer than the retry budget
+│   ├── ServerFailed               HTTP 5xx for longer than the retry budget
+│   ├── Unreachable                no connection, or none that lasted
+│   └── BrokenPage                 not JSON, no list, a cursor that repeats
+└── LoadFailed                     the destination did not take the data
 """
 
 from __future__ import annotations

@@ -86,9 +86,7 @@ class Tail:
         newest = pc.max(rows[CURSOR]).as_py()
         self._newest = max(filter(None, [self._newest, newest]))
         kept = [self._recent(table) for table in (self._rows, rows) if table is not None]
-        self._rows = pa.concat_tables(kept, promote_options="permissive").slice(
-            0, TAIL_LIMIT + 1
-        )
+        self._rows = pa.concat_tables(kept, promote_options="permissive").slice(0, TAIL_LIMIT + 1)
 
     def _recent(self, rows: pa.Table) -> pa.Table:
         since = pa.scalar(self._newest - self._lookback, INSTANT)  # type: ignore[operator]

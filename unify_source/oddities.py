@@ -177,19 +177,17 @@ def _unified(
     if isinstance(value, list) and promised is not None:
         return [_unified(item, promised.value_type, path, kinds) for item in value]
     found = kinds.get(path, set()) if promised is None else set()
-    if value is None or found in ({"bool"}, {"int"}, {"text"}):
-        return value
-    if found and found <= {"int", "float"}:
-        return float(value)
     if isinstance(value, dict) and found <= {"object"}:
         return {
             key: _unified(item, _below(promised, key), (*path, key), kinds)
             for key, item in value.items()
         }
+    if value is None or not found or found in ({"bool"}, {"int"}, {"text"}):
+        return value
+    if found <= {"int", "float"}:
+        return float(value)
     if found == {"list"}:
         return {AS_JSON: json.dumps(value)}
-    if promised is not None or not found:
-        return value
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -207,4 +205,4 @@ def _arrow_kind(value: Any) -> str:
         return "int" if -_INT64 <= value < _INT64 else "huge"
     if isinstance(value, float):
         return "float" if math.isfinite(value) else "huge"
-    return {str: "text", list: "list"}.get(type(value), "object")
+    return "text" if isinstance(value, str) else "list" if isinstance(value, list) else "object"

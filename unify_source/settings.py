@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, timezone
 from ipaddress import ip_address
@@ -21,7 +21,8 @@ STATUSES = ("DRAFT", "IN_PROGRESS", "FINISHED")
 ID_FILTERS = ("sequence_id", "person_id", "mailbox_id", "enrolled_by_play_id")
 KEY_ENVIRONMENT = "UNIFY_API_KEY"
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DAY_SECONDS = 86_400
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": _DAY_SECONDS}
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def checked_settings(given: Mapping[str, Any]) -> Settings:
     known = {name: value for name, value in given.items() if value is not None}
     filters = [(name, _uuid(name, known.pop(name))) for name in ID_FILTERS if name in known]
     filters += [("status", status) for status in _statuses(known.pop("status", ()))]
-    checks = {
+    checks: dict[str, Callable[[str, Any], Any]] = {
         "base_url": _base_url,
         "start": parse_time,
         "lookback": _duration,
@@ -58,7 +59,9 @@ def checked_settings(given: Mapping[str, Any]) -> Settings:
         "request_timeout": _seconds,
         "retry_budget": _seconds,
     }
-    checked = {name: check(name, known[name]) for name, check in checks.items() if name in known}
+    checked: dict[str, Any] = {
+        name: check(name, known[name]) for name, check in checks.items() if name in known
+    }
     return Settings(api_key=_key(known.get("api_key")), filters=tuple(filters), **checked)
 
 
@@ -159,7 +162,7 @@ def _duration(name: str, value: str | float | timedelta) -> timedelta:
     else:
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", str(value).strip())
         seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else -1.0
-    if not 0 <= seconds <= 366 * 86400:
+    if not 0 <= seconds <= 366 * _DAY_SECONDS:
         raise ConfigurationError(
             f"{name} is {str(value)!r}, which is not a length of time up to a year.",
             "Write seconds, or a number with s, m, h or d, such as 10m.",
@@ -181,7 +184,7 @@ def _seconds(name: str, value: object) -> float:
         seconds = float(str(value))
     except ValueError:
         seconds = -1.0
-    if not 0 < seconds <= 86400:
+    if not 0 < seconds <= _DAY_SECONDS:
         raise ConfigurationError(
             f"{name} is {str(value)!r}, which is not a number of seconds.",
             "Choose more than 0, at most 86,400.",

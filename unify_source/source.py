@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from hashlib import blake2b
@@ -12,6 +13,7 @@ import dlt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+from dlt.common.configuration.inject import with_config
 from dlt.extract import DltResource
 from dlt.extract.items_transform import YieldMapItem
 
@@ -20,7 +22,7 @@ from unify_source.decode import Batch, decode
 from unify_source.memory import AskAgain, State, Tail
 from unify_source.oddities import Unreadable
 from unify_source.reader import first_instant, page_bodies
-from unify_source.settings import Settings, checked_settings, parse_time
+from unify_source.settings import KEY_ENVIRONMENT, Settings, checked_settings, parse_time
 from unify_source.split import JSON, Splitting, empty, quarantined, released, split
 from unify_source.tables import (
     AS_OF,
@@ -45,7 +47,7 @@ _BY_NAME = {table.name: table for table in (*TABLES, QUARANTINE)}
 
 
 @dlt.source(name=SOURCE, section=SOURCE)
-def unify_source(  # noqa: PLR0913 - each is a setting of the contract, by its own name
+def unify_source(
     api_key: dlt.TSecretStrValue | None = None,
     base_url: str | None = None,
     sequence_id: str | None = None,
@@ -71,7 +73,20 @@ def unify_source(  # noqa: PLR0913 - each is a setting of the contract, by its o
     Raises ConfigurationError for a setting that cannot be.
     """
     given = {name: value for name, value in locals().items() if name != "updated_at"}
-    return enrollments_resource(checked_settings(given), updated_at)
+    return enrollments_resource(_settings(given), updated_at)
+
+
+@with_config(sections=("sources", SOURCE))
+def configured(
+    api_key: dlt.TSecretStrValue | None = None, base_url: str | None = None, **given: Any
+) -> Settings:
+    """Return the settings that say where the API is, from arguments and configuration."""
+    return _settings({"api_key": api_key, "base_url": base_url, **given})
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    key = given.get("api_key") or os.environ.get(KEY_ENVIRONMENT)
+    return checked_settings({**given, "api_key": key})
 
 
 def enrollments_resource(settings: Settings, updated_at: Any = None) -> DltResource:
@@ -121,6 +136,9 @@ class _Load:
             yield _item(rows, updated_at.cursor_path, start or EPOCH, window.before)
         if self._tables.missing():
             yield _item(_NO_ROWS, updated_at.cursor_path, EPOCH, EPOCH)
+        dlt.current.resource_metrics()["requests"] = self._client.requests
+        for name in ("ask_again", "reread_from"):
+            state.pop(name, None)
         state.update(again.state(tail.in_two_versions()))
         if own := tail.state():
             state["tails"] = {**tails, updated_at.cursor_path: own}
@@ -212,7 +230,9 @@ class _TablesSoFar:
             kind = "json" if _is_json(item) else _ARROW_TO_DLT.get(item.type)
             if kind:
                 self._types.setdefault((name, item.name), kind)
-        yield dlt.mark.with_hints(table, _hints(_BY_NAME[name], table.schema), create_table_variant=True)
+        yield dlt.mark.with_hints(
+            table, _hints(_BY_NAME[name], table.schema), create_table_variant=True
+        )
 
 
 _ARROW_TO_DLT = {
@@ -233,13 +253,11 @@ def _hints(table: Table, schema: pa.Schema) -> Any:
     columns[newest] = {"dedup_sort": "desc"}
     if DELETED in schema.names:
         columns[DELETED] = {"hard_delete": True}
-    merge: dict[str, Any] = {"disposition": "merge", "strategy": "delete-insert"}
+    merge: Any = {"disposition": "merge", "strategy": "delete-insert"}
     if owner := table.dies_with:
         # By its own key as well: a reply may have moved here from another enrollment.
-        merge["destination_scope"] = (
-            f"{KEY} IN (SELECT {KEY} FROM {{staging_table}})"
-            f" OR {owner} IN (SELECT {owner} FROM {{staging_table}})"
-        )
+        among_loaded = "{0} IN (SELECT {0} FROM {{staging_table}})"
+        merge["destination_scope"] = " OR ".join(map(among_loaded.format, (KEY, owner)))
     return dlt.mark.make_hints(
         table_name=table.name, primary_key=KEY, write_disposition=merge, columns=columns
     )

@@ -219,7 +219,9 @@ def _storable(column: pa.Array) -> tuple[pa.Array, dict[str, str] | None]:
     if pa.types.is_struct(kind):
         return pc.struct_field(column, AS_JSON), JSON
     if pa.types.is_list(kind):
-        texts = (None if item is None else orjson.dumps(item).decode() for item in column.to_pylist())
+        texts = (
+            None if item is None else orjson.dumps(item).decode() for item in column.to_pylist()
+        )
         return pa.array(texts, TEXT), JSON
     if pa.types.is_string(kind) and _all_zoned_times(column):
         return _instants(column), None
@@ -281,8 +283,10 @@ def _conformed(
     if known == "double" and found == "bigint":
         yield name, pc.cast(column, pa.float64()), None
     elif known == "json" or (known == "text" and found in ("bool", "bigint", "double")):
-        yield name, _as_text(column, quoted=known == "json" and found != "json"), (
-            JSON if known == "json" else None
+        yield (
+            name,
+            _as_text(column, quoted=known == "json" and found != "json"),
+            (JSON if known == "json" else None),
         )
     elif known == "bigint" and found == "double" and _castable(column, pa.int64()):
         yield name, pc.cast(column, pa.int64()), None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TICK = timedelta(microseconds=1)
@@ -47,7 +48,9 @@ def cut(window: Window, at: Sequence[datetime]) -> list[Window]:
         {i for i in at if i < window.before and (window.after is None or i > window.after)}
     )
     ends = [*inside, window.before]
-    return [Window(lower, upper) for lower, upper in zip([window.after, *inside], ends, strict=True)]
+    return [
+        Window(lower, upper) for lower, upper in zip([window.after, *inside], ends, strict=True)
+    ]
 
 
 def slices(
@@ -58,17 +61,17 @@ def slices(
     `seen` are the `updated_at` of the rows that its first `pages` pages held, in their order. They
     only guide where to cut: the slices cover the whole window again, whatever the server's order.
     """
-    if len(seen) < 2 or window.after == window.before:
+    if not seen or window.after == window.before:
         return None
-    ascending = all(a <= b for a, b in zip(seen, seen[1:], strict=False))
-    descending = all(a >= b for a, b in zip(seen, seen[1:], strict=False))
+    ascending = all(a <= b for a, b in pairwise(seen))
+    descending = all(a >= b for a, b in pairwise(seen))
     if not (ascending or descending):
         return _by_sample(window, seen, workers) if pages == _SAMPLED_PAGES else None
     first, last = window.after or min(seen), window.before
     covered = (max(seen) - first if ascending else last - min(seen)) or _TICK
     left = (last - first) / covered * pages - pages
     parts = min(2 * workers, int((left + pages) / PAGES_PER_SLICE))
-    if parts < 2 or pages > 0.15 * left:
+    if parts <= 1 or pages > 0.15 * left:
         return None
     return _apart(window, [first + (last - first) * i / parts for i in range(1, parts)], seen)
 
@@ -85,5 +88,7 @@ def _apart(window: Window, at: Sequence[datetime], seen: Sequence[datetime]) -> 
     crowded = {i for i in at if sum(1 for s in seen if s == i) > 1}
     return cut(
         window,
-        [i for i in at if i not in crowded] + [i + _TICK for i in crowded] + [i - _TICK for i in crowded],
+        [i for i in at if i not in crowded]
+        + [i + _TICK for i in crowded]
+        + [i - _TICK for i in crowded],
     )

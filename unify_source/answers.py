@@ -1,0 +1,187 @@
+"""What an HTTP answer means: a page and its next cursor, or an error with its next step. Pure."""
+
+from __future__ import annotations
+
+import re
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+import requests
+
+from unify_source.errors import (
+    ApiError,
+    BrokenPage,
+    KeyRefused,
+    NotFound,
+    RateLimited,
+    RequestRefused,
+    ServerFailed,
+    Unreachable,
+)
+
+OK, BAD_REQUEST, NOT_FOUND, TOO_MANY, FAILED = 200, 400, 404, 429, 500
+REFUSED = (401, 403)
+
+# A quote inside a JSON string is always escaped, so these bytes are a key and never text.
+_NEXT_CURSOR = re.compile(rb'"next_cursor"\s*:\s*(null|"(?:[^"\\]|\\.)*")')
+
+
+def next_cursor(body: bytes) -> str | None:
+    """Return the cursor that a page names, None at the end of the list. Raises BrokenPage."""
+    cursors = _NEXT_CURSOR.findall(body)
+    if len(cursors) == 1 and body.endswith(b"}"):
+        cursor: str | None = orjson.loads(cursors[0])
+        return cursor
+    return _next_cursor(_parsed_page(body))
+
+
+def _parsed_page(body: bytes) -> dict[str, Any]:
+    try:
+        page = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BrokenPage(
+            f"The API answered 200 with a body that is not JSON ({error}; {len(body)} bytes).",
+            "Nothing is lost: run it again. If it stays so, a proxy may be answering instead.",
+            status=OK,
+        ) from None
+    if not isinstance(page, dict) or not isinstance(page.get("enrollments"), list):
+        raise BrokenPage(
+            "The API answered 200 with a page that has no list of enrollments.",
+            "Nothing is lost: run it again. If it stays so, check base_url, or the API changed.",
+            status=OK,
+        )
+    return page
+
+
+def _next_cursor(page: dict[str, Any]) -> str | None:
+    cursor = page.get("next_cursor")
+    if "next_cursor" not in page or not isinstance(cursor, (str, type(None))):
+        raise BrokenPage(
+            f"The API sent a page whose next_cursor is {type(cursor).__name__}, so there is no"
+            " telling whether more pages follow.",
+            "Nothing is lost: run it again. If it stays so, the API changed: please report it.",
+            status=OK,
+        )
+    return cursor
+
+
+def error_of(answer: requests.Response, key: str) -> Exception:
+    """Return the error that an answer other than 200 stands for; `key` is kept out of it."""
+    # A proxy may echo what it was sent.
+    status, said = answer.status_code, _said(answer).replace(key, "…")
+    if status in REFUSED:
+        return KeyRefused(
+            f"The API refused the key (HTTP {status}{said}).",
+            "Check api_key: it may be mistyped, revoked, or of another workspace.",
+        )
+    if status == TOO_MANY:
+        return _with_retry_after(
+            RateLimited(
+                f"The API's rate limit was hit (HTTP 429{said}) and stayed so.",
+                "Run it again later, or lower requests_per_5min: other programs share the quota.",
+                status=status,
+            ),
+            answer,
+        )
+    if status >= FAILED:
+        return _with_retry_after(
+            ServerFailed(
+                f"The API failed (HTTP {status}{said}) and kept failing.",
+                "Nothing is lost: run it again later.",
+                status=status,
+            ),
+            answer,
+        )
+    if status < BAD_REQUEST:
+        return ApiError(
+            f"The API answered HTTP {status} where 200 was expected.",
+            "Check base_url: redirects are not followed, so that the key reaches no other host.",
+            status=status,
+        )
+    return _refused(answer, said)
+
+
+def _refused(answer: requests.Response, said: str) -> RequestRefused:
+    codes = tuple(code for code, _ in _server_errors(answer))
+    details = "; ".join(
+        f"{code} at {path}" if path else code for code, path in _server_errors(answer)
+    )
+    kind = NotFound if answer.status_code == NOT_FOUND else RequestRefused
+    next_step = "Check the filters and times that were given."
+    if any("cursor" in f"{code} {path}".lower() for code, path in _server_errors(answer)):
+        next_step = "The cursor was refused on the way: run it again, the window is read anew."
+    elif kind is NotFound:
+        next_step = "Check base_url."
+    return kind(
+        f"The API refused the request (HTTP {answer.status_code}{said}"
+        f"{': ' + details if details else ''}).",
+        next_step,
+        status=answer.status_code,
+        codes=codes,
+    )
+
+
+def _server_errors(answer: requests.Response) -> list[tuple[str, str]]:
+    errors = _json_object(answer).get("errors")
+    found = [item for item in errors if isinstance(item, dict)] if isinstance(errors, list) else []
+    return [
+        (_short(item.get("code", "error")), _short(".".join(map(str, item.get("path") or ()))))
+        for item in found[:5]
+    ]
+
+
+def _said(answer: requests.Response) -> str:
+    message = _json_object(answer).get("message")
+    return f", {_short(message)!r}" if isinstance(message, str) and message else ""
+
+
+def _json_object(answer: requests.Response) -> dict[str, Any]:
+    try:
+        body = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _short(text: object) -> str:
+    return " ".join(str(text).split())[:200]
+
+
+def _with_retry_after(error: ApiError, answer: requests.Response) -> ApiError:
+    error.retry_after = _retry_after(answer)
+    return error
+
+
+def _retry_after(answer: requests.Response) -> float | None:
+    text = answer.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
+        return float(text)
+    try:
+        at = parsedate_to_datetime(text)
+        now = parsedate_to_datetime(answer.headers["Date"])
+    except (ValueError, TypeError, KeyError):
+        return None
+    return max(0.0, (at - now).total_seconds())
+
+
+def unreachable(
+    error: requests.RequestException, base_url: str, request_timeout: float
+) -> Unreachable:
+    """Return the error for a connection that failed, in words that say where to look."""
+    if isinstance(error, requests.Timeout):
+        what = f"The API was silent for {request_timeout:g} seconds"
+        next_step = "Run it again, or raise request_timeout."
+    elif isinstance(error, requests.exceptions.SSLError):
+        what = "The API's certificate could not be verified"
+        next_step = "Check base_url and this machine's certificates and clock."
+    elif isinstance(error, requests.exceptions.ProxyError):
+        what = "The proxy did not let the request through"
+        next_step = "Check the environment variables HTTPS_PROXY and NO_PROXY."
+    elif isinstance(error, requests.exceptions.ChunkedEncodingError):
+        what = "The connection broke within an answer"
+        next_step = "Nothing is lost: run it again."
+    else:
+        what = "There is no connection to the API"
+        next_step = "Check base_url and this machine's network, then run it again."
+    return Unreachable(f"{what} ({base_url}).", next_step)

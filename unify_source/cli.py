@@ -1,0 +1,189 @@
+"""Words in, exit code out: the command `unify-source`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import unify_source
+from unify_source.errors import ConfigurationError, UnifyError
+from unify_source.options import LOADING, READING, SHOWING, Said, taking
+
+if TYPE_CHECKING:
+    import dlt
+
+    from unify_source.console import Screen
+
+FAILED, QUARANTINED = 1, 3
+
+app = typer.Typer(
+    name="unify-source",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with demo (no key needed), then check, then sync.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Unify sequence enrollments in your own warehouse: complete, typed, incremental."""
+    if version:
+        typer.echo(f"unify-source {unify_source.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+@taking(*LOADING)
+def sync(
+    said: Said,
+    *,
+    accept_quarantine: Annotated[
+        bool, typer.Option(help="End with 0 although rows are in quarantine.")
+    ] = False,
+) -> None:
+    """Load all that changed since the last run; the first run loads everything.
+
+    The API key is read from UNIFY_API_KEY, or from api_key under [sources.unify] in
+    .dlt/secrets.toml.
+    """
+    with _screen(said) as screen:
+        from unify_source.run import sync as run_sync
+
+        report = run_sync(_pipeline(said, screen), **said.settings)
+        screen.result(report.as_json(), report.as_lines())
+        if report.quarantined and not accept_quarantine:
+            raise typer.Exit(QUARANTINED)
+
+
+@app.command()
+@taking(*READING)
+def check(said: Said) -> None:
+    """Check the key, the clock and the destination, before any load."""
+    with _screen(said) as screen:
+        from unify_source.health import check as run_check
+
+        found = run_check(_pipeline(said))
+        screen.result(found.as_json(), found.as_lines())
+
+
+@app.command()
+@taking(*READING)
+def status(said: Said) -> None:
+    """Show the cursor, the last loads, the rows per table and how far behind the data is."""
+    with _screen(said) as screen:
+        from unify_source.health import status as run_status
+
+        found = run_status(_pipeline(said))
+        screen.result(found.as_json(), found.as_lines())
+        screen.table("Rows", ["table", "rows"], found.row_grid())
+        screen.table("Last loads", ["finished", "load", "state"], found.load_grid())
+
+
+@app.command()
+@taking(*SHOWING)
+def demo(
+    said: Said,
+    *,
+    enrollments: Annotated[int, typer.Option(min=1, help="How many the sandbox holds.")] = 20_000,
+) -> None:
+    """Load the sandbox into DuckDB and answer a question from it; no key needed."""
+    with _screen(said) as screen:
+        from unify_source.demo import run_demo
+
+        run_demo(screen, enrollments)
+
+
+@app.command()
+def sandbox(
+    *,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 finds a free one.")] = 8100,
+    enrollments: Annotated[int, typer.Option(min=0, help="How many it holds.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same data.")] = 1,
+    key: Annotated[str, typer.Option(help="The API key it accepts.")] = "sandbox-key",
+    order: Annotated[
+        str, typer.Option(help="How it lists: updated, updated_desc, created or id.")
+    ] = "updated",
+    latency: Annotated[float, typer.Option(min=0, help="Seconds before each answer.")] = 0.0,
+    changes_per_second: Annotated[
+        float, typer.Option(min=0, help="Live mode: enrollments change while it runs.")
+    ] = 0.0,
+    rate_limit: Annotated[
+        float | None, typer.Option(min=0.1, help="Requests a second; beyond it answers 429.")
+    ] = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="KIND or KIND:RATE, such as 429:0.01 or cut_within:0.005."),
+    ] = None,
+    drift: Annotated[
+        str | None, typer.Option(help="new-fields, changed-types or page-example.")
+    ] = None,
+) -> None:
+    """Run the local API on this machine: to try, to test and to reproduce."""
+    with _screen(Said()):
+        from unify_source.demo import run_sandbox
+
+        run_sandbox(
+            enrollments=enrollments,
+            seed=seed,
+            faults=fault or [],
+            drift=drift,
+            port=port,
+            key=key,
+            order=order,
+            latency=latency,
+            changes_per_second=changes_per_second,
+            rate_limit=rate_limit,
+        )
+
+
+def main() -> None:
+    """Run the command line: the exit code is the contract's."""
+    # dlt reports usage unless told not to, and reads this when it is imported.
+    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+    app()
+
+
+@contextmanager
+def _screen(said: Said) -> Iterator[Screen]:
+    from unify_source.console import Screen
+
+    os.environ.setdefault("RUNTIME__LOG_LEVEL", "INFO" if said.verbose else "CRITICAL")
+    screen = Screen(as_json=said.json, quiet=said.quiet)
+    try:
+        yield screen
+    except UnifyError as error:
+        if said.verbose:
+            traceback.print_exc()
+        screen.error(error)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        screen.error(UnifyError("Stopped.", "Nothing is lost: run it again, it goes on from here."))
+        raise typer.Exit(FAILED) from None
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - whoever read has gone
+        raise typer.Exit(FAILED) from None
+
+
+def _pipeline(said: Said, screen: Screen | None = None) -> dlt.Pipeline:
+    from unify_source.run import errors_explained, open_pipeline
+
+    with errors_explained():
+        return open_pipeline(
+            said.pipeline_name,
+            said.destination,
+            said.dataset,
+            progress=screen.progress() if screen else None,
+        )
+
+
+__all__ = ["ConfigurationError", "app", "main"]
