@@ -11,6 +11,7 @@ from typing import Any
 import dlt
 from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.destination.exceptions import DestinationException
+from dlt.common.runtime.collector import NULL_COLLECTOR
 from dlt.common.runtime.collector_base import Collector
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.pipeline.exceptions import PipelineStepFailed
@@ -53,7 +54,8 @@ def open_pipeline(
     dataset: str,
     *,
     progress: RowProgress | None = None,
-    **options: Any,
+    credentials: Any = None,
+    pipelines_dir: str | None = None,
 ) -> dlt.Pipeline:
     """Return the pipeline that the commands use, with its progress shown.
 
@@ -65,10 +67,13 @@ def open_pipeline(
             " from its schema.",
             "Choose another --pipeline-name or --dataset.",
         )
-    if progress:
-        options["progress"] = _Counting(progress)
+    where = dlt.destination(destination, credentials=credentials) if credentials else destination
     pipeline: dlt.Pipeline = dlt.pipeline(
-        name, destination=destination, dataset_name=dataset, **options
+        name,
+        destination=where,
+        dataset_name=dataset,
+        pipelines_dir=pipelines_dir,
+        progress=_Counting(progress) if progress else NULL_COLLECTOR,
     )
     return pipeline
 

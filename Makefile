@@ -1,0 +1,47 @@
+# Everything below works on a machine that has only Python 3.10+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check format lock test-lowest bench clean
+
+demo: .venv/ready  ## load the sandbox into DuckDB and answer a question from it
+	$(BIN)/unify-source demo
+
+test: .venv/ready  ## run the tests
+	$(BIN)/python -m pytest
+
+check: .venv/ready  ## run the gate: format, lint, types, order of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/ready  ## measure side by side with what one would write instead
+	$(BIN)/python benchmarks/compare.py
+
+lock: .venv/ready  ## renew requirements.lock
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.10 --no-annotate \
+	  --extra sandbox --group dev pyproject.toml --output-file requirements.lock \
+	  --custom-compile-command "make lock"
+
+test-lowest:  ## run the tests with the lowest versions that pyproject.toml allows
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
+	  --resolution lowest-direct --editable '.[sandbox]' --group dev
+	.venv-lowest/bin/python -m pytest
+
+clean:
+	rm -rf .venv .venv-lowest .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+.venv/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch .venv/ready

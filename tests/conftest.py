@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pytest
+from hypothesis import HealthCheck, settings
+
+from unify_source.run import open_pipeline
+from unify_source.sandbox import Account, Sandbox
+
+os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+os.environ["RUNTIME__LOG_LEVEL"] = "CRITICAL"
+
+settings.register_profile("unify", deadline=None, suppress_health_check=list(HealthCheck))
+settings.load_profile("unify")
+
+KEY = "sandbox-key"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give every test a folder of its own to work in, and no configuration but its own."""
+    for name in list(os.environ):
+        if name.startswith(("SOURCES__", "DESTINATION__", "UNIFY_")) and name != "UNIFY_OPENAPI":
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+    return tmp_path
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Sandbox]]:
+    """Start sandboxes that stop with the test."""
+    started: list[Sandbox] = []
+
+    def start(account: Account | None = None, **options: Any) -> Sandbox:
+        sandbox = Sandbox(account or Account(500), key=KEY, **options)
+        sandbox.__enter__()
+        started.append(sandbox)
+        return sandbox
+
+    yield start
+    for sandbox in started:
+        sandbox.__exit__(None, None, None)
+
+
+@pytest.fixture
+def pipeline(home: Path) -> dlt.Pipeline:
+    """Return the commands' own pipeline, in the test's folder."""
+    return open_pipeline("unify_gtm", "duckdb", "unify", pipelines_dir=str(home / "dlt"))
