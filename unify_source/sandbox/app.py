@@ -1,0 +1,132 @@
+"""The two addresses of the enrollments API, as an ASGI application."""
+
+import asyncio
+import hmac
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import parse_qsl
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from unify_source.sandbox import answers, faults, parameters
+from unify_source.sandbox.account import Account
+from unify_source.sandbox.drift import Reshape
+from unify_source.sandbox.instants import http_date
+from unify_source.sandbox.rows import decode, encode
+
+_LIST = "/sequences/v1/enrollments"
+_BURST = 0.25
+
+
+@dataclass
+class Request:
+    """A request that arrived; `status` is 0 until it is answered, and stays 0 if it is cut off."""
+
+    path: str
+    query: list[tuple[str, str]]
+    at: datetime
+    status: int = 0
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor it carried."""
+        return next((value for name, value in self.query if name == "cursor"), None)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How the server treats its clients. Times in seconds."""
+
+    key: str = "sandbox-key"
+    order: str = "updated"
+    latency: float = 0.0
+    on_request: Callable[[Request], None] | None = None
+    rate_limit: float | None = None
+    reshape: Reshape | None = None
+
+
+class Bucket:
+    """A budget of requests per second, with a quarter of a second's worth in store."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._size = max(1.0, rate * _BURST)
+        self._left = self._size
+        self._at = time.monotonic()
+
+    def wait(self) -> float:
+        """Take one request out and return 0, or return the seconds until there is one."""
+        now = time.monotonic()
+        self._left = min(self._size, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < 1:
+            return (1 - self._left) / self._rate
+        self._left -= 1
+        return 0.0
+
+
+class App:
+    """Answers as the API does, and spoils answers as `armed` faults demand."""
+
+    def __init__(self, account: Account, behaviour: Behaviour) -> None:
+        self.requests: list[Request] = []
+        self.armed: Sequence[faults.Armed] = ()
+        self._account = account
+        self._behaviour = behaviour
+        self._bucket = Bucket(behaviour.rate_limit) if behaviour.rate_limit else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        clock = self._account.clock
+        clock.count_request()
+        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        request = Request(scope["path"], query, clock.now())
+        self.requests.append(request)
+        if self._behaviour.on_request:
+            self._behaviour.on_request(request)
+        hit = faults.strike(self.armed, request.cursor)
+        if wait := self._behaviour.latency + faults.delay(hit):
+            await asyncio.sleep(wait)
+        answer = self._answer(scope, request)
+        answer = faults.spoiled(answer, hit, faults.Situation(request.cursor, clock.now()))
+        if not any(fault.kind == "no_date" for fault in hit):
+            answer.headers["date"] = http_date(clock.now())
+        request.status = 0 if isinstance(answer, answers.CutResponse) else answer.status_code
+        await answer(scope, receive, send)
+
+    def _answer(self, scope: Scope, request: Request) -> Response:
+        key = dict(scope["headers"]).get(b"x-api-key", b"")
+        if not hmac.compare_digest(key, self._behaviour.key.encode()):
+            return answers.error(401)
+        if self._bucket and (wait := self._bucket.wait()):
+            refusal = answers.error(429)
+            refusal.headers["retry-after"] = str(math.ceil(wait))
+            return refusal
+        try:
+            return self._route(scope["method"], request)
+        except parameters.RefusedError as refused:
+            return answers.error(400, errors=refused.problems)
+
+    def _route(self, method: str, request: Request) -> Response:
+        start, _, name = request.path.rpartition("/")
+        if request.path != _LIST and (start != _LIST or not name):
+            return answers.error(404)
+        if method != "GET":
+            return answers.error(405)
+        if request.path == _LIST:
+            return self._page(request)
+        row = self._account.json(parameters.enrollment_id(name))
+        return answers.enrollment(self._reshaped(row)) if row else answers.error(404)
+
+    def _page(self, request: Request) -> Response:
+        query = parameters.query(request.query, self._behaviour.order)
+        rows, cursor = self._account.page(query)
+        return answers.page([self._reshaped(row) for row in rows], cursor)
+
+    def _reshaped(self, row: bytes) -> bytes:
+        reshape = self._behaviour.reshape
+        return encode(reshape(decode(row))) if reshape else row

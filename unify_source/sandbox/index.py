@@ -1,0 +1,52 @@
+"""Rows in an order, found by bisection."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterable, Sequence
+
+from unify_source.sandbox.rows import Row
+
+Key = tuple[int, str]
+
+# Beyond this share of the whole, sorting again is faster than moving keys one by one.
+_MANY = 200
+
+
+class View:
+    """The keys of the rows that match, sorted: by a position first, by id where positions tie."""
+
+    def __init__(
+        self, position: Callable[[Row], int], matches: Callable[[Row], bool], rows: Iterable[Row]
+    ) -> None:
+        self._position = position
+        self._matches = matches
+        self.keys: list[Key] = sorted((position(row), row.id) for row in rows if matches(row))
+
+    def replace(self, old: Sequence[Row], new: Sequence[Row]) -> None:
+        """Take out the keys of `old` rows and put in those of `new` ones."""
+        gone = [(self._position(row), row.id) for row in old if self._matches(row)]
+        come = [(self._position(row), row.id) for row in new if self._matches(row)]
+        if (len(gone) + len(come)) * _MANY > len(self.keys):
+            drop = set(gone)
+            self.keys = sorted([key for key in self.keys if key not in drop] + come)
+            return
+        for key in gone:
+            del self.keys[bisect_left(self.keys, key)]
+        for key in come:
+            insort(self.keys, key)
+
+    def page(
+        self, bounds: tuple[int, int] | None, cursor: Key | None, limit: int, *, backwards: bool
+    ) -> tuple[list[Key], bool]:
+        """Return `limit` keys behind the cursor, in inclusive bounds, and whether more follow."""
+        start, end = 0, len(self.keys)
+        if bounds:
+            start = bisect_left(self.keys, (bounds[0], ""))
+            end = bisect_left(self.keys, (bounds[1] + 1, ""))
+        if backwards:
+            if cursor:
+                end = min(end, bisect_left(self.keys, cursor))
+            first = max(start, end - limit)
+            return self.keys[first:end][::-1], first > start
+        if cursor:
+            start = max(start, bisect_right(self.keys, cursor))
+        return self.keys[start : min(end, start + limit)], start + limit < end

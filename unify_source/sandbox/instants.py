@@ -1,0 +1,66 @@
+"""Instants as whole microseconds since 1970, and how RFC 3339 and HTTP write them."""
+
+import re
+from datetime import date, datetime, timedelta, timezone
+from email.utils import format_datetime
+from functools import lru_cache
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+DAY = 86_400 * SECOND
+
+_RFC_3339 = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt]([0-9]{2}:[0-9]{2}):([0-9]{2})"
+    r"(?:\.([0-9]+))?(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
+)
+_LEAP_SECOND = 60
+
+
+def micros(moment: datetime) -> int:
+    """Return an aware time as microseconds since 1970."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def http_date(moment: datetime) -> str:
+    """Return a UTC time as RFC 7231 writes it: whole seconds, rounded down."""
+    return format_datetime(moment.replace(microsecond=0), usegmt=True)
+
+
+def stamp(us: int) -> str:
+    """Return microseconds as RFC 3339 in UTC with 0, 3 or 6 fractional digits, as needed."""
+    seconds, fraction = divmod(us, SECOND)
+    days, clock = divmod(seconds, 86_400)
+    text = f"{_day(days)}T{clock // 3600:02}:{clock // 60 % 60:02}:{clock % 60:02}"
+    if not fraction:
+        return text + "Z"
+    if fraction % 1000:
+        return f"{text}.{fraction:06}Z"
+    return f"{text}.{fraction // 1000:03}Z"
+
+
+def parse(text: object, *, up: bool = False) -> int | None:
+    """Return an RFC 3339 time in microseconds, or None for anything else.
+
+    Digits beyond microseconds round down, or up where `up` is set (a lower bound).
+    """
+    found = _RFC_3339.fullmatch(text) if isinstance(text, str) else None
+    if not found:
+        return None
+    day, clock, second, fraction, sign, hours, minutes = found.groups()
+    # A leap second is RFC 3339, and no datetime can hold it.
+    if int(second) > _LEAP_SECOND:
+        return None
+    try:
+        start = datetime.fromisoformat(f"{day}T{clock}:00+00:00")
+    except ValueError:
+        return None
+    digits = (fraction or "").ljust(6, "0")
+    beyond = up and digits[6:].strip("0") != ""
+    offset = int(f"{sign}1") * (int(hours) * 60 + int(minutes)) * MINUTE if sign else 0
+    return micros(start) + int(second) * SECOND + int(digits[:6]) + beyond - offset
+
+
+@lru_cache(maxsize=4096)
+def _day(number: int) -> str:
+    return (date(1970, 1, 1) + timedelta(days=number)).isoformat()

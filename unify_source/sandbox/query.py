@@ -1,0 +1,95 @@
+"""What a list request asks for, and the cursor that goes on with it."""
+
+import base64
+import binascii
+import hashlib
+import json
+from dataclasses import dataclass, fields, replace
+
+from unify_source.sandbox.index import Key
+from unify_source.sandbox.rows import Row
+
+ORDERS = ("updated", "updated_desc", "created", "id")
+FOREVER = 2**63
+
+_DIGEST = 9
+
+
+@dataclass(frozen=True)
+class Query:
+    """One list request. Bounds in microseconds, both inclusive; empty filters match everything."""
+
+    order: str = "updated"
+    sequence_id: str = ""
+    person_id: str = ""
+    mailbox_id: str = ""
+    enrolled_by_play_id: str = ""
+    status: frozenset[str] = frozenset()
+    updated_after: int | None = None
+    updated_before: int | None = None
+    limit: int = 50
+    after: Key | None = None
+
+    @property
+    def by_update(self) -> bool:
+        """Whether rows come in order of `updated_at`, up or down."""
+        return self.order in ("updated", "updated_desc")
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The first and the last instant asked for."""
+        low, high = self.updated_after, self.updated_before
+        return (-FOREVER if low is None else low, FOREVER if high is None else high)
+
+    def selection(self) -> "Query":
+        """Return what many pages have in common: bounds too, unless the order itself finds them."""
+        if self.by_update:
+            return replace(
+                self, order="updated", updated_after=None, updated_before=None, limit=1, after=None
+            )
+        return replace(self, limit=1, after=None)
+
+    def position(self, row: Row) -> int:
+        """Return where a row stands in the order; rows that tie stand by id."""
+        if self.by_update:
+            return row.updated
+        return row.created if self.order == "created" else 0
+
+    def matches(self, row: Row) -> bool:
+        """Tell whether filters and bounds let a row pass."""
+        low, high = self.bounds
+        return (
+            low <= row.updated <= high
+            and self.sequence_id in ("", row.sequence.id)
+            and self.person_id in ("", row.person.id)
+            and self.mailbox_id in ("", row.mailbox.id)
+            and self.enrolled_by_play_id in ("", row.play.id)
+            and (not self.status or row.status in self.status)
+        )
+
+    def cursor(self, key: Key) -> str:
+        """Return the opaque cursor behind a row's key, of use to this query alone."""
+        position = json.dumps(key).encode()
+        return base64.urlsafe_b64encode(self._digest(position) + position).decode().rstrip("=")
+
+    def behind(self, cursor: str) -> "Query | None":
+        """Return this query from the cursor on, or None if the cursor is not one of its own."""
+        try:
+            text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        except (binascii.Error, ValueError):
+            return None
+        position = text[_DIGEST:]
+        if text[:_DIGEST] != self._digest(position):
+            return None
+        us, name = json.loads(position)
+        found = replace(self, after=(us, name))
+        # base64 can be written in several ways; only the one that was handed out counts.
+        return found if self.cursor((us, name)) == cursor else None
+
+    def _digest(self, position: bytes) -> bytes:
+        asked = [
+            sorted(value) if isinstance(value := getattr(self, field.name), frozenset) else value
+            for field in fields(self)
+            if field.name != "after"
+        ]
+        return hashlib.sha256(json.dumps(asked).encode() + position).digest()[:_DIGEST]

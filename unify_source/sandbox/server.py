@@ -1,0 +1,169 @@
+"""A running sandbox: for tests in a background thread, for a command line until it is stopped."""
+
+import contextlib
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import FrameType, TracebackType
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from unify_source.sandbox.account import Account
+from unify_source.sandbox.answers import CLOSE
+from unify_source.sandbox.app import App, Behaviour, Request
+from unify_source.sandbox.drift import Reshape
+from unify_source.sandbox.faults import Armed, Fault
+from unify_source.sandbox.query import ORDERS
+
+_HOST = "127.0.0.1"
+_TURN = 0.1
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP, with a way for the application to close a connection."""
+
+    def on_message_begin(self) -> None:
+        """Hand the transport's end to the application."""
+        super().on_message_begin()
+        cast(dict[str, Any], self.scope)[CLOSE] = self.transport.close
+
+
+class Sandbox:
+    """The enrollments API of an account, on loopback, for as long as the context lasts.
+
+    `order` is the order of the list: "updated", "updated_desc", "created" or "id". `latency`
+    seconds precede each answer. `on_request` is called before each answer is made, on the server's
+    thread. Beyond `rate_limit` requests per second the answer is 429. `reshape` rewrites each row
+    on its way out (see `DRIFTS`). `changes_per_second` changes happen by themselves. Raises
+    `ValueError` for an unknown order, and on entry `OSError` if `port` is taken.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        *,
+        key: str = "sandbox-key",
+        port: int = 0,
+        order: str = "updated",
+        latency: float = 0.0,
+        faults: Iterable[Fault] = (),
+        on_request: Callable[[Request], None] | None = None,
+        rate_limit: float | None = None,
+        reshape: Reshape | None = None,
+        changes_per_second: float = 0.0,
+    ) -> None:
+        if order not in ORDERS:
+            raise ValueError(f"no such order: {order!r}; there are {', '.join(ORDERS)}")
+        self.account = account
+        self.key = key
+        self._port = port
+        behaviour = Behaviour(key, order, latency, on_request, rate_limit, reshape)
+        self._app = App(account, behaviour)
+        self._changes_per_second = changes_per_second
+        self._stopping = threading.Event()
+        self.arm(*faults)
+
+    @property
+    def url(self) -> str:
+        """The address to give to a client as base address."""
+        return f"http://{_HOST}:{self._port}"
+
+    @property
+    def requests(self) -> list[Request]:
+        """The requests so far, in order of arrival."""
+        return self._app.requests
+
+    def reset(self) -> None:
+        """Forget the requests so far."""
+        self._app.requests = []
+
+    def arm(self, *faults: Fault) -> None:
+        """Let these faults happen from now on, and no others; their counts start anew."""
+        self._app.armed = [Armed(fault) for fault in faults]
+
+    def __enter__(self) -> "Sandbox":  # noqa: PYI034 # typing.Self came with Python 3.11
+        self._stopping.clear()
+        listener = socket.create_server((_HOST, self._port), backlog=512)
+        self._port = listener.getsockname()[1]
+        self._server = uvicorn.Server(_config(self._app))
+        self._threads = [threading.Thread(target=self._server.run, args=([listener],), daemon=True)]
+        if self._changes_per_second:
+            self._threads.append(threading.Thread(target=self._live, daemon=True))
+        for thread in self._threads:
+            thread.start()
+        while not self._server.started and self._threads[0].is_alive():
+            time.sleep(0.001)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopping.set()
+        self._server.should_exit = True
+        for thread in self._threads:
+            thread.join()
+
+    def _live(self) -> None:
+        """Change the account at the rate asked for; fractions of a change add up."""
+        owed, turn = 0.0, 0
+        while not self._stopping.wait(_TURN):
+            owed += self._changes_per_second * _TURN
+            turn += 1
+            if owed >= 1:
+                self.account.change(int(owed), seed=turn)
+                owed -= int(owed)
+
+
+def serve(
+    account: Account,
+    *,
+    port: int,
+    announce: Callable[[str], None],
+    **options: Any,
+) -> None:
+    """Run a `Sandbox` with the same options until SIGINT or SIGTERM; on the main thread only.
+
+    `announce` is called with the address once it listens.
+    """
+    stopped = threading.Event()
+    with _signals(stopped), Sandbox(account, port=port, **options) as sandbox:
+        announce(sandbox.url)
+        # Without an end to each wait Windows would not let Ctrl-C through.
+        while not stopped.wait(_TURN):
+            pass
+
+
+@contextlib.contextmanager
+def _signals(stopped: threading.Event) -> Iterator[None]:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _config(app: App) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        loop="asyncio",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        date_header=False,
+        server_header=False,
+        backlog=512,
+        timeout_graceful_shutdown=1,
+    )
