@@ -54,15 +54,16 @@ class Account:
     ) -> None:
         self.clock = clock or Clock()
         span = Span(micros(self.clock.now()), days, one_instant, crowded)
-        rows, self._entities = lifelike.enrollments(enrollments, seed, span)
-        self._rows = {row.id: row for row in rows}
         self._views: OrderedDict[Query, View] = OrderedDict()
         self._pending: list[Commit] = []
         self._awaited: dict[str, int] = {}
         self._commits = 0
         self._last_change = span.now
         self._lock = threading.RLock()
-        self._view(_EVERYTHING)
+        with lifelike.uncollected():
+            rows, self._entities = lifelike.enrollments(enrollments, seed, span)
+            self._rows = {row.id: row for row in rows}
+            self._view(_EVERYTHING)
 
     def __len__(self) -> int:
         with self._settled():

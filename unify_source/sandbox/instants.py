@@ -1,7 +1,7 @@
 """Instants as whole microseconds since 1970, and how RFC 3339 and HTTP write them."""
 
 import re
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from functools import lru_cache
 
@@ -15,6 +15,7 @@ _RFC_3339 = re.compile(
     r"(?:\.([0-9]+))?(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
 )
 _LEAP_SECOND = 60
+_IN_AN_HOUR = [f"{second // 60:02}:{second % 60:02}" for second in range(3600)]
 
 
 def micros(moment: datetime) -> int:
@@ -30,8 +31,8 @@ def http_date(moment: datetime) -> str:
 def stamp(us: int) -> str:
     """Return microseconds as RFC 3339 in UTC with 0, 3 or 6 fractional digits, as needed."""
     seconds, fraction = divmod(us, SECOND)
-    days, clock = divmod(seconds, 86_400)
-    text = f"{_day(days)}T{clock // 3600:02}:{clock // 60 % 60:02}:{clock % 60:02}"
+    hour, second = divmod(seconds, 3600)
+    text = _hour(hour) + _IN_AN_HOUR[second]
     if not fraction:
         return text + "Z"
     if fraction % 1000:
@@ -61,6 +62,6 @@ def parse(text: object, *, up: bool = False) -> int | None:
     return micros(start) + int(second) * SECOND + int(digits[:6]) + beyond - offset
 
 
-@lru_cache(maxsize=4096)
-def _day(number: int) -> str:
-    return (date(1970, 1, 1) + timedelta(days=number)).isoformat()
+@lru_cache(maxsize=16_384)
+def _hour(number: int) -> str:
+    return (EPOCH + timedelta(hours=number)).isoformat()[:14]

@@ -46,15 +46,14 @@ def enrollments(size: int, seed: int, span: Span) -> tuple[list[Row], Entities]:
     """Return `size` rows and those of `span.one_instant`, in no order, and what they share."""
     rng = dice(seed, size)
     instants = updates(size, span, rng)
-    with _no_collection():
-        cast = Cast(size, rng)
-        scribe = Scribe(span, rng)
-        rows = [scribe.row(us, cast.cells(number)) for number, us in enumerate(instants)]
+    cast = Cast(size, rng)
+    scribe = Scribe(span, rng)
+    rows = [scribe.row(us, cast.cells(number)) for number, us in enumerate(instants)]
     return rows, cast.entities
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Hold the cycle collector back: it would walk all rows again for every few that are made."""
     was_on = gc.isenabled()
     gc.disable()

@@ -4,7 +4,9 @@ import base64
 import binascii
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 
 from unify_source.sandbox.index import Key
 from unify_source.sandbox.rows import Row
@@ -49,11 +51,12 @@ class Query:
             )
         return replace(self, limit=1, after=None)
 
-    def position(self, row: Row) -> int:
-        """Return where a row stands in the order; rows that tie stand by id."""
+    @property
+    def position(self) -> Callable[[Row], int]:
+        """Where a row stands in the order; rows that tie stand by id."""
         if self.by_update:
-            return row.updated
-        return row.created if self.order == "created" else 0
+            return attrgetter("updated")
+        return attrgetter("created") if self.order == "created" else _nowhere
 
     def matches(self, row: Row) -> bool:
         """Tell whether filters and bounds let a row pass."""
@@ -93,3 +96,7 @@ class Query:
             if field.name != "after"
         ]
         return hashlib.sha256(json.dumps(asked).encode() + position).digest()[:_DIGEST]
+
+
+def _nowhere(_row: Row) -> int:
+    return 0

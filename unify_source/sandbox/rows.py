@@ -5,8 +5,9 @@ name shows everywhere at once and a million rows fit into memory.
 """
 
 import hashlib
-import json
 from typing import Any
+
+import orjson
 
 from unify_source.sandbox import instants
 
@@ -29,12 +30,12 @@ _REGULAR = (*_HEAD, *KINDS, *_TAIL)
 
 def encode(value: object) -> bytes:
     """Return a value as compact JSON in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return orjson.dumps(value)
 
 
 def decode(text: bytes) -> Document:
     """Return a JSON object, parsed."""
-    document: Document = json.loads(text)
+    document: Document = orjson.loads(text)
     return document
 
 
