@@ -231,6 +231,17 @@ def test_changes_are_stamped_now_and_never_with_the_time_of_an_earlier_one() -> 
         newest = max(times)
 
 
+def test_no_id_comes_twice_even_where_a_seed_does() -> None:
+    data = account()
+    for _ in range(3):
+        data.change(300, seed=1)
+    rows = data.rows()
+    replies = [row["reply_email_message"] for row in rows if row["reply_email_message"]]
+    classes = [one["id"] for reply in replies for one in reply["classifications"]]
+    for ids in ([row["id"] for row in rows], [reply["id"] for reply in replies], classes):
+        assert len(ids) == len(set(ids))
+
+
 def test_a_reply_moves_in_one_step() -> None:
     data, moves = account(), 0
     home: dict[str, Row] = {}

@@ -10,7 +10,7 @@ from random import Random
 from typing import NamedTuple
 
 from unify_source.sandbox import lifelike
-from unify_source.sandbox.chance import pick
+from unify_source.sandbox.chance import dice, pick
 from unify_source.sandbox.changes import Change, Team
 from unify_source.sandbox.clock import Clock
 from unify_source.sandbox.history import Span
@@ -132,7 +132,9 @@ class Account:
             self.clock.reach(EPOCH + timedelta(microseconds=self._last_change + count))
             now = self.clock.now()
             due = now + visible_after if visible_after else None
-            team = Team(self._sample, lambda: self._entities.count("person"), seed)
+            # The same seed again must not bring the same ids again.
+            rng = dice("changes", seed, self._commits)
+            team = Team(self._sample, lambda: self._entities.count("person"), rng)
             for us in range(micros(now) - count + 1, micros(now) + 1):
                 self._last_change = us
                 touched.update(dict.fromkeys(self._make(team.change(us), due)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from unify_source.sandbox import cast, words
-from unify_source.sandbox.chance import dice, pick, uuid
+from unify_source.sandbox.chance import pick, uuid
 from unify_source.sandbox.instants import stamp
 from unify_source.sandbox.replies import CATEGORIES, classification, reply
 from unify_source.sandbox.rows import FLAGS, Document
@@ -27,9 +27,9 @@ class Team:
     """People at work: `sample` gives any row or None, `people` counts the persons known so far."""
 
     def __init__(
-        self, sample: Callable[[Random], Document | None], people: Callable[[], int], seed: int
+        self, sample: Callable[[Random], Document | None], people: Callable[[], int], rng: Random
     ) -> None:
-        self.rng = dice("changes", seed)
+        self.rng = rng
         self.people = people
         self._sample = sample
 
