@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 ids = st.uuids(version=4).map(str)
 moments = st.datetimes(
-    datetime(2000, 1, 1), datetime(2030, 1, 1), timezones=st.just(timezone.utc)  # noqa: DTZ001
+    datetime(2000, 1, 1),  # noqa: DTZ001 - the zone is given apart
+    datetime(2030, 1, 1),  # noqa: DTZ001 - the zone is given apart
+    timezones=st.just(timezone.utc),
 )
 
 
@@ -85,6 +87,8 @@ scalars = (
 )
 anything = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
     max_leaves=6,
 )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -40,7 +40,9 @@ def test_every_promised_value_arrives_as_it_was_sent(
 
     expected = [with_instants(row) for i in range(pages) for row in rows[i::pages]]
     assert batch.unreadable == []
-    assert batch.rows.to_pylist() == [{k: row[k] for k in batch.rows.column_names} for row in expected]
+    assert batch.rows.to_pylist() == [
+        {k: row[k] for k in batch.rows.column_names} for row in expected
+    ]
 
 
 @given(moments, st.integers(0, 6), st.integers(-720, 720))
@@ -132,7 +134,11 @@ def test_a_row_that_is_no_object_is_set_aside_under_a_hash(row: Any, other: dict
 
 @settings(max_examples=300)
 @given(
-    st.lists(st.tuples(enrollments, st.dictionaries(st.text(max_size=6), anything, max_size=3)), min_size=1, max_size=4),
+    st.lists(
+        st.tuples(enrollments, st.dictionaries(st.text(max_size=6), anything, max_size=3)),
+        min_size=1,
+        max_size=4,
+    ),
     st.sampled_from([(), ("sequence",), ("person",), ("mailbox",)]),
 )
 def test_whatever_else_the_api_sends_no_row_is_lost(
@@ -151,15 +157,23 @@ def test_whatever_else_the_api_sends_no_row_is_lost(
 
 
 @pytest.mark.parametrize(
-    "body", [b"[]", b"null", b'{"enrollments": 5}', b'{"enrollments": null}', b'{"next_cursor": null}', b"{"]
+    "body",
+    [
+        b"[]",
+        b"null",
+        b'{"enrollments": 5}',
+        b'{"enrollments": null}',
+        b'{"next_cursor": null}',
+        b"{",
+    ],
 )
 def test_a_body_that_is_no_page_is_an_error(body: bytes) -> None:
     with pytest.raises(BrokenPage):
         decode([page(), body])
 
 
-@given(st.lists(enrollments, min_size=1, max_size=3), st.timedeltas(timedelta(0), timedelta(days=1)))
-def test_a_new_date_keeps_its_spelling(rows: list[dict[str, Any]], _: timedelta) -> None:
+@given(st.lists(enrollments, min_size=1, max_size=3))
+def test_a_new_date_keeps_its_spelling(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         row["renewal"] = {"day": "2026-01-31"}
 

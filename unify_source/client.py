@@ -18,7 +18,7 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_before_delay,
-    wait_exponential_jitter,
+    wait_random_exponential,
 )
 
 from unify_source.answers import OK, error_of, next_cursor, unreachable
@@ -30,7 +30,7 @@ Parameters = Sequence[tuple[str, str]]
 
 BUDGET_SECONDS = 300.0
 _RETRIED = (RateLimited, ServerFailed, Unreachable, BrokenPage)
-_BACKOFF = wait_exponential_jitter(initial=0.5, max=60, jitter=0.5)
+_BACKOFF = wait_random_exponential(multiplier=1, max=60)
 
 
 class RequestBudget:

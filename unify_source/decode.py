@@ -65,7 +65,10 @@ def _read(lines: bytes, pages: int) -> pa.Table:
     chunks = [pc.list_flatten(chunk) for chunk in pages_read.chunks]
     if any(chunk.null_count for chunk in chunks):
         raise pa.ArrowInvalid("a row that is null")
-    return pa.Table.from_struct_array(pa.chunked_array(chunks, type=pages_read.type.value_type))
+    rows = pa.Table.from_struct_array(pa.chunked_array(chunks, type=pages_read.type.value_type))
+    # Arrow makes an array of wrong length of a list of empty objects.
+    rows.validate()
+    return rows
 
 
 def _parse(lines: bytes, row: pa.StructType) -> pa.Table:

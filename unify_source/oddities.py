@@ -187,8 +187,8 @@ def _unified(
     if found <= {"int", "float"}:
         return float(value)
     if found == {"list"}:
-        return {AS_JSON: json.dumps(value)}
-    return value if isinstance(value, str) else json.dumps(value)
+        return {AS_JSON: _compact(value)}
+    return value if isinstance(value, str) else _compact(value)
 
 
 def _below(promised: pa.DataType | None, key: str) -> pa.DataType | None:
@@ -206,3 +206,7 @@ def _arrow_kind(value: Any) -> str:
     if isinstance(value, float):
         return "float" if math.isfinite(value) else "huge"
     return "text" if isinstance(value, str) else "list" if isinstance(value, list) else "object"
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -5,37 +5,17 @@ from __future__ import annotations
 import queue
 import re
 import threading
-from collections import deque
+from bisect import insort
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from unify_source.client import Client, Parameters
 from unify_source.errors import BrokenPage
 from unify_source.oddities import parse_instant
-from unify_source.window import Window, slices
+from unify_source.window import EPOCH, Window, slices
 
 _UPDATED_AT = re.compile(rb'"updated_at"\s*:\s*"([^"\\]{1,40})"')
 _LOOKED_AT = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-
-
-def page_bodies(
-    client: Client,
-    windows: Sequence[Window],
-    filters: Parameters,
-    *,
-    page_size: int,
-    workers: int,
-) -> Iterator[bytes]:
-    """Yield the body of every page of the windows, some perhaps twice, in the order of arrival.
-
-    All have been read only when the iterator ends by itself. Reads on in `workers` threads, a few
-    pages ahead. Raises an ApiError as soon as one page cannot be had.
-    """
-    reading = _Reading(client, windows, [*filters, ("limit", str(page_size))], workers)
-    try:
-        yield from reading.bodies()
-    finally:
-        reading.stop()
 
 
 def first_instant(client: Client, before: datetime) -> datetime | None:
@@ -54,35 +34,57 @@ def first_instant(client: Client, before: datetime) -> datetime | None:
     return None
 
 
-class _Reading:
-    """Slices of a window, handed to threads; a thread with nothing to do lets others cut theirs."""
+class Reading:
+    """The pages of adjoining windows, read by threads that share the work in slices of time.
+
+    Iterating yields the body of every page, some perhaps twice, in the order of arrival, reading a
+    few pages ahead; a page that cannot be had raises its ApiError at once. All has been read only
+    when the iteration ends by itself: then `covered` is the window of which every row has come.
+    That is the whole, unless `enough` rows had come before; then it ends early, at the boundary of
+    a slice, from the oldest on or, with `newest_first`, from the newest.
+    """
 
     def __init__(
-        self, client: Client, windows: Sequence[Window], parameters: Parameters, workers: int
+        self,
+        client: Client,
+        windows: Sequence[Window],
+        filters: Parameters,
+        *,
+        page_size: int,
+        workers: int,
+        enough: int | None = None,
+        newest_first: bool = False,
     ) -> None:
+        self.covered = Window(windows[0].after, windows[-1].before)
         self._client = client
-        self._parameters = list(parameters)
+        self._parameters = [*filters, ("limit", str(page_size))]
         self._workers = workers
-        self._slices = deque(windows)
+        self._pages_left = enough // page_size + 1 if enough else None
+        self._newest_first = newest_first
+        self._waiting = sorted(windows, key=_begin)
+        self._reached = [self.covered.before if newest_first else self.covered.after]
         self._idle = 0
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._arrived: queue.Queue[bytes | BaseException | None] = queue.Queue(4 * workers)
 
-    def bodies(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[bytes]:
         for number in range(self._workers):
             threading.Thread(target=self._work, name=f"page-{number}", daemon=True).start()
-        left = self._workers
-        while left:
-            item = self._arrived.get()
-            if isinstance(item, BaseException):
-                raise item
-            if item is None:
-                left -= 1
-            else:
-                yield item
+        working = self._workers
+        try:
+            while working:
+                item = self._arrived.get()
+                if isinstance(item, BaseException):
+                    raise item
+                if item is None:
+                    working -= 1
+                else:
+                    yield item
+        finally:
+            self._stop()
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         self._stopped.set()
         with self._changed:
             self._changed.notify_all()
@@ -98,11 +100,13 @@ class _Reading:
     def _next_slice(self) -> Window | None:
         with self._changed:
             self._idle += 1
-            while not self._slices and self._idle < self._workers and not self._stopped.is_set():
+            while not self._waiting and self._idle < self._workers and not self._stopped.is_set():
                 self._changed.wait()
-            if self._slices and not self._stopped.is_set():
+            if self._waiting and not self._stopped.is_set():
                 self._idle -= 1
-                return self._slices.popleft()
+                window = self._waiting.pop(-1 if self._newest_first else 0)
+                self._reached.append(window.after if self._newest_first else window.before)
+                return window
             self._changed.notify_all()
             return None
 
@@ -114,6 +118,7 @@ class _Reading:
         while not self._stopped.is_set():
             body, following = self._client.page(self._asking(window, cursor))
             self._hand_over(body)
+            self._count_page()
             pages += 1
             if following is None:
                 return
@@ -132,14 +137,39 @@ class _Reading:
 
     def _cut(self, window: Window, seen: list[datetime], pages: int) -> bool:
         with self._changed:
-            if not self._idle or self._slices:
+            alone = self._workers == 1
+            if self._waiting or not (self._idle or alone):
                 return False
             parts = slices(window, seen, pages, self._workers)
             if not parts or len(parts) == 1:
                 return False
-            self._slices.extend(parts)
+            # The parts now say how far has been read, no longer the slice as a whole.
+            self._reached.remove(window.after if self._newest_first else window.before)
+            for part in parts:
+                insort(self._waiting, part, key=_begin)
             self._changed.notify_all()
             return True
+
+    def _count_page(self) -> None:
+        if self._pages_left is None:
+            return
+        with self._changed:
+            self._pages_left -= 1
+            if self._pages_left == 0:
+                self._leave_the_rest()
+
+    def _leave_the_rest(self) -> None:
+        """Drop the slices beyond those begun; what a slice that was begun is cut into stays."""
+        if self._newest_first:
+            edge = min(i or EPOCH for i in self._reached)
+            kept = [w for w in self._waiting if w.before > edge]
+        else:
+            edge = max(i or EPOCH for i in self._reached)
+            kept = [w for w in self._waiting if _begin(w) < edge]
+        if len(kept) < len(self._waiting):
+            after, before = self.covered.after, self.covered.before
+            self.covered = Window(edge, before) if self._newest_first else Window(after, edge)
+            self._waiting = kept
 
     def _hand_over(self, item: bytes | BaseException | None) -> None:
         while not self._stopped.is_set():
@@ -148,6 +178,10 @@ class _Reading:
             except queue.Full:
                 continue
         return None
+
+
+def _begin(window: Window) -> datetime:
+    return window.after or EPOCH
 
 
 def _instants(body: bytes) -> list[datetime]:

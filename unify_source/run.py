@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import dlt
 from dlt.common.configuration.exceptions import ConfigurationException
@@ -19,7 +19,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from unify_source.console import RowProgress
 from unify_source.errors import ConfigurationError, LoadFailed, UnifyError
 from unify_source.report import Report
-from unify_source.source import RESOURCE, SOURCE, unify_source
+from unify_source.source import RESOURCE, SOURCE, configured, cursor_name, unify_source
 from unify_source.tables import CURSOR, QUARANTINE, TABLES
 
 ALL = tuple(table.name for table in (*TABLES, QUARANTINE))
@@ -42,7 +42,7 @@ def sync(pipeline: dlt.Pipeline, **settings: Any) -> Report:
             dataset=pipeline.dataset_name,
             rows=_rows_written(pipeline),
             requests=_requests(pipeline),
-            cursor=cursor(pipeline, source),
+            cursor=cursor(pipeline, cursor_name(configured(**settings))),
             quarantined=quarantined(pipeline),
             seconds=time.monotonic() - started,
         )
@@ -72,7 +72,7 @@ def open_pipeline(
         name,
         destination=where,
         dataset_name=dataset,
-        pipelines_dir=pipelines_dir,
+        pipelines_dir=cast("str", pipelines_dir),
         progress=_Counting(progress) if progress else NULL_COLLECTOR,
     )
     return pipeline
@@ -113,14 +113,10 @@ def begin(pipeline: dlt.Pipeline) -> None:
     pipeline.sync_destination()
 
 
-def cursor(pipeline: dlt.Pipeline, source: Any = None) -> datetime | None:
+def cursor(pipeline: dlt.Pipeline, name: str = CURSOR) -> datetime | None:
     """Return how far a pipeline has loaded, None before the first load."""
-    path = CURSOR
-    if source is not None:
-        incremental = source.resources[RESOURCE].incremental
-        path = getattr(getattr(incremental, "incremental", incremental), "cursor_path", CURSOR)
     resources = pipeline.state.get("sources", {}).get(SOURCE, {}).get("resources", {})
-    value = resources.get(RESOURCE, {}).get("incremental", {}).get(path, {}).get("last_value")
+    value = resources.get(RESOURCE, {}).get("incremental", {}).get(name, {}).get("last_value")
     return value if isinstance(value, datetime) else None
 
 

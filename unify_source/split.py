@@ -44,19 +44,21 @@ class Splitting:
 
     normalize: Callable[[str], str] = lambda name: name
     known_type: KnownType = lambda _table, _column: None
-    tombstones: bool = True
 
 
-def split(rows: pa.Table, read_at: datetime, how: Splitting) -> dict[str, pa.Table]:
+def split(
+    rows: pa.Table, read_at: datetime, how: Splitting, new: pa.ChunkedArray | None = None
+) -> dict[str, pa.Table]:
     """Split enrollments into the tables of `tables.TABLES`, in that order.
 
     Every table has its promised columns, typed, then new ones. Within the batch a sequence, a
-    person, a mailbox or a play stands once, as the last row showed it. With `tombstones` the tables
-    of replies carry a row marked deleted for each enrollment without one, so that what is gone from
-    the API goes from the table.
+    person, a mailbox or a play stands once, as the last row showed it. The tables of replies carry
+    a row marked deleted for each enrollment without one, so that what is gone from the API goes
+    from the table, but for the rows that `new` says were never loaded before.
     """
     rows = rows.combine_chunks()
-    return {table.name: _table_of(rows, table, read_at, how) for table in TABLES}
+    older = rows if new is None else rows.filter(pc.invert(new))
+    return {table.name: _table_of(rows, older, table, read_at, how) for table in TABLES}
 
 
 def quarantined(rows: list[Unreadable], seen_at: datetime) -> pa.Table:
@@ -76,12 +78,21 @@ def released(ids: pa.Array, seen_at: datetime) -> pa.Table:
     return _tombstones(QUARANTINE, {KEY: ids, "seen_at": _constant(seen_at, len(ids))})
 
 
+def is_json(item: pa.Field) -> bool:
+    """Tell whether a field's text is JSON."""
+    return bool(item.metadata) and item.metadata == {
+        k.encode(): v.encode() for k, v in JSON.items()
+    }
+
+
 def empty(table: Table) -> pa.Table:
     """Return the table without rows, with every column that a full one has."""
     return _with_merge_columns(table, table.schema().empty_table(), pa.array([], INSTANT))
 
 
-def _table_of(rows: pa.Table, table: Table, read_at: datetime, how: Splitting) -> pa.Table:
+def _table_of(
+    rows: pa.Table, older: pa.Table, table: Table, read_at: datetime, how: Splitting
+) -> pa.Table:
     objects, parents = _objects(rows, table.path)
     owners = rows if parents is None else rows.take(parents)
     columns = {name: _field(objects, name, kind) for name, kind in table.columns.items()}
@@ -96,7 +107,7 @@ def _table_of(rows: pa.Table, table: Table, read_at: datetime, how: Splitting) -
     made = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
     if table.dies_with:
         made = _with_merge_columns(table, made, _value_at(owners, (CURSOR,)))
-        return _with_childless(made, table, rows) if how.tombstones else made
+        return _with_childless(made, table, older)
     if table is ENROLLMENTS:
         return made
     return _last_of_each(_with_merge_columns(table, made, _constant(read_at, len(made))))

@@ -11,7 +11,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TICK = timedelta(microseconds=1)
 
 # What one page too many costs against what an idle worker gains; measured at 0 and 50 ms.
-PAGES_PER_SLICE = 6
+FEWEST_PAGES = 6
+MOST_PAGES = 100
 _SAMPLED_PAGES = 3
 
 
@@ -69,8 +70,10 @@ def slices(
         return _by_sample(window, seen, workers) if pages == _SAMPLED_PAGES else None
     first, last = window.after or min(seen), window.before
     covered = (max(seen) - first if ascending else last - min(seen)) or _TICK
-    left = (last - first) / covered * pages - pages
-    parts = min(2 * workers, int((left + pages) / PAGES_PER_SLICE))
+    expected = (last - first) / covered * pages
+    left = expected - pages
+    most = max(2 * workers if workers > 1 else 1, int(expected / MOST_PAGES))
+    parts = min(most, int(expected / FEWEST_PAGES), 10_000)
     if parts <= 1 or pages > 0.15 * left:
         return None
     return _apart(window, [first + (last - first) * i / parts for i in range(1, parts)], seen)
