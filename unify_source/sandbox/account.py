@@ -57,6 +57,7 @@ class Account:
         self._views: OrderedDict[Query, View] = OrderedDict()
         self._pending: list[Commit] = []
         self._awaited: dict[str, int] = {}
+        self._shown: dict[str, int] = {}
         self._commits = 0
         self._last_change = span.now
         self._lock = threading.RLock()
@@ -116,6 +117,7 @@ class Account:
         """Take a row away, and what is pending of it; an unknown id is no error."""
         with self._settled():
             self._awaited.pop(enrollment_id, None)
+            self._shown[enrollment_id] = self._commits
             if old := self._rows.pop(enrollment_id, None):
                 self._reindex([old], [])
 
@@ -181,10 +183,12 @@ class Account:
         now = micros(self.clock.now())
         while self._pending and self._pending[0].visible <= now:
             commit = heapq.heappop(self._pending)
-            # A version that a later one has overtaken meanwhile must not come back.
-            rows = [row for row in commit.rows if self._awaited.get(row.id) == commit.number]
+            # A version must not come back once a later one has been shown in its place.
+            rows = [row for row in commit.rows if self._shown.get(row.id, 0) < commit.number]
             for row in rows:
-                del self._awaited[row.id]
+                self._shown[row.id] = commit.number
+                if self._awaited.get(row.id) == commit.number:
+                    del self._awaited[row.id]
             old = [self._rows[row.id] for row in rows if row.id in self._rows]
             self._rows.update({row.id: row for row in rows})
             self._reindex(old, rows)
