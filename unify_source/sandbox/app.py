@@ -19,7 +19,8 @@ from unify_source.sandbox.instants import http_date
 from unify_source.sandbox.rows import decode, encode
 
 _LIST = "/sequences/v1/enrollments"
-_BURST = 0.25
+_BURST = 0.1
+_LEAST_BURST = 5.0
 
 
 @dataclass
@@ -50,11 +51,11 @@ class Behaviour:
 
 
 class Bucket:
-    """A budget of requests per second, with a quarter of a second's worth in store."""
+    """A budget of requests per second, with a tenth of a second's worth in store, at least 5."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
-        self._size = max(1.0, rate * _BURST)
+        self._size = max(_LEAST_BURST, rate * _BURST)
         self._left = self._size
         self._at = time.monotonic()
 

@@ -126,6 +126,7 @@ def serve(
     *,
     port: int,
     announce: Callable[[str], None],
+    key: str = "sandbox-key",
     **options: Any,
 ) -> None:
     """Run a `Sandbox` with the same options until SIGINT or SIGTERM; on the main thread only.
@@ -133,7 +134,7 @@ def serve(
     `announce` is called with the address once it listens.
     """
     stopped = threading.Event()
-    with _signals(stopped), Sandbox(account, port=port, **options) as sandbox:
+    with _signals(stopped), Sandbox(account, key=key, port=port, **options) as sandbox:
         announce(sandbox.url)
         # Without an end to each wait Windows would not let Ctrl-C through.
         while not stopped.wait(_TURN):
