@@ -9,7 +9,7 @@ import dlt
 import pytest
 from hypothesis import HealthCheck, settings
 
-from unify_source.run import open_pipeline
+from unify_source.pipelines import open_pipeline
 from unify_source.sandbox import Account, Sandbox
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from warehouse import Rows, shown, stored
 
-from unify_source.run import open_pipeline, sync
+from unify_source.pipelines import open_pipeline
+from unify_source.run import sync
 from unify_source.sandbox import Account, Clock, Sandbox
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)

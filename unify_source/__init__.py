@@ -15,13 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unify_source.errors import UnifyError
-    from unify_source.run import sync
+    from unify_source.run import backfill, sync
     from unify_source.source import unify_source
 
-__all__ = ["UnifyError", "sync", "unify_source"]
+__all__ = ["UnifyError", "backfill", "sync", "unify_source"]
 __version__ = version("unify-source")
 
-_ROOMS = {"UnifyError": "errors", "sync": "run", "unify_source": "source"}
+_ROOMS = {
+    "UnifyError": "errors",
+    "backfill": "run",
+    "sync": "run",
+    "unify_source": "source",
+}
 
 
 def __getattr__(name: str) -> Any:

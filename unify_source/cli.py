@@ -19,8 +19,13 @@ if TYPE_CHECKING:
     import dlt
 
     from unify_source.console import Screen
+    from unify_source.report import Report
 
 FAILED, QUARANTINED = 1, 3
+
+AcceptQuarantine = Annotated[
+    bool, typer.Option("--accept-quarantine", help="End with 0 even if rows are in quarantine.")
+]
 
 app = typer.Typer(
     name="unify-source",
@@ -48,7 +53,8 @@ def sync(
     said: Said,
     *,
     accept_quarantine: Annotated[
-        bool, typer.Option(help="End with 0 although rows are in quarantine.")
+        bool,
+        typer.Option("--accept-quarantine", help="End with 0 although rows are in quarantine."),
     ] = False,
 ) -> None:
     """Load all that changed since the last run; the first run loads everything.
@@ -59,10 +65,56 @@ def sync(
     with _screen(said) as screen:
         from unify_source.run import sync as run_sync
 
-        report = run_sync(_pipeline(said, screen), **said.settings)
-        screen.result(report.as_json(), report.as_lines())
-        if report.quarantined and not accept_quarantine:
-            raise typer.Exit(QUARANTINED)
+        pipeline = _pipeline(said, screen)
+        report = run_sync(pipeline, lock_timeout=said.lock_timeout, **said.settings)
+        _end(screen, report, accept_quarantine=accept_quarantine)
+
+
+@app.command()
+@taking(*LOADING)
+def backfill(
+    said: Said,
+    *,
+    since: Annotated[
+        str, typer.Option("--from", help="A date or an RFC 3339 time; without an offset UTC.")
+    ],
+    until: Annotated[str | None, typer.Option("--to", help="Likewise; now, unless set.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show windows and time; load nothing.")] = (
+        False
+    ),
+    newest_first: Annotated[
+        bool, typer.Option("--newest-first", help="Load the newest window first.")
+    ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew instead of going on.")
+    ] = False,
+    accept_quarantine: Annotated[
+        bool,
+        typer.Option("--accept-quarantine", help="End with 0 although rows are in quarantine."),
+    ] = False,
+) -> None:
+    """Reload what was updated in a range of time, apart from the cursor of sync.
+
+    Stopped and started again with the same range it goes on where it was.
+    """
+    with _screen(said) as screen:
+        from unify_source.plan import plan as run_plan
+        from unify_source.run import backfill as run_backfill
+
+        if plan:
+            planned = run_plan(since, until, **said.settings)
+            screen.result(planned.as_json(), planned.as_lines())
+            return
+        report = run_backfill(
+            _pipeline(said, screen),
+            since,
+            until,
+            newest_first=newest_first,
+            restart=restart,
+            lock_timeout=said.lock_timeout,
+            **said.settings,
+        )
+        _end(screen, report, accept_quarantine=accept_quarantine)
 
 
 @app.command()
@@ -153,6 +205,12 @@ def main() -> None:
     app()
 
 
+def _end(screen: Screen, report: Report, *, accept_quarantine: bool) -> None:
+    screen.result(report.as_json(), report.as_lines())
+    if report.quarantined and not accept_quarantine:
+        raise typer.Exit(QUARANTINED)
+
+
 @contextmanager
 def _screen(said: Said) -> Iterator[Screen]:
     from unify_source.console import Screen
@@ -175,9 +233,10 @@ def _screen(said: Said) -> Iterator[Screen]:
 
 
 def _pipeline(said: Said, screen: Screen | None = None) -> dlt.Pipeline:
-    from unify_source.run import errors_explained, open_pipeline
+    from unify_source.pipelines import open_pipeline
+    from unify_source.trouble import explained
 
-    with errors_explained():
+    with explained():
         return open_pipeline(
             said.pipeline_name,
             said.destination,

@@ -32,7 +32,8 @@ def run_demo(screen: Screen, enrollments: int) -> None:
     sandbox = _sandbox()
     import duckdb
 
-    from unify_source.run import open_pipeline, row_counts, sync
+    from unify_source.pipelines import open_pipeline, row_counts
+    from unify_source.run import sync
 
     file = Path(DEMO_FILE)
     file.unlink(missing_ok=True)

@@ -84,3 +84,9 @@ class BrokenPage(ApiError):
 
 class LoadFailed(UnifyError):
     """The destination did not take the data; what was read is kept and loaded by the next run."""
+
+
+class LockHeld(UnifyError):
+    """Another run, or another program, has the dataset; nothing was loaded."""
+
+    exit_code = 5

@@ -11,10 +11,11 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.client import Client
 from unify_source.errors import ConfigurationError
-from unify_source.run import cursor, errors_explained, row_counts
+from unify_source.pipelines import cursor, row_counts
 from unify_source.settings import Settings
 from unify_source.source import configured
 from unify_source.tables import QUARANTINE
+from unify_source.trouble import explained
 
 CLOCK_TOLERANCE = timedelta(seconds=60)
 LOADS_SHOWN = 5
@@ -121,7 +122,7 @@ def check(pipeline: dlt.Pipeline, **settings: Any) -> Checked:
 
     Raises KeyRefused, an ApiError, ConfigurationError for a clock that is off, or LoadFailed.
     """
-    with errors_explained():
+    with explained():
         said: Settings = configured(**settings)
         server = Client(said).server_time()
         off = datetime.now(timezone.utc) - server
@@ -140,7 +141,7 @@ def check(pipeline: dlt.Pipeline, **settings: Any) -> Checked:
 
 def status(pipeline: dlt.Pipeline) -> Status:
     """Read the state and the tables' sizes from the destination. Raises LoadFailed."""
-    with errors_explained():
+    with explained():
         pipeline.sync_destination()
         return Status(
             pipeline=pipeline.pipeline_name,

@@ -130,12 +130,7 @@ class Load:
         if warehouse.missing():
             yield _item(_NO_ROWS, pa.array([], pa.bool_()), column, EPOCH)
         self._remember(state, cursor, again, tail)
-        news.remember(state)
-
-    @property
-    def requests(self) -> int:
-        """How many requests the client has sent so far."""
-        return self._client.requests
+        news.remember(state, covered.before)
 
     def tables(self, item: pa.Table) -> Iterator[tuple[Table, pa.Table]]:
         """Yield the tables of one batch that have rows, and at first those that are empty."""
@@ -167,7 +162,7 @@ class Load:
 
     def _window(self, start: datetime | None, end: datetime | None, again: AskAgain) -> Window:
         if self._part:
-            after = self._part.window.after
+            after = self._part.window.after or start
             return Window(_earlier(after, again.reread_from), self._part.window.before)
         now = self._client.server_time()
         return Window(_earlier(start, again.reread_from), min(end or now, now))
@@ -253,10 +248,11 @@ class _News:
         after = pc.greater(rows[CURSOR], _scalar(self._loaded_until))
         return pc.and_(after, pc.less_equal(rows[CURSOR], _scalar(self._empty_until)))
 
-    def remember(self, state: State) -> None:
+    def remember(self, state: State, covered_until: datetime) -> None:
         """Note how far has been loaded, for as long as it matters."""
         state["empty_until"] = self._empty_until
-        loaded_until = max(self._loaded_until, rfc3339(self._newest))
+        newest = min(self._newest, covered_until)
+        loaded_until = max(self._loaded_until, rfc3339(newest))
         state["loaded_until"] = min(loaded_until, self._empty_until)
 
 

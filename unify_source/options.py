@@ -35,6 +35,10 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
         "unify_gtm",
     ),
     "workers": (_option(int | None, "Requests in flight, 8 unless set."), None),
+    "lock_timeout": (
+        _option(float, "Seconds to wait for another run on the dataset.", None, "--lock-timeout"),
+        60.0,
+    ),
     "json": (_option(bool, "Print one JSON object on standard output.", None, "--json"), False),
     "quiet": (_option(bool, "Print nothing but errors.", None, "--quiet"), False),
     "verbose": (_option(bool, "Log every step, show tracebacks.", None, "--verbose"), False),
@@ -59,6 +63,7 @@ class Said:
     play_id: str | None = None
     status: list[str] | None = None
     workers: int | None = None
+    lock_timeout: float = 60.0
     json: bool = False
     quiet: bool = False
     verbose: bool = False

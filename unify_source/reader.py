@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from unify_source.client import Client, Parameters
 from unify_source.errors import BrokenPage
 from unify_source.oddities import parse_instant
-from unify_source.window import EPOCH, Window, slices
+from unify_source.window import EPOCH, FEWEST_PAGES, MOST_PAGES, Window, slices
 
 _UPDATED_AT = re.compile(rb'"updated_at"\s*:\s*"([^"\\]{1,40})"')
-_LOOKED_AT = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_LOOKED_AT = (1, 2, 3, 4, 8, 16, 32, 64)
+_FEWEST_PARTS = 4
 
 
 def first_instant(client: Client, before: datetime) -> datetime | None:
@@ -113,7 +114,7 @@ class Reading:
     def _read(self, window: Window) -> None:
         cursor: str | None = None
         followed: set[str] = set()
-        seen: list[datetime] = []
+        sample: list[list[datetime]] = []
         pages = 0
         while not self._stopped.is_set():
             body, following = self._client.page(self._asking(window, cursor))
@@ -126,22 +127,21 @@ class Reading:
                 raise _repeats(window)
             followed.add(following)
             cursor = following
-            if pages <= _LOOKED_AT[-1]:
-                seen += _instants(body)
-            if pages in _LOOKED_AT and self._cut(window, seen, pages):
-                return
+            if pages in _LOOKED_AT:
+                sample.append(instants(body))
+                if self._cut(window, sample, pages):
+                    return
 
     def _asking(self, window: Window, cursor: str | None) -> Parameters:
         asked = [*self._parameters, *window.parameters()]
         return [*asked, ("cursor", cursor)] if cursor else asked
 
-    def _cut(self, window: Window, seen: list[datetime], pages: int) -> bool:
+    def _cut(self, window: Window, sample: list[list[datetime]], pages: int) -> bool:
         with self._changed:
-            alone = self._workers == 1
-            if self._waiting or not (self._idle or alone):
-                return False
-            parts = slices(window, seen, pages, self._workers)
-            if not parts or len(parts) == 1:
+            is_short_of_work = self._idle > 0 and not self._waiting
+            worth = FEWEST_PAGES if is_short_of_work else 2 * MOST_PAGES
+            parts = slices(window, sample, pages, max(2 * self._workers, _FEWEST_PARTS), worth)
+            if not parts:
                 return False
             # The parts now say how far has been read, no longer the slice as a whole.
             self._reached.remove(window.after if self._newest_first else window.before)
@@ -184,7 +184,8 @@ def _begin(window: Window) -> datetime:
     return window.after or EPOCH
 
 
-def _instants(body: bytes) -> list[datetime]:
+def instants(body: bytes) -> list[datetime]:
+    """Return the `updated_at` of a page's rows in their order, those that can be read."""
     texts = (text.decode("ascii", "replace") for text in _UPDATED_AT.findall(body))
     return [instant for instant in map(parse_instant, texts) if instant]
 

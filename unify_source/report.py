@@ -8,11 +8,17 @@ from typing import Any
 
 from unify_source.tables import TABLES
 
+_NOTHING = {
+    "sync": "Nothing changed since the last run",
+    "backfill": "Nothing was updated in that range",
+}
+
 
 @dataclass(frozen=True)
 class Report:
-    """What one `sync` did; `rows` counts what was written, by table, `seconds` the whole run."""
+    """What one run did; `rows` counts what was written, by table, `seconds` the whole run."""
 
+    command: str
     pipeline: str
     destination: str
     dataset: str
@@ -40,13 +46,12 @@ class Report:
             f" ({self.requests:,} requests, {self.seconds:.1f} s"
             + (f", {self.rows_per_second:,.0f} rows/s)." if written else ").")
             if written
-            else f"Nothing changed since the last run ({self.requests} requests,"
-            f" {self.seconds:.1f} s)."
+            else f"{_NOTHING[self.command]} ({self.requests} requests, {self.seconds:.1f} s)."
         ]
         children = [f"{self.rows.get(t.name, 0):,} {t.name}" for t in TABLES[1:]]
         if written:
             lines.append(f"With them: {', '.join(children)}.")
-        if self.cursor:
+        if self.cursor and self.command == "sync":
             lines.append(f"The cursor stands at {self.cursor.isoformat()}.")
         if self.quarantined:
             lines.append(

@@ -1,200 +1,170 @@
-"""Runs that scripts and schedulers call: `sync`, and what a pipeline's dataset tells of itself."""
+"""Runs that scripts and schedulers call: `sync` and `backfill`, window by window."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from typing import Any, cast
+from datetime import date, datetime
+from typing import Any
 
 import dlt
-from dlt.common.configuration.exceptions import ConfigurationException
-from dlt.common.destination.exceptions import DestinationException
-from dlt.common.runtime.collector import NULL_COLLECTOR
-from dlt.common.runtime.collector_base import Collector
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
-from dlt.pipeline.exceptions import PipelineStepFailed
+from dlt.extract import DltSource
 
-from unify_source.console import RowProgress
-from unify_source.errors import ConfigurationError, LoadFailed, UnifyError
+from unify_source.client import Client
+from unify_source.errors import ConfigurationError
+from unify_source.load import Load, Part
+from unify_source.lock import TURN_SECONDS, Turns
+from unify_source.pipelines import ALL, cursor, quarantined, start_over, state_of
 from unify_source.report import Report
-from unify_source.source import RESOURCE, SOURCE, configured, cursor_name, unify_source
-from unify_source.tables import CURSOR, QUARANTINE, TABLES
+from unify_source.settings import Settings, parse_time
+from unify_source.source import backfill_source, configured, cursor_name, window_source
+from unify_source.trouble import explained
+from unify_source.window import Window, rfc3339
 
-ALL = tuple(table.name for table in (*TABLES, QUARANTINE))
+WINDOW_ROWS = 250_000
+LOCK_TIMEOUT = 60.0
 
 
-def sync(pipeline: dlt.Pipeline, **settings: Any) -> Report:
+def sync(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT, **settings: Any) -> Report:
     """Load all that changed since the pipeline's last run; the first run loads everything.
 
-    `settings` are those of `unify_source`. What an interrupted run left behind is dropped and read
-    again, from the state that the destination holds. Raises a UnifyError.
+    `settings` are those of `unify_source`. Every window of about `WINDOW_ROWS` enrollments is
+    committed with the cursor before the next one is read, the oldest first. Raises a UnifyError.
     """
-    started = time.monotonic()
-    with errors_explained():
-        source = unify_source(**settings)
-        begin(pipeline)
-        pipeline.run(source)
-        return Report(
-            pipeline=pipeline.pipeline_name,
-            destination=pipeline.destination.destination_name,
-            dataset=pipeline.dataset_name,
-            rows=_rows_written(pipeline),
-            requests=_requests(pipeline),
-            cursor=cursor(pipeline, cursor_name(configured(**settings))),
-            quarantined=quarantined(pipeline),
-            seconds=time.monotonic() - started,
-        )
+    with explained():
+        run = _Run(pipeline, configured(**settings), lock_timeout)
+        after: datetime | None = None
+        before: datetime | None = None
+        while after is None or before is None or after < before:
+            with run.turn() as schema:
+                before = before or run.client.server_time()
+                load = run.load(Window(after, before))
+                run.commit(window_source(run.settings, load, schema))
+            after = load.covered.before if load.covered else before
+        return run.report("sync")
 
 
-def open_pipeline(
-    name: str,
-    destination: str,
-    dataset: str,
+def backfill(
+    pipeline: dlt.Pipeline,
+    start: str | date,
+    end: str | date | None = None,
     *,
-    progress: RowProgress | None = None,
-    credentials: Any = None,
-    pipelines_dir: str | None = None,
-) -> dlt.Pipeline:
-    """Return the pipeline that the commands use, with its progress shown.
+    newest_first: bool = False,
+    restart: bool = False,
+    lock_timeout: float = LOCK_TIMEOUT,
+    **settings: Any,
+) -> Report:
+    """Load again what was updated from `start` to `end`, both included; until now without `end`.
 
-    Raises ConfigurationError for names that a destination cannot keep apart.
+    Leaves the cursor of `sync` alone. Stopped and called again with the same range and filters it
+    goes on where it was, on any machine, unless `restart`. Raises a UnifyError.
     """
-    if destination == "duckdb" and name == dataset:
-        raise ConfigurationError(
-            f"Pipeline and dataset are both named {name!r}, so DuckDB could not tell its file"
-            " from its schema.",
-            "Choose another --pipeline-name or --dataset.",
+    since = parse_time("--from", start)
+    until = parse_time("--to", end) if end else None
+    if until and since > until:
+        raise ConfigurationError(f"--from, {since}, is later than --to, {until}.", "Swap them.")
+    with explained():
+        run = _Run(pipeline, configured(**settings), lock_timeout)
+        job = _Backfill(since, until, run.settings, newest_first=newest_first)
+        left: Window | None = None
+        while left is None or not job.is_done(left):
+            with run.turn() as schema:
+                left = left or job.begin(run, restart=restart)
+                load = run.load(left, newest_first=newest_first)
+                run.commit(backfill_source(load, schema, job.progress(left)))
+            left = job.rest(left, load)
+        return run.report("backfill")
+
+
+class _Run:
+    """One run: its client, its turns on the dataset, and what it has written so far."""
+
+    def __init__(self, pipeline: dlt.Pipeline, settings: Settings, lock_timeout: float) -> None:
+        self.pipeline = pipeline
+        self.settings = settings
+        self.client = Client(settings)
+        self._turns = Turns(pipeline, lock_timeout)
+        self._had_turn = False
+        self._written: Counter[str] = Counter()
+        self._started = time.monotonic()
+
+    @contextmanager
+    def turn(self) -> Iterator[dlt.Schema]:
+        """Hold the dataset for one window, beginning with the state and schema it has by now."""
+        if self._had_turn:
+            time.sleep(TURN_SECONDS)
+        with self._turns.turn():
+            self._had_turn = True
+            yield start_over(self.pipeline)
+
+    def load(self, window: Window, *, newest_first: bool = False) -> Load:
+        """Return the load of about one window's rows of what is left."""
+        return Load(self.settings, self.client, Part(window, WINDOW_ROWS, newest_first))
+
+    def commit(self, source: DltSource) -> None:
+        """Read and load one window: its rows and its progress stand together, or neither."""
+        self.pipeline.run(source)
+        trace = self.pipeline.last_trace
+        if trace and trace.last_normalize_info:
+            self._written.update(trace.last_normalize_info.row_counts)
+
+    def report(self, command: str) -> Report:
+        """Return what the whole run did."""
+        return Report(
+            command=command,
+            pipeline=self.pipeline.pipeline_name,
+            destination=self.pipeline.destination.destination_name,
+            dataset=self.pipeline.dataset_name,
+            rows={name: self._written[name] for name in ALL},
+            requests=self.client.requests,
+            cursor=cursor(self.pipeline, cursor_name(self.settings)),
+            quarantined=quarantined(self.pipeline),
+            seconds=time.monotonic() - self._started,
         )
-    where = dlt.destination(destination, credentials=credentials) if credentials else destination
-    pipeline: dlt.Pipeline = dlt.pipeline(
-        name,
-        destination=where,
-        dataset_name=dataset,
-        pipelines_dir=cast("str", pipelines_dir),
-        progress=_Counting(progress) if progress else NULL_COLLECTOR,
-    )
-    return pipeline
 
 
-class _Counting(Collector):
-    # dlt tells every step and table; a person wants to know of enrollments.
-    def __init__(self, progress: RowProgress) -> None:
-        self._progress = progress
+class _Backfill:
+    """A range to reload, and how far it got: kept in the state, with the rows, until it is done."""
 
-    def update(
-        self,
-        name: str,
-        inc: int = 1,
-        total: int | None = None,
-        inc_total: int | None = None,
-        message: str | None = None,
-        label: str | None = None,
+    def __init__(
+        self, since: datetime, until: datetime | None, settings: Settings, *, newest_first: bool
     ) -> None:
-        if self.step.startswith("Extract") and name == RESOURCE:
-            self._progress.add(inc)
+        self._since = since
+        self._until = until
+        self._newest_first = newest_first
+        filters = [f"{name}={value}" for name, value in settings.filters]
+        ends = [rfc3339(since), rfc3339(until) if until else "now"]
+        self._name = " ".join([*ends, *filters, *(["newest first"] if newest_first else [])])
 
-    def _start(self, step: str) -> None:
-        pass
+    def begin(self, run: _Run, *, restart: bool) -> Window:
+        """Return what is left to load: of an unfinished backfill, or the whole range."""
+        known = state_of(run.pipeline).get("backfills", {}).get(self._name)
+        if known and not restart:
+            after, before = known
+            return Window(datetime.fromisoformat(after), datetime.fromisoformat(before))
+        return Window(self._since, self._until or run.client.server_time())
 
-    def _stop(self) -> None:
-        self._progress.close()
+    def rest(self, left: Window, load: Load) -> Window:
+        """Return what is left after a load."""
+        covered = load.covered or left
+        if self._newest_first:
+            return Window(left.after, covered.after or self._since)
+        return Window(covered.before, left.before)
 
+    def is_done(self, left: Window) -> bool:
+        """Return whether nothing is left."""
+        return left.after is None or left.after >= left.before
 
-def begin(pipeline: dlt.Pipeline) -> None:
-    """Bring the pipeline to the state that its destination holds.
+    def progress(self, left: Window) -> Any:
+        """Return a function that tells the state what will be left after a load."""
 
-    A package left by a run that died may be older than what another machine has loaded since, so it
-    is not resumed: the cursor in the destination knows what has been loaded.
-    """
-    if pipeline.has_pending_data:
-        pipeline.drop()
-    pipeline.sync_destination()
+        def kept(backfills: dict[str, list[str]], load: Load) -> dict[str, list[str]]:
+            others = {name: ends for name, ends in backfills.items() if name != self._name}
+            rest = self.rest(left, load)
+            if self.is_done(rest) or rest.after is None:
+                return others
+            return {**others, self._name: [rest.after.isoformat(), rest.before.isoformat()]}
 
-
-def cursor(pipeline: dlt.Pipeline, name: str = CURSOR) -> datetime | None:
-    """Return how far a pipeline has loaded, None before the first load."""
-    resources = pipeline.state.get("sources", {}).get(SOURCE, {}).get("resources", {})
-    value = resources.get(RESOURCE, {}).get("incremental", {}).get(name, {}).get("last_value")
-    return value if isinstance(value, datetime) else None
-
-
-def quarantined(pipeline: dlt.Pipeline) -> int:
-    """Return how many rows stand in quarantine, from any run."""
-    return row_counts(pipeline, (QUARANTINE.name,)).get(QUARANTINE.name, 0)
-
-
-def row_counts(pipeline: dlt.Pipeline, names: tuple[str, ...] = ALL) -> dict[str, int]:
-    """Return the rows of the tables that exist in the dataset."""
-    counts: dict[str, int] = {}
-    with pipeline.sql_client() as client:
-        for name in names:
-            try:
-                table = client.make_qualified_table_name(name)
-                found = client.execute_sql(f"SELECT COUNT(*) FROM {table}")  # noqa: S608 - our names
-            except DatabaseUndefinedRelation:
-                continue
-            counts[name] = int(found[0][0]) if found else 0
-    return counts
-
-
-@contextmanager
-def errors_explained() -> Iterator[None]:
-    """Turn what dlt raises into a UnifyError that says what to do next."""
-    try:
-        yield
-    except UnifyError:
-        raise
-    except ConfigurationException as error:
-        raise _misconfigured(error) from error
-    except (PipelineStepFailed, DestinationException) as error:
-        raise _explained(error) from error
-
-
-def _explained(error: BaseException) -> UnifyError:
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, UnifyError):
-            return cause
-        if isinstance(cause, ConfigurationException):
-            return _misconfigured(cause)
-    return LoadFailed(
-        f"The load failed: {_first_line(causes[-1])}.",
-        "Nothing is lost: mend the destination and run it again; --verbose shows the whole story.",
-    )
-
-
-def _misconfigured(error: BaseException) -> ConfigurationError:
-    return ConfigurationError(
-        f"The configuration is incomplete or wrong: {_first_line(error)}.",
-        "Set it in .dlt/config.toml, .dlt/secrets.toml or the environment.",
-    )
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        nested = getattr(error, "exception", None)
-        error = nested if isinstance(nested, BaseException) else error.__cause__  # type: ignore[assignment]
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:300].rstrip(".:")
-
-
-def _rows_written(pipeline: dlt.Pipeline) -> dict[str, int]:
-    trace = pipeline.last_trace
-    written = trace.last_normalize_info.row_counts if trace and trace.last_normalize_info else {}
-    return {table.name: written.get(table.name, 0) for table in (*TABLES, QUARANTINE)}
-
-
-def _requests(pipeline: dlt.Pipeline) -> int:
-    info = pipeline.last_trace.last_extract_info if pipeline.last_trace else None
-    metrics = [step for steps in info.metrics.values() for step in steps] if info else []
-    return sum(
-        getattr(resource, "custom_metrics", {}).get("requests", 0)
-        for step in metrics
-        for resource in step["resource_metrics"].values()
-    )
+        return kept

@@ -25,7 +25,7 @@ from unify_source.tables import AS_OF, CURSOR, DELETED, ENROLLMENTS, KEY, QUARAN
 SOURCE = "unify"
 RESOURCE = "enrollments"
 
-Progress = Callable[[Load], tuple[str, str]]
+Progress = Callable[[dict[str, list[str]], Load], dict[str, list[str]]]
 
 
 @dlt.source(name=SOURCE, section=SOURCE)
@@ -76,15 +76,14 @@ def window_source(settings: Settings, load: Load, schema: dlt.Schema) -> DltSour
 def backfill_source(load: Load, schema: dlt.Schema, progress: Progress) -> DltSource:
     """Return the source for one window of a backfill: it leaves the cursor alone.
 
-    `progress` is told the window that was read whole; what it returns is kept in the state, under
-    "backfills", in one package with the rows.
+    `progress` gets the backfills that the state knows, and the load when it has been read; what it
+    returns is kept instead, in one package with the rows.
     """
 
     def rows() -> Iterator[pa.Table]:
         state = dlt.current.resource_state()
         yield from load.batches(Warehouse(dlt.current.source_schema()), state, None, None)
-        key, reached = progress(load)
-        state["backfills"] = {**state.get("backfills", {}), key: reached}
+        state["backfills"] = progress(state.get("backfills", {}), load)
 
     return DltSource(schema, SOURCE, [_split(dlt.resource(rows, name=RESOURCE), load)])
 
@@ -103,7 +102,6 @@ def enrollments(settings: Settings, load: Load, updated_at: Any = None) -> DltRe
         state = dlt.current.resource_state() if end is None else {}
         warehouse = Warehouse(dlt.current.source_schema())
         yield from load.batches(warehouse, state, updated_at.cursor_path, start, end)
-        dlt.current.resource_metrics()["requests"] = load.requests
 
     return _split(dlt.resource(rows, name=RESOURCE), load)
 

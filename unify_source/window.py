@@ -10,10 +10,12 @@ from itertools import pairwise
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _TICK = timedelta(microseconds=1)
 
-# What one page too many costs against what an idle worker gains; measured at 0 and 50 ms.
+# A slice of fewer pages costs more in half-empty last pages than it gains.
 FEWEST_PAGES = 6
+# One of more pages keeps a window from ending where enough rows have come.
 MOST_PAGES = 100
 _SAMPLED_PAGES = 3
+_WASTE = 0.15
 
 
 @dataclass(frozen=True)
@@ -55,43 +57,39 @@ def cut(window: Window, at: Sequence[datetime]) -> list[Window]:
 
 
 def slices(
-    window: Window, seen: Sequence[datetime], pages: int, workers: int
+    window: Window,
+    sample: Sequence[Sequence[datetime]],
+    pages: int,
+    parts: int,
+    worth: float = FEWEST_PAGES,
 ) -> list[Window] | None:
-    """Say how to read the rest of a window in parallel, None to read on page after page.
+    """Say how to read the rest of a window in up to so many parts, None to read it page by page.
 
-    `seen` are the `updated_at` of the rows that its first `pages` pages held, in their order. They
-    only guide where to cut: the slices cover the whole window again, whatever the server's order.
+    `sample` are the `updated_at` of the rows on some of its first `pages` pages, the last one among
+    them, in their order. They only guide where to cut, and whether it is `worth` so many pages: the
+    slices cover the whole window again, whatever the server's order.
     """
-    if not seen or window.after == window.before:
+    seen = [instant for page in sample for instant in page]
+    last_page = sample[-1]
+    if window.after == window.before or len(set(last_page)) <= len(last_page) // 10:
         return None
     ascending = all(a <= b for a, b in pairwise(seen))
-    descending = all(a >= b for a, b in pairwise(seen))
-    if not (ascending or descending):
-        return _by_sample(window, seen, workers) if pages == _SAMPLED_PAGES else None
-    first, last = window.after or min(seen), window.before
-    covered = (max(seen) - first if ascending else last - min(seen)) or _TICK
-    expected = (last - first) / covered * pages
-    left = expected - pages
-    most = max(2 * workers if workers > 1 else 1, int(expected / MOST_PAGES))
-    parts = min(most, int(expected / FEWEST_PAGES), 10_000)
-    if parts <= 1 or pages > 0.15 * left:
+    if not ascending and not all(a >= b for a, b in pairwise(seen)):
+        return _by_sample(window, seen, parts) if pages == _SAMPLED_PAGES else None
+    edge = seen[-1]
+    end = window.before if ascending else window.after or EPOCH
+    left = abs(end - edge) / (abs(last_page[-1] - last_page[0]) or _TICK)
+    parts = min(parts, int(left / FEWEST_PAGES))
+    if parts <= 1 or left < worth or pages > _WASTE * left:
         return None
-    return _apart(window, [first + (last - first) * i / parts for i in range(1, parts)], seen)
+    return cut(window, [edge + (end - edge) * i / parts for i in range(parts)])
 
 
-def _by_sample(window: Window, seen: Sequence[datetime], workers: int) -> list[Window] | None:
+def _by_sample(window: Window, seen: Sequence[datetime], parts: int) -> list[Window] | None:
     ordered = sorted(seen)
-    at = [ordered[len(ordered) * i // workers] for i in range(1, workers)]
-    parts = _apart(window, at, seen)
-    return parts if len(parts) > 1 else None
-
-
-def _apart(window: Window, at: Sequence[datetime], seen: Sequence[datetime]) -> list[Window]:
+    at = [ordered[len(ordered) * i // parts] for i in range(1, parts)]
     # Half a million rows may share one instant: as a boundary they would be read twice.
-    crowded = {i for i in at if sum(1 for s in seen if s == i) > 1}
-    return cut(
-        window,
-        [i for i in at if i not in crowded]
-        + [i + _TICK for i in crowded]
-        + [i - _TICK for i in crowded],
-    )
+    crowded = {i for i in at if ordered.count(i) > 1}
+    around = [i + _TICK for i in crowded] + [i - _TICK for i in crowded]
+    cuts = cut(window, [i for i in at if i not in crowded] + around)
+    return cuts if len(cuts) > 1 else None

@@ -1,0 +1,134 @@
+"""What is asked of a dlt pipeline: to open, to start from its destination, to tell its state."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import dlt
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.common.runtime.collector import NULL_COLLECTOR
+from dlt.common.runtime.collector_base import Collector
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+from unify_source.console import RowProgress
+from unify_source.errors import ConfigurationError
+from unify_source.source import RESOURCE, SOURCE
+from unify_source.tables import CURSOR, QUARANTINE, TABLES
+
+ALL = tuple(table.name for table in (*TABLES, QUARANTINE))
+
+
+def open_pipeline(
+    name: str,
+    destination: str,
+    dataset: str,
+    *,
+    progress: RowProgress | None = None,
+    credentials: Any = None,
+    pipelines_dir: str | None = None,
+) -> dlt.Pipeline:
+    """Return the pipeline that the commands use, with its progress shown.
+
+    Raises ConfigurationError for names that a destination cannot keep apart.
+    """
+    if destination == "duckdb" and name == dataset:
+        raise ConfigurationError(
+            f"Pipeline and dataset are both named {name!r}, so DuckDB could not tell its file"
+            " from its schema.",
+            "Choose another --pipeline-name or --dataset.",
+        )
+    where = dlt.destination(destination, credentials=credentials) if credentials else destination
+    pipeline: dlt.Pipeline = dlt.pipeline(
+        name,
+        destination=where,
+        dataset_name=dataset,
+        pipelines_dir=cast("str", pipelines_dir),
+        progress=_Counting(progress) if progress else NULL_COLLECTOR,
+    )
+    # dlt would go on using the file in the folder where the pipeline ran for the first time.
+    _keep_files_in(pipeline, str(Path.cwd()))
+    return pipeline
+
+
+def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
+    """Bring the pipeline to the state of its destination, and return the schema that stands there.
+
+    The working folder is emptied: what a run left in it that died may be older than what another
+    machine has loaded since, and the cursor in the destination knows what has been loaded. A
+    pipeline that loads other sources as well keeps its folder.
+    """
+    if not set(pipeline.schema_names) - {SOURCE}:
+        folder = pipeline.get_local_state_val("initial_cwd")
+        pipeline.drop()
+        _keep_files_in(pipeline, folder)
+    pipeline.sync_destination()
+    with pipeline.destination_client() as client:
+        try:
+            found = client.get_stored_schema(SOURCE)  # type: ignore[attr-defined]
+        except DestinationUndefinedEntity:
+            found = None
+    return dlt.Schema.from_stored_schema(json.loads(found.schema)) if found else dlt.Schema(SOURCE)
+
+
+def state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
+    """Return what the resource keeps between runs, as the pipeline knows it."""
+    source = pipeline.state.get("sources", {}).get(SOURCE, {})
+    found: dict[str, Any] = source.get("resources", {}).get(RESOURCE, {})
+    return found
+
+
+def cursor(pipeline: dlt.Pipeline, name: str = CURSOR) -> datetime | None:
+    """Return how far a pipeline has loaded, None before the first load."""
+    value = state_of(pipeline).get("incremental", {}).get(name, {}).get("last_value")
+    return value if isinstance(value, datetime) else None
+
+
+def quarantined(pipeline: dlt.Pipeline) -> int:
+    """Return how many rows stand in quarantine, from any run."""
+    return row_counts(pipeline, (QUARANTINE.name,)).get(QUARANTINE.name, 0)
+
+
+def row_counts(pipeline: dlt.Pipeline, names: tuple[str, ...] = ALL) -> dict[str, int]:
+    """Return the rows of the tables that exist in the dataset."""
+    counts: dict[str, int] = {}
+    with pipeline.sql_client() as client:
+        for name in names:
+            table = client.make_qualified_table_name(name)
+            try:
+                found = client.execute_sql(f"SELECT COUNT(*) FROM {table}")  # noqa: S608 - our names
+            except DatabaseUndefinedRelation:
+                continue
+            counts[name] = int(found[0][0]) if found else 0
+    return counts
+
+
+def _keep_files_in(pipeline: dlt.Pipeline, folder: str) -> None:
+    if pipeline.get_local_state_val("initial_cwd") != folder:
+        pipeline.set_local_state_val("initial_cwd", folder)
+
+
+class _Counting(Collector):
+    # dlt tells every step and table; a person wants to know of enrollments.
+    def __init__(self, progress: RowProgress) -> None:
+        self._progress = progress
+
+    def update(
+        self,
+        name: str,
+        inc: int = 1,
+        total: int | None = None,
+        inc_total: int | None = None,
+        message: str | None = None,
+        label: str | None = None,
+    ) -> None:
+        if self.step.startswith("Extract") and name == RESOURCE:
+            self._progress.add(inc)
+
+    def _start(self, step: str) -> None:
+        pass
+
+    def _stop(self) -> None:
+        self._progress.close()

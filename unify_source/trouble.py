@@ -1,0 +1,57 @@
+"""What dlt raises, turned into a UnifyError that says what happened and what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.destination.exceptions import DestinationException
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from unify_source.errors import ConfigurationError, LoadFailed, UnifyError
+
+_LONGEST = 300
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise a UnifyError where dlt fails, and KeyboardInterrupt where dlt wrapped one."""
+    try:
+        yield
+    except ConfigurationException as error:
+        raise _misconfigured(error) from error
+    except (PipelineStepFailed, DestinationException) as error:
+        raise _explanation(error) from error
+
+
+def _explanation(error: BaseException) -> BaseException:
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, (UnifyError, KeyboardInterrupt)):
+            return cause
+        if isinstance(cause, ConfigurationException):
+            return _misconfigured(cause)
+    return LoadFailed(
+        f"The load failed: {_first_line(causes[-1])}.",
+        "Nothing is lost: mend it and run it again; --verbose shows the whole story.",
+    )
+
+
+def _misconfigured(error: BaseException) -> ConfigurationError:
+    return ConfigurationError(
+        f"The configuration is incomplete or wrong: {_first_line(error)}.",
+        "Set it in .dlt/config.toml, .dlt/secrets.toml or the environment.",
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        nested = getattr(error, "exception", None)
+        error = nested if isinstance(nested, BaseException) else error.__cause__
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:_LONGEST].rstrip(".:")
