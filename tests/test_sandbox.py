@@ -394,6 +394,41 @@ def test_an_idle_connection_does_not_hold_the_server_up() -> None:
     assert time.monotonic() - begun < 0.5
 
 
+@pytest.mark.parametrize("options", [{"latency": 60}, {"faults": [Fault("slow", value=60)]}])
+def test_a_request_that_waits_for_its_answer_does_not_hold_the_server_up(
+    options: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut: list[requests.RequestException] = []
+
+    def wait(sandbox: Sandbox) -> None:
+        try:
+            ask(sandbox)
+        except requests.RequestException as error:
+            cut.append(error)
+
+    with Sandbox(account(10), **options) as sandbox:
+        threads = [threading.Thread(target=wait, args=(sandbox,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        while len(sandbox.requests) < 3:
+            time.sleep(0.01)
+        begun = time.monotonic()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - begun < 1
+    assert len(cut) == 3
+    assert caplog.records == []
+
+
+def test_small_pages_over_one_connection_come_without_delay() -> None:
+    with Sandbox(account(100)) as sandbox, requests.Session() as session:
+        session.headers["x-api-key"] = sandbox.key
+        begun = time.monotonic()
+        for _ in range(50):
+            session.get(sandbox.url + LIST, params={"limit": 1}, timeout=10)
+        assert time.monotonic() - begun < 1
+
+
 def test_each_drift_changes_what_it_says() -> None:
     data = account(2000)
     plain = data.rows()

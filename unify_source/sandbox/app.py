@@ -1,6 +1,7 @@
 """The two addresses of the enrollments API, as an ASGI application."""
 
 import asyncio
+import contextlib
 import hmac
 import math
 import time
@@ -90,8 +91,9 @@ class App:
         if self._behaviour.on_request:
             self._behaviour.on_request(request)
         hit = faults.strike(self.armed, request.cursor)
-        if wait := self._behaviour.latency + faults.delay(hit):
-            await asyncio.sleep(wait)
+        wait = self._behaviour.latency + faults.delay(hit)
+        if wait and await _has_left(receive, within=wait):
+            return
         answer = self._answer(scope, request)
         answer = faults.spoiled(answer, hit, faults.Situation(request.cursor, clock.now()))
         if not any(fault.kind == "no_date" for fault in hit):
@@ -131,3 +133,16 @@ class App:
     def _reshaped(self, row: bytes) -> bytes:
         reshape = self._behaviour.reshape
         return encode(reshape(decode(row))) if reshape else row
+
+
+async def _has_left(receive: Receive, *, within: float) -> bool:
+    """Wait, and tell whether the client hung up meanwhile."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(_departure(receive), within)
+        return True
+    return False
+
+
+async def _departure(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
