@@ -124,7 +124,7 @@ def check(said: Said) -> None:
     with _screen(said) as screen:
         from unify_source.health import check as run_check
 
-        found = run_check(_pipeline(said))
+        found = run_check(_pipeline(said), lock_timeout=said.lock_timeout)
         screen.result(found.as_json(), found.as_lines())
 
 
@@ -135,7 +135,7 @@ def status(said: Said) -> None:
     with _screen(said) as screen:
         from unify_source.health import status as run_status
 
-        found = run_status(_pipeline(said))
+        found = run_status(_pipeline(said), lock_timeout=said.lock_timeout)
         screen.result(found.as_json(), found.as_lines())
         screen.table("Rows", ["table", "rows"], found.row_grid())
         screen.table("Last loads", ["finished", "load", "state"], found.load_grid())

@@ -11,7 +11,8 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.client import Client
 from unify_source.errors import ConfigurationError
-from unify_source.pipelines import cursor, row_counts
+from unify_source.lock import LOCK_TIMEOUT, Turns
+from unify_source.pipelines import cursor, row_counts, start_over
 from unify_source.settings import Settings
 from unify_source.source import configured
 from unify_source.tables import QUARANTINE
@@ -117,7 +118,9 @@ class Status:
         return [[at.isoformat(timespec="seconds"), load, state] for at, load, state in self.loads]
 
 
-def check(pipeline: dlt.Pipeline, **settings: Any) -> Checked:
+def check(
+    pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT, **settings: Any
+) -> Checked:
     """Ask the API for its clock and the destination for its schema.
 
     Raises KeyRefused, an ApiError, ConfigurationError for a clock that is off, or LoadFailed.
@@ -132,17 +135,17 @@ def check(pipeline: dlt.Pipeline, **settings: Any) -> Checked:
                 f"This machine's clock is {_length(abs(off))} {side} the server's.",
                 "Set it (for example with NTP): certificates and schedules depend on it.",
             )
-        with pipeline.destination_client() as client:
+        with Turns(pipeline, lock_timeout).turn(), pipeline.destination_client() as client:
             client.initialize_storage()
         return Checked(
             said.base_url, off, pipeline.destination.destination_name, pipeline.dataset_name
         )
 
 
-def status(pipeline: dlt.Pipeline) -> Status:
-    """Read the state and the tables' sizes from the destination. Raises LoadFailed."""
-    with explained():
-        pipeline.sync_destination()
+def status(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT) -> Status:
+    """Read the state and the tables' sizes from the destination. Raises a UnifyError."""
+    with explained(), Turns(pipeline, lock_timeout).turn():
+        start_over(pipeline)
         return Status(
             pipeline=pipeline.pipeline_name,
             destination=pipeline.destination.destination_name,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from dlt.common.runtime.signals import raise_if_signalled
 
 from unify_source.client import Client
 from unify_source.decode import Batch, decode
@@ -189,6 +190,7 @@ class Load:
             workers=settings.workers,
             enough=part.enough if part else None,
             newest_first=part.newest_first if part else False,
+            heartbeat=raise_if_signalled,
         )
         for bodies in _batched(reading, BATCH_BYTES):
             batch = decode(bodies)

@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from unify_source.errors import LockHeld
 
+LOCK_TIMEOUT = 60.0
 _POLL_SECONDS = 0.05
 # Who waits asks every twentieth of a second: time enough to get in between two windows.
 TURN_SECONDS = 0.2
@@ -58,8 +59,8 @@ class Turns:
 
 
 def _database_file(pipeline: dlt.Pipeline) -> Path | None:
-    with pipeline.destination_client() as client:
-        credentials: Any = client.config.credentials
+    # Entering the client would open the file, which another run may have.
+    credentials: Any = pipeline.destination_client().config.credentials
     name = credentials._conn_str()  # noqa: SLF001 - dlt has no public name for the file
     return None if name.startswith(":") or "://" in name else Path(name)
 

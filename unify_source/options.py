@@ -46,7 +46,7 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
 """Name -> (type with its help, default)."""
 
 LOADING = tuple(OPTIONS)
-READING = ("destination", "dataset", "pipeline_name", "json", "quiet", "verbose")
+READING = ("destination", "dataset", "pipeline_name", "lock_timeout", "json", "quiet", "verbose")
 SHOWING = ("json", "quiet", "verbose")
 
 

@@ -6,7 +6,8 @@ import queue
 import re
 import threading
 from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from unify_source.client import Client, Parameters
@@ -42,7 +43,8 @@ class Reading:
     few pages ahead; a page that cannot be had raises its ApiError at once. All has been read only
     when the iteration ends by itself: then `covered` is the window of which every row has come.
     That is the whole, unless `enough` rows had come before; then it ends early, at the boundary of
-    a slice, from the oldest on or, with `newest_first`, from the newest.
+    a slice, from the oldest on or, with `newest_first`, from the newest. `heartbeat` is called at
+    least twice a second, and may end the iteration by raising.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Reading:
         workers: int,
         enough: int | None = None,
         newest_first: bool = False,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         self.covered = Window(windows[0].after, windows[-1].before)
         self._client = client
@@ -62,6 +65,7 @@ class Reading:
         self._workers = workers
         self._pages_left = enough // page_size + 1 if enough else None
         self._newest_first = newest_first
+        self._heartbeat = heartbeat
         self._waiting = sorted(windows, key=_begin)
         self._reached = [self.covered.before if newest_first else self.covered.after]
         self._idle = 0
@@ -75,7 +79,7 @@ class Reading:
         working = self._workers
         try:
             while working:
-                item = self._arrived.get()
+                item = self._next_arrival()
                 if isinstance(item, BaseException):
                     raise item
                 if item is None:
@@ -84,6 +88,12 @@ class Reading:
                     yield item
         finally:
             self._stop()
+
+    def _next_arrival(self) -> bytes | BaseException | None:
+        while True:
+            self._heartbeat()
+            with suppress(queue.Empty):
+                return self._arrived.get(timeout=0.5)
 
     def _stop(self) -> None:
         self._stopped.set()

@@ -10,12 +10,13 @@ from datetime import date, datetime
 from typing import Any
 
 import dlt
+from dlt.common.runtime.signals import raise_if_signalled
 from dlt.extract import DltSource
 
 from unify_source.client import Client
 from unify_source.errors import ConfigurationError
 from unify_source.load import Load, Part
-from unify_source.lock import TURN_SECONDS, Turns
+from unify_source.lock import LOCK_TIMEOUT, TURN_SECONDS, Turns
 from unify_source.pipelines import ALL, cursor, quarantined, start_over, state_of
 from unify_source.report import Report
 from unify_source.settings import Settings, parse_time
@@ -24,7 +25,6 @@ from unify_source.trouble import explained
 from unify_source.window import Window, rfc3339
 
 WINDOW_ROWS = 250_000
-LOCK_TIMEOUT = 60.0
 
 
 def sync(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT, **settings: Any) -> Report:
@@ -87,6 +87,7 @@ class _Run:
         self.client = Client(settings)
         self._turns = Turns(pipeline, lock_timeout)
         self._had_turn = False
+        self._quarantined = 0
         self._written: Counter[str] = Counter()
         self._started = time.monotonic()
 
@@ -94,6 +95,7 @@ class _Run:
     def turn(self) -> Iterator[dlt.Schema]:
         """Hold the dataset for one window, beginning with the state and schema it has by now."""
         if self._had_turn:
+            raise_if_signalled()
             time.sleep(TURN_SECONDS)
         with self._turns.turn():
             self._had_turn = True
@@ -109,6 +111,7 @@ class _Run:
         trace = self.pipeline.last_trace
         if trace and trace.last_normalize_info:
             self._written.update(trace.last_normalize_info.row_counts)
+        self._quarantined = quarantined(self.pipeline)
 
     def report(self, command: str) -> Report:
         """Return what the whole run did."""
@@ -120,7 +123,7 @@ class _Run:
             rows={name: self._written[name] for name in ALL},
             requests=self.client.requests,
             cursor=cursor(self.pipeline, cursor_name(self.settings)),
-            quarantined=quarantined(self.pipeline),
+            quarantined=self._quarantined,
             seconds=time.monotonic() - self._started,
         )
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.destination.exceptions import DestinationException
+from dlt.common.exceptions import SignalReceivedException
+from dlt.common.runtime.signals import intercepted_signals
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source.errors import ConfigurationError, LoadFailed, UnifyError
@@ -16,9 +18,16 @@ _LONGEST = 300
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Raise a UnifyError where dlt fails, and KeyboardInterrupt where dlt wrapped one."""
+    """Raise a UnifyError where dlt fails, and KeyboardInterrupt where a signal stopped it.
+
+    A signal lets the load that is under way end, or stops reading at once; a second one kills.
+    """
     try:
-        yield
+        # dlt forgets a signal that came during a step of its own, unless this stands around all.
+        with intercepted_signals():
+            yield
+    except SignalReceivedException:
+        raise KeyboardInterrupt from None
     except ConfigurationException as error:
         raise _misconfigured(error) from error
     except (PipelineStepFailed, DestinationException) as error:
@@ -30,6 +39,8 @@ def _explanation(error: BaseException) -> BaseException:
     for cause in causes:
         if isinstance(cause, (UnifyError, KeyboardInterrupt)):
             return cause
+        if isinstance(cause, SignalReceivedException):
+            return KeyboardInterrupt()
         if isinstance(cause, ConfigurationException):
             return _misconfigured(cause)
     return LoadFailed(

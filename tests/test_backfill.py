@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pytest
+from conftest import KEY
+from warehouse import Rows, shown, stored
+
+from unify_source import run
+from unify_source.errors import ConfigurationError, UnifyError
+from unify_source.pipelines import cursor, open_pipeline, state_of
+from unify_source.run import backfill, sync
+from unify_source.sandbox import Account, Fault, Sandbox
+
+FILE = "unify_gtm.duckdb"
+LONG_AGO = "2000-01-01"
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a few thousand rows be many windows."""
+    monkeypatch.setattr(run, "WINDOW_ROWS", 400)
+
+
+def opened() -> dlt.Pipeline:
+    return open_pipeline("unify_gtm", "duckdb", "unify")
+
+
+def loaded(pipeline: dlt.Pipeline) -> int:
+    with pipeline.sql_client() as client:
+        found = client.execute_sql("SELECT count(*) FROM unify._dlt_loads WHERE status = 0")
+    return int(found[0][0]) if found else 0
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_backfill_fills_the_tables_in_windows_and_leaves_no_progress_behind(
+    serve: Callable[..., Sandbox],
+    newest_first: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    api = serve(Account(3_000))
+    pipeline = opened()
+
+    backfill(
+        pipeline, LONG_AGO, newest_first=newest_first, api_key=KEY, base_url=api.url, page_size=20
+    )
+
+    assert stored(FILE) == shown(api.account.rows())
+    assert loaded(pipeline) > 2
+    assert state_of(pipeline)["backfills"] == {}
+
+
+def test_a_backfill_leaves_the_cursor_alone_and_the_next_sync_is_incremental(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(2_000))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    pipeline = opened()
+    sync(pipeline, **said)
+    before = cursor(pipeline)
+    time.sleep(1.1)
+    api.account.change(100, seed=1)
+    time.sleep(1.1)
+
+    backfill(pipeline, LONG_AGO, **said)
+
+    assert cursor(pipeline) == before
+    api.reset()
+    sync(pipeline, **said)
+    assert len(api.requests) < 10
+    assert cursor(pipeline) != before
+    assert stored(FILE) == shown(api.account.rows())
+
+
+def test_a_backfill_reloads_what_changed_without_moving_its_updated_at(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(300))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    pipeline = opened()
+    sync(pipeline, **said)
+    for row in api.account.rows():
+        if row["reply_email_message"]:
+            api.account.put({**row, "reply_email_message": None, "is_replied": False})
+    expected = shown(api.account.rows())
+    assert not expected["reply_email_messages"]
+
+    backfill(pipeline, LONG_AGO, **said)
+
+    assert stored(FILE) == expected
+
+
+def test_a_range_loads_what_was_updated_within_both_ends_included(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(600))
+    rows = api.account.rows()
+    first, last = rows[100]["updated_at"], rows[300]["updated_at"]
+
+    backfill(opened(), first, last, api_key=KEY, base_url=api.url)
+
+    expected = [r["id"] for r in rows if _at(first) <= _at(r["updated_at"]) <= _at(last)]
+    assert [row[0] for row in stored(FILE)["enrollments"]] == sorted(expected)
+
+
+def _at(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc)
+
+
+def test_a_backfill_that_failed_goes_on_where_it_was(serve: Callable[..., Sandbox]) -> None:
+    api = serve(Account(8_000), faults=[Fault("400", after=200)])
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 2}
+    pipeline = opened()
+    with pytest.raises(UnifyError):
+        backfill(pipeline, LONG_AGO, "2030-01-01", **said)
+    half = len(stored(FILE)["enrollments"])
+    api.arm()
+    api.reset()
+
+    backfill(pipeline, LONG_AGO, "2030-01-01", **said)
+
+    assert 0 < half < 8_000
+    asked_from = {v for r in api.requests for k, v in r.query if k == "updated_after"}
+    assert min(asked_from) > LONG_AGO + "T00"
+    assert stored(FILE) == shown(api.account.rows())
+
+
+def test_a_range_the_wrong_way_round_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="later than"):
+        backfill(opened(), "2026-02-01", "2026-01-01", api_key=KEY)
+
+
+def start(api: Sandbox, *words: str, window_rows: int = 2_000) -> subprocess.Popen[str]:
+    program = (
+        "import sys; from unify_source import run, cli;"
+        f" run.WINDOW_ROWS = {window_rows}; sys.argv = ['unify-source', *sys.argv[1:]]; cli.main()"
+    )
+    environment = {
+        **os.environ,
+        "UNIFY_API_KEY": KEY,
+        "SOURCES__UNIFY__BASE_URL": api.url,
+        "SOURCES__UNIFY__PAGE_SIZE": "50",
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_at_any_moment_and_started_again_a_backfill_ends_equal(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(20_000), latency=0.005)
+    words = ("backfill", "--from", LONG_AGO, "--to", "2030-01-01", "--quiet")
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")  # noqa: T201 - to repeat a failure
+    chance = random.Random(seed)
+    for _ in range(10):
+        process = start(api, *words)
+        try:
+            process.wait(chance.uniform(0.8, 5.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+    last = start(api, *words)
+    _, said = last.communicate(timeout=120)
+
+    assert last.returncode == 0, said
+    assert stored(FILE) == shown(api.account.rows())
+
+
+def test_interrupted_a_backfill_stops_within_seconds_and_says_how_to_go_on(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(20_000), latency=0.05)
+    process = start(api, "backfill", "--from", LONG_AGO)
+    until = time.monotonic() + 60
+    while len(api.requests) < 30 and time.monotonic() < until:
+        time.sleep(0.05)
+
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    _, said = process.communicate(timeout=30)
+
+    assert time.monotonic() - asked < 10
+    assert process.returncode == 1
+    assert "goes on" in said
+    assert "Traceback" not in said
+
+
+def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_right(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(12_000), latency=0.02)
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    sync(opened(), **said)
+    api.account.change(200, seed=3)
+    long = start(api, "backfill", "--from", LONG_AGO, "--workers", "2", window_rows=1_000)
+    until = time.monotonic() + 60
+    while not Path(FILE + ".lock.json").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    short = start(api, "sync")
+    _, short_said = short.communicate(timeout=60)
+    is_still_running = long.poll() is None
+    _, long_said = long.communicate(timeout=120)
+
+    assert short.returncode == 0, short_said
+    assert is_still_running
+    assert long.returncode == 0, long_said
+    sync(opened(), **said)
+    assert stored(FILE) == shown(api.account.rows())
+
+
+def test_who_waits_longer_than_the_lock_timeout_learns_who_holds_it(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(500), latency=0.3)
+    first = start(api, "sync")
+    until = time.monotonic() + 60
+    while not Path(FILE + ".lock.json").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+
+    second = start(api, "sync", "--lock-timeout", "0.5")
+    _, said = second.communicate(timeout=60)
+    first.communicate(timeout=120)
+
+    assert second.returncode == 5
+    assert f"process {first.pid}" in said
+    assert "since 20" in said
+    assert first.returncode == 0
+
+
+def test_many_syncs_at_once_lose_and_double_nothing(serve: Callable[..., Sandbox]) -> None:
+    api = serve(Account(2_000))
+    rounds: list[Rows] = []
+    for turn in range(4):
+        api.account.change(100, seed=turn)
+        both = [start(api, "sync"), start(api, "backfill", "--from", LONG_AGO)]
+        for process in both:
+            _, said = process.communicate(timeout=120)
+            assert process.returncode == 0, said
+        time.sleep(1.1)
+        sync(opened(), api_key=KEY, base_url=api.url)
+        rounds.append(stored(FILE))
+        assert rounds[-1] == shown(api.account.rows())
+
+
+def test_an_open_reader_is_waited_for_and_named(serve: Callable[..., Sandbox]) -> None:
+    api = serve(Account(200))
+    sync(opened(), api_key=KEY, base_url=api.url)
+    program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.readline()"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", program, FILE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert reader.stdout
+    reader.stdout.readline()
+
+    with pytest.raises(UnifyError, match=str(reader.pid)):
+        sync(opened(), api_key=KEY, base_url=api.url, lock_timeout=0.3)
+    threading.Timer(1.0, reader.communicate, args=["\n"]).start()
+
+    assert sync(opened(), api_key=KEY, base_url=api.url, lock_timeout=30).rows["enrollments"] == 0
+
+
+def test_the_lookback_is_not_read_again_between_the_windows_of_one_run(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(4_000))
+
+    report = sync(opened(), api_key=KEY, base_url=api.url, lookback=timedelta(days=300))
+
+    assert report.requests < 1.15 * 40 + 20
+    assert stored(FILE) == shown(api.account.rows())
