@@ -205,11 +205,11 @@ def test_interrupted_a_backfill_stops_within_seconds_and_says_how_to_go_on(
 def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_right(
     serve: Callable[..., Sandbox],
 ) -> None:
-    api = serve(Account(12_000), latency=0.02)
+    api = serve(Account(6_000), latency=0.02)
     said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
     sync(opened(), **said)
     api.account.change(200, seed=3)
-    long = start(api, "backfill", "--from", LONG_AGO, "--workers", "2", window_rows=1_000)
+    long = start(api, "backfill", "--from", LONG_AGO, "--workers", "2", window_rows=500)
     until = time.monotonic() + 60
     while not Path(FILE + ".lock.json").exists() and time.monotonic() < until:
         time.sleep(0.02)
@@ -228,7 +228,8 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_righ
 def test_who_waits_longer_than_the_lock_timeout_learns_who_holds_it(
     serve: Callable[..., Sandbox],
 ) -> None:
-    api = serve(Account(500), latency=0.3)
+    hold = threading.Event()
+    api = serve(Account(50), on_request=lambda _: hold.wait(60))
     first = start(api, "sync")
     until = time.monotonic() + 60
     while not Path(FILE + ".lock.json").exists() and time.monotonic() < until:
@@ -236,6 +237,7 @@ def test_who_waits_longer_than_the_lock_timeout_learns_who_holds_it(
 
     second = start(api, "sync", "--lock-timeout", "0.5")
     _, said = second.communicate(timeout=60)
+    hold.set()
     first.communicate(timeout=120)
 
     assert second.returncode == 5
@@ -247,7 +249,7 @@ def test_who_waits_longer_than_the_lock_timeout_learns_who_holds_it(
 def test_many_syncs_at_once_lose_and_double_nothing(serve: Callable[..., Sandbox]) -> None:
     api = serve(Account(2_000))
     rounds: list[Rows] = []
-    for turn in range(4):
+    for turn in range(3):
         api.account.change(100, seed=turn)
         both = [start(api, "sync"), start(api, "backfill", "--from", LONG_AGO)]
         for process in both:
@@ -262,7 +264,7 @@ def test_many_syncs_at_once_lose_and_double_nothing(serve: Callable[..., Sandbox
 def test_an_open_reader_is_waited_for_and_named(serve: Callable[..., Sandbox]) -> None:
     api = serve(Account(200))
     sync(opened(), api_key=KEY, base_url=api.url)
-    program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.readline()"
+    program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); input()"
     reader = subprocess.Popen(
         [sys.executable, "-c", program, FILE],
         stdin=subprocess.PIPE,
