@@ -161,6 +161,15 @@ def test_the_data_is_as_odd_as_life() -> None:
     assert {len(row["updated_at"]) for row in rows} == {20, 24, 27}
 
 
+def test_no_enrollment_starts_before_it_exists_or_ends_before_it_starts() -> None:
+    data = account(5000, days=1)
+    data.change(1000, seed=1)
+    for row in data.rows():
+        steps = [row[name] for name in ("created_at", "started_at", "ended_at", "updated_at")]
+        times = [instant(step) for step in steps if step]
+        assert times == sorted(times)
+
+
 def test_what_enrollments_share_reads_the_same_everywhere_after_renames() -> None:
     data = account()
     before = {row["sequence"]["id"]: row["sequence"] for row in data.rows()}

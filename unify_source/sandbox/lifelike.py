@@ -84,15 +84,17 @@ class Scribe:
         created = rounded(updated - age, rng.random())
         name = uuid(rng)
         answer = self._reply(updated - age // 20) if "is_replied" in outcome.flags else "null"
-        started = self._time(created + age // 10) if outcome.is_started else "null"
-        ended = self._time(updated - age // 50) if outcome.status == "FINISHED" else "null"
+        start = self._not_before(created, created + age // 10) if outcome.is_started else created
+        started = f'"{stamp(start)}"' if outcome.is_started else "null"
+        is_over = outcome.status == "FINISHED"
+        ended = f'"{stamp(self._not_before(start, updated - age // 50))}"' if is_over else "null"
         head = f'{{"id":"{name}","created_at":"{stamp(created)}","updated_at":"{stamp(updated)}"'
         times = f'"started_at":{started},"ended_at":{ended}'
         tail = f',"reply_email_message":{answer},{standing},{times}}}'
         return Row(name, (created, updated), outcome.status, head.encode(), cells, tail.encode())
 
-    def _time(self, us: int) -> str:
-        return f'"{stamp(rounded(us, self._rng.random()))}"'
+    def _not_before(self, earliest: int, us: int) -> int:
+        return max(earliest, rounded(us, self._rng.random()))
 
     def _reply(self, received: int) -> str:
         answer = reply(self._rng, stamp(rounded(received, self._rng.random())))
