@@ -1,0 +1,14 @@
+"""The plain dlt use: run it again and it loads what changed since.
+
+The key is read from UNIFY_API_KEY, or from api_key under [sources.unify] in .dlt/secrets.toml.
+"""
+
+from __future__ import annotations
+
+import dlt
+
+from unify_source import unify_source
+
+if __name__ == "__main__":
+    pipeline = dlt.pipeline("unify_gtm", destination="duckdb", dataset_name="unify")
+    print(pipeline.run(unify_source()))
