@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import requests
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from unify_source.errors import (
     ApiError,
@@ -166,10 +167,10 @@ def _retry_after(answer: requests.Response) -> float | None:
 
 
 def unreachable(
-    error: requests.RequestException, base_url: str, request_timeout: float
+    error: requests.RequestException | HTTPError, base_url: str, request_timeout: float
 ) -> Unreachable:
     """Return the error for a connection that failed, in words that say where to look."""
-    if isinstance(error, requests.Timeout):
+    if isinstance(error, (requests.Timeout, ReadTimeoutError)):
         what = f"The API was silent for {request_timeout:g} seconds"
         next_step = "Run it again, or raise request_timeout."
     elif isinstance(error, requests.exceptions.SSLError):
@@ -178,7 +179,7 @@ def unreachable(
     elif isinstance(error, requests.exceptions.ProxyError):
         what = "The proxy did not let the request through"
         next_step = "Check the environment variables HTTPS_PROXY and NO_PROXY."
-    elif isinstance(error, requests.exceptions.ChunkedEncodingError):
+    elif isinstance(error, HTTPError):
         what = "The connection broke within an answer"
         next_step = "Nothing is lost: run it again."
     else:

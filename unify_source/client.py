@@ -20,6 +20,7 @@ from tenacity import (
     stop_before_delay,
     wait_random_exponential,
 )
+from urllib3.exceptions import HTTPError
 
 from unify_source.answers import OK, error_of, next_cursor, unreachable
 from unify_source.errors import BrokenPage, NotFound, RateLimited, ServerFailed, Unreachable
@@ -138,8 +139,12 @@ class Client:
         )
         try:
             # A redirect would carry the key to another host: requests strips only Authorization.
-            answer = session.send(request, allow_redirects=False, **self._local.environment)
-        except requests.RequestException as error:
+            answer = session.send(
+                request, allow_redirects=False, **{**self._local.environment, "stream": True}
+            )
+            # requests would read it in steps of 10 kB, which costs as much as the parsing.
+            answer._content = answer.raw.read(decode_content=True)  # noqa: SLF001
+        except (requests.RequestException, HTTPError) as error:
             timeout = self._settings.request_timeout
             raise unreachable(error, self._settings.base_url, timeout) from None
         if answer.status_code != OK:

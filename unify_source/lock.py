@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import dlt
-import duckdb
+from dlt.destinations.exceptions import DestinationConnectionError
 from filelock import FileLock, Timeout
 
 from unify_source.errors import LockHeld
@@ -52,7 +52,7 @@ class Turns:
     def _dataset_turn(self) -> AbstractContextManager[None]:
         kind = self._pipeline.destination.destination_type.rsplit(".")[-1]
         if kind == "duckdb" and (file := _database_file(self._pipeline)):
-            return _database_turn(file, self._timeout)
+            return _database_turn(self._pipeline, file, self._timeout)
         if kind == "postgres":
             return _postgres_turn(self._pipeline, self._timeout)
         return nullcontext()
@@ -66,11 +66,15 @@ def _database_file(pipeline: dlt.Pipeline) -> Path | None:
 
 
 @contextmanager
-def _database_turn(file: Path, timeout: float) -> Iterator[None]:
+def _database_turn(pipeline: dlt.Pipeline, file: Path, timeout: float) -> Iterator[None]:
     until = time.monotonic() + timeout
     with _file_turn(file, timeout):
-        _wait_for_database(file, until, timeout)
-        yield
+        # Held open, for DuckDB writes all to disk whenever the last connection is closed.
+        client = _opened(pipeline, until, timeout)
+        try:
+            yield
+        finally:
+            client.close_connection()
 
 
 @contextmanager
@@ -90,19 +94,20 @@ def _file_turn(file: Path, timeout: float) -> Iterator[None]:
         lock.release()
 
 
-def _wait_for_database(file: Path, until: float, timeout: float) -> None:
+def _opened(pipeline: dlt.Pipeline, until: float, timeout: float) -> Any:
     # Any program that has the file open keeps others from writing, a reader included.
-    while file.exists():
+    while True:
+        client: Any = pipeline.destination_client()
         try:
-            duckdb.connect(str(file)).close()
-        except duckdb.IOException as error:
-            if "lock" not in str(error):
+            client.sql_client.open_connection()
+        except DestinationConnectionError as error:
+            if "Could not set lock" not in str(error):
                 raise
             if time.monotonic() >= until:
                 raise _held({"what": _database_holder(str(error))}, timeout) from None
             time.sleep(_POLL_SECONDS)
         else:
-            return
+            return client.sql_client
 
 
 def _database_holder(message: str) -> str:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+import shutil
+import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
@@ -17,6 +21,8 @@ from unify_source.console import RowProgress
 from unify_source.errors import ConfigurationError
 from unify_source.source import RESOURCE, SOURCE
 from unify_source.tables import CURSOR, QUARANTINE, TABLES
+
+_FOLDER = "unify-source"
 
 ALL = tuple(table.name for table in (*TABLES, QUARANTINE))
 
@@ -32,6 +38,8 @@ def open_pipeline(
 ) -> dlt.Pipeline:
     """Return the pipeline that the commands use, with its progress shown.
 
+    Its working folder goes with the process, unless `pipelines_dir` is given: all that a later run
+    needs stands in the destination, and runs that share a folder would get in each other's way.
     Raises ConfigurationError for names that a destination cannot keep apart.
     """
     if destination == "duckdb" and name == dataset:
@@ -45,11 +53,9 @@ def open_pipeline(
         name,
         destination=where,
         dataset_name=dataset,
-        pipelines_dir=cast("str", pipelines_dir),
+        pipelines_dir=pipelines_dir or _folder_of_this_process(),
         progress=_Counting(progress) if progress else NULL_COLLECTOR,
     )
-    # dlt would go on using the file in the folder where the pipeline ran for the first time.
-    _keep_files_in(pipeline, str(Path.cwd()))
     return pipeline
 
 
@@ -63,7 +69,8 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
     if not set(pipeline.schema_names) - {SOURCE}:
         folder = pipeline.get_local_state_val("initial_cwd")
         pipeline.drop()
-        _keep_files_in(pipeline, folder)
+        # The folder where the pipeline ran first is where it looks for a DuckDB file without path.
+        pipeline.set_local_state_val("initial_cwd", folder)
     pipeline.sync_destination()
     with pipeline.destination_client() as client:
         try:
@@ -105,9 +112,23 @@ def row_counts(pipeline: dlt.Pipeline, names: tuple[str, ...] = ALL) -> dict[str
     return counts
 
 
-def _keep_files_in(pipeline: dlt.Pipeline, folder: str) -> None:
-    if pipeline.get_local_state_val("initial_cwd") != folder:
-        pipeline.set_local_state_val("initial_cwd", folder)
+def _folder_of_this_process() -> str:
+    for stale in Path(tempfile.gettempdir()).glob(f"{_FOLDER}-*-*"):
+        if not _is_running(stale.name.split("-")[-2]):
+            shutil.rmtree(stale, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=f"{_FOLDER}-{os.getpid()}-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _is_running(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 class _Counting(Collector):

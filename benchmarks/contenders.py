@@ -1,0 +1,139 @@
+"""What is compared: each contender reads one sandbox, in a process and a folder of its own.
+
+python benchmarks/contenders.py NAME URL
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import dlt
+import requests
+from dlt.sources.rest_api import rest_api_source
+
+import unify_source
+from unify_source.pipelines import open_pipeline
+
+KEY = "sandbox-key"
+CONNECTIONS = 8
+PATH = "/sequences/v1/enrollments"
+
+
+def bare_download(url: str) -> None:
+    """Read the same pages with the same number of connections and throw them away."""
+    now = datetime.now(timezone.utc)
+    ends = [now - timedelta(days=401 * i / CONNECTIONS) for i in range(CONNECTIONS + 1)]
+    parts = [(ends[i + 1], ends[i]) for i in range(CONNECTIONS)]
+    threads = [threading.Thread(target=_pages, args=(url, *part)) for part in parts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _pages(url: str, after: datetime, before: datetime) -> None:
+    with requests.Session() as session:
+        session.headers["x-api-key"] = KEY
+        asked = {
+            "limit": "100",
+            "updated_after": after.isoformat(),
+            "updated_before": before.isoformat(),
+        }
+        while True:
+            body = session.get(url + PATH, params=asked, timeout=60).content
+            # The cursor stands at the end; parsing the page is the contenders' work.
+            end = body[body.rindex(b'"next_cursor":') + 14 : -1]
+            if end == b"null":
+                return
+            asked["cursor"] = json.loads(end)
+
+
+def sync(url: str) -> None:
+    """Load with this connector."""
+    pipeline = open_pipeline("compared", "duckdb", "unify")
+    unify_source.sync(pipeline, api_key=KEY, base_url=url, workers=CONNECTIONS)
+
+
+def backfill(url: str) -> None:
+    """Reload everything with this connector."""
+    pipeline = open_pipeline("compared", "duckdb", "unify")
+    unify_source.backfill(pipeline, "2000-01-01", api_key=KEY, base_url=url, workers=CONNECTIONS)
+
+
+def rest_api(url: str, **how: Any) -> None:
+    """Load with dlt's declarative source, as its documentation shows it."""
+    source = rest_api_source(
+        {
+            "client": {
+                "base_url": url + "/sequences/v1/",
+                "auth": {"type": "api_key", "name": "x-api-key", "api_key": KEY},
+                "paginator": {
+                    "type": "cursor",
+                    "cursor_path": "next_cursor",
+                    "cursor_param": "cursor",
+                },
+            },
+            "resources": [
+                {
+                    "name": "enrollments",
+                    "primary_key": "id",
+                    "write_disposition": "merge",
+                    "endpoint": {
+                        "path": "enrollments",
+                        "data_selector": "enrollments",
+                        "params": {"limit": 100},
+                        "incremental": {
+                            "cursor_path": "updated_at",
+                            "start_param": "updated_after",
+                            "initial_value": "2000-01-01T00:00:00Z",
+                        },
+                    },
+                }
+            ],
+        }
+    )
+    dlt.pipeline("compared", destination="duckdb", dataset_name="unify").run(source, **how)
+
+
+def rest_api_parquet(url: str) -> None:
+    """Load with the same, through parquet files."""
+    rest_api(url, loader_file_format="parquet")
+
+
+def script(url: str) -> None:
+    """Load with what one writes in an afternoon: requests in a loop, dictionaries to dlt."""
+
+    def rows() -> Iterator[list[dict[str, Any]]]:
+        asked = {"limit": "100"}
+        while True:
+            answer = requests.get(
+                url + PATH, params=asked, headers={"x-api-key": KEY}, timeout=60
+            ).json()
+            yield answer["enrollments"]
+            if not answer["next_cursor"]:
+                return
+            asked["cursor"] = answer["next_cursor"]
+
+    pipeline = dlt.pipeline("compared", destination="duckdb", dataset_name="unify")
+    pipeline.run(rows(), table_name="enrollments", primary_key="id", write_disposition="merge")
+
+
+CONTENDERS: dict[str, Callable[[str], None]] = {
+    "bare download": bare_download,
+    "unify-source sync": sync,
+    "unify-source backfill": backfill,
+    "rest_api": rest_api,
+    "rest_api, parquet": rest_api_parquet,
+    "requests script": script,
+}
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    CONTENDERS[sys.argv[1]](sys.argv[2])
+    print(time.monotonic() - started)
