@@ -122,6 +122,9 @@ def _folder_of_this_process() -> str:
 
 
 def _is_running(process: str) -> bool:
+    if os.name == "nt":
+        # There the signal 0 is Ctrl-C.
+        return True
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, ValueError):
