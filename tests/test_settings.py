@@ -1,0 +1,237 @@
+"""What can be said, how it is read, and that what cannot be is refused by name."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unify_source.errors import ConfigurationError
+from unify_source.settings import ID_FILTERS, STATUSES, Settings, checked_settings, parse_time
+
+UTC = timezone.utc
+INTEGERS = {"page_size": (1, 100), "workers": (1, 64), "requests_per_5min": (1, 100_000_000)}
+
+zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
+
+
+def made(**given: Any) -> Settings:
+    return checked_settings({"api_key": "a-key", **given})
+
+
+def refusal(**given: Any) -> ConfigurationError:
+    with pytest.raises(ConfigurationError) as caught:
+        made(**given)
+    assert caught.value.exit_code == 2
+    assert caught.value.next_step
+    return caught.value
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=zones))  # noqa: DTZ001 - the zone is given apart
+def test_a_time_is_the_same_instant_as_text_and_as_a_datetime(moment: datetime) -> None:
+    for value in (moment, moment.isoformat(), moment.isoformat().replace("+00:00", "Z")):
+        read = parse_time("start", value)
+        assert read == moment
+        assert read.utcoffset() == timedelta(0)
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1)))  # noqa: DTZ001 - what is meant
+def test_without_an_offset_a_time_is_utc(moment: datetime) -> None:
+    for value in (moment, moment.isoformat(), moment.isoformat(sep=" ")):
+        assert parse_time("start", value) == moment.replace(tzinfo=UTC)
+
+
+@given(st.dates(date(1900, 1, 1), date(2200, 1, 1)))
+def test_a_date_is_its_midnight_in_utc(day: date) -> None:
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    for value in (day, day.isoformat(), f" {day.isoformat()} "):
+        assert parse_time("start", value) == midnight
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "yesterday", "2026-02-30", "2026-13-01", "2026-01-31T25:00:00Z", "31.01.2026", "P1D", "x"],
+)
+def test_what_is_no_time_is_refused_with_its_name_and_value(text: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_time("--from", text)
+
+    assert "--from" in caught.value.what
+    assert repr(text) in caught.value.what
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_time_or_refused_but_nothing_else(text: str) -> None:
+    try:
+        read = parse_time("start", text)
+    except ConfigurationError as refused:
+        said = refused.what
+    else:
+        said = f"{text!r} is {read.astimezone(UTC)}"
+
+    assert repr(text) in said
+
+
+@given(st.sampled_from(sorted(INTEGERS)), st.integers(-(10**12), 10**12), st.booleans())
+def test_whole_numbers_are_taken_within_their_limits(
+    name: str,
+    value: int,
+    as_text: bool,  # noqa: FBT001 - drawn
+) -> None:
+    low, high = INTEGERS[name]
+    said = str(value) if as_text else value
+    if low <= value <= high:
+        assert getattr(made(**{name: said}), name) == value
+    else:
+        what = refusal(**{name: said}).what
+        assert name in what
+        assert str(value) in what
+
+
+@pytest.mark.parametrize("name", INTEGERS)
+@pytest.mark.parametrize("value", [True, "", "1.5", 2.5, "ten", "1e1"])
+def test_what_is_no_whole_number_is_refused(name: str, value: Any) -> None:
+    assert name in refusal(**{name: value}).what
+
+
+@given(st.sampled_from(["request_timeout", "retry_budget"]), st.floats())
+def test_seconds_are_more_than_none_and_at_most_a_day(name: str, value: float) -> None:
+    if 0 < value <= 86_400:
+        assert getattr(made(**{name: value}), name) == value
+    else:
+        what = refusal(**{name: value}).what
+        assert name in what
+        assert str(value) in what
+
+
+@given(st.integers(0, 8_000), st.sampled_from(["s", "m", "h", "d", ""]), st.sampled_from(["", " "]))
+def test_a_lookback_is_a_number_with_a_unit(number: int, unit: str, gap: str) -> None:
+    expected = number * {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "": 1}[unit]
+    said = f"{number}{gap}{unit}"
+    if expected <= 366 * 86_400:
+        assert made(lookback=said).lookback == timedelta(seconds=expected)
+    else:
+        assert repr(said) in refusal(lookback=said).what
+
+
+@pytest.mark.parametrize("value", ["-1m", "ten minutes", "5w", "", "nan", "inf", timedelta(-1)])
+def test_what_is_no_length_of_time_is_refused(value: Any) -> None:
+    what = refusal(lookback=value).what
+
+    assert "lookback" in what
+    assert str(value) in what
+
+
+@given(st.sampled_from(ID_FILTERS), st.uuids())
+def test_ids_are_taken_in_any_spelling_of_theirs(name: str, wanted: UUID) -> None:
+    for said in (wanted, str(wanted), str(wanted).upper(), f" {wanted} "):
+        assert made(**{name: said}).filters == ((name, str(wanted)),)
+
+
+@given(st.sampled_from(ID_FILTERS), st.text(max_size=20))
+def test_what_is_no_id_is_refused(name: str, value: str) -> None:
+    what = refusal(**{name: value}).what
+
+    assert name in what
+    assert repr(value) in what
+
+
+@given(st.lists(st.sampled_from(STATUSES), min_size=1, max_size=6))
+def test_statuses_are_taken_in_any_order_and_case_and_twice(wanted: list[str]) -> None:
+    expected = tuple(("status", status) for status in sorted(set(wanted)))
+    for said in (wanted, ",".join(wanted), [", ".join(wanted)], [s.lower() for s in wanted]):
+        assert made(status=said).filters == expected
+
+
+@given(st.sampled_from(STATUSES), st.text("ABC_", min_size=4, max_size=9))
+def test_a_status_that_is_not_known_is_refused(known: str, unknown: str) -> None:
+    what = refusal(status=[known, unknown]).what
+
+    assert "status" in what
+    assert repr(unknown) in what
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://api.unifygtm.com",
+        "https://proxy.example.com:8443/unify",
+        "http://127.0.0.1:8100",
+        "http://127.9.9.9",
+        "http://localhost:8100",
+        "http://[::1]:8100",
+    ],
+)
+def test_https_and_loopback_are_addresses(url: str) -> None:
+    assert made(base_url=f" {url}/ ").base_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.unifygtm.com",
+        "http://10.0.0.5",
+        "http://localhost.example.com",
+        "http://127.0.0.1.example.com",
+        "api.unifygtm.com",
+        "ftp://api.unifygtm.com",
+        "https://x.test?key=1",
+        "https://x.test#part",
+        "",
+    ],
+)
+def test_other_addresses_are_refused(url: str) -> None:
+    what = refusal(base_url=url).what
+
+    assert "base_url" in what
+    assert url in what
+
+
+def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:
+    assert "hunter2" not in str(refusal(base_url="https://me:hunter2@x.test"))
+    assert "hunter2" not in str(refusal(base_url="ftp://me:hunter2@x.test"))
+
+
+@given(printable)
+def test_a_key_is_trimmed_and_never_shown(key: str) -> None:
+    settings = checked_settings({"api_key": f"  {key}\n"})
+
+    assert settings.api_key == key
+    assert f"api_key='{key}'" not in repr(settings)
+    assert "api_key" not in repr(settings)
+
+
+@pytest.mark.parametrize("key", [None, "", "  \n"])
+def test_no_key_says_where_to_put_one(key: str | None) -> None:
+    refused = refusal(api_key=key)
+
+    assert "no API key" in refused.what
+    assert "UNIFY_API_KEY" in refused.next_step
+
+
+@given(printable, st.sampled_from([" ", "\n", "\t", "\x00", "é", "“"]), printable)
+def test_a_key_that_no_header_can_carry_is_refused_unseen(one: str, odd: str, other: str) -> None:
+    refused = refusal(api_key=f"{one}key{odd}key{other}")
+
+    assert "api_key" in refused.what
+    assert f"key{odd}key" not in str(refused)
+
+
+def test_what_is_not_said_has_the_documented_default() -> None:
+    assert made() == Settings(
+        api_key="a-key",
+        base_url="https://api.unifygtm.com",
+        filters=(),
+        start=None,
+        lookback=timedelta(minutes=10),
+        page_size=100,
+        workers=8,
+        requests_per_5min=100_000,
+        request_timeout=60.0,
+        retry_budget=900.0,
+    )
