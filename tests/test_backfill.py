@@ -278,7 +278,7 @@ def test_an_open_reader_is_waited_for_and_named(serve: Callable[..., Sandbox]) -
         sync(opened(), api_key=KEY, base_url=api.url, lock_timeout=0.3)
     threading.Timer(1.0, reader.communicate, args=["\n"]).start()
 
-    assert sync(opened(), api_key=KEY, base_url=api.url, lock_timeout=30).rows["enrollments"] == 0
+    assert sync(opened(), api_key=KEY, base_url=api.url, lock_timeout=30).enrollments == 0
 
 
 def test_the_lookback_is_not_read_again_between_the_windows_of_one_run(

@@ -150,11 +150,12 @@ def _short(text: object) -> str:
 
 
 def _with_retry_after(error: ApiError, answer: requests.Response) -> ApiError:
-    error.retry_after = _retry_after(answer)
+    error.retry_after = retry_after(answer)
     return error
 
 
-def _retry_after(answer: requests.Response) -> float | None:
+def retry_after(answer: requests.Response) -> float | None:
+    """Return the wait in seconds that the server asks for, in seconds or as a date, if it does."""
     text = answer.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
         return float(text)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -22,45 +20,16 @@ from tenacity import (
 )
 from urllib3.exceptions import HTTPError
 
-from unify_source.answers import OK, error_of, next_cursor, unreachable
+from unify_source.answers import OK, TOO_MANY, error_of, next_cursor, retry_after, unreachable
+from unify_source.budget import RequestBudget
 from unify_source.errors import BrokenPage, NotFound, RateLimited, ServerFailed, Unreachable
 from unify_source.settings import ENROLLMENTS_PATH, Settings
 
 _T = TypeVar("_T")
 Parameters = Sequence[tuple[str, str]]
 
-BUDGET_SECONDS = 300.0
 _RETRIED = (RateLimited, ServerFailed, Unreachable, BrokenPage)
 _BACKOFF = wait_random_exponential(multiplier=1, max=60)
-
-
-class RequestBudget:
-    """At most `limit` requests in any five minutes, shared by all threads that `wait` on it."""
-
-    def __init__(self, limit: int) -> None:
-        self._sent: deque[float] = deque(maxlen=limit)
-        self._lock = threading.Lock()
-        self._paused_until = 0.0
-
-    def wait(self) -> None:
-        """Return when the next request may be sent."""
-        while (seconds := self._seconds_to_wait()) > 0:
-            time.sleep(min(seconds, 1.0))
-
-    def pause(self, seconds: float) -> None:
-        """Let no request start for so many seconds: the server asked for it."""
-        with self._lock:
-            self._paused_until = max(self._paused_until, time.monotonic() + seconds)
-
-    def _seconds_to_wait(self) -> float:
-        with self._lock:
-            now = time.monotonic()
-            free_at = self._paused_until
-            if len(self._sent) == self._sent.maxlen:
-                free_at = max(free_at, self._sent[0] + BUDGET_SECONDS)
-            if free_at <= now:
-                self._sent.append(now)
-            return free_at - now
 
 
 class Client:
@@ -126,7 +95,6 @@ class Client:
         asked = getattr(error, "retry_after", None)
         if asked is None:
             return _BACKOFF(state)
-        self._budget.pause(asked)
         return float(asked)
 
     def _answer(self, path: str, parameters: Parameters) -> requests.Response:
@@ -147,8 +115,11 @@ class Client:
         except (requests.RequestException, HTTPError) as error:
             timeout = self._settings.request_timeout
             raise unreachable(error, self._settings.base_url, timeout) from None
+        if answer.status_code == TOO_MANY:
+            self._budget.refused(retry_after(answer))
         if answer.status_code != OK:
             raise error_of(answer, self._settings.api_key)
+        self._budget.answered()
         return answer
 
     def _session(self) -> requests.Session:

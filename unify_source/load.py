@@ -83,11 +83,13 @@ class Warehouse:
 class Load:
     """Reads one window in batches, and splits what comes back of them.
 
-    `covered` is the window that was read whole, once `batches` has ended.
+    Once `batches` has ended, `covered` is the window that was read whole, and `enrollments` is how
+    many it passed on.
     """
 
     def __init__(self, settings: Settings, client: Client, part: Part | None = None) -> None:
         self.covered: Window | None = None
+        self.enrollments = 0
         self._settings = settings
         self._client = client
         self._part = part
@@ -130,6 +132,7 @@ class Load:
             yield _item(*held, column, max(start or EPOCH, min(newest, covered.before)))
         if warehouse.missing():
             yield _item(_NO_ROWS, pa.array([], pa.bool_()), column, EPOCH)
+        self.enrollments = tail.enrollments
         self._remember(state, cursor, again, tail)
         news.remember(state, covered.before)
 

@@ -35,15 +35,19 @@ class Tail:
         self._lookback = lookback
         self._newest: datetime | None = None
         self._rows: pa.Table | None = None
-        self._versions: list[pa.Table] = []
+        self._written: list[pa.Table] = []
 
     def unseen(self, rows: pa.Table) -> pa.Table:
         """Return the rows without those that stand in the warehouse as they are, or newer."""
         if not len(rows):
             return rows
         self._remember(rows)
-        if not self._known:
-            return rows
+        if self._known:
+            rows = self._without_known(rows)
+        self._written.append(rows.select([KEY, CURSOR]))
+        return rows
+
+    def _without_known(self, rows: pa.Table) -> pa.Table:
         known = pa.array(list(self._known), TEXT)
         again = pc.is_in(rows[KEY], value_set=known)
         mask = again.to_pylist()
@@ -70,19 +74,25 @@ class Tail:
             }
         }
 
+    @property
+    def enrollments(self) -> int:
+        """How many enrollments were written, each counted once."""
+        if not self._written:
+            return 0
+        return int(pc.count_distinct(pa.concat_tables(self._written)[KEY]).as_py())
+
     def in_two_versions(self) -> list[str]:
-        """Return the ids that were read with more than one `updated_at`."""
-        if not self._versions:
+        """Return the ids that were written with more than one `updated_at`."""
+        if not self._written:
             return []
-        read = pa.concat_tables(self._versions)
-        if pc.count_distinct(read[KEY]).as_py() == len(read):
+        written = pa.concat_tables(self._written)
+        if self.enrollments == len(written):
             return []
-        spans = read.group_by(KEY).aggregate([(CURSOR, "min"), (CURSOR, "max")])
+        spans = written.group_by(KEY).aggregate([(CURSOR, "min"), (CURSOR, "max")])
         differ = pc.not_equal(spans[f"{CURSOR}_min"], spans[f"{CURSOR}_max"])
         return sorted(spans[KEY].filter(differ).to_pylist())
 
     def _remember(self, rows: pa.Table) -> None:
-        self._versions.append(rows.select([KEY, CURSOR]))
         newest = pc.max(rows[CURSOR]).as_py()
         self._newest = max(filter(None, [self._newest, newest]))
         kept = [self._recent(table) for table in (self._rows, rows) if table is not None]

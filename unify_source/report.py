@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
-
-from unify_source.tables import TABLES
 
 _NOTHING = {
     "sync": "Nothing changed since the last run",
@@ -16,13 +14,13 @@ _NOTHING = {
 
 @dataclass(frozen=True)
 class Report:
-    """What one run did; `rows` counts what was written, by table, `seconds` the whole run."""
+    """What one run did: `enrollments` were written, each counted once, in `seconds` in all."""
 
     command: str
     pipeline: str
     destination: str
     dataset: str
-    rows: dict[str, int] = field(default_factory=dict)
+    enrollments: int = 0
     requests: int = 0
     seconds: float = 0.0
     cursor: datetime | None = None
@@ -31,7 +29,7 @@ class Report:
     @property
     def rows_per_second(self) -> float:
         """Enrollments written per second, over the whole run."""
-        return self.rows.get("enrollments", 0) / self.seconds if self.seconds else 0.0
+        return self.enrollments / self.seconds if self.seconds else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return it as what `--json` prints."""
@@ -40,17 +38,13 @@ class Report:
 
     def as_lines(self) -> list[str]:
         """Return it as plain sentences, the result first."""
-        written = self.rows.get("enrollments", 0)
-        lines = [
-            f"{written:,} enrollments loaded into {self.destination}, dataset {self.dataset}"
-            f" ({self.requests:,} requests, {self.seconds:.1f} s"
-            + (f", {self.rows_per_second:,.0f} rows/s)." if written else ").")
-            if written
-            else f"{_NOTHING[self.command]} ({self.requests} requests, {self.seconds:.1f} s)."
-        ]
-        children = [f"{self.rows.get(t.name, 0):,} {t.name}" for t in TABLES[1:]]
-        if written:
-            lines.append(f"With them: {', '.join(children)}.")
+        took = f"{self.requests:,} requests, {self.seconds:.1f} s"
+        if self.enrollments:
+            where = f"{self.destination}, dataset {self.dataset}"
+            speed = f"{self.rows_per_second:,.0f} rows/s"
+            lines = [f"{self.enrollments:,} enrollments loaded into {where} ({took}, {speed})."]
+        else:
+            lines = [f"{_NOTHING[self.command]} ({took})."]
         if self.cursor and self.command == "sync":
             lines.append(f"The cursor stands at {self.cursor.isoformat()}.")
         if self.quarantined:

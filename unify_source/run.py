@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -17,7 +16,7 @@ from unify_source.client import Client
 from unify_source.errors import ConfigurationError
 from unify_source.load import Load, Part
 from unify_source.lock import LOCK_TIMEOUT, TURN_SECONDS, Turns
-from unify_source.pipelines import ALL, cursor, quarantined, start_over, state_of
+from unify_source.pipelines import cursor, quarantined, start_over, state_of
 from unify_source.report import Report
 from unify_source.settings import Settings, parse_time
 from unify_source.source import backfill_source, configured, cursor_name, window_source
@@ -41,7 +40,7 @@ def sync(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT, **settin
             with run.turn() as schema:
                 before = before or run.client.server_time()
                 load = run.load(Window(after, before))
-                run.commit(window_source(run.settings, load, schema))
+                run.commit(window_source(run.settings, load, schema), load)
             after = load.covered.before if load.covered else before
         return run.report("sync")
 
@@ -73,7 +72,7 @@ def backfill(
             with run.turn() as schema:
                 left = left or job.begin(run, restart=restart)
                 load = run.load(left, newest_first=newest_first)
-                run.commit(backfill_source(load, schema, job.progress(left)))
+                run.commit(backfill_source(load, schema, job.progress(left)), load)
             left = job.rest(left, load)
         return run.report("backfill")
 
@@ -88,7 +87,7 @@ class _Run:
         self._turns = Turns(pipeline, lock_timeout)
         self._had_turn = False
         self._quarantined = 0
-        self._written: Counter[str] = Counter()
+        self._enrollments = 0
         self._started = time.monotonic()
 
     @contextmanager
@@ -105,12 +104,10 @@ class _Run:
         """Return the load of about one window's rows of what is left."""
         return Load(self.settings, self.client, Part(window, WINDOW_ROWS, newest_first))
 
-    def commit(self, source: DltSource) -> None:
+    def commit(self, source: DltSource, load: Load) -> None:
         """Read and load one window: its rows and its progress stand together, or neither."""
         self.pipeline.run(source)
-        trace = self.pipeline.last_trace
-        if trace and trace.last_normalize_info:
-            self._written.update(trace.last_normalize_info.row_counts)
+        self._enrollments += load.enrollments
         self._quarantined = quarantined(self.pipeline)
 
     def report(self, command: str) -> Report:
@@ -120,7 +117,7 @@ class _Run:
             pipeline=self.pipeline.pipeline_name,
             destination=self.pipeline.destination.destination_name,
             dataset=self.pipeline.dataset_name,
-            rows={name: self._written[name] for name in ALL},
+            enrollments=self._enrollments,
             requests=self.client.requests,
             cursor=cursor(self.pipeline, cursor_name(self.settings)),
             quarantined=self._quarantined,
