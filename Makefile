@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo test check format lock test-lowest bench clean
 
 demo: .venv/ready  ## load the sandbox into DuckDB and answer a question from it
-	$(BIN)/unify-source demo
+	@$(BIN)/unify-source demo
 
 test: .venv/ready  ## run the tests
 	$(BIN)/python -m pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
@@ -59,15 +60,14 @@ def sync(
 ) -> None:
     """Load all that changed since the last run; the first run loads everything.
 
-    The API key is read from UNIFY_API_KEY, or from api_key under [sources.unify] in
-    .dlt/secrets.toml.
+    The API key is read from the environment, UNIFY_API_KEY, or from .dlt/secrets.toml.
     """
     with _screen(said) as screen:
         from unify_source.run import sync as run_sync
 
         pipeline = _pipeline(said, screen)
         report = run_sync(pipeline, lock_timeout=said.lock_timeout, **said.settings)
-        _end(screen, report, accept_quarantine=accept_quarantine)
+        _end(said, screen, report, accept_quarantine=accept_quarantine)
 
 
 @app.command()
@@ -114,7 +114,7 @@ def backfill(
             lock_timeout=said.lock_timeout,
             **said.settings,
         )
-        _end(screen, report, accept_quarantine=accept_quarantine)
+        _end(said, screen, report, accept_quarantine=accept_quarantine)
 
 
 @app.command()
@@ -205,9 +205,11 @@ def main() -> None:
     app()
 
 
-def _end(screen: Screen, report: Report, *, accept_quarantine: bool) -> None:
+def _end(said: Said, screen: Screen, report: Report, *, accept_quarantine: bool) -> None:
     screen.result(report.as_json(), report.as_lines())
     if report.quarantined and not accept_quarantine:
+        if said.quiet:
+            screen.warn(report.quarantine_line())
         raise typer.Exit(QUARANTINED)
 
 
@@ -216,6 +218,7 @@ def _screen(said: Said) -> Iterator[Screen]:
     from unify_source.console import Screen
 
     os.environ.setdefault("RUNTIME__LOG_LEVEL", "INFO" if said.verbose else "CRITICAL")
+    logging.getLogger("unify_source").setLevel(logging.ERROR if said.quiet else logging.WARNING)
     screen = Screen(as_json=said.json, quiet=said.quiet)
     try:
         yield screen

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -22,13 +24,22 @@ from urllib3.exceptions import HTTPError
 
 from unify_source.answers import OK, TOO_MANY, error_of, next_cursor, retry_after, unreachable
 from unify_source.budget import RequestBudget
-from unify_source.errors import BrokenPage, NotFound, RateLimited, ServerFailed, Unreachable
+from unify_source.errors import (
+    BrokenPage,
+    NotFound,
+    RateLimited,
+    ServerFailed,
+    UnifyError,
+    Unreachable,
+)
 from unify_source.settings import ENROLLMENTS_PATH, Settings
 
 _T = TypeVar("_T")
 Parameters = Sequence[tuple[str, str]]
 
 _RETRIED = (RateLimited, ServerFailed, Unreachable, BrokenPage)
+_TOLD_EVERY = 15.0
+_log = logging.getLogger(__name__)
 _BACKOFF = wait_random_exponential(multiplier=1, max=60)
 
 
@@ -46,6 +57,7 @@ class Client:
         self._local = threading.local()
         self._budget = RequestBudget(settings.requests_per_5min)
         self._counted = threading.Lock()
+        self._told = time.monotonic() - _TOLD_EVERY
         self.requests = 0
 
     def page(self, parameters: Parameters) -> tuple[bytes, str | None]:
@@ -87,15 +99,19 @@ class Client:
             retry=retry_if_exception_type(_RETRIED),
             stop=stop_before_delay(self._settings.retry_budget),
             wait=self._pause,
+            before_sleep=self._tell,
             reraise=True,
         )(call)
 
     def _pause(self, state: RetryCallState) -> float:
-        error = state.outcome.exception() if state.outcome else None
-        asked = getattr(error, "retry_after", None)
-        if asked is None:
-            return _BACKOFF(state)
-        return float(asked)
+        asked = getattr(_error_in(state), "retry_after", None)
+        return float(asked) if asked is not None else _BACKOFF(state)
+
+    def _tell(self, state: RetryCallState) -> None:
+        now, error = time.monotonic(), _error_in(state)
+        if isinstance(error, UnifyError) and state.next_action and now >= self._told + _TOLD_EVERY:
+            self._told = now
+            _log.warning("%s Trying again in %.0f s.", error.what, state.next_action.sleep)
 
     def _answer(self, path: str, parameters: Parameters) -> requests.Response:
         self._budget.wait()
@@ -132,6 +148,10 @@ class Client:
             )
             self._local.session = session
         return self._local.session  # type: ignore[no-any-return]
+
+
+def _error_in(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
 
 
 class _KeyAuth(AuthBase):

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import time
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 
 from unify_source.errors import UnifyError
@@ -48,6 +41,10 @@ class Screen:
         """Say something along the way."""
         if not self.quiet:
             (self._err if self.as_json else self._out).print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        """Say on standard error what must not be missed, also when asked to be quiet."""
+        self._err.print(text, markup=False)
 
     def table(self, title: str, headers: list[str], rows: list[list[str]]) -> None:
         """Show a small table; numbers stand on the right."""
@@ -126,11 +123,3 @@ class RowProgress:
             self._bar.add_task(self._text())
             self._bar.start()
         self._bar.update(self._bar.task_ids[0], description=self._text())
-
-
-def quieten(*, verbose: bool) -> None:
-    """Set how much dlt logs, on standard error; its own tracebacks only when asked for."""
-    logging.getLogger("dlt").setLevel(logging.INFO if verbose else logging.CRITICAL)
-
-
-__all__ = ["MofNCompleteColumn", "RowProgress", "Screen", "quieten"]

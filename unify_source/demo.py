@@ -22,7 +22,7 @@ FROM unify.enrollments e
 JOIN unify.sequences s ON s.id = e.sequence_id
 LEFT JOIN unify.reply_email_messages r ON r.enrollment_id = e.id
 GROUP BY ALL
-ORDER BY replies DESC
+ORDER BY replies DESC, sequence
 LIMIT 5
 """
 

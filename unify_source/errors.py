@@ -10,7 +10,8 @@ UnifyError                      exit code 1 unless said otherwise
 │   ├── ServerFailed               HTTP 5xx for longer than the retry budget
 │   ├── Unreachable                no connection, or none that lasted
 │   └── BrokenPage                 not JSON, no list, a cursor that repeats
-└── LoadFailed                     the destination did not take the data
+├── LoadFailed                     the destination did not take the data
+└── LockHeld                    5  another run held the dataset for too long
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class BrokenPage(ApiError):
 
 
 class LoadFailed(UnifyError):
-    """The destination did not take the data; what was read is kept and loaded by the next run."""
+    """The destination did not take the data; the next run reads it again."""
 
 
 class LockHeld(UnifyError):

@@ -113,9 +113,10 @@ class Load:
         leaves both as they were.
         """
         self._warehouse = warehouse
-        again = AskAgain(state)
+        # A range is read as it was asked for; what is in quarantine waits for the next sync.
+        again = AskAgain(state, ask=end is None)
         tails = state.get("tails", {})
-        tail = Tail(tails.get(cursor, {}), self._settings.lookback)
+        tail = Tail({} if end else tails.get(cursor, {}), self._settings.lookback)
         column = cursor or CURSOR
         window = self._window(start, end, again)
         self._end = end
@@ -133,7 +134,7 @@ class Load:
         if warehouse.missing():
             yield _item(_NO_ROWS, pa.array([], pa.bool_()), column, EPOCH)
         self.enrollments = tail.enrollments
-        self._remember(state, cursor, again, tail)
+        self._remember(state, None if end else cursor, again, tail)
         news.remember(state, covered.before)
 
     def tables(self, item: pa.Table) -> Iterator[tuple[Table, pa.Table]]:

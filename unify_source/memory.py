@@ -110,21 +110,24 @@ class AskAgain:
     oldest on: then something is wrong with the API as a whole, and single requests take too long.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *, ask: bool = True) -> None:
         self._before: dict[str, str] = state.get("ask_again", {})
         self._reread_from: str | None = state.get("reread_from")
+        self._ask = ask
         self._next: dict[str, str] = dict(self._before)
         self._oldest: datetime | None = None
 
     @property
     def ids(self) -> list[str]:
         """The enrollments to ask for by id."""
-        return [key for key, digest in self._before.items() if not digest.startswith("#")]
+        asked = self._before.items() if self._ask else ()
+        return [key for key, digest in asked if not digest.startswith("#")]
 
     @property
     def reread_from(self) -> datetime | None:
         """The instant to read the list from, where that is earlier than the cursor says."""
-        return datetime.fromisoformat(self._reread_from) if self._reread_from else None
+        is_due = self._reread_from and self._ask
+        return datetime.fromisoformat(self._reread_from) if is_due else None  # type: ignore[arg-type]
 
     def news(self, rows: Iterable[Unreadable]) -> list[Unreadable]:
         """Return those that are not in quarantine as they stand, and keep them all in mind."""
@@ -159,9 +162,14 @@ class AskAgain:
         """Return what the next load asks again."""
         asked = {**self._next, **dict.fromkeys(in_two_versions, "")}
         if len(asked) <= ASK_AGAIN_LIMIT:
-            return {"ask_again": asked} if asked else {}
-        oldest = self._oldest or EPOCH
-        return {"reread_from": oldest.isoformat()}
+            kept: State = {"ask_again": asked} if asked else {}
+            if self._reread_from and not self._ask:
+                kept["reread_from"] = self._reread_from
+            return kept
+        since = self._oldest or EPOCH
+        if self._reread_from and not self._ask:
+            since = min(since, datetime.fromisoformat(self._reread_from))
+        return {"reread_from": since.isoformat()}
 
 
 def _digest(content: Any) -> str:

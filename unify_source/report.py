@@ -48,8 +48,12 @@ class Report:
         if self.cursor and self.command == "sync":
             lines.append(f"The cursor stands at {self.cursor.isoformat()}.")
         if self.quarantined:
-            lines.append(
-                f"{self.quarantined:,} rows are in enrollments_quarantine: the API sent them"
-                " otherwise than it promises. Their reasons stand beside them."
-            )
+            lines.append(self.quarantine_line())
         return lines
+
+    def quarantine_line(self) -> str:
+        """Say what is in quarantine."""
+        return (
+            f"{self.quarantined:,} rows are in enrollments_quarantine: the API sent them"
+            " otherwise than it promises. Their reasons stand beside them."
+        )

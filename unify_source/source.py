@@ -99,8 +99,7 @@ def enrollments(settings: Settings, load: Load, updated_at: Any = None) -> DltRe
         updated_at: dlt.sources.incremental[datetime] = cursor,
     ) -> Iterator[pa.Table]:
         start, end = _bounds(updated_at)
-        state = dlt.current.resource_state() if end is None else {}
-        warehouse = Warehouse(dlt.current.source_schema())
+        state, warehouse = dlt.current.resource_state(), Warehouse(dlt.current.source_schema())
         yield from load.batches(warehouse, state, updated_at.cursor_path, start, end)
 
     return _split(dlt.resource(rows, name=RESOURCE), load)
