@@ -1,0 +1,118 @@
+"""The state travels with the data: to another machine, and over a death at any moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import dlt
+import pytest
+from conftest import KEY
+from warehouse import shown, stored
+
+from unify_source.pipelines import cursor, open_pipeline
+from unify_source.report import Report
+from unify_source.run import sync
+from unify_source.sandbox import Account, Clock, Sandbox
+
+Serve = Callable[..., Sandbox]
+
+START = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
+FILE = "unify_gtm.duckdb"
+
+
+def machine(name: str, file: Path | str = FILE) -> dlt.Pipeline:
+    """Return the pipeline as a machine of that name has it, on one database file for all."""
+    return open_pipeline(
+        "unify_gtm", "duckdb", "unify", credentials=str(file), pipelines_dir=f"machines/{name}"
+    )
+
+
+def load(pipeline: dlt.Pipeline, api: Sandbox) -> Report:
+    return sync(pipeline, api_key=KEY, base_url=api.url)
+
+
+def change(account: Account, count: int, seed: int) -> None:
+    for part in range(10):
+        account.clock.advance(timedelta(minutes=2))
+        account.change(count // 10, seed=seed * 100 + part)
+    account.clock.advance(timedelta(seconds=1))
+
+
+def test_with_nothing_but_the_database_the_next_run_is_incremental(
+    serve: Serve, home: Path
+) -> None:
+    api = serve(Account(5_000, clock=Clock(START)))
+    load(machine("one"), api)
+    for path in home.iterdir():
+        if path.name != FILE:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert [path.name for path in home.iterdir()] == [FILE]
+    change(api.account, 500, seed=1)
+    api.reset()
+
+    report = load(machine("two"), api)
+
+    assert len(api.requests) <= 20
+    assert 0 < report.enrollments < 1_500
+    assert stored(FILE) == shown(api.account.rows())
+
+
+def test_two_machines_take_turns_on_one_database(serve: Serve) -> None:
+    api = serve(Account(400, clock=Clock(START)))
+    reached = []
+
+    for seed, name in enumerate(["one", "two", "two", "one", "two", "one"]):
+        load(machine(name), api)
+        assert stored(FILE) == shown(api.account.rows())
+        reached.append(cursor(machine(name)))
+        change(api.account, 50, seed)
+
+    assert None not in reached
+    assert reached == sorted(set(filter(None, reached)))
+
+
+def start_sync(api: Sandbox) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "unify_source", "sync", "--quiet"],
+        env={**os.environ, "UNIFY_API_KEY": KEY, "SOURCES__UNIFY__BASE_URL": api.url},
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_run_that_was_killed_costs_nothing_but_time(
+    seed: int, serve: Serve, pipeline: dlt.Pipeline, home: Path
+) -> None:
+    chance = random.Random(seed)
+    api = serve(Account(3_000, seed=seed), latency=0.03)
+    # The even ones die in their first run, the odd ones in a later one.
+    if seed % 2:
+        load(pipeline, api)
+        api.account.change(1_000, seed=seed)
+        time.sleep(1)
+        api.reset()
+
+    running = start_sync(api)
+    while not api.requests and running.poll() is None:
+        time.sleep(0.01)
+    moment = chance.uniform(0.0, 1.5)
+    print(f"seed {seed}: killed {moment:.2f} s after its first request")  # noqa: T201 - to repeat it
+    time.sleep(moment)
+    running.send_signal(signal.SIGKILL)
+    assert running.wait() in (-signal.SIGKILL, 0)
+    assert running.stderr
+    running.stderr.close()
+
+    finishing = start_sync(api)
+    _, said = finishing.communicate(timeout=60)
+    assert (finishing.returncode, said) == (0, b"")
+    assert stored(home / FILE) == shown(api.account.rows())
