@@ -1,0 +1,197 @@
+"""Reading in parallel misses no row, asks for little more than it must, and stops at an error."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from functools import cache
+from typing import Any
+
+import pytest
+from conftest import KEY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unify_source.client import Client
+from unify_source.errors import BrokenPage, KeyRefused, ServerFailed, UnifyError
+from unify_source.oddities import parse_instant
+from unify_source.reader import Reading, first_instant
+from unify_source.sandbox import Account, Clock, Fault, Sandbox
+from unify_source.settings import checked_settings
+from unify_source.window import Window, cut
+
+START = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
+ORDERS = ["updated", "updated_desc", "created", "id"]
+
+
+@cache
+def account(size: int, crowded: float = 0.0, one_instant: int = 0) -> Account:
+    """Return an account that no test changes: making one takes longer than reading it."""
+    return Account(size, clock=Clock(START), crowded=crowded, one_instant=one_instant)
+
+
+def client(api: Sandbox, **said: Any) -> Client:
+    return Client(checked_settings({"api_key": KEY, "base_url": api.url, **said}))
+
+
+def reading(api: Sandbox, window: Window, **how: Any) -> Reading:
+    asking = client(api)
+    first = first_instant(asking, window.before) if window.after is None else None
+    how = {"page_size": 100, "workers": 8, **how}
+    return Reading(asking, cut(window, [first] if first else []), (), **how)
+
+
+def rows_of(bodies: Iterator[bytes] | Reading) -> Counter[str]:
+    """Return how often each row was read."""
+    return Counter(row["id"] for body in bodies for row in json.loads(body)["enrollments"])
+
+
+@cache
+def instants(read: Account) -> dict[str, datetime]:
+    found = {row["id"]: parse_instant(row["updated_at"]) for row in read.rows()}
+    return {key: at for key, at in found.items() if at}
+
+
+def ids_within(read: Account, window: Window) -> set[str]:
+    return {
+        key
+        for key, at in instants(read).items()
+        if (window.after is None or at >= window.after) and at <= window.before
+    }
+
+
+@settings(max_examples=15)
+@given(
+    order=st.sampled_from(ORDERS),
+    crowded=st.sampled_from([0.0, 0.9]),
+    one_instant=st.sampled_from([0, 400]),
+    page_size=st.sampled_from([1, 7, 20, 100]),
+    workers=st.integers(1, 8),
+    ends=st.none() | st.tuples(st.integers(0, 999), st.integers(0, 999)),
+)
+def test_every_row_of_a_window_is_read_at_least_once(
+    order: str,
+    crowded: float,
+    one_instant: int,
+    page_size: int,
+    workers: int,
+    ends: tuple[int, int] | None,
+) -> None:
+    read = account(600 if page_size == 1 else 1_500, crowded, one_instant)
+    window = Window(None, START)
+    if ends:
+        known = sorted(instants(read).values())
+        low, high = sorted(known[end * (len(known) - 1) // 999] for end in ends)
+        window = Window(low, high)
+
+    with Sandbox(read, key=KEY, order=order) as api:
+        made = reading(api, window, page_size=page_size, workers=workers)
+        found = rows_of(made)
+
+    assert set(found) >= ids_within(read, window)
+    assert made.covered == window
+
+
+@pytest.mark.parametrize(("crowded", "most"), [(0.0, 1.15), (0.9, 1.4)])
+def test_reading_in_parallel_asks_for_little_more_than_every_page_once(
+    crowded: float, most: float
+) -> None:
+    read = account(20_000, crowded)
+
+    with Sandbox(read, key=KEY) as api:
+        made = reading(api, Window(None, START))
+        api.reset()
+        found = rows_of(made)
+        requests = len(api.requests)
+
+    assert set(found) == set(read.ids())
+    assert requests <= most * len(read) / 100
+
+
+@pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
+@settings(max_examples=6)
+@given(
+    order=st.sampled_from(ORDERS),
+    workers=st.integers(1, 8),
+    enough=st.sampled_from([200, 1_000, 10_000]),
+)
+def test_what_is_said_to_be_covered_has_been_read_whole(
+    order: str, workers: int, enough: int, *, newest_first: bool
+) -> None:
+    read = account(3_000)
+    with Sandbox(read, key=KEY, order=order) as api:
+        made = reading(
+            api,
+            Window(None, START),
+            page_size=20,
+            workers=workers,
+            enough=enough,
+            newest_first=newest_first,
+        )
+        found = rows_of(made)
+
+    covered = made.covered
+    assert set(found) >= ids_within(read, covered)
+    assert covered.before > (covered.after or min(instants(read).values()))
+    assert (covered.before if newest_first else covered.after) == (START if newest_first else None)
+    if enough > len(read):
+        assert covered == Window(None, START)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault("401", after=40, times=1), KeyRefused),
+        (Fault("500", after=40), ServerFailed),
+        (Fault("repeat_cursor", after=20), BrokenPage),
+    ],
+    ids=lambda value: getattr(value, "kind", None),
+)
+def test_an_error_in_one_worker_ends_them_all_at_once(
+    fault: Fault, error: type[UnifyError]
+) -> None:
+    before = set(threading.enumerate())
+    with Sandbox(account(20_000), key=KEY, latency=0.02, faults=[fault]) as api:
+        asking = client(api, retry_budget=0.3)
+        made = Reading(asking, [Window(None, START)], (), page_size=20, workers=8)
+        started = time.monotonic()
+
+        with pytest.raises(error):
+            rows_of(made)
+
+        assert time.monotonic() - started < 10
+        asked = len(api.requests)
+        assert asked < 500
+        time.sleep(1)
+        assert len(api.requests) <= asked + 8
+    left = [t for t in threading.enumerate() if t not in before and t.name.startswith("page-")]
+    assert left == []
+
+
+def test_whoever_stops_listening_stops_the_workers() -> None:
+    with Sandbox(account(20_000), key=KEY) as api:
+        pages = iter(reading(api, Window(None, START)))
+        for _ in range(3):
+            next(pages)
+        pages.close()  # type: ignore[attr-defined]
+        time.sleep(0.3)
+        asked = len(api.requests)
+        time.sleep(0.3)
+
+        assert asked == len(api.requests) < 150
+
+
+def test_the_first_instant_lies_before_every_row() -> None:
+    read = account(1_500)
+    oldest = min(instants(read).values())
+
+    with Sandbox(read, key=KEY) as api:
+        found = first_instant(client(api), START)
+
+        assert found
+        assert oldest - timedelta(days=500) < found < oldest
+        assert len(api.requests) <= 12
