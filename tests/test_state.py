@@ -93,18 +93,18 @@ def test_a_run_that_was_killed_costs_nothing_but_time(
     seed: int, serve: Serve, pipeline: dlt.Pipeline, home: Path
 ) -> None:
     chance = random.Random(seed)
-    api = serve(Account(3_000, seed=seed), latency=0.03)
+    api = serve(Account(1_500, seed=seed), latency=0.03)
     # The even ones die in their first run, the odd ones in a later one.
     if seed % 2:
         load(pipeline, api)
-        api.account.change(1_000, seed=seed)
+        api.account.change(500, seed=seed)
         time.sleep(1)
         api.reset()
 
     running = start_sync(api)
     while not api.requests and running.poll() is None:
         time.sleep(0.01)
-    moment = chance.uniform(0.0, 1.5)
+    moment = chance.uniform(0.0, 0.9)
     print(f"seed {seed}: killed {moment:.2f} s after its first request")  # noqa: T201 - to repeat it
     time.sleep(moment)
     running.send_signal(signal.SIGKILL)

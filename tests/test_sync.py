@@ -239,7 +239,7 @@ def happen(changing: Account, keys: list[str], happening: Any) -> None:
     changing.put_many({**row, "updated_at": now} for key, row in rows.items() if row != before[key])
 
 
-@settings(max_examples=6, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=5, phases=[Phase.explicit, Phase.generate])
 @given(st.lists(st.lists(HAPPENINGS, min_size=1, max_size=4), min_size=2, max_size=4))
 def test_replies_and_classifications_follow_their_enrollments(
     tmp_path_factory: pytest.TempPathFactory, runs: list[list[Any]]
