@@ -38,7 +38,7 @@ def serve() -> Iterator[Callable[..., Sandbox]]:
     started: list[Sandbox] = []
 
     def start(account: Account | None = None, **options: Any) -> Sandbox:
-        sandbox = Sandbox(account or Account(500), key=KEY, **options)
+        sandbox = Sandbox(Account(500) if account is None else account, key=KEY, **options)
         sandbox.__enter__()
         started.append(sandbox)
         return sandbox

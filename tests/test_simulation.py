@@ -38,7 +38,7 @@ def simulate(seed: int, order: str, *, lookback: str = "10m", runs: int = 2) -> 
         account.change(chance.randrange(1, 3), seed=chance.randrange(10**9), visible_after=late)
 
     with tempfile.TemporaryDirectory() as folder:
-        said = {
+        said: dict[str, Any] = {
             "api_key": KEY,
             "lookback": lookback,
             "page_size": chance.choice([3, 5, 10]),

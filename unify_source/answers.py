@@ -25,13 +25,14 @@ OK, BAD_REQUEST, NOT_FOUND, TOO_MANY, FAILED = 200, 400, 404, 429, 500
 REFUSED = (401, 403)
 
 # A quote inside a JSON string is always escaped, so these bytes are a key and never text.
+_LIST = re.compile(rb'"enrollments"\s*:\s*\[')
 _NEXT_CURSOR = re.compile(rb'"next_cursor"\s*:\s*(null|"(?:[^"\\]|\\.)*")')
 
 
 def next_cursor(body: bytes) -> str | None:
     """Return the cursor that a page names, None at the end of the list. Raises BrokenPage."""
     cursors = _NEXT_CURSOR.findall(body)
-    if len(cursors) == 1 and body.endswith(b"}"):
+    if len(cursors) == 1 and body.endswith(b"}") and _LIST.search(body):
         cursor: str | None = orjson.loads(cursors[0])
         return cursor
     return _next_cursor(_parsed_page(body))
@@ -70,7 +71,7 @@ def _next_cursor(page: dict[str, Any]) -> str | None:
 def error_of(answer: requests.Response, key: str) -> Exception:
     """Return the error that an answer other than 200 stands for; `key` is kept out of it."""
     # A proxy may echo what it was sent.
-    status, said = answer.status_code, _said(answer).replace(key, "…")
+    status, said = answer.status_code, _said(answer, key)
     if status in REFUSED:
         return KeyRefused(
             f"The API refused the key (HTTP {status}{said}).",
@@ -100,17 +101,17 @@ def error_of(answer: requests.Response, key: str) -> Exception:
             "Check base_url: redirects are not followed, so that the key reaches no other host.",
             status=status,
         )
-    return _refused(answer, said)
+    return _refused(answer, said, key)
 
 
-def _refused(answer: requests.Response, said: str) -> RequestRefused:
-    codes = tuple(code for code, _ in _server_errors(answer))
+def _refused(answer: requests.Response, said: str, key: str) -> RequestRefused:
+    codes = tuple(code for code, _ in _server_errors(answer, key))
     details = "; ".join(
-        f"{code} at {path}" if path else code for code, path in _server_errors(answer)
+        f"{code} at {path}" if path else code for code, path in _server_errors(answer, key)
     )
     kind = NotFound if answer.status_code == NOT_FOUND else RequestRefused
     next_step = "Check the filters and times that were given."
-    if any("cursor" in f"{code} {path}".lower() for code, path in _server_errors(answer)):
+    if any("cursor" in f"{code} {path}".lower() for code, path in _server_errors(answer, key)):
         next_step = "The cursor was refused on the way: run it again, the window is read anew."
     elif kind is NotFound:
         next_step = "Check base_url."
@@ -123,18 +124,21 @@ def _refused(answer: requests.Response, said: str) -> RequestRefused:
     )
 
 
-def _server_errors(answer: requests.Response) -> list[tuple[str, str]]:
+def _server_errors(answer: requests.Response, key: str) -> list[tuple[str, str]]:
     errors = _json_object(answer).get("errors")
     found = [item for item in errors if isinstance(item, dict)] if isinstance(errors, list) else []
     return [
-        (_short(item.get("code", "error")), _short(".".join(map(str, item.get("path") or ()))))
+        (
+            _short(item.get("code", "error"), key),
+            _short(".".join(map(str, item.get("path") or ())), key),
+        )
         for item in found[:5]
     ]
 
 
-def _said(answer: requests.Response) -> str:
+def _said(answer: requests.Response, key: str) -> str:
     message = _json_object(answer).get("message")
-    return f", {_short(message)!r}" if isinstance(message, str) and message else ""
+    return f", {_short(message, key)!r}" if isinstance(message, str) and message else ""
 
 
 def _json_object(answer: requests.Response) -> dict[str, Any]:
@@ -145,8 +149,8 @@ def _json_object(answer: requests.Response) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _short(text: object) -> str:
-    return " ".join(str(text).split())[:200]
+def _short(text: object, key: str) -> str:
+    return " ".join(str(text).replace(key, "…").split())[:200]
 
 
 def _with_retry_after(error: ApiError, answer: requests.Response) -> ApiError:

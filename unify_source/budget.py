@@ -13,6 +13,8 @@ BUDGET_SECONDS = 300.0
 _GROWTH = (16.0, 1.1, 1.0025)
 _BELOW_LIMIT = 0.96
 _MEASURED_SECONDS = 1.0
+_CALM_SECONDS = 20.0
+_SLOWEST = 5.0
 
 
 class RequestBudget:
@@ -30,6 +32,7 @@ class RequestBudget:
         self._next_at = 0.0
         self._pace: float | None = None
         self._refusals = 0
+        self._refused_at = -_MEASURED_SECONDS
         self._paced_at = 0.0
 
     def wait(self) -> None:
@@ -45,15 +48,19 @@ class RequestBudget:
         """Slow all workers down: the server answered 429, and asked for so many seconds."""
         now = time.monotonic()
         with self._lock:
-            is_first_of_many = now >= self._paused_until
+            # What was in flight when the first was refused is refused as well.
+            is_same_burst = now < max(self._paused_until, self._refused_at + _MEASURED_SECONDS)
             self._paused_until = max(self._paused_until, now + (seconds or 0.0))
-            if not is_first_of_many:
+            if is_same_burst:
                 return
-            taken = sum(1 for at in self._answered if at > now - _MEASURED_SECONDS)
-            pace = max(1.0, _BELOW_LIMIT * taken / _MEASURED_SECONDS)
             self._refusals += 1
-            self._pace = pace
+            self._refused_at = now
+            self._pace = max(_SLOWEST, _BELOW_LIMIT * self._measured(now))
             self._paced_at = self._next_at = self._paused_until
+
+    def _measured(self, now: float) -> float:
+        recent = [at for at in self._answered if at > now - _MEASURED_SECONDS]
+        return len(recent) / max(now - recent[0], 0.05) if recent else 0.0
 
     def _seconds_to_wait(self) -> float:
         with self._lock:
@@ -72,6 +79,8 @@ class RequestBudget:
         if self._pace is None:
             return
         growth = _GROWTH[min(self._refusals, len(_GROWTH)) - 1]
+        if now - self._refused_at > _CALM_SECONDS:
+            growth = max(growth, _GROWTH[1])
         self._pace *= growth ** (now - self._paced_at)
         self._paced_at = now
         self._next_at = max(self._next_at, now - 0.05) + 1 / self._pace

@@ -79,8 +79,10 @@ class Client:
 
         Raises BrokenPage where the header is missing: no window can be closed without it.
         """
-        answer = self._retried(lambda: self._answer("", (("limit", "1"),)))
-        sent = answer.headers.get("Date", "")
+        return self._retried(self._time)
+
+    def _time(self) -> datetime:
+        sent = self._answer("", (("limit", "1"),)).headers.get("Date", "")
         try:
             return parsedate_to_datetime(sent).astimezone(timezone.utc)
         except ValueError:

@@ -20,9 +20,10 @@ import dlt
 from dlt.destinations.exceptions import DestinationConnectionError
 from filelock import FileLock, Timeout
 
-from unify_source.errors import LockHeld
+from unify_source.errors import ConfigurationError, LockHeld
 
 LOCK_TIMEOUT = 60.0
+_FOREVER = 1e9
 _POLL_SECONDS = 0.05
 # Who waits asks every twentieth of a second: time enough to get in between two windows.
 TURN_SECONDS = 0.2
@@ -32,6 +33,11 @@ class Turns:
     """Hands out turns on a pipeline's dataset; `turn` waits up to `timeout` seconds for one."""
 
     def __init__(self, pipeline: dlt.Pipeline, timeout: float) -> None:
+        if not 0 <= timeout < _FOREVER:
+            raise ConfigurationError(
+                f"lock_timeout is {timeout}, which is no number of seconds to wait.",
+                "Choose 0 or more.",
+            )
         self._pipeline = pipeline
         self._timeout = timeout
 

@@ -21,7 +21,7 @@ from unify_source.oddities import Unreadable
 from unify_source.tables import CURSOR, INSTANT, KEY, TEXT
 from unify_source.window import EPOCH, rfc3339
 
-TAIL_LIMIT = 500
+TAIL_LIMIT = 2_000
 ASK_AGAIN_LIMIT = 1_000
 
 State = dict[str, Any]

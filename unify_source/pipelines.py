@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dlt
-from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.common.destination.exceptions import DestinationException, DestinationUndefinedEntity
 from dlt.common.runtime.collector import NULL_COLLECTOR
 from dlt.common.runtime.collector_base import Collector
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
@@ -48,14 +48,19 @@ def open_pipeline(
             " from its schema.",
             "Choose another --pipeline-name or --dataset.",
         )
-    where = dlt.destination(destination, credentials=credentials) if credentials else destination
-    pipeline: dlt.Pipeline = dlt.pipeline(
-        name,
-        destination=where,
-        dataset_name=dataset,
-        pipelines_dir=pipelines_dir or _folder_of_this_process(),
-        progress=_Counting(progress) if progress else NULL_COLLECTOR,
-    )
+    try:
+        pipeline: dlt.Pipeline = dlt.pipeline(
+            name,
+            destination=dlt.destination(destination, credentials=credentials),
+            dataset_name=dataset,
+            pipelines_dir=pipelines_dir or _folder_of_this_process(),
+            progress=_Counting(progress) if progress else NULL_COLLECTOR,
+        )
+    except DestinationException:
+        raise ConfigurationError(
+            f"destination is {destination!r}, which dlt does not know.",
+            "Name one of dlt's destinations, such as duckdb or postgres.",
+        ) from None
     return pipeline
 
 

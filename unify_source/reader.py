@@ -150,6 +150,9 @@ class Reading:
         with self._changed:
             is_short_of_work = self._idle > 0 and not self._waiting
             worth = FEWEST_PAGES if is_short_of_work else 2 * MOST_PAGES
+            # A server that does not heed the bounds would be asked for ever smaller slices.
+            if not all(window.holds(instant) for page in sample for instant in page):
+                return False
             parts = slices(window, sample, pages, max(2 * self._workers, _FEWEST_PARTS), worth)
             if not parts:
                 return False

@@ -39,11 +39,11 @@ def unify_source(
     status: Any = None,
     start: Any = None,
     lookback: Any = None,
-    page_size: int | None = None,
-    workers: int | None = None,
-    requests_per_5min: int | None = None,
-    request_timeout: float | None = None,
-    retry_budget: float | None = None,
+    page_size: Any = None,
+    workers: Any = None,
+    requests_per_5min: Any = None,
+    request_timeout: Any = None,
+    retry_budget: Any = None,
     updated_at: Any = None,
 ) -> DltResource:
     """Load sequence enrollments, and all that is nested in them, incrementally by `updated_at`.
@@ -54,6 +54,7 @@ def unify_source(
 
     Raises ConfigurationError for a setting that cannot be.
     """
+    # Of any type to dlt, which would refuse a wrong one without saying which value it had.
     given = {name: value for name, value in locals().items() if name != "updated_at"}
     settings = _settings(given)
     return enrollments(settings, Load(settings, Client(settings)), updated_at)

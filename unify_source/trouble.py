@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.destination.exceptions import DestinationException
-from dlt.common.exceptions import SignalReceivedException
+from dlt.common.exceptions import MissingDependencyException, SignalReceivedException
 from dlt.common.runtime.signals import intercepted_signals
 from dlt.pipeline.exceptions import PipelineStepFailed
 
@@ -30,6 +30,8 @@ def explained() -> Iterator[None]:
         raise KeyboardInterrupt from None
     except ConfigurationException as error:
         raise _misconfigured(error) from error
+    except MissingDependencyException as error:
+        raise _not_installed(error) from error
     except (PipelineStepFailed, DestinationException) as error:
         raise _explanation(error) from error
 
@@ -43,6 +45,8 @@ def _explanation(error: BaseException) -> BaseException:
             return KeyboardInterrupt()
         if isinstance(cause, ConfigurationException):
             return _misconfigured(cause)
+        if isinstance(cause, MissingDependencyException):
+            return _not_installed(cause)
     return LoadFailed(
         f"The load failed: {_first_line(causes[-1])}.",
         "Nothing is lost: mend it and run it again; --verbose shows the whole story.",
@@ -56,6 +60,13 @@ def _misconfigured(error: BaseException) -> ConfigurationError:
     )
 
 
+def _not_installed(error: MissingDependencyException) -> ConfigurationError:
+    return ConfigurationError(
+        f"{error.caller} needs packages that are not installed.",
+        f"Install them: pip install {' '.join(map(repr, error.dependencies))}.",
+    )
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
@@ -64,5 +75,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # dlt says first that a connection failed, and why only at the end.
+    text = str(error).rsplit("The actual reason given is:", 1)[-1]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:_LONGEST].rstrip(".:")

@@ -30,6 +30,10 @@ class Window:
         """Whether no instant lies in it."""
         return self.after is not None and self.after > self.before
 
+    def holds(self, instant: datetime) -> bool:
+        """Tell whether an instant lies in it."""
+        return instant <= self.before and (self.after is None or instant >= self.after)
+
     def parameters(self) -> list[tuple[str, str]]:
         """Return it as the API's parameters."""
         lower = [("updated_after", rfc3339(self.after))] if self.after else []
