@@ -36,13 +36,7 @@ OPTIONS: dict[str, tuple[Any, Any]] = {
     ),
     "workers": (_option(int | None, "Requests in flight, 8 unless set."), None),
     "lock_timeout": (
-        _option(
-            float,
-            "Seconds to wait for another run on the dataset.",
-            None,
-            "--lock-timeout",
-            least=0,
-        ),
+        _option(float, "Seconds to wait for another run on the dataset.", None, "--lock-timeout"),
         60.0,
     ),
     "json": (_option(bool, "Print one JSON object on standard output.", None, "--json"), False),
