@@ -15,7 +15,7 @@ from dlt.common.runtime.signals import raise_if_signalled
 from unify_source.client import Client
 from unify_source.decode import Batch, decode
 from unify_source.memory import AskAgain, State, Tail
-from unify_source.oddities import Unreadable
+from unify_source.oddities import Unreadable, parse_instant
 from unify_source.reader import Reading, first_instant
 from unify_source.settings import Settings
 from unify_source.split import Splitting, empty, is_json, quarantined, released, split
@@ -263,13 +263,16 @@ class _News:
 
 
 def _scalar(instant: str) -> pa.Scalar:
-    return pa.scalar(datetime.fromisoformat(instant), INSTANT)
+    return pa.scalar(parse_instant(instant), INSTANT)
 
 
 def _item(rows: pa.Table, new: pa.Array, cursor: str, at: datetime) -> pa.Table:
     """Make a batch with one cursor value throughout, so that dlt keeps it whole."""
     at_all = pa.repeat(pa.scalar(at, INSTANT), len(rows))
-    return pa.table({cursor: at_all, ROW: rows.to_struct_array(), NEW: new})
+    # Older Arrow cannot make structs of a table without rows.
+    none = pa.chunked_array([], type=pa.struct(list(rows.schema)))
+    structs = rows.to_struct_array() if len(rows) else none
+    return pa.table({cursor: at_all, ROW: structs, NEW: new})
 
 
 def _earlier(start: datetime | None, other: datetime | None) -> datetime | None:

@@ -86,9 +86,9 @@ def _database_turn(pipeline: dlt.Pipeline, file: Path, timeout: float) -> Iterat
 @contextmanager
 def _file_turn(file: Path, timeout: float) -> Iterator[None]:
     note = file.with_name(file.name + ".lock.json")
-    lock = FileLock(str(file) + ".lock", timeout=timeout, poll_interval=_POLL_SECONDS)
+    lock = FileLock(str(file) + ".lock")
     try:
-        lock.acquire()
+        lock.acquire(timeout=timeout, poll_interval=_POLL_SECONDS)
     except Timeout:
         raise _held(_read_note(note), timeout) from None
     try:
