@@ -140,16 +140,16 @@ class Load:
     def tables(self, item: pa.Table) -> Iterator[tuple[Table, pa.Table]]:
         """Yield the tables of one batch that have rows, and at first those that are empty."""
         seen_at = datetime.now(timezone.utc)
-        rows = pa.Table.from_struct_array(item[ROW])
         set_aside, self._set_aside = self._set_aside, []
         ids, self._released = self._released, []
         warehouse = self._known_warehouse()
-        if len(rows):
+        if len(item):
+            rows = pa.Table.from_struct_array(item[ROW])
             made = split(rows, seen_at, warehouse.splitting, item[NEW])
             yield from self._written((_BY_NAME[name], table) for name, table in made.items())
         quarantine = [quarantined(set_aside, seen_at), released(pa.array(ids, TEXT), seen_at)]
         yield from self._written((QUARANTINE, table) for table in quarantine)
-        if not len(rows):
+        if not len(item):
             for table in warehouse.missing():
                 yield table, empty(table)
 
