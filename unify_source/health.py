@@ -80,7 +80,7 @@ class Status:
             "destination": self.destination,
             "dataset": self.dataset,
             "cursor": self.cursor.isoformat() if self.cursor else None,
-            "behind_seconds": round(self.behind.total_seconds()) if self.behind else None,
+            "behind_seconds": int(self.behind.total_seconds()) if self.behind else None,
             "last_loaded_at": self.loads[0][0].isoformat() if self.loads else None,
             "rows": self.rows,
             "quarantined": self.rows.get(QUARANTINE.name, 0),
