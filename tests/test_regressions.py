@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -111,3 +112,18 @@ def test_a_number_in_the_environment_that_is_none_is_shown(
     with pytest.raises(UnifyError) as caught:
         load(pipeline, serve(Account(5)))
     assert "soon" in caught.value.what
+
+
+def test_a_thousand_changes_within_a_millisecond_take_few_requests(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = serve(Account(3_000))
+    load(pipeline, api)
+    api.account.change(1_000, seed=4)
+    time.sleep(1.1)
+    api.reset()
+
+    load(pipeline, api)
+
+    assert len(api.requests) <= 25
+    assert stored(FILE) == shown(api.account.rows())

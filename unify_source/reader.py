@@ -18,6 +18,7 @@ from unify_source.window import EPOCH, FEWEST_PAGES, MOST_PAGES, Window, slices
 _UPDATED_AT = re.compile(rb'"updated_at"\s*:\s*"([^"\\]{1,40})"')
 _LOOKED_AT = (1, 2, 3, 4, 8, 16, 32, 64)
 _FEWEST_PARTS = 4
+_SHORT_CHAIN, _SHORT_WINDOW = 16, timedelta(hours=6)
 
 
 def first_instant(client: Client, before: datetime) -> datetime | None:
@@ -150,6 +151,9 @@ class Reading:
         with self._changed:
             is_short_of_work = self._idle > 0 and not self._waiting
             worth = FEWEST_PAGES if is_short_of_work else 2 * MOST_PAGES
+            # The changes of a few hours come in bursts: a short chain is fewer requests than cuts.
+            if pages < _SHORT_CHAIN and window.before - _begin(window) < _SHORT_WINDOW:
+                return False
             # A server that does not heed the bounds would be asked for ever smaller slices.
             if not all(window.holds(instant) for page in sample for instant in page):
                 return False
