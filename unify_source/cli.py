@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import unify_source
-from unify_source.errors import ConfigurationError, UnifyError
+from unify_source.errors import UnifyError
 from unify_source.options import LOADING, READING, SHOWING, Said, taking
 
 if TYPE_CHECKING:
@@ -246,6 +246,3 @@ def _pipeline(said: Said, screen: Screen | None = None) -> dlt.Pipeline:
             said.dataset,
             progress=screen.progress() if screen else None,
         )
-
-
-__all__ = ["ConfigurationError", "app", "main"]

@@ -17,7 +17,7 @@ import pyarrow.json as pj
 
 from unify_source.errors import BrokenPage
 from unify_source.oddities import Unreadable, examine, with_one_type_each
-from unify_source.tables import CURSOR, INSTANT, KEY, LISTS, TABLES, TEXT, promised_type
+from unify_source.tables import CURSOR, INSTANT, KEY, TABLES, TEXT, promised_type
 
 _BLOCK = 1 << 20
 
@@ -187,6 +187,3 @@ def _rows(bodies: Iterable[bytes]) -> Iterator[Any]:
                 f"The API sent a page that cannot be read ({type(error).__name__}: {error}).",
                 "Nothing is lost: run it again. If it stays so, the API changed: please report it.",
             ) from None
-
-
-__all__ = ["LISTS", "Batch", "decode"]
