@@ -25,15 +25,17 @@ OK, BAD_REQUEST, NOT_FOUND, TOO_MANY, FAILED = 200, 400, 404, 429, 500
 REFUSED = (401, 403)
 
 # A quote inside a JSON string is always escaped, so these bytes are a key and never text.
-_LIST = re.compile(rb'"enrollments"\s*:\s*\[')
-_NEXT_CURSOR = re.compile(rb'"next_cursor"\s*:\s*(null|"(?:[^"\\]|\\.)*")')
+_KEY = b'"next_cursor"'
+_LIST = re.compile(rb'\s*\{\s*"enrollments"\s*:\s*\[')
+_AT_THE_END = re.compile(_KEY + rb'\s*:\s*(null|"(?:[^"\\]|\\.)*")\s*\}\s*')
 
 
 def next_cursor(body: bytes) -> str | None:
     """Return the cursor that a page names, None at the end of the list. Raises BrokenPage."""
-    cursors = _NEXT_CURSOR.findall(body)
-    if len(cursors) == 1 and body.endswith(b"}") and _LIST.search(body):
-        cursor: str | None = orjson.loads(cursors[0])
+    at = body.rfind(_KEY)
+    found = _AT_THE_END.fullmatch(body, at) if at >= 0 and _LIST.match(body) else None
+    if found:
+        cursor: str | None = orjson.loads(found[1])
         return cursor
     return _next_cursor(_parsed_page(body))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any
+from urllib.parse import quote, urlencode
 
 import requests
 from dlt.sources.helpers.requests import Session
@@ -34,7 +35,6 @@ from unify_source.errors import (
 )
 from unify_source.settings import ENROLLMENTS_PATH, Settings
 
-_T = TypeVar("_T")
 Parameters = Sequence[tuple[str, str]]
 
 _RETRIED = (RateLimited, ServerFailed, Unreachable, BrokenPage)
@@ -52,9 +52,14 @@ class Client:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._url = settings.base_url + ENROLLMENTS_PATH
-        self._auth = _KeyAuth(settings.api_key)
         self._local = threading.local()
+        self._retrying = Retrying(
+            retry=retry_if_exception_type(_RETRIED),
+            stop=stop_before_delay(settings.retry_budget),
+            wait=_pause,
+            before_sleep=self._tell,
+            reraise=True,
+        )
         self._budget = RequestBudget(settings.requests_per_5min)
         self._counted = threading.Lock()
         self._told = time.monotonic() - _TOLD_EVERY
@@ -65,12 +70,13 @@ class Client:
 
         Raises an ApiError, or KeyRefused.
         """
-        return self._retried(lambda: self._page(parameters))
+        return self._retrying(self._page, parameters)
 
     def enrollment(self, enrollment_id: str) -> bytes | None:
         """Return one enrollment's JSON body, None where the API no longer has it."""
         try:
-            return self._retried(lambda: self._answer(f"/{enrollment_id}", ()).content)
+            path = f"/{quote(enrollment_id, safe='')}"
+            return self._retrying(lambda: self._answer(path, ()).content)
         except NotFound:
             return None
 
@@ -79,7 +85,7 @@ class Client:
 
         Raises BrokenPage where the header is missing: no window can be closed without it.
         """
-        return self._retried(self._time)
+        return self._retrying(self._time)
 
     def _time(self) -> datetime:
         sent = self._answer("", (("limit", "1"),)).headers.get("Date", "")
@@ -96,19 +102,6 @@ class Client:
         body = self._answer("", parameters).content
         return body, next_cursor(body)
 
-    def _retried(self, call: Callable[[], _T]) -> _T:
-        return Retrying(
-            retry=retry_if_exception_type(_RETRIED),
-            stop=stop_before_delay(self._settings.retry_budget),
-            wait=self._pause,
-            before_sleep=self._tell,
-            reraise=True,
-        )(call)
-
-    def _pause(self, state: RetryCallState) -> float:
-        asked = getattr(_error_in(state), "retry_after", None)
-        return float(asked) if asked is not None else _BACKOFF(state)
-
     def _tell(self, state: RetryCallState) -> None:
         now, error = time.monotonic(), _error_in(state)
         if isinstance(error, UnifyError) and state.next_action and now >= self._told + _TOLD_EVERY:
@@ -119,17 +112,9 @@ class Client:
         self._budget.wait()
         with self._counted:
             self.requests += 1
-        session = self._session()
-        request = session.prepare_request(
-            requests.Request("GET", self._url + path, params=list(parameters), auth=self._auth)
-        )
+        line = self._line()
         try:
-            # A redirect would carry the key to another host: requests strips only Authorization.
-            answer = session.send(
-                request, allow_redirects=False, **{**self._local.environment, "stream": True}
-            )
-            # requests would read it in steps of 10 kB, which costs as much as the parsing.
-            answer._content = answer.raw.read(decode_content=True)  # noqa: SLF001
+            answer = line.send(path, parameters)
         except (requests.RequestException, HTTPError) as error:
             timeout = self._settings.request_timeout
             raise unreachable(error, self._settings.base_url, timeout) from None
@@ -140,16 +125,44 @@ class Client:
         self._budget.answered()
         return answer
 
-    def _session(self) -> requests.Session:
-        if not hasattr(self._local, "session"):
-            timeout = self._settings.request_timeout
-            session = Session(timeout=(timeout, timeout), raise_for_status=False)
-            session.headers["Accept"] = "application/json"
-            self._local.environment = dict(
-                session.merge_environment_settings(self._url, {}, None, None, None)
-            )
-            self._local.session = session
-        return self._local.session  # type: ignore[no-any-return]
+    def _line(self) -> _Line:
+        if not hasattr(self._local, "line"):
+            self._local.line = _Line(self._settings)
+        return self._local.line  # type: ignore[no-any-return]
+
+
+class _Line:
+    """One thread's connection: a session whose settings are worked out once, not per page."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.base_url + ENROLLMENTS_PATH
+        seconds = (settings.request_timeout, settings.request_timeout)
+        session = Session(timeout=seconds, raise_for_status=False)
+        session.headers["Accept"] = "application/json"
+        self._request = session.prepare_request(
+            requests.Request("GET", url, auth=_KeyAuth(settings.api_key))
+        )
+        self._url = self._request.url
+        self._adapter = session.get_adapter(url)
+        self._how: dict[str, Any] = {
+            **session.merge_environment_settings(url, {}, True, None, None),
+            "timeout": seconds,
+        }
+
+    def send(self, path: str, parameters: Parameters) -> requests.Response:
+        """Send one GET and read the whole answer."""
+        request = self._request.copy()
+        request.url = f"{self._url}{path}?{urlencode(parameters)}"
+        # The session would add cookies, hooks, and redirects, which carry the key to other hosts.
+        answer = self._adapter.send(request, **self._how)
+        # requests would read it in steps of 10 kB, which costs as much as the parsing.
+        answer._content = answer.raw.read(decode_content=True)  # noqa: SLF001
+        return answer
+
+
+def _pause(state: RetryCallState) -> float:
+    asked = getattr(_error_in(state), "retry_after", None)
+    return float(asked) if asked is not None else _BACKOFF(state)
 
 
 def _error_in(state: RetryCallState) -> BaseException | None:
