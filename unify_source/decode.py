@@ -40,7 +40,7 @@ def decode(bodies: Sequence[bytes]) -> Batch:
     Raises BrokenPage for a body that is no such page.
     """
     try:
-        rows = _read(b"\n".join(_one_line(body) for body in bodies), pages=len(bodies))
+        rows = _read([_one_line(body) for body in bodies])
         if _as_promised(rows):
             return Batch(_with_instants(rows))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
@@ -53,14 +53,14 @@ def _one_line(body: bytes) -> bytes:
     return body.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in body else body
 
 
-def _read(lines: bytes, pages: int) -> pa.Table:
+def _read(lines: list[bytes]) -> pa.Table:
     promised = promised_type()
     table = _parse(lines, promised)
     found = table.schema.field("enrollments").type.value_type
     if (learned := _times_as_text(promised, found)) != promised:
         table = _parse(lines, learned)
     pages_read = table["enrollments"]
-    if len(pages_read) != pages or pages_read.null_count:
+    if len(pages_read) != len(lines) or pages_read.null_count:
         raise pa.ArrowInvalid("a page without its list")
     chunks = [pc.list_flatten(chunk) for chunk in pages_read.chunks]
     if any(chunk.null_count for chunk in chunks):
@@ -71,19 +71,16 @@ def _read(lines: bytes, pages: int) -> pa.Table:
     return rows
 
 
-def _parse(lines: bytes, row: pa.StructType) -> pa.Table:
+def _parse(lines: list[bytes], row: pa.StructType) -> pa.Table:
+    longest = max(map(len, lines), default=0) + 1
     return pj.read_json(
-        pa.BufferReader(lines),
-        read_options=pj.ReadOptions(use_threads=False, block_size=max(_BLOCK, _longest(lines))),
+        pa.BufferReader(b"\n".join(lines)),
+        read_options=pj.ReadOptions(use_threads=False, block_size=max(_BLOCK, longest)),
         parse_options=pj.ParseOptions(
             explicit_schema=pa.schema({"enrollments": pa.list_(row)}),
             unexpected_field_behavior="infer",
         ),
     )
-
-
-def _longest(lines: bytes) -> int:
-    return max(map(len, lines.split(b"\n"))) + 1 if len(lines) > _BLOCK else len(lines) + 1
 
 
 def _times_as_text(promised: pa.StructType, found: pa.StructType) -> pa.StructType:
@@ -166,12 +163,12 @@ def _decode_row_by_row(bodies: Iterable[bytes]) -> Batch:
         elif odd is not None:
             unreadable.append(odd)
     page = {"enrollments": with_one_type_each(readable)}
-    return Batch(_with_instants(_read(json.dumps(page).encode(), pages=1)), unreadable)
+    return Batch(_with_instants(_read([json.dumps(page).encode()])), unreadable)
 
 
 def _refused_by_arrow(row: dict[str, Any]) -> Unreadable | None:
     try:
-        _read(json.dumps({"enrollments": with_one_type_each([row])}).encode(), pages=1)
+        _read([json.dumps({"enrollments": with_one_type_each([row])}).encode()])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         return Unreadable.of(row, f"cannot be read: {str(error)[:200]}")
     return None

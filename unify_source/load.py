@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -19,12 +20,12 @@ from unify_source.oddities import Unreadable, parse_instant
 from unify_source.reader import Reading, first_instant
 from unify_source.settings import Settings
 from unify_source.split import Splitting, empty, is_json, quarantined, released, split
-from unify_source.tables import CURSOR, ENROLLMENTS, INSTANT, KEY, QUARANTINE, TABLES, TEXT, Table
+from unify_source.tables import CURSOR, ENROLLMENTS, INSTANT, QUARANTINE, TABLES, TEXT, Table
 from unify_source.window import EPOCH, Window, cut, rfc3339
 
-BATCH_BYTES = 16 << 20
-
-ROW, NEW = "enrollment", "new"
+TICKET = "batch"
+JOINED_ROWS = 30_000
+JOINED_SECONDS = 2.0
 
 _BY_NAME = {table.name: table for table in (*TABLES, QUARANTINE)}
 _ARROW_TO_DLT = {
@@ -34,7 +35,14 @@ _ARROW_TO_DLT = {
     pa.float64(): "double",
     INSTANT: "timestamp",
 }
-_NO_ROWS = pa.table({KEY: pa.array([], TEXT), CURSOR: pa.array([], INSTANT)})
+
+
+@dataclass(frozen=True)
+class Known:
+    """Rows that were read, and for each whether it is new to the warehouse."""
+
+    rows: pa.Table
+    new: pa.Array
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,8 @@ class Load:
         self._end: datetime | None = None
         self._set_aside: list[Unreadable] = []
         self._released: list[str] = []
+        self._held: dict[int, Known] = {}
+        self._split_at = EPOCH
 
     def batches(
         self,
@@ -106,9 +116,9 @@ class Load:
         start: datetime | None,
         end: datetime | None = None,
     ) -> Iterator[pa.Table]:
-        """Yield batches: rows, dlt's cursor beside them, and whether they are new to the warehouse.
+        """Yield a ticket for each batch that was read, dlt's cursor beside it: see `tables`.
 
-        Reads from `start` on, until before `end` where it is given. Only the last batch moves the
+        Reads from `start` on, until before `end` where it is given. Only the last ticket moves the
         cursor, to where every row had been read. The state is written after it; stopping before
         leaves both as they were.
         """
@@ -121,37 +131,50 @@ class Load:
         window = self._window(start, end, again)
         self._end = end
         news = _News(warehouse, state, window.before, self._settings.lookback)
-        held: tuple[pa.Table, pa.Array] | None = None
-        newest = EPOCH
+        newest: datetime | None = None
         for rows, is_listed in self._rows(window, again, tail):
-            if held:
-                yield _item(*held, column, start or EPOCH)
-            held = (rows, news.of(rows, is_listed=is_listed))
-            newest = max(newest, pc.max(rows[CURSOR]).as_py() or EPOCH)
+            newest = max(newest or EPOCH, pc.max(rows[CURSOR]).as_py() or EPOCH)
+            new = news.of(rows, is_listed=is_listed)
+            yield self._ticket(column, [start or EPOCH], Known(rows, new))
         covered = self.covered or window
-        if held:
-            yield _item(*held, column, max(start or EPOCH, min(newest, covered.before)))
+        if newest:
+            yield self._ticket(column, [max(start or EPOCH, min(newest, covered.before))])
         if warehouse.missing():
-            yield _item(_NO_ROWS, pa.array([], pa.bool_()), column, EPOCH)
+            yield self._ticket(column, [])
+        assert not self._held, "dlt dropped a batch"  # noqa: S101 - lost rows are no option
         self.enrollments = tail.enrollments
         self._remember(state, None if end else cursor, again, tail)
         news.remember(state, covered.before)
+        pa.default_memory_pool().release_unused()
 
-    def tables(self, item: pa.Table) -> Iterator[tuple[Table, pa.Table]]:
-        """Yield the tables of one batch that have rows, and at first those that are empty."""
-        seen_at = datetime.now(timezone.utc)
+    def tables(self, tickets: pa.Table) -> Iterator[tuple[Table, pa.Table]]:
+        """Yield the tables of these batches that have rows, and at first those that are empty."""
+        for ticket in tickets[TICKET].to_pylist():
+            if batch := self._held.pop(ticket, None):
+                yield from self._tables(batch)
+        if not len(tickets):
+            for table in self._known_warehouse().missing():
+                yield table, empty(table)
+
+    def _tables(self, batch: Known) -> Iterator[tuple[Table, pa.Table]]:
+        # Every row is read a microsecond after the one before it: the last one wins the merge.
+        seen_at = max(datetime.now(timezone.utc), self._split_at)
+        self._split_at = seen_at + timedelta(microseconds=len(batch.rows))
         set_aside, self._set_aside = self._set_aside, []
         ids, self._released = self._released, []
         warehouse = self._known_warehouse()
-        if len(item):
-            rows = pa.Table.from_struct_array(item[ROW])
-            made = split(rows, seen_at, warehouse.splitting, item[NEW])
+        if len(batch.rows):
+            made = split(batch.rows, seen_at, warehouse.splitting, batch.new)
             yield from self._written((_BY_NAME[name], table) for name, table in made.items())
         quarantine = [quarantined(set_aside, seen_at), released(pa.array(ids, TEXT), seen_at)]
         yield from self._written((QUARANTINE, table) for table in quarantine)
-        if not len(item):
-            for table in warehouse.missing():
-                yield table, empty(table)
+
+    def _ticket(self, cursor: str, at: list[datetime], batch: Known | None = None) -> pa.Table:
+        # dlt compares and copies what passes its cursor: the rows need not.
+        number = len(self._held) + 1
+        if batch:
+            self._held[number] = batch
+        return pa.table({cursor: pa.array(at, INSTANT), TICKET: [number] * len(at)})
 
     def _written(
         self, tables: Iterable[tuple[Table, pa.Table]]
@@ -196,15 +219,15 @@ class Load:
             newest_first=part.newest_first if part else False,
             heartbeat=raise_if_signalled,
         )
-        for bodies in _batched(reading, BATCH_BYTES):
-            batch = decode(bodies)
-            yield Batch(batch.rows.filter(self._within(batch.rows, window)), batch.unreadable), True
+        for batch in _joined(_decoded(reading)):
+            yield Batch(self._within(batch.rows, window), batch.unreadable), True
         self.covered = reading.covered
 
-    def _within(self, rows: pa.Table, window: Window) -> pa.ChunkedArray:
+    def _within(self, rows: pa.Table, window: Window) -> pa.Table:
         # What a server lists from beyond the window is the next load's, as is its cursor.
         compare = pc.less if window.before == self._end else pc.less_equal
-        return compare(rows[CURSOR], pa.scalar(window.before, INSTANT))
+        inside = compare(rows[CURSOR], pa.scalar(window.before, INSTANT))
+        return rows if pc.all(inside).as_py() else rows.filter(inside)
 
     def _asked_again(self, again: AskAgain) -> Iterator[Batch]:
         ids = again.ids
@@ -266,15 +289,6 @@ def _scalar(instant: str) -> pa.Scalar:
     return pa.scalar(parse_instant(instant), INSTANT)
 
 
-def _item(rows: pa.Table, new: pa.Array, cursor: str, at: datetime) -> pa.Table:
-    """Make a batch with one cursor value throughout, so that dlt keeps it whole."""
-    at_all = pa.repeat(pa.scalar(at, INSTANT), len(rows))
-    # Older Arrow cannot make structs of a table without rows.
-    none = pa.chunked_array([], type=pa.struct(list(rows.schema)))
-    structs = rows.to_struct_array() if len(rows) else none
-    return pa.table({cursor: at_all, ROW: structs, NEW: new})
-
-
 def _earlier(start: datetime | None, other: datetime | None) -> datetime | None:
     return min(start, other) if start and other else start
 
@@ -287,14 +301,37 @@ def _windows(client: Client, window: Window) -> list[Window]:
     return cut(window, [first] if first else [])
 
 
-def _batched(bodies: Iterable[bytes], size: int) -> Iterator[list[bytes]]:
-    batch: list[bytes] = []
-    total = 0
-    for body in bodies:
-        batch.append(body)
-        total += len(body)
-        if total >= size:
-            yield batch
-            batch, total = [], 0
-    if batch:
-        yield batch
+def _decoded(reading: Iterable[list[bytes]]) -> Iterator[Batch]:
+    """Decode one batch while the one before it is written: Arrow frees the interpreter."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: Future[Batch] | None = None
+        for bodies in reading:
+            coming = pool.submit(decode, bodies)
+            if waiting:
+                yield waiting.result()
+            waiting = coming
+        if waiting:
+            yield waiting.result()
+
+
+def _joined(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Join batches of one schema: dlt takes as long for a few rows of a table as for many."""
+    held: list[Batch] = []
+    since = time.monotonic()
+    for batch in batches:
+        if held and held[0].rows.schema != batch.rows.schema:
+            yield _join(held)
+            held = []
+        since = since if held else time.monotonic()
+        held.append(batch)
+        is_old = time.monotonic() > since + JOINED_SECONDS
+        if is_old or sum(len(item.rows) for item in held) >= JOINED_ROWS:
+            yield _join(held)
+            held = []
+    if held:
+        yield _join(held)
+
+
+def _join(batches: list[Batch]) -> Batch:
+    rows = pa.concat_tables([batch.rows for batch in batches])
+    return Batch(rows, [row for batch in batches for row in batch.unreadable])

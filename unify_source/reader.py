@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import queue
 import re
 import threading
 from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime, timedelta
 
+from unify_source.arrivals import Arrivals
 from unify_source.client import Client, Parameters
 from unify_source.errors import BrokenPage
 from unify_source.oddities import parse_instant
@@ -40,12 +39,12 @@ def first_instant(client: Client, before: datetime) -> datetime | None:
 class Reading:
     """The pages of adjoining windows, read by threads that share the work in slices of time.
 
-    Iterating yields the body of every page, some perhaps twice, in the order of arrival, reading a
-    few pages ahead; a page that cannot be had raises its ApiError at once. All has been read only
-    when the iteration ends by itself: then `covered` is the window of which every row has come.
-    That is the whole, unless `enough` rows had come before; then it ends early, at the boundary of
-    a slice, from the oldest on or, with `newest_first`, from the newest. `heartbeat` is called at
-    least twice a second, and may end the iteration by raising.
+    Iterating yields batches of the bodies of all pages, some perhaps twice, in the order of
+    arrival, and reads a few batches ahead; a page that cannot be had raises its ApiError at once.
+    All has been read only when the iteration ends by itself: then `covered` is the window of which
+    every row has come. That is the whole, unless `enough` rows had come before; then it ends early,
+    at the boundary of a slice, from the oldest on or, with `newest_first`, from the newest.
+    `heartbeat` is called at least twice a second, and may end the iteration by raising.
     """
 
     def __init__(
@@ -72,32 +71,19 @@ class Reading:
         self._idle = 0
         self._changed = threading.Condition()
         self._stopped = threading.Event()
-        self._arrived: queue.Queue[bytes | BaseException | None] = queue.Queue(4 * workers)
+        self._arrivals = Arrivals(workers)
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[list[bytes]]:
         for number in range(self._workers):
             threading.Thread(target=self._work, name=f"page-{number}", daemon=True).start()
-        working = self._workers
         try:
-            while working:
-                item = self._next_arrival()
-                if isinstance(item, BaseException):
-                    raise item
-                if item is None:
-                    working -= 1
-                else:
-                    yield item
+            yield from self._arrivals.batches(self._heartbeat)
         finally:
             self._stop()
 
-    def _next_arrival(self) -> bytes | BaseException | None:
-        while True:
-            self._heartbeat()
-            with suppress(queue.Empty):
-                return self._arrived.get(timeout=0.5)
-
     def _stop(self) -> None:
         self._stopped.set()
+        self._arrivals.close()
         with self._changed:
             self._changed.notify_all()
 
@@ -105,9 +91,9 @@ class Reading:
         try:
             while (window := self._next_slice()) is not None:
                 self._read(window)
-            self._hand_over(None)
+            self._arrivals.end()
         except Exception as error:  # noqa: BLE001 - raised again where the pages are read
-            self._hand_over(error)
+            self._arrivals.end(error)
 
     def _next_slice(self) -> Window | None:
         with self._changed:
@@ -129,7 +115,7 @@ class Reading:
         pages = 0
         while not self._stopped.is_set():
             body, following = self._client.page(self._asking(window, cursor))
-            self._hand_over(body)
+            self._arrivals.put(body)
             self._count_page()
             pages += 1
             if following is None:
@@ -187,14 +173,6 @@ class Reading:
             after, before = self.covered.after, self.covered.before
             self.covered = Window(edge, before) if self._newest_first else Window(after, edge)
             self._waiting = kept
-
-    def _hand_over(self, item: bytes | BaseException | None) -> None:
-        while not self._stopped.is_set():
-            try:
-                return self._arrived.put(item, timeout=0.5)
-            except queue.Full:
-                continue
-        return None
 
 
 def _begin(window: Window) -> datetime:
