@@ -25,8 +25,6 @@ from unify_source.errors import ConfigurationError, LockHeld
 LOCK_TIMEOUT = 60.0
 _FOREVER = 1e9
 _POLL_SECONDS = 0.05
-# Who waits asks every twentieth of a second: time enough to get in between two windows.
-TURN_SECONDS = 0.2
 
 
 class Turns:
@@ -41,22 +39,30 @@ class Turns:
         self._pipeline = pipeline
         self._timeout = timeout
 
+    def is_wanted(self) -> bool:
+        """Tell whether another run waits for the turn that this one has."""
+        database = _database_file(self._pipeline) if self._kind() == "duckdb" else None
+        return any(_is_queued_for(file) for file in (self._folder(), database) if file)
+
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Hold dlt's working folder, which two projects may share, and the dataset.
 
         Raises LockHeld.
         """
-        folder = Path(self._pipeline.pipelines_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (
-            _file_turn(folder / self._pipeline.pipeline_name, self._timeout),
-            self._dataset_turn(),
-        ):
+        folder = self._folder()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _file_turn(folder, self._timeout), self._dataset_turn():
             yield
 
+    def _folder(self) -> Path:
+        return Path(self._pipeline.pipelines_dir) / self._pipeline.pipeline_name
+
+    def _kind(self) -> str:
+        return self._pipeline.destination.destination_type.rsplit(".")[-1]
+
     def _dataset_turn(self) -> AbstractContextManager[None]:
-        kind = self._pipeline.destination.destination_type.rsplit(".")[-1]
+        kind = self._kind()
         if kind == "duckdb" and (file := _database_file(self._pipeline)):
             return _database_turn(self._pipeline, file, self._timeout)
         if kind == "postgres":
@@ -87,8 +93,12 @@ def _database_turn(pipeline: dlt.Pipeline, file: Path, timeout: float) -> Iterat
 def _file_turn(file: Path, timeout: float) -> Iterator[None]:
     note = file.with_name(file.name + ".lock.json")
     lock = FileLock(str(file) + ".lock")
+    until = time.monotonic() + timeout
     try:
-        lock.acquire(timeout=timeout, poll_interval=_POLL_SECONDS)
+        # Who waits holds this one: so the holder sees it, and does not overtake it.
+        with _queue(file).acquire(timeout=timeout, poll_interval=_POLL_SECONDS):
+            left = max(0.0, until - time.monotonic())
+            lock.acquire(timeout=left, poll_interval=_POLL_SECONDS)
     except Timeout:
         raise _held(_read_note(note), timeout) from None
     try:
@@ -98,6 +108,18 @@ def _file_turn(file: Path, timeout: float) -> Iterator[None]:
         with suppress(OSError):
             note.unlink()
         lock.release()
+
+
+def _queue(file: Path) -> FileLock:
+    return FileLock(str(file) + ".lock.next")
+
+
+def _is_queued_for(file: Path) -> bool:
+    try:
+        with _queue(file).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def _opened(pipeline: dlt.Pipeline, until: float, timeout: float) -> Any:

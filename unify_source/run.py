@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing
 from datetime import date, datetime
 from typing import Any
 
@@ -14,8 +13,9 @@ from dlt.extract import DltSource
 
 from unify_source.client import Client
 from unify_source.errors import ConfigurationError
+from unify_source.footprint import give_back
 from unify_source.load import Load, Part
-from unify_source.lock import LOCK_TIMEOUT, TURN_SECONDS, Turns
+from unify_source.lock import LOCK_TIMEOUT, Turns
 from unify_source.pipelines import cursor, quarantined, start_over, state_of
 from unify_source.report import Report
 from unify_source.settings import Settings, parse_time
@@ -32,15 +32,14 @@ def sync(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT, **settin
     `settings` are those of `unify_source`. Every window of about `WINDOW_ROWS` enrollments is
     committed with the cursor before the next one is read, the oldest first. Raises a UnifyError.
     """
-    with explained():
-        run = _Run(pipeline, configured(**settings), lock_timeout)
+    with explained(), closing(_Run(pipeline, configured(**settings), lock_timeout)) as run:
         after: datetime | None = None
         before: datetime | None = None
         while after is None or before is None or after < before:
-            with run.turn() as schema:
-                before = before or run.client.server_time()
-                load = run.load(Window(after, before))
-                run.commit(window_source(run.settings, load, schema), load)
+            schema = run.turn()
+            before = before or run.client.server_time()
+            load = run.load(Window(after, before))
+            run.commit(window_source(run.settings, load, schema), load)
             after = load.covered.before if load.covered else before
         return run.report("sync")
 
@@ -64,15 +63,14 @@ def backfill(
     until = parse_time("--to", end) if end else None
     if until and since > until:
         raise ConfigurationError(f"--from, {since}, is later than --to, {until}.", "Swap them.")
-    with explained():
-        run = _Run(pipeline, configured(**settings), lock_timeout)
+    with explained(), closing(_Run(pipeline, configured(**settings), lock_timeout)) as run:
         job = _Backfill(since, until, run.settings, newest_first=newest_first)
         left: Window | None = None
         while left is None or not job.is_done(left):
-            with run.turn() as schema:
-                left = left or job.begin(run, restart=restart)
-                load = run.load(left, newest_first=newest_first)
-                run.commit(backfill_source(load, schema, job.progress(left)), load)
+            schema = run.turn()
+            left = left or job.begin(run, restart=restart)
+            load = run.load(left, newest_first=newest_first)
+            run.commit(backfill_source(load, schema, job.progress(left)), load)
             left = job.rest(left, load)
         return run.report("backfill")
 
@@ -85,20 +83,30 @@ class _Run:
         self.settings = settings
         self.client = Client(settings)
         self._turns = Turns(pipeline, lock_timeout)
-        self._had_turn = False
+        self._has_turn = False
+        self._turn = ExitStack()
         self._quarantined = 0
         self._enrollments = 0
         self._started = time.monotonic()
 
-    @contextmanager
-    def turn(self) -> Iterator[dlt.Schema]:
-        """Hold the dataset for one window, beginning with the state and schema it has by now."""
-        if self._had_turn:
-            raise_if_signalled()
-            time.sleep(TURN_SECONDS)
-        with self._turns.turn():
-            self._had_turn = True
-            yield start_over(self.pipeline)
+    def close(self) -> None:
+        """Give up the turn."""
+        self._turn.close()
+
+    def turn(self) -> dlt.Schema:
+        """Hold the dataset for one window, beginning with the state and schema it has by now.
+
+        It is kept from window to window, until another run wants it.
+        """
+        raise_if_signalled()
+        if self._has_turn and self._turns.is_wanted():
+            self._turn.close()
+            self._has_turn = False
+        if not self._has_turn:
+            self._turn.enter_context(self._turns.turn())
+            self._has_turn = True
+        give_back(self.pipeline)
+        return start_over(self.pipeline)
 
     def load(self, window: Window, *, newest_first: bool = False) -> Load:
         """Return the load of about one window's rows of what is left."""
