@@ -54,15 +54,16 @@ class Behaviour:
 class Bucket:
     """A budget of requests per second, with a tenth of a second's worth in store, at least 5."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._rate = rate
         self._size = max(_LEAST_BURST, rate * _BURST)
         self._left = self._size
-        self._at = time.monotonic()
+        self._at = clock()
 
     def wait(self) -> float:
         """Take one request out and return 0, or return the seconds until there is one."""
-        now = time.monotonic()
+        now = self._clock()
         self._left = min(self._size, self._left + (now - self._at) * self._rate)
         self._at = now
         if self._left < 1:
