@@ -142,7 +142,9 @@ def _split(resource: DltResource, load: Load) -> DltResource:
         # Only now is it known which pipeline runs, and what its tables are like.
         if not writing:
             writing.append(Writing(dlt.current.source_schema().tables))
-        for table, rows in load.tables(item):
+        # All of a batch at once: dlt takes turns between batches, and what one of them is about to
+        # write must not seem to be missing to the next.
+        for table, rows in list(load.tables(item)):
             hints = _hints(table, rows.schema, writing[0].file_format(table.name, rows))
             yield dlt.mark.with_hints(writing[0].storable(rows), hints, create_table_variant=True)
 
