@@ -13,7 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import dlt
 import pytest
 from conftest import KEY
 from destinations import Postgres, opened
@@ -26,6 +28,7 @@ from warehouse import shown
 from unify_source import UnifyError, sync
 from unify_source.errors import LoadFailed
 from unify_source.health import check, status
+from unify_source.pipelines import open_pipeline
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 from unify_source.tables import QUARANTINE, TABLES
 
@@ -33,6 +36,7 @@ Serve = Callable[..., Sandbox]
 
 CREDENTIALS = "DESTINATION__POSTGRES__CREDENTIALS"
 TO_POSTGRES = ("--destination", "postgres")
+ROUNDS = int(os.environ.get("UNIFY_TEST_ROUNDS", "2"))
 
 
 @pytest.fixture
@@ -72,9 +76,8 @@ def test_json_columns_take_rows_in_whatever_format_the_driver_lets_them_come(
         monkeypatch.setenv("DISABLE_ADBC_DETECTION", str(is_missing))
         load(warehouse, api)
         assert warehouse.stored() == shown(living.rows())
-        assert {row for (row,) in warehouse.reads("enrollments", ["beta_list::text"])} == {
-            '["a","b"]' if first == "with the driver" else '["a", "b"]'
-        }
+        lists = warehouse.reads("enrollments", ["beta_list"])
+        assert all(found == (["a", "b"],) for found in lists)
         change(living, 100, seed)
         is_missing = not is_missing
 
@@ -118,20 +121,38 @@ def test_a_character_that_postgres_cannot_store_does_not_stop_the_load(
         "host=127.0.0.1 user=loader password={0}",
     ],
 )
-@pytest.mark.parametrize("command", ["sync", "check", "status"])
 def test_no_error_shows_the_password(
-    credentials: str, command: str, serve: Serve, postgres_server: str
+    credentials: str, serve: Serve, postgres_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port = postgres_server.rsplit(":", 1)[-1].split("/")[0]
-    api = serve(Account(10))
     secret = "pa55-w0rd-of-mine"
-    os.environ[CREDENTIALS] = credentials.format(secret, port)
-    try:
-        code, said = ended(start(api, command, "--verbose", *TO_POSTGRES))
-    finally:
-        del os.environ[CREDENTIALS]
+    port = urlsplit(postgres_server).port
+    monkeypatch.setenv(CREDENTIALS, credentials.format(secret, port))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": serve(Account(10)).url}
+
+    def opened() -> dlt.Pipeline:
+        return open_pipeline("unify_gtm", "postgres", "unify")
+
+    for run in (lambda: sync(opened(), **said), lambda: check(opened(), **said)):
+        with pytest.raises(UnifyError) as failed:
+            run()
+        assert secret not in str(failed.value)
+    with pytest.raises(UnifyError) as failed:
+        status(opened())
+    assert secret not in str(failed.value)
+
+
+@pytest.mark.parametrize("address", ["postgresql://x:{0}@127.0.0.1:{1}/x", "x:{0}@127.0.0.1/x"])
+def test_no_log_and_no_trace_shows_the_password(
+    address: str, serve: Serve, postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "pa55-w0rd-of-mine"
+    port = urlsplit(postgres_server).port
+    monkeypatch.setenv(CREDENTIALS, address.format(secret, port))
+
+    code, said = ended(start(serve(Account(10)), "sync", "--verbose", *TO_POSTGRES))
 
     assert code in (1, 2)
+    assert "Traceback" in said
     assert secret not in said
 
 
@@ -164,13 +185,12 @@ def test_a_server_that_is_killed_in_mid_load_costs_nothing_but_time(
     api = serve(Account(2_000, seed=seed))
     with Server("fsync=on") as server:
         monkeypatch.setenv(CREDENTIALS, server.dsn)
-        for _ in range(2):
+        for _ in range(ROUNDS):
             running = start(api, "sync", "--quiet", *TO_POSTGRES)
             _wait_for_a_load(server.dsn, running)
             time.sleep(chance.uniform(0, 0.7))
             server.kill()
-            code, said = ended(running)
-            assert_failed_kindly(code, said)
+            assert_failed_kindly(*ended(running))
             server.start()
             api.account.change(200, seed=chance.randrange(10**6))
         time.sleep(1.1)
@@ -189,15 +209,14 @@ def test_a_path_that_is_dropped_in_mid_load_costs_nothing_but_time(
     api = serve(Account(2_000, seed=seed))
     with Proxy(warehouse.dsn) as path:
         monkeypatch.setenv(CREDENTIALS, path.url)
-        for _ in range(2):
+        for _ in range(ROUNDS):
             running = start(api, "sync", "--quiet", *TO_POSTGRES)
             _wait_for_a_load(warehouse.dsn, running)
             time.sleep(chance.uniform(0, 0.7))
             path.silence()
             time.sleep(0.5)
             path.cut()
-            code, said = ended(running)
-            assert_failed_kindly(code, said)
+            assert_failed_kindly(*ended(running))
             api.account.change(200, seed=chance.randrange(10**6))
         time.sleep(1.1)
 
@@ -215,6 +234,7 @@ def _wait_for_a_load(dsn: str, running: subprocess.Popen[str]) -> None:
 
 def assert_failed_kindly(code: int, said: str) -> None:
     """A run that the server left may have been done by then; else it says so in a sentence."""
+    print(code, said)  # noqa: T201 - to see what a failure was like
     assert code in (0, 1)
     assert "Traceback" not in said
     assert PASSWORD not in said
