@@ -10,14 +10,15 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import dlt
-from dlt.destinations.exceptions import DestinationConnectionError
+from dlt.destinations.exceptions import DatabaseException, DestinationConnectionError
 from filelock import FileLock, Timeout
 
 from unify_source.errors import ConfigurationError, LockHeld
@@ -25,6 +26,29 @@ from unify_source.errors import ConfigurationError, LockHeld
 LOCK_TIMEOUT = 60.0
 _FOREVER = 1e9
 _POLL_SECONDS = 0.05
+# Postgres cuts the name of a session there.
+_LONGEST_NAME = 63
+# A machine that vanishes without a word lets go after a minute, not after the system's two hours.
+_OF_THE_SESSION = {
+    "tcp_keepalives_idle": 30,
+    "tcp_keepalives_interval": 10,
+    "tcp_keepalives_count": 3,
+}
+_TRY = "SELECT pg_try_advisory_lock(hashtext(%s))"
+_LET_GO = "SELECT pg_advisory_unlock(hashtext(%s))"
+_HOLDER = (
+    "FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted"
+    " AND objsubid = 1 AND objid = (hashtext(%s)::bigint & 4294967295)::oid"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock that is held: whether it still is, and whether another run waits for it."""
+
+    is_held: Callable[[], bool] = lambda: True
+    is_wanted: Callable[[], bool] = lambda: False
 
 
 class Turns:
@@ -38,11 +62,15 @@ class Turns:
             )
         self._pipeline = pipeline
         self._timeout = timeout
+        self._locks: tuple[Held, ...] = ()
+
+    def is_held(self) -> bool:
+        """Tell whether the turn is still ours: the connection that holds it may have been lost."""
+        return bool(self._locks) and all(lock.is_held() for lock in self._locks)
 
     def is_wanted(self) -> bool:
         """Tell whether another run waits for the turn that this one has."""
-        database = _database_file(self._pipeline) if self._kind() == "duckdb" else None
-        return any(_is_queued_for(file) for file in (self._folder(), database) if file)
+        return any(lock.is_wanted() for lock in self._locks)
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -50,24 +78,25 @@ class Turns:
 
         Raises LockHeld.
         """
-        folder = self._folder()
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _file_turn(folder, self._timeout), self._dataset_turn():
-            yield
+        folder = Path(self._pipeline.pipelines_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            _file_turn(folder / self._pipeline.pipeline_name, self._timeout) as of_folder,
+            self._dataset_turn() as of_dataset,
+        ):
+            self._locks = (of_folder, of_dataset)
+            try:
+                yield
+            finally:
+                self._locks = ()
 
-    def _folder(self) -> Path:
-        return Path(self._pipeline.pipelines_dir) / self._pipeline.pipeline_name
-
-    def _kind(self) -> str:
-        return self._pipeline.destination.destination_type.rsplit(".")[-1]
-
-    def _dataset_turn(self) -> AbstractContextManager[None]:
-        kind = self._kind()
+    def _dataset_turn(self) -> AbstractContextManager[Held]:
+        kind = self._pipeline.destination.destination_type.rsplit(".")[-1]
         if kind == "duckdb" and (file := _database_file(self._pipeline)):
             return _database_turn(self._pipeline, file, self._timeout)
         if kind == "postgres":
             return _postgres_turn(self._pipeline, self._timeout)
-        return nullcontext()
+        return nullcontext(Held())
 
 
 def _database_file(pipeline: dlt.Pipeline) -> Path | None:
@@ -78,19 +107,19 @@ def _database_file(pipeline: dlt.Pipeline) -> Path | None:
 
 
 @contextmanager
-def _database_turn(pipeline: dlt.Pipeline, file: Path, timeout: float) -> Iterator[None]:
+def _database_turn(pipeline: dlt.Pipeline, file: Path, timeout: float) -> Iterator[Held]:
     until = time.monotonic() + timeout
-    with _file_turn(file, timeout):
+    with _file_turn(file, timeout) as held:
         # Held open, for DuckDB writes all to disk whenever the last connection is closed.
         client = _opened(pipeline, until, timeout)
         try:
-            yield
+            yield held
         finally:
             client.close_connection()
 
 
 @contextmanager
-def _file_turn(file: Path, timeout: float) -> Iterator[None]:
+def _file_turn(file: Path, timeout: float) -> Iterator[Held]:
     note = file.with_name(file.name + ".lock.json")
     lock = FileLock(str(file) + ".lock")
     until = time.monotonic() + timeout
@@ -103,7 +132,7 @@ def _file_turn(file: Path, timeout: float) -> Iterator[None]:
         raise _held(_read_note(note), timeout) from None
     try:
         note.write_text(json.dumps(_who()))
-        yield
+        yield Held(is_wanted=lambda: _is_queued_for(file))
     finally:
         with suppress(OSError):
             note.unlink()
@@ -171,23 +200,42 @@ def _held(holder: dict[str, str], timeout: float) -> LockHeld:
 
 
 @contextmanager
-def _postgres_turn(pipeline: dlt.Pipeline, timeout: float) -> Iterator[None]:
-    key = f"unify-source {pipeline.dataset_name}"
+def _postgres_turn(pipeline: dlt.Pipeline, timeout: float) -> Iterator[Held]:
     until = time.monotonic() + timeout
     with pipeline.sql_client() as client:
-        me = _who()
-        name = f"unify-source {me['where'][:30]} {os.getpid()}"
-        client.execute_sql(f"SET application_name = '{name}'")
-        while not _true(client, "SELECT pg_try_advisory_lock(hashtext(%s))", key):
-            if time.monotonic() >= until:
-                raise _held(_postgres_holder(client, key), timeout)
-            time.sleep(_POLL_SECONDS)
+        key = f"unify-source {client.dataset_name}"
+        queue = f"{key}, next"
+        for setting, value in _OF_THE_SESSION.items():
+            client.execute_sql(f"SET {setting} = {value}")
+        # Who waits holds the second key: so the holder sees it, and does not overtake it.
+        for wanted in (queue, key):
+            while not _true(client, _TRY, wanted):
+                if time.monotonic() >= until:
+                    raise _held(_postgres_holder(client, key), timeout)
+                time.sleep(_POLL_SECONDS)
+        client.execute_sql(_LET_GO, queue)
+        # Others read it from here: a role may see the name of another's session, and little else.
+        client.execute_sql("SELECT set_config('application_name', %s, false)", _session_name())
         try:
-            yield
+            yield Held(lambda: _holds(client, key), lambda: _is_locked(client, queue))
         finally:
             # A connection that broke has let go of the lock by itself.
             with suppress(Exception):
-                client.execute_sql("SELECT pg_advisory_unlock(hashtext(%s))", key)
+                client.execute_sql(_LET_GO, key)
+
+
+def _is_locked(client: Any, key: str) -> bool:
+    is_free = _true(client, _TRY, key)
+    if is_free:
+        client.execute_sql(_LET_GO, key)
+    return not is_free
+
+
+def _holds(client: Any, key: str) -> bool:
+    try:
+        return _true(client, f"SELECT count(*) = 1 {_HOLDER} AND pid = pg_backend_pid()", key)
+    except DatabaseException:
+        return False
 
 
 def _true(client: Any, question: str, key: str) -> bool:
@@ -195,14 +243,14 @@ def _true(client: Any, question: str, key: str) -> bool:
     return bool(found and found[0][0])
 
 
+def _session_name() -> str:
+    me = _who()
+    return f"unify-source {me['since']} {me['what'].split()[-1]} {me['where']}"[:_LONGEST_NAME]
+
+
 def _postgres_holder(client: Any, key: str) -> dict[str, str]:
-    found = client.execute_sql(
-        "SELECT a.application_name, coalesce(host(a.client_addr), 'this machine'), a.query_start"
-        " FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory'"
-        " AND l.granted AND l.objid = (hashtext(%s)::bigint & 4294967295)::oid",
-        key,
-    )
-    if not found:
+    found = client.execute_sql(f"SELECT application_name {_HOLDER}", key)
+    words = str(found[0][0]).split(" ", maxsplit=3) if found else []
+    if len(words) < 4 or words[0] != "unify-source":  # noqa: PLR2004 - what `_session_name` writes
         return {}
-    what, where, since = found[0]
-    return {"what": what, "where": where, "since": since.isoformat(timespec="seconds")}
+    return {"since": words[1], "what": f"process {words[2]}", "where": words[3]}
