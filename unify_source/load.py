@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.common.runtime.signals import raise_if_signalled
 
+from unify_source.batches import decoded, joined
 from unify_source.client import Client
 from unify_source.decode import Batch, decode
 from unify_source.memory import AskAgain, State, Tail
-from unify_source.oddities import Unreadable, parse_instant
+from unify_source.oddities import Unreadable
 from unify_source.reader import Reading, first_instant
 from unify_source.settings import Settings
-from unify_source.split import Splitting, empty, is_json, quarantined, released, split
-from unify_source.tables import CURSOR, ENROLLMENTS, INSTANT, QUARANTINE, TABLES, TEXT, Table
-from unify_source.window import EPOCH, Window, cut, rfc3339
+from unify_source.split import empty, quarantined, released, split
+from unify_source.tables import CURSOR, INSTANT, QUARANTINE, TEXT, Table
+from unify_source.warehouse import BY_NAME, News, Warehouse
+from unify_source.window import EPOCH, Window, cut
 
 TICKET = "batch"
-JOINED_ROWS = 30_000
-JOINED_SECONDS = 2.0
-
-_BY_NAME = {table.name: table for table in (*TABLES, QUARANTINE)}
-_ARROW_TO_DLT = {
-    TEXT: "text",
-    pa.bool_(): "bool",
-    pa.int64(): "bigint",
-    pa.float64(): "double",
-    INSTANT: "timestamp",
-}
 
 
 @dataclass(frozen=True)
@@ -56,36 +45,6 @@ class Part:
     window: Window
     enough: int | None = None
     newest_first: bool = False
-
-
-class Warehouse:
-    """The tables as dlt's schema knows them, with what this load adds."""
-
-    def __init__(self, schema: Any) -> None:
-        self._made = {name for name in _BY_NAME if name in schema.tables}
-        self.is_empty = ENROLLMENTS.name not in self._made
-        self._types = {
-            (name, column): str(hints["data_type"])
-            for name in self._made
-            for column, hints in schema.tables[name]["columns"].items()
-            if "data_type" in hints
-        }
-        self.splitting = Splitting(
-            normalize=schema.naming.normalize_path,
-            known_type=lambda table, column: self._types.get((table, column)),
-        )
-
-    def missing(self) -> list[Table]:
-        """Return the tables that nothing has been written to yet."""
-        return [table for name, table in _BY_NAME.items() if name not in self._made]
-
-    def note(self, name: str, schema: pa.Schema) -> None:
-        """Keep in mind what is written to a table."""
-        self._made.add(name)
-        for item in schema:
-            kind = "json" if is_json(item) else _ARROW_TO_DLT.get(item.type)
-            if kind:
-                self._types.setdefault((name, item.name), kind)
 
 
 class Load:
@@ -130,7 +89,7 @@ class Load:
         column = cursor or CURSOR
         window = self._window(start, end, again)
         self._end = end
-        news = _News(warehouse, state, window.before, self._settings.lookback)
+        news = News(warehouse, state, window.before, self._settings.lookback)
         newest: datetime | None = None
         for rows, is_listed in self._rows(window, again, tail):
             newest = max(newest or EPOCH, pc.max(rows[CURSOR]).as_py() or EPOCH)
@@ -165,7 +124,7 @@ class Load:
         warehouse = self._known_warehouse()
         if len(batch.rows):
             made = split(batch.rows, seen_at, warehouse.splitting, batch.new)
-            yield from self._written((_BY_NAME[name], table) for name, table in made.items())
+            yield from self._written((BY_NAME[name], table) for name, table in made.items())
         quarantine = [quarantined(set_aside, seen_at), released(pa.array(ids, TEXT), seen_at)]
         yield from self._written((QUARANTINE, table) for table in quarantine)
 
@@ -219,7 +178,7 @@ class Load:
             newest_first=part.newest_first if part else False,
             heartbeat=raise_if_signalled,
         )
-        for batch in _joined(_decoded(reading)):
+        for batch in joined(decoded(reading)):
             yield Batch(self._within(batch.rows, window), batch.unreadable), True
         self.covered = reading.covered
 
@@ -251,44 +210,6 @@ class Load:
         state["tails"] = {**tails, cursor: own} if own else tails
 
 
-class _News:
-    """Tells which rows the warehouse cannot have held before, in any version.
-
-    The first load found it empty, at a known instant of the server's clock. A row that was updated
-    before then, and is read behind the cursor, is read for the first time: a newer version would
-    stand later. It spares the first loads a million marks for replies that were never there.
-    """
-
-    def __init__(
-        self, warehouse: Warehouse, state: State, closed_at: datetime, lookback: timedelta
-    ) -> None:
-        first = state.get("empty_until")
-        if first is None:
-            first = rfc3339(closed_at - lookback if warehouse.is_empty else EPOCH)
-        self._empty_until: str = first
-        self._loaded_until: str = state.get("loaded_until", rfc3339(EPOCH))
-        self._newest = EPOCH
-
-    def of(self, rows: pa.Table, *, is_listed: bool) -> pa.Array:
-        """Return for each row whether it is new; one that was asked for by id is not."""
-        if not is_listed or not len(rows):
-            return pa.repeat(pa.scalar(value=False), len(rows))
-        self._newest = max(self._newest, pc.max(rows[CURSOR]).as_py())
-        after = pc.greater(rows[CURSOR], _scalar(self._loaded_until))
-        return pc.and_(after, pc.less_equal(rows[CURSOR], _scalar(self._empty_until)))
-
-    def remember(self, state: State, covered_until: datetime) -> None:
-        """Note how far has been loaded, for as long as it matters."""
-        state["empty_until"] = self._empty_until
-        newest = min(self._newest, covered_until)
-        loaded_until = max(self._loaded_until, rfc3339(newest))
-        state["loaded_until"] = min(loaded_until, self._empty_until)
-
-
-def _scalar(instant: str) -> pa.Scalar:
-    return pa.scalar(parse_instant(instant), INSTANT)
-
-
 def _earlier(start: datetime | None, other: datetime | None) -> datetime | None:
     return min(start, other) if start and other else start
 
@@ -299,39 +220,3 @@ def _windows(client: Client, window: Window) -> list[Window]:
         return [window]
     first = first_instant(client, window.before)
     return cut(window, [first] if first else [])
-
-
-def _decoded(reading: Iterable[list[bytes]]) -> Iterator[Batch]:
-    """Decode one batch while the one before it is written: Arrow frees the interpreter."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: Future[Batch] | None = None
-        for bodies in reading:
-            coming = pool.submit(decode, bodies)
-            if waiting:
-                yield waiting.result()
-            waiting = coming
-        if waiting:
-            yield waiting.result()
-
-
-def _joined(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Join batches of one schema: dlt takes as long for a few rows of a table as for many."""
-    held: list[Batch] = []
-    since = time.monotonic()
-    for batch in batches:
-        if held and held[0].rows.schema != batch.rows.schema:
-            yield _join(held)
-            held = []
-        since = since if held else time.monotonic()
-        held.append(batch)
-        is_old = time.monotonic() > since + JOINED_SECONDS
-        if is_old or sum(len(item.rows) for item in held) >= JOINED_ROWS:
-            yield _join(held)
-            held = []
-    if held:
-        yield _join(held)
-
-
-def _join(batches: list[Batch]) -> Batch:
-    rows = pa.concat_tables([batch.rows for batch in batches])
-    return Batch(rows, [row for batch in batches for row in batch.unreadable])

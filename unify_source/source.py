@@ -18,10 +18,11 @@ from dlt.extract.items_transform import YieldMapItem
 
 from unify_source.client import Client
 from unify_source.destinations import Writing
-from unify_source.load import Load, Warehouse
+from unify_source.load import Load
 from unify_source.settings import KEY_ENVIRONMENT, Settings, checked_settings, parse_time
 from unify_source.split import is_json
 from unify_source.tables import AS_OF, CURSOR, DELETED, ENROLLMENTS, KEY, QUARANTINE, Table
+from unify_source.warehouse import Warehouse
 
 SOURCE = "unify"
 RESOURCE = "enrollments"
