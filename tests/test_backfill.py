@@ -51,9 +51,8 @@ def test_a_backfill_fills_the_tables_in_windows_and_leaves_no_progress_behind(
     api = serve(Account(3_000))
     pipeline = opened()
 
-    backfill(
-        pipeline, LONG_AGO, newest_first=newest_first, api_key=KEY, base_url=api.url, page_size=20
-    )
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 2}
+    backfill(pipeline, LONG_AGO, newest_first=newest_first, **said)
 
     assert stored(FILE) == shown(api.account.rows())
     assert loaded(pipeline) > 2
