@@ -1,101 +1,182 @@
 """Measures the contenders side by side, in one run, against one sandbox in another process.
 
-    python benchmarks/compare.py [--rows 100000] [--latency 0] [--only NAME ...]
-        [--destination postgres]
+    python benchmarks/compare.py [--rows 1000000] [--destination postgres] [--only NAME ...]
 
-Postgres is a server that it starts itself, or the one that UNIFY_TEST_POSTGRES names; each
-contender gets a database of its own. Prints a Markdown table: rows per second, requests, processor
-seconds and peak memory of each contender's process. The machine is shared with the sandbox and the
-server, so compare rows, not single figures.
+Prints a Markdown table for each scenario: a first load of so many rows, then the same again without
+a change, and after 1,000 changes; 20,000 rows at 50 ms latency; and what 10,000 to `--rows` rows
+take, as a chart. Postgres is a server that it starts itself, or the one that UNIFY_TEST_POSTGRES
+names; each contender gets a database of its own. The machine is shared with the sandbox and the
+server, so compare rows of one run, not single figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from contenders import CONTENDERS
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
-import postgres
+HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "tests"))
+import postgres  # noqa: E402 - the server that the tests start
 
-HEADER = "| {} | rows/s | seconds | CPU seconds | peak memory |\n|---|---:|---:|---:|---:|"
-
-
-def main() -> None:
-    """Run what the command line asks for."""
-    said = argparse.ArgumentParser()
-    said.add_argument("--rows", type=int, default=100_000)
-    said.add_argument("--latency", type=float, default=0.0)
-    said.add_argument("--only", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
-    said.add_argument("--destination", choices=["duckdb", "postgres"], default="duckdb")
-    asked = said.parse_args()
-    words = ["--enrollments", str(asked.rows), "--latency", str(asked.latency), "--port", "0"]
-    server = postgres.running() if asked.destination == "postgres" else nullcontext("")
-    with (
-        server as dsn,
-        subprocess.Popen(
-            [sys.executable, "-m", "unify_source", "sandbox", *words],
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as sandbox,
-    ):
-        assert sandbox.stdout
-        listening = re.search(r"http://\S+\d", sandbox.stdout.readline())
-        assert listening, "the sandbox did not start"
-        head = f"{asked.rows:,} enrollments into {asked.destination}"
-        print(HEADER.format(f"{head}, {asked.latency * 1000:g} ms latency"))
-        for name in asked.only:
-            with empty(dsn) as environment:
-                print(measured(name, listening[0], asked.rows, environment), flush=True)
-        sandbox.terminate()
+COLUMNS = "rows/s | requests | seconds | CPU seconds | peak memory"
+OURS = "unify-source sync"
+# With dlt's defaults a million rows would take more memory than most machines have.
+MOST_ROWS = {"rest_api": 100_000, "requests script": 100_000}
+LOADED_AGAIN = (OURS, "rest_api", "rest_api, parquet")
+CHARTED = (10_000, 100_000, 1_000_000)
 
 
-@contextmanager
-def empty(server: str) -> Iterator[dict[str, str]]:
-    """Give what a contender needs in its environment to load into an empty destination."""
-    if not server:
-        yield {}
-        return
-    with postgres.database(server) as dsn:
-        yield {"DESTINATION__POSTGRES__CREDENTIALS": dsn}
+@dataclass(frozen=True)
+class Result:
+    """What one contender's process took."""
+
+    seconds: float
+    cpu: float
+    megabytes: float
+    requests: int
+
+    def line(self, name: str, rows: int | None) -> str:
+        """Return it as a row of the table; `rows` None where there were next to none to load."""
+        speed = f"{rows / self.seconds:,.0f}" if rows else ""
+        took = f"{self.requests:,} | {self.seconds:.1f} | {self.cpu:.1f}"
+        return f"| {name} | {speed} | {took} | {self.megabytes:,.0f} MB |"
 
 
-def measured(name: str, url: str, rows: int, reached: dict[str, str]) -> str:
-    """Run one contender in an empty folder and return its row of the table."""
-    script = Path(__file__).with_name("contenders.py")
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            **os.environ,
-            "DLT_DATA_DIR": f"{folder}/dlt",
-            "RUNTIME__LOG_LEVEL": "CRITICAL",
-            "RUNTIME__DLTHUB_TELEMETRY": "false",
-            **reached,
-        }
-        destination = "postgres" if reached else "duckdb"
+class Arena:
+    """One sandbox, and for each contender a folder and a destination that last from run to run."""
+
+    def __init__(self, rows: int, latency: float, postgres_dsn: str, stack: ExitStack) -> None:
+        self._stack = stack
+        self._dsn = postgres_dsn
+        self._homes: dict[str, dict[str, str]] = {}
+        self._server = stack.enter_context(_server(rows, latency))
+        self._url = self._said()
+
+    def change(self, rows: int) -> None:
+        """Let enrollments change, and wait until they are visible."""
+        self._ask(f"{rows}\n")
+        # The connector's window ends with the server's last whole second.
+        time.sleep(1.1)
+
+    def run(self, name: str) -> Result:
+        """Run one contender, where it ran before."""
+        home = self._homes.get(name) or self._home(name)
+        self._ask("\n")
+        words = [sys.executable, str(HERE / "contenders.py"), name, self._url]
+        words.append("postgres" if self._dsn else "duckdb")
         with subprocess.Popen(
-            [sys.executable, str(script), name, url, destination],
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
+            words, cwd=home["HOME"], env=home, stdout=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout
             said = process.stdout.read().split()
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = status
-    if status:
-        return f"| {name} | failed | | | |"
-    seconds = float(said[-1])
-    cpu, memory = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
-    return f"| {name} | {rows / seconds:,.0f} | {seconds:.1f} | {cpu:.1f} | {memory:,.0f} MB |"
+        assert not status, f"{name} failed"
+        cpu, megabytes = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+        return Result(float(said[-1]), cpu, megabytes, int(self._ask("\n")))
+
+    def _home(self, name: str) -> dict[str, str]:
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory())
+        home = {
+            **os.environ,
+            "HOME": folder,
+            "DLT_DATA_DIR": f"{folder}/dlt",
+            "RUNTIME__LOG_LEVEL": "CRITICAL",
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+        }
+        if self._dsn:
+            database = self._stack.enter_context(postgres.database(self._dsn))
+            home["DESTINATION__POSTGRES__CREDENTIALS"] = database
+        self._homes[name] = home
+        return home
+
+    def _ask(self, line: str) -> str:
+        assert self._server.stdin
+        self._server.stdin.write(line)
+        self._server.stdin.flush()
+        return self._said()
+
+    def _said(self) -> str:
+        assert self._server.stdout
+        return self._server.stdout.readline().strip()
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    said = argparse.ArgumentParser()
+    said.add_argument("--rows", type=int, default=1_000_000)
+    said.add_argument("--only", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
+    said.add_argument("--destination", choices=["duckdb", "postgres"], default="duckdb")
+    asked = said.parse_args()
+    with postgres.running() if asked.destination == "postgres" else nullcontext("") as dsn:
+        where = f"into {asked.destination}"
+        first_load_and_later(asked.rows, asked.only, dsn, where)
+        with ExitStack() as stack:
+            arena = Arena(20_000, 0.05, dsn, stack)
+            table(f"20,000 rows {where}, 50 ms latency")
+            for name in asked.only:
+                print(arena.run(name).line(name, 20_000), flush=True)
+        if OURS in asked.only:
+            chart([rows for rows in CHARTED if rows <= asked.rows], dsn)
+
+
+def first_load_and_later(rows: int, names: list[str], dsn: str, where: str) -> None:
+    """Measure a first load, then a run without changes, then one after 1,000 changes."""
+    able = [name for name in names if rows <= MOST_ROWS.get(name, rows)]
+    with ExitStack() as stack:
+        arena = Arena(rows, 0.0, dsn, stack)
+        table(f"{rows:,} rows {where}, first load")
+        for name in able:
+            print(arena.run(name).line(name, rows), flush=True)
+        for changes in (0, 1_000):
+            table(f"{rows:,} rows {where}, again after {changes:,} changes")
+            if changes:
+                arena.change(changes)
+            for name in able:
+                if name in LOADED_AGAIN:
+                    print(arena.run(name).line(name, None), flush=True)
+
+
+def chart(sizes: list[int], dsn: str) -> None:
+    """Print rows per second and memory over rows, for Mermaid."""
+    results = []
+    for rows in sizes:
+        with ExitStack() as stack:
+            results.append(Arena(rows, 0.0, dsn, stack).run(OURS))
+    axis = ", ".join(f'"{rows:,}"' for rows in sizes)
+    speeds = [round(rows / r.seconds) for rows, r in zip(sizes, results, strict=True)]
+    for title, values in (
+        ("rows per second", speeds),
+        ("peak memory, MB", [round(r.megabytes) for r in results]),
+    ):
+        print("\n```mermaid\nxychart-beta")
+        print(f'  title "unify-source sync: {title}"')
+        print(f"  x-axis [{axis}]\n  y-axis 0 --> {max(values)}\n  bar {values}\n```")
+
+
+def table(title: str) -> None:
+    """Print the head of a table."""
+    print(f"\n| {title} | {COLUMNS} |\n|---|---:|---:|---:|---:|---:|")
+
+
+@contextmanager
+def _server(rows: int, latency: float) -> Iterator[subprocess.Popen[str]]:
+    words = [sys.executable, str(HERE / "server.py"), str(rows), str(latency)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        yield server
+        server.terminate()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python benchmarks/contenders.py NAME URL [DESTINATION]
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -13,12 +14,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import dlt
 import requests
-from dlt.sources.rest_api import rest_api_source
-
-import unify_source
-from unify_source.pipelines import open_pipeline
 
 KEY = "sandbox-key"
 CONNECTIONS = 8
@@ -56,19 +52,33 @@ def _pages(url: str, after: datetime, before: datetime) -> None:
 
 
 def sync(url: str) -> None:
-    """Load with this connector."""
-    pipeline = open_pipeline("compared", DESTINATION, "unify")
-    unify_source.sync(pipeline, api_key=KEY, base_url=url, workers=CONNECTIONS)
+    """Load with this connector's command."""
+    _command(url, "sync")
 
 
 def backfill(url: str) -> None:
-    """Reload everything with this connector."""
-    pipeline = open_pipeline("compared", DESTINATION, "unify")
-    unify_source.backfill(pipeline, "2000-01-01", api_key=KEY, base_url=url, workers=CONNECTIONS)
+    """Reload everything with this connector's command."""
+    _command(url, "backfill", "--from", "2000-01-01")
+
+
+def _command(url: str, *words: str) -> None:
+    from unify_source import cli
+
+    os.environ.update(UNIFY_API_KEY=KEY, SOURCES__UNIFY__BASE_URL=url)
+    where = ["--destination", DESTINATION, "--pipeline-name", "compared"]
+    sys.argv = ["unify-source", *words, *where, "--workers", str(CONNECTIONS), "--quiet"]
+    try:
+        cli.main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
 
 
 def rest_api(url: str, **how: Any) -> None:
     """Load with dlt's declarative source, as its documentation shows it."""
+    import dlt
+    from dlt.sources.rest_api import rest_api_source
+
     source = rest_api_source(
         {
             "client": {
@@ -109,6 +119,7 @@ def rest_api_parquet(url: str) -> None:
 
 def script(url: str) -> None:
     """Load with what one writes in an afternoon: requests in a loop, dictionaries to dlt."""
+    import dlt
 
     def rows() -> Iterator[list[dict[str, Any]]]:
         asked = {"limit": "100"}

@@ -127,3 +127,15 @@ def test_a_thousand_changes_within_a_millisecond_take_few_requests(
 
     assert len(api.requests) <= 25
     assert stored(FILE) == shown(api.account.rows())
+
+
+def test_without_a_lookback_what_changed_at_the_cursors_own_instant_is_loaded(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = serve(Account(60))
+    newest = api.account.rows()[-1]
+    load(pipeline, api, lookback="0s")
+    for status in ("FINISHED", "IN_PROGRESS"):
+        api.account.put({**newest, "status": status})
+        load(pipeline, api, lookback="0s")
+        assert stored(FILE) == shown(api.account.rows())

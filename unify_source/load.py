@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -64,7 +65,7 @@ class Load:
         self._end: datetime | None = None
         self._set_aside: list[Unreadable] = []
         self._released: list[str] = []
-        self._held: dict[int, Known] = {}
+        self._held: dict[str, Known] = {}
         self._split_at = EPOCH
 
     def batches(
@@ -129,11 +130,12 @@ class Load:
         yield from self._written((QUARANTINE, table) for table in quarantine)
 
     def _ticket(self, cursor: str, at: list[datetime], batch: Known | None = None) -> pa.Table:
-        # dlt compares and copies what passes its cursor: the rows need not.
-        number = len(self._held) + 1
+        # dlt compares and copies what passes its cursor: the rows need not. Without a lookback it
+        # drops what is the same as in an earlier run: no ticket is.
+        ticket = uuid4().hex
         if batch:
-            self._held[number] = batch
-        return pa.table({cursor: pa.array(at, INSTANT), TICKET: [number] * len(at)})
+            self._held[ticket] = batch
+        return pa.table({cursor: pa.array(at, INSTANT), TICKET: pa.array([ticket] * len(at), TEXT)})
 
     def _written(
         self, tables: Iterable[tuple[Table, pa.Table]]
