@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import dlt
+import postgres
 import pytest
+from destinations import DESTINATIONS, Destination, opened
 from hypothesis import HealthCheck, settings
 
 from unify_source.pipelines import open_pipeline
@@ -20,12 +22,14 @@ settings.load_profile("unify")
 
 KEY = "sandbox-key"
 
+KEPT = ("UNIFY_OPENAPI", postgres.NAMED)
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give every test a folder of its own to work in, and no configuration but its own."""
     for name in list(os.environ):
-        if name.startswith(("SOURCES__", "DESTINATION__", "UNIFY_")) and name != "UNIFY_OPENAPI":
+        if name.startswith(("SOURCES__", "DESTINATION__", "UNIFY_")) and name not in KEPT:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
@@ -52,3 +56,25 @@ def serve() -> Iterator[Callable[..., Sandbox]]:
 def pipeline(home: Path) -> dlt.Pipeline:
     """Return the commands' own pipeline, in the test's folder."""
     return open_pipeline("unify_gtm", "duckdb", "unify", pipelines_dir=str(home / "dlt"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Run the Postgres that all tests share."""
+    with postgres.running() as dsn:
+        yield dsn
+
+
+@pytest.fixture(params=[pytest.param(d, id=d.name, marks=d.lane) for d in DESTINATIONS])
+def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
+    """Give each test every destination in turn, empty.
+
+    A promise that is known not to hold there (`@pytest.mark.promise`) must fail.
+    """
+    kind: type[Destination] = request.param
+    promises = request.node.get_closest_marker("promise")
+    for promise in promises.args if promises else ():
+        if reason := kind.broken.get(promise):
+            request.applymarker(pytest.mark.xfail(reason=f"{promise}: {reason}", strict=True))
+    with opened(kind, home, request) as found:
+        yield found

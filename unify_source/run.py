@@ -13,6 +13,7 @@ from dlt.common.runtime.signals import raise_if_signalled
 from dlt.extract import DltSource
 
 from unify_source.client import Client
+from unify_source.destinations import keep_indexed
 from unify_source.errors import ConfigurationError
 from unify_source.load import Load, Part
 from unify_source.lock import LOCK_TIMEOUT, TURN_SECONDS, Turns
@@ -107,6 +108,7 @@ class _Run:
     def commit(self, source: DltSource, load: Load) -> None:
         """Read and load one window: its rows and its progress stand together, or neither."""
         self.pipeline.run(source)
+        keep_indexed(self.pipeline)
         self._enrollments += load.enrollments
         self._quarantined = quarantined(self.pipeline)
 

@@ -17,6 +17,7 @@ from dlt.extract import DltResource, DltSource
 from dlt.extract.items_transform import YieldMapItem
 
 from unify_source.client import Client
+from unify_source.destinations import Writing
 from unify_source.load import Load, Warehouse
 from unify_source.settings import KEY_ENVIRONMENT, Settings, checked_settings, parse_time
 from unify_source.split import is_json
@@ -135,14 +136,20 @@ class _Split(YieldMapItem):
 
 
 def _split(resource: DltResource, load: Load) -> DltResource:
+    writing: list[Writing] = []
+
     def hinted(item: pa.Table) -> Iterator[Any]:
+        # Only now is it known which pipeline runs, and what its tables are like.
+        if not writing:
+            writing.append(Writing(dlt.current.source_schema().tables))
         for table, rows in load.tables(item):
-            yield dlt.mark.with_hints(rows, _hints(table, rows.schema), create_table_variant=True)
+            hints = _hints(table, rows.schema, writing[0].file_format(table.name, rows))
+            yield dlt.mark.with_hints(writing[0].storable(rows), hints, create_table_variant=True)
 
     return resource.add_step(_Split(hinted))
 
 
-def _hints(table: Table, schema: pa.Schema) -> Any:
+def _hints(table: Table, schema: pa.Schema, file_format: Any) -> Any:
     columns: dict[str, Any] = {item.name: {"data_type": "json"} for item in schema if is_json(item)}
     newest = "seen_at" if table is QUARANTINE else CURSOR if table is ENROLLMENTS else AS_OF
     columns[newest] = {"dedup_sort": "desc"}
@@ -150,12 +157,23 @@ def _hints(table: Table, schema: pa.Schema) -> Any:
         columns[DELETED] = {"hard_delete": True}
     merge: Any = {"disposition": "merge", "strategy": "delete-insert"}
     if owner := table.dies_with:
-        # By its own key as well: a reply may have moved here from another enrollment.
-        among_loaded = "{0} IN (SELECT {0} FROM {{staging_table}})"
-        merge["destination_scope"] = " OR ".join(map(among_loaded.format, (KEY, owner)))
+        merge["destination_scope"] = _scope(owner)
     return dlt.mark.make_hints(
-        table_name=table.name, primary_key=KEY, write_disposition=merge, columns=columns
+        table_name=table.name,
+        primary_key=KEY,
+        write_disposition=merge,
+        columns=columns,
+        file_format=file_format,
     )
+
+
+def _scope(owner: str) -> str:
+    # By its own key as well: a reply may have moved here from another enrollment. Not as two
+    # conditions with OR: Postgres would look through the loaded rows again for every row it has.
+    loaded = f"SELECT {KEY} FROM {{staging_table}}"  # noqa: S608 - our own names
+    stored = f"SELECT stored.{KEY} FROM {{table}} AS stored"  # noqa: S608 - our own names
+    same_owner = f"JOIN {{staging_table}} AS loaded ON stored.{owner} = loaded.{owner}"
+    return f"{KEY} IN ({loaded} UNION ALL {stored} {same_owner})"
 
 
 def _cursor(settings: Settings) -> Any:
