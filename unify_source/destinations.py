@@ -114,9 +114,10 @@ def keep_indexed(pipeline: dlt.Pipeline) -> None:
     Made after the first rows, which is faster than before them. Does nothing where rows are found
     without, or where the role may load the tables but does not own them.
     """
+    # Asked before it is opened: dlt reads files through DuckDB, which fetches extensions for that.
+    if pipeline.destination.capabilities().sqlglot_dialect not in _INDEXED:
+        return
     with pipeline.sql_client() as client:
-        if client.capabilities.sqlglot_dialect not in _INDEXED:
-            return
         schema = client.dataset_name
         found = client.execute_sql("SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
         made = client.execute_sql("SELECT indexname FROM pg_indexes WHERE schemaname = %s", schema)

@@ -90,6 +90,7 @@ class Load:
     def __init__(self, settings: Settings, client: Client, part: Part | None = None) -> None:
         self.covered: Window | None = None
         self.enrollments = 0
+        self.table_format = settings.table_format
         self._settings = settings
         self._client = client
         self._part = part
@@ -260,6 +261,11 @@ class _News:
         newest = min(self._newest, covered_until)
         loaded_until = max(self._loaded_until, rfc3339(newest))
         state["loaded_until"] = min(loaded_until, self._empty_until)
+
+
+def end_of_load(cursor: str | None) -> pa.Table:
+    """Make the batch without rows that tells that no more will come."""
+    return _item(_NO_ROWS, pa.array([], pa.bool_()), cursor or CURSOR, EPOCH)
 
 
 def _scalar(instant: str) -> pa.Scalar:

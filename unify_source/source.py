@@ -17,11 +17,12 @@ from dlt.extract import DltResource, DltSource
 from dlt.extract.items_transform import YieldMapItem
 
 from unify_source.client import Client
-from unify_source.destinations import Writing
-from unify_source.load import Load, Warehouse
+from unify_source.destinations import Writing, capabilities
+from unify_source.lake import Lake, lake_format, newest_column
+from unify_source.load import Load, Warehouse, end_of_load
 from unify_source.settings import KEY_ENVIRONMENT, Settings, checked_settings, parse_time
 from unify_source.split import is_json
-from unify_source.tables import AS_OF, CURSOR, DELETED, ENROLLMENTS, KEY, QUARANTINE, Table
+from unify_source.tables import CURSOR, DELETED, KEY, Table
 
 SOURCE = "unify"
 RESOURCE = "enrollments"
@@ -45,6 +46,7 @@ def unify_source(
     requests_per_5min: Any = None,
     request_timeout: Any = None,
     retry_budget: Any = None,
+    table_format: Any = None,
     updated_at: Any = None,
 ) -> DltResource:
     """Load sequence enrollments, and all that is nested in them, incrementally by `updated_at`.
@@ -85,6 +87,7 @@ def backfill_source(load: Load, schema: dlt.Schema, progress: Progress) -> DltSo
     def rows() -> Iterator[pa.Table]:
         state = dlt.current.resource_state()
         yield from load.batches(Warehouse(dlt.current.source_schema()), state, None, None)
+        yield end_of_load(None)
         state["backfills"] = progress(state.get("backfills", {}), load)
 
     return DltSource(schema, SOURCE, [_split(dlt.resource(rows, name=RESOURCE), load)])
@@ -103,6 +106,7 @@ def enrollments(settings: Settings, load: Load, updated_at: Any = None) -> DltRe
         start, end = _bounds(updated_at)
         state, warehouse = dlt.current.resource_state(), Warehouse(dlt.current.source_schema())
         yield from load.batches(warehouse, state, updated_at.cursor_path, start, end)
+        yield end_of_load(updated_at.cursor_path)
 
     return _split(dlt.resource(rows, name=RESOURCE), load)
 
@@ -136,35 +140,37 @@ class _Split(YieldMapItem):
 
 
 def _split(resource: DltResource, load: Load) -> DltResource:
-    writing: list[Writing] = []
+    writing: list[tuple[Writing, Lake | None]] = []
 
     def hinted(item: pa.Table) -> Iterator[Any]:
         # Only now is it known which pipeline runs, and what its tables are like.
         if not writing:
-            writing.append(Writing(dlt.current.source_schema().tables))
-        for table, rows in load.tables(item):
-            hints = _hints(table, rows.schema, writing[0].file_format(table.name, rows))
-            yield dlt.mark.with_hints(writing[0].storable(rows), hints, create_table_variant=True)
+            kind = lake_format(capabilities(), load.table_format)
+            tables = Writing(dlt.current.source_schema().tables)
+            writing.append((tables, Lake(kind) if kind else None))
+        how, lake = writing[0]
+        made = load.tables(item)
+        for table, rows in lake.ready(made, is_last=not len(item)) if lake else made:
+            said = lake.hints(table) if lake else _merge(table, how.file_format(table.name, rows))
+            hints = _hints(table, rows.schema, said)
+            yield dlt.mark.with_hints(how.storable(rows), hints, create_table_variant=True)
 
     return resource.add_step(_Split(hinted))
 
 
-def _hints(table: Table, schema: pa.Schema, file_format: Any) -> Any:
+def _hints(table: Table, schema: pa.Schema, how: dict[str, Any]) -> Any:
     columns: dict[str, Any] = {item.name: {"data_type": "json"} for item in schema if is_json(item)}
-    newest = "seen_at" if table is QUARANTINE else CURSOR if table is ENROLLMENTS else AS_OF
-    columns[newest] = {"dedup_sort": "desc"}
+    columns[newest_column(table)] = {"dedup_sort": "desc"}
     if DELETED in schema.names:
         columns[DELETED] = {"hard_delete": True}
-    merge: Any = {"disposition": "merge", "strategy": "delete-insert"}
+    return dlt.mark.make_hints(table_name=table.name, primary_key=KEY, columns=columns, **how)
+
+
+def _merge(table: Table, file_format: str | None) -> dict[str, Any]:
+    merge: dict[str, Any] = {"disposition": "merge", "strategy": "delete-insert"}
     if owner := table.dies_with:
         merge["destination_scope"] = _scope(owner)
-    return dlt.mark.make_hints(
-        table_name=table.name,
-        primary_key=KEY,
-        write_disposition=merge,
-        columns=columns,
-        file_format=file_format,
-    )
+    return {"write_disposition": merge, "file_format": file_format}
 
 
 def _scope(owner: str) -> str:

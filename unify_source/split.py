@@ -78,6 +78,11 @@ def released(ids: pa.Array, seen_at: datetime) -> pa.Table:
     return _tombstones(QUARANTINE, {KEY: ids, "seen_at": _constant(seen_at, len(ids))})
 
 
+def marked_deleted(table: Table, keys: pa.Table) -> pa.Table:
+    """Make rows that take others out of a table, by their keys and what they die with."""
+    return _tombstones(table, {name: keys[name] for name in keys.schema.names})
+
+
 def is_json(item: pa.Field) -> bool:
     """Tell whether a field's text is JSON."""
     return bool(item.metadata) and item.metadata == {

@@ -1,0 +1,83 @@
+"""What stands in a destination, read in the same way from a database and from a lake.
+
+A lake is read with the libraries that write it: DuckDB, through which dlt reads files, would fetch
+an extension for each of them from the network.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+import dlt
+import pyarrow.parquet as pq
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.fs_client import FSClientBase
+
+LOADS = "_dlt_loads"
+
+
+def row_count(pipeline: dlt.Pipeline, name: str) -> int | None:
+    """Return how many rows a table has, None where there is no such table."""
+    client = pipeline.destination_client()
+    if isinstance(client, FSClientBase):
+        return _row_count_of_files(client, name)
+    found = _rows(pipeline, name, "COUNT(*)")
+    return int(found[0][0]) if found else None
+
+
+def last_loads(pipeline: dlt.Pipeline, most: int) -> list[tuple[datetime, str, int]]:
+    """Return when the last loads ended, their ids and how (0 is well), the newest first."""
+    client = pipeline.destination_client()
+    if isinstance(client, FSClientBase):
+        rows = _loads_in_files(client, most)
+    else:
+        last = f"ORDER BY inserted_at DESC LIMIT {most}"
+        rows = _rows(pipeline, LOADS, "inserted_at, load_id, status", last)
+    return [(_aware(at), load, status) for at, load, status in rows]
+
+
+def _rows(pipeline: dlt.Pipeline, name: str, columns: str, last: str = "") -> list[Any]:
+    with pipeline.sql_client() as client:
+        table = client.make_qualified_table_name(name)
+        try:
+            return list(client.execute_sql(f"SELECT {columns} FROM {table} {last}") or [])  # noqa: S608 - our own names
+        except DatabaseUndefinedRelation:
+            return []
+
+
+def _row_count_of_files(client: Any, name: str) -> int | None:
+    if name not in client.schema.tables:
+        return None
+    table_format = client.prepare_load_table(name).get("table_format")
+    try:
+        if table_format == "delta":
+            dataset = client.load_open_table(table_format, name).to_pyarrow_dataset()
+            return int(dataset.count_rows())
+        if table_format == "iceberg":
+            return int(client.load_open_table(table_format, name).scan().count())
+        files = client.list_table_files(name)
+    except DestinationUndefinedEntity:
+        return None
+    return sum(_rows_in(client, file) for file in files)
+
+
+def _rows_in(client: Any, file: str) -> int:
+    with client.fs_client.open(file, "rb") as opened:
+        return int(pq.ParquetFile(opened).metadata.num_rows)
+
+
+def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
+    try:
+        # A file's name ends with the load's id, which is the second when it began.
+        names = sorted(client.list_table_files(LOADS))
+    except DestinationUndefinedEntity:
+        return []
+    found = [json.loads(client.fs_client.read_text(name)) for name in reversed(names[-most:])]
+    return [(datetime.fromisoformat(f["inserted_at"]), f["load_id"], f["status"]) for f in found]
+
+
+def _aware(at: datetime) -> datetime:
+    return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)
