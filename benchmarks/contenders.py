@@ -1,6 +1,6 @@
 """What is compared: each contender reads one sandbox, in a process and a folder of its own.
 
-python benchmarks/contenders.py NAME URL
+python benchmarks/contenders.py NAME URL [DESTINATION]
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from unify_source.pipelines import open_pipeline
 
 KEY = "sandbox-key"
 CONNECTIONS = 8
+DESTINATION = sys.argv[3] if len(sys.argv) > 3 else "duckdb"  # noqa: PLR2004 - it comes third
 PATH = "/sequences/v1/enrollments"
 
 
@@ -56,13 +57,13 @@ def _pages(url: str, after: datetime, before: datetime) -> None:
 
 def sync(url: str) -> None:
     """Load with this connector."""
-    pipeline = open_pipeline("compared", "duckdb", "unify")
+    pipeline = open_pipeline("compared", DESTINATION, "unify")
     unify_source.sync(pipeline, api_key=KEY, base_url=url, workers=CONNECTIONS)
 
 
 def backfill(url: str) -> None:
     """Reload everything with this connector."""
-    pipeline = open_pipeline("compared", "duckdb", "unify")
+    pipeline = open_pipeline("compared", DESTINATION, "unify")
     unify_source.backfill(pipeline, "2000-01-01", api_key=KEY, base_url=url, workers=CONNECTIONS)
 
 
@@ -98,7 +99,7 @@ def rest_api(url: str, **how: Any) -> None:
             ],
         }
     )
-    dlt.pipeline("compared", destination="duckdb", dataset_name="unify").run(source, **how)
+    dlt.pipeline("compared", destination=DESTINATION, dataset_name="unify").run(source, **how)
 
 
 def rest_api_parquet(url: str) -> None:
@@ -120,7 +121,7 @@ def script(url: str) -> None:
                 return
             asked["cursor"] = answer["next_cursor"]
 
-    pipeline = dlt.pipeline("compared", destination="duckdb", dataset_name="unify")
+    pipeline = dlt.pipeline("compared", destination=DESTINATION, dataset_name="unify")
     pipeline.run(rows(), table_name="enrollments", primary_key="id", write_disposition="merge")
 
 
