@@ -8,8 +8,11 @@ from typing import Any
 import dlt
 import postgres
 import pytest
+import servers
 from destinations import DESTINATIONS, Destination, opened
 from hypothesis import HealthCheck, settings
+from lakes import Delta, DeltaOnS3, Iceberg, Parquet
+from warehouses import BigQuery, ClickHouse
 
 from unify_source.pipelines import open_pipeline
 from unify_source.sandbox import Account, Sandbox
@@ -22,7 +25,8 @@ settings.load_profile("unify")
 
 KEY = "sandbox-key"
 
-KEPT = ("UNIFY_OPENAPI", postgres.NAMED)
+KEPT = ("UNIFY_OPENAPI", postgres.NAMED, servers.BIGQUERY_ENVIRONMENT)
+LANE: tuple[type[Destination], ...] = (ClickHouse, BigQuery, Delta, DeltaOnS3, Iceberg, Parquet)
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +69,28 @@ def postgres_server() -> Iterator[str]:
         yield dsn
 
 
-@pytest.fixture(params=[pytest.param(d, id=d.name, marks=d.lane) for d in DESTINATIONS])
+@pytest.fixture(scope="session")
+def clickhouse_server() -> Iterator[tuple[int, int]]:
+    """Run the engine of ClickHouse that all tests share."""
+    with servers.clickhouse_running() as ports:
+        yield ports
+
+
+@pytest.fixture(scope="session")
+def bigquery_server() -> Iterator[tuple[str, str]]:
+    """Run the emulator of BigQuery that all tests share."""
+    with servers.bigquery_running() as addresses:
+        yield addresses
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Run the S3 that all tests share."""
+    with servers.s3_running() as address:
+        yield address
+
+
+@pytest.fixture(params=[pytest.param(d, id=d.name, marks=d.lane) for d in (*DESTINATIONS, *LANE)])
 def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
     """Give each test every destination in turn, empty.
 

@@ -163,5 +163,7 @@ def _has_json(known: dict[str, Any]) -> bool:
 def _json_depends_on_format(caps: DestinationCapabilitiesContext) -> bool:
     column: Any = {"name": "any", "data_type": "json"}
     tables: list[Any] = [{"name": "any"}, {"name": "any", "file_format": PARQUET}]
+    if not caps.type_mapper:
+        return False
     mapper = caps.get_type_mapper()
     return len({mapper.to_destination_type(column, table) for table in tables}) > 1

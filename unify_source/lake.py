@@ -18,8 +18,18 @@ from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from unify_source.settings import DELTA, ICEBERG, PARQUET
-from unify_source.split import marked_deleted
-from unify_source.tables import AS_OF, CURSOR, DELETED, ENROLLMENTS, KEY, QUARANTINE, TEXT, Table
+from unify_source.split import empty, marked_deleted
+from unify_source.tables import (
+    AS_OF,
+    CURSOR,
+    DELETED,
+    ENROLLMENTS,
+    KEY,
+    QUARANTINE,
+    TABLES,
+    TEXT,
+    Table,
+)
 
 _KEYS_IN_ONE_DELETE = 1_000
 
@@ -74,6 +84,10 @@ class Lake:
             merged = self._merged(table, rows, found)
             if len(merged) or found is None:
                 yield table, merged
+        # dlt keeps the schema before it makes the tables: a run that died may have made some only.
+        for table in (*TABLES, QUARANTINE):
+            if table.name not in held and _opened(self.format, table.name) is None:
+                yield table, empty(table)
 
     def _merged(self, table: Table, rows: pa.Table, found: Any) -> pa.Table:
         newest = newest_of_each(rows, newest_column(table))
@@ -111,11 +125,13 @@ def _gone(standing: pa.Table, table: Table, rows: pa.Table, living: pa.Table) ->
 
 
 def _opened(table_format: str, name: str) -> Any:
-    """Open a table of the running pipeline in the lake's own library; None if there is none."""
+    """Open a table of the running pipeline in its own library (of files, list them); or None."""
     if name not in dlt.current.source_schema().tables:
         return None
     client: Any = dlt.current.pipeline().destination_client()
     try:
+        if table_format == PARQUET:
+            return client.list_table_files(name) or None
         return client.load_open_table(table_format, name)
     except DestinationUndefinedEntity:
         return None

@@ -263,9 +263,13 @@ class _News:
         state["loaded_until"] = min(loaded_until, self._empty_until)
 
 
-def end_of_load(cursor: str | None) -> pa.Table:
-    """Make the batch without rows that tells that no more will come."""
-    return _item(_NO_ROWS, pa.array([], pa.bool_()), cursor or CURSOR, EPOCH)
+def ended(batches: Iterator[pa.Table], cursor: str | None) -> Iterator[pa.Table]:
+    """Pass batches on, with one without rows behind the last that tells so; none after none."""
+    batch = None
+    for batch in batches:
+        yield batch
+    if batch is not None:
+        yield _item(_NO_ROWS, pa.array([], pa.bool_()), cursor or CURSOR, EPOCH)
 
 
 def _scalar(instant: str) -> pa.Scalar:

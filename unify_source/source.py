@@ -19,7 +19,7 @@ from dlt.extract.items_transform import YieldMapItem
 from unify_source.client import Client
 from unify_source.destinations import Writing, capabilities
 from unify_source.lake import Lake, lake_format, newest_column
-from unify_source.load import Load, Warehouse, end_of_load
+from unify_source.load import Load, Warehouse, ended
 from unify_source.settings import KEY_ENVIRONMENT, Settings, checked_settings, parse_time
 from unify_source.split import is_json
 from unify_source.tables import CURSOR, DELETED, KEY, Table
@@ -86,8 +86,8 @@ def backfill_source(load: Load, schema: dlt.Schema, progress: Progress) -> DltSo
 
     def rows() -> Iterator[pa.Table]:
         state = dlt.current.resource_state()
-        yield from load.batches(Warehouse(dlt.current.source_schema()), state, None, None)
-        yield end_of_load(None)
+        warehouse = Warehouse(dlt.current.source_schema())
+        yield from ended(load.batches(warehouse, state, None, None), None)
         state["backfills"] = progress(state.get("backfills", {}), load)
 
     return DltSource(schema, SOURCE, [_split(dlt.resource(rows, name=RESOURCE), load)])
@@ -98,15 +98,15 @@ def enrollments(settings: Settings, load: Load, updated_at: Any = None) -> DltRe
 
     With filters the cursor has a name of its own, so that it never moves the unfiltered one.
     """
-    cursor = _cursor(settings).merge(_as_instants(updated_at)) if updated_at else _cursor(settings)
+    given = _cursor(settings).merge(_as_instants(updated_at)) if updated_at else _cursor(settings)
 
     def rows(
-        updated_at: dlt.sources.incremental[datetime] = cursor,
+        updated_at: dlt.sources.incremental[datetime] = given,
     ) -> Iterator[pa.Table]:
         start, end = _bounds(updated_at)
         state, warehouse = dlt.current.resource_state(), Warehouse(dlt.current.source_schema())
-        yield from load.batches(warehouse, state, updated_at.cursor_path, start, end)
-        yield end_of_load(updated_at.cursor_path)
+        cursor = updated_at.cursor_path
+        yield from ended(load.batches(warehouse, state, cursor, start, end), cursor)
 
     return _split(dlt.resource(rows, name=RESOURCE), load)
 
