@@ -179,50 +179,48 @@ def test_tls_is_spoken_where_it_is_required(
 def test_a_server_that_is_killed_in_mid_load_costs_nothing_but_time(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")  # noqa: T201 - to repeat a failure
-    chance = random.Random(seed)
-    api = serve(Account(2_000, seed=seed))
-    with Server("fsync=on") as server:
+    with Server() as server:
         monkeypatch.setenv(CREDENTIALS, server.dsn)
-        for _ in range(ROUNDS):
-            running = start(api, "sync", "--quiet", *TO_POSTGRES)
-            _wait_for_a_load(server.dsn, running)
-            time.sleep(chance.uniform(0, 0.7))
+
+        def take_away() -> None:
             server.kill()
-            assert_failed_kindly(*ended(running))
             server.start()
-            api.account.change(200, seed=chance.randrange(10**6))
-        time.sleep(1.1)
 
-        assert ended(start(api, "sync", "--quiet", *TO_POSTGRES)) == (0, "")
-
-        assert Postgres({CREDENTIALS: server.dsn}).stored() == shown(api.account.rows())
+        assert_survives(serve, Postgres({CREDENTIALS: server.dsn}), take_away)
 
 
 def test_a_path_that_is_dropped_in_mid_load_costs_nothing_but_time(
     serve: Serve, warehouse: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with Proxy(warehouse.dsn) as path:
+        monkeypatch.setenv(CREDENTIALS, path.url)
+
+        def take_away() -> None:
+            path.silence()
+            time.sleep(0.5)
+            path.cut()
+
+        assert_survives(serve, warehouse, take_away)
+
+
+def assert_survives(serve: Serve, warehouse: Postgres, take_away: Callable[[], None]) -> None:
+    """Take the server away at a random moment of a load: the next run makes the tables equal."""
     seed = random.randrange(10**6)
     print(f"seed {seed}")  # noqa: T201 - to repeat a failure
     chance = random.Random(seed)
     api = serve(Account(2_000, seed=seed))
-    with Proxy(warehouse.dsn) as path:
-        monkeypatch.setenv(CREDENTIALS, path.url)
-        for _ in range(ROUNDS):
-            running = start(api, "sync", "--quiet", *TO_POSTGRES)
-            _wait_for_a_load(warehouse.dsn, running)
-            time.sleep(chance.uniform(0, 0.7))
-            path.silence()
-            time.sleep(0.5)
-            path.cut()
-            assert_failed_kindly(*ended(running))
-            api.account.change(200, seed=chance.randrange(10**6))
+    for _ in range(ROUNDS):
+        running = start(api, "sync", "--quiet", *TO_POSTGRES)
+        _wait_for_a_load(warehouse.dsn, running)
+        time.sleep(chance.uniform(0, 0.7))
+        take_away()
+        assert_failed_kindly(*ended(running))
+
         time.sleep(1.1)
-
         assert ended(start(api, "sync", "--quiet", *TO_POSTGRES)) == (0, "")
-
-    assert warehouse.stored() == shown(api.account.rows())
+        assert warehouse.stored() == shown(api.account.rows())
+        api.account.change(1_000, seed=chance.randrange(10**6))
+        time.sleep(1.1)
 
 
 def _wait_for_a_load(dsn: str, running: subprocess.Popen[str]) -> None:
@@ -238,7 +236,8 @@ def assert_failed_kindly(code: int, said: str) -> None:
     assert code in (0, 1)
     assert "Traceback" not in said
     assert PASSWORD not in said
-    assert said.count("\n") <= 2
+    # The driver's library prints the server's own last words, if there were any.
+    assert len([line for line in said.splitlines() if not line.startswith("FATAL")]) <= 2
     assert code == 0 or "run it again" in said
 
 
