@@ -26,14 +26,14 @@ bench: .venv/ready  ## measure side by side with what one would write instead
 lock: .venv/ready  ## renew requirements.lock
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.10 --no-annotate \
-	  --extra sandbox --group dev pyproject.toml --output-file requirements.lock \
+	  --extra postgres --extra sandbox --group dev pyproject.toml --output-file requirements.lock \
 	  --custom-compile-command "make lock"
 
 test-lowest:  ## run the tests with the lowest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
-	  --resolution lowest-direct --editable '.[sandbox]' --group dev
+	  --resolution lowest-direct --editable '.[postgres,sandbox]' --group dev
 	.venv-lowest/bin/python -m pytest
 
 clean:

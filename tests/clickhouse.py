@@ -8,6 +8,7 @@ takes statements and answers them (`clickhouse-driver`), the HTTP one takes file
 from __future__ import annotations
 
 import gzip
+import os
 import socketserver
 import struct
 import sys
@@ -29,7 +30,7 @@ SERVER_DATA, SERVER_EXCEPTION, SERVER_PONG, SERVER_END = 1, 2, 4, 5
 # Field 1: no overflow. Field 2: bucket -1. No more fields.
 BLOCK_INFO = b"\x01\x00\x02" + struct.pack("<i", -1) + b"\x00"
 GZIP = b"\x1f\x8b"
-ONE_BLOCK = {"max_block_size": 10_000_000, "preferred_block_size_bytes": 0}
+ONE_BLOCK = "SELECT * FROM ({}) ORDER BY rowNumberInAllBlocks()"
 
 
 class Engine:
@@ -39,9 +40,8 @@ class Engine:
         self._turn = threading.Lock()
         self._connection = chdb.connect(folder)
         self.statements: list[str] = []
-        settings = [f"SET {name} = {value}" for name, value in ONE_BLOCK.items()]
         database = f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic"
-        for statement in (database, f"USE {DATABASE}", *settings):
+        for statement in (database, f"USE {DATABASE}"):
             self._connection.query(statement)
 
     def ask(self, statement: str, body: bytes = b"", answer_in: str = "Native") -> bytes:
@@ -81,6 +81,8 @@ class _Native(socketserver.StreamRequestHandler):
 
     def _query(self) -> None:
         statement = self._read_query()
+        if statement.lstrip().startswith("SELECT"):
+            statement = ONE_BLOCK.format(statement)
         try:
             answer = self.server.engine.ask(statement)
         except Exception as error:  # noqa: BLE001 - every failure is the client's to see
@@ -205,6 +207,8 @@ def serve(folder: str) -> None:
     sys.stdout.write(f"{native.server_address[1]} {http.server_address[1]}\n")
     sys.stdout.flush()
     sys.stdin.read()
+    # The engine has threads of its own, and nobody needs what it would still do.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import metadata
@@ -17,6 +18,7 @@ from typing import Any
 
 import dlt
 import duckdb
+import postgres
 import pytest
 import requests
 import typer
@@ -406,3 +408,38 @@ def test_the_workflow_is_yaml_and_gives_the_key_to_the_sync() -> None:
     *_, last = workflow["jobs"]["sync"]["steps"]
     assert last["run"].startswith("unify-source sync ")
     assert set(last["env"]) == {"UNIFY_API_KEY", "DESTINATION__POSTGRES__CREDENTIALS"}
+
+
+def scheduled() -> list[str]:
+    """Return what the recipes run for Postgres: the line of the crontab and the workflow's step."""
+    lines = [line for block in blocks("crontab") for line in block.splitlines()]
+    cron = [line.split(maxsplit=5)[5] for line in lines if "--destination postgres" in line]
+    [workflow] = [yaml.safe_load(block) for block in blocks("yaml")]
+    return [*cron, workflow["jobs"]["sync"]["steps"][-1]["run"]]
+
+
+@pytest.mark.parametrize("line", scheduled())
+def test_a_recipe_for_postgres_is_incremental_with_nothing_kept_between_its_runs(
+    line: str, serve: Serve, postgres_server: str, home: Path
+) -> None:
+    api = serve(Account(1_000))
+    requests_of: list[int] = []
+    with postgres.database(postgres_server) as dsn:
+        known = {**of_api(api), "DESTINATION__POSTGRES__CREDENTIALS": dsn}
+        for machine in ("one", "two"):
+            folder = home / machine
+            folder.mkdir()
+            exports = "".join(f"export {name}={shlex.quote(v)}\n" for name, v in known.items())
+            (folder / "environment").write_text(exports)
+            given = {} if "environment" in line else known
+            script = f"cd {folder}\n{line.replace('/srv/unify', str(folder))}"
+            ran = in_shell(script, HOME=str(folder), DLT_DATA_DIR=str(folder / "dlt"), **given)
+            assert ran.returncode == 0, ran.stderr
+            requests_of.append(len(api.requests))
+            time.sleep(1.1)
+            api.account.change(20, seed=1)
+            api.reset()
+        found = postgres.ask(dsn, "SELECT count(*) FROM unify.enrollments")
+
+    assert found[0][0] >= 1_000
+    assert requests_of[1] <= 5 < requests_of[0]

@@ -224,7 +224,9 @@ def _screen(said: Said) -> Iterator[Screen]:
         yield screen
     except UnifyError as error:
         if said.verbose:
-            traceback.print_exc()
+            from unify_source.trouble import without_passwords
+
+            sys.stderr.write(without_passwords(traceback.format_exc()))
         screen.error(error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:

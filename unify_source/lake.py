@@ -91,6 +91,8 @@ class Lake:
 
     def _merged(self, table: Table, rows: pa.Table, found: Any) -> pa.Table:
         newest = newest_of_each(rows, newest_column(table))
+        if self.format == ICEBERG and found is not None:
+            _widen(found, newest)
         if DELETED not in rows.schema.names:
             return newest
         deleted = pc.fill_null(newest[DELETED], fill_value=False)
@@ -146,6 +148,16 @@ def _standing(table_format: str, found: Any, table: Table) -> pa.Table:
         else found.to_pyarrow_table(columns=columns)
     )
     return rows.select(columns).cast(pa.schema([pa.field(name, TEXT) for name in columns]))
+
+
+def _widen(found: Any, rows: pa.Table) -> None:
+    # An upsert compares with the columns that the last snapshot had, and fails for a new one:
+    # https://github.com/apache/iceberg-python/issues/3105
+    if set(rows.schema.names) <= set(found.schema().column_names):
+        return
+    with found.update_schema() as update:
+        update.union_by_name(rows.schema)
+    found.append(rows.slice(0, 0))
 
 
 def _delete(found: Any, keys: list[str]) -> None:

@@ -10,14 +10,14 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import dlt
-from dlt.destinations.exceptions import DestinationConnectionError
+from dlt.destinations.exceptions import DatabaseException, DestinationConnectionError
 from filelock import FileLock, Timeout
 
 from unify_source.errors import ConfigurationError, LockHeld
@@ -27,6 +27,19 @@ _FOREVER = 1e9
 _POLL_SECONDS = 0.05
 # Who waits asks every twentieth of a second: time enough to get in between two windows.
 TURN_SECONDS = 0.2
+# Postgres cuts the name of a session there.
+_LONGEST_NAME = 63
+# A machine that vanishes without a word lets go after a minute, not after the system's two hours.
+_OF_THE_SESSION = {
+    "tcp_keepalives_idle": 30,
+    "tcp_keepalives_interval": 10,
+    "tcp_keepalives_count": 3,
+}
+_HOLDER = (
+    "FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted"
+    " AND objsubid = 1 AND objid = (hashtext(%s)::bigint & 4294967295)::oid"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 
 
 class Turns:
@@ -40,6 +53,11 @@ class Turns:
             )
         self._pipeline = pipeline
         self._timeout = timeout
+        self._is_held: Callable[[], bool] = lambda: False
+
+    def is_held(self) -> bool:
+        """Tell whether the turn is still ours: the connection that holds it may have been lost."""
+        return self._is_held()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -55,7 +73,13 @@ class Turns:
         ):
             yield
 
-    def _dataset_turn(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def _dataset_turn(self) -> Iterator[None]:
+        with self._dataset_lock() as is_held:
+            self._is_held = is_held or _always
+            yield
+
+    def _dataset_lock(self) -> AbstractContextManager[Callable[[], bool] | None]:
         kind = self._pipeline.destination.destination_type.rsplit(".")[-1]
         if kind == "duckdb" and (file := _database_file(self._pipeline)):
             return _database_turn(self._pipeline, file, self._timeout)
@@ -149,23 +173,31 @@ def _held(holder: dict[str, str], timeout: float) -> LockHeld:
 
 
 @contextmanager
-def _postgres_turn(pipeline: dlt.Pipeline, timeout: float) -> Iterator[None]:
-    key = f"unify-source {pipeline.dataset_name}"
+def _postgres_turn(pipeline: dlt.Pipeline, timeout: float) -> Iterator[Callable[[], bool]]:
     until = time.monotonic() + timeout
     with pipeline.sql_client() as client:
-        me = _who()
-        name = f"unify-source {me['where'][:30]} {os.getpid()}"
-        client.execute_sql(f"SET application_name = '{name}'")
+        key = f"unify-source {client.dataset_name}"
+        for setting, value in _OF_THE_SESSION.items():
+            client.execute_sql(f"SET {setting} = {value}")
         while not _true(client, "SELECT pg_try_advisory_lock(hashtext(%s))", key):
             if time.monotonic() >= until:
                 raise _held(_postgres_holder(client, key), timeout)
             time.sleep(_POLL_SECONDS)
+        # Others read it from here: a role may see the name of another's session, and little else.
+        client.execute_sql("SELECT set_config('application_name', %s, false)", _session_name())
         try:
-            yield
+            yield lambda: _holds(client, key)
         finally:
             # A connection that broke has let go of the lock by itself.
             with suppress(Exception):
                 client.execute_sql("SELECT pg_advisory_unlock(hashtext(%s))", key)
+
+
+def _holds(client: Any, key: str) -> bool:
+    try:
+        return _true(client, f"SELECT count(*) = 1 {_HOLDER} AND pid = pg_backend_pid()", key)
+    except DatabaseException:
+        return False
 
 
 def _true(client: Any, question: str, key: str) -> bool:
@@ -173,14 +205,18 @@ def _true(client: Any, question: str, key: str) -> bool:
     return bool(found and found[0][0])
 
 
+def _session_name() -> str:
+    me = _who()
+    return f"unify-source {me['since']} {me['what'].split()[-1]} {me['where']}"[:_LONGEST_NAME]
+
+
 def _postgres_holder(client: Any, key: str) -> dict[str, str]:
-    found = client.execute_sql(
-        "SELECT a.application_name, coalesce(host(a.client_addr), 'this machine'), a.query_start"
-        " FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory'"
-        " AND l.granted AND l.objid = (hashtext(%s)::bigint & 4294967295)::oid",
-        key,
-    )
-    if not found:
+    found = client.execute_sql(f"SELECT application_name {_HOLDER}", key)
+    words = str(found[0][0]).split(" ", maxsplit=3) if found else []
+    if len(words) < 4 or words[0] != "unify-source":  # noqa: PLR2004 - what `_session_name` writes
         return {}
-    what, where, since = found[0]
-    return {"what": what, "where": where, "since": since.isoformat(timespec="seconds")}
+    return {"since": words[1], "what": f"process {words[2]}", "where": words[3]}
+
+
+def _always() -> bool:
+    return True

@@ -85,6 +85,18 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
     return dlt.Schema.from_stored_schema(json.loads(found.schema)) if found else dlt.Schema(SOURCE)
 
 
+def take_back(pipeline: dlt.Pipeline, loads: list[str]) -> None:
+    """Let the next run begin where these loads began: their rows stay, and are read again."""
+    with pipeline.sql_client() as client:
+        table = client.make_qualified_table_name("_dlt_loads")
+        for load in loads:
+            # dlt restores the state of no load but one with status 0.
+            client.execute_sql(
+                f"UPDATE {table} SET status = 1 WHERE load_id = %s",  # noqa: S608 - our names
+                load,
+            )
+
+
 def state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
     """Return what the resource keeps between runs, as the pipeline knows it."""
     source = pipeline.state.get("sources", {}).get(SOURCE, {})

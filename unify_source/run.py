@@ -14,10 +14,10 @@ from dlt.extract import DltSource
 
 from unify_source.client import Client
 from unify_source.destinations import keep_indexed
-from unify_source.errors import ConfigurationError
+from unify_source.errors import ConfigurationError, LoadFailed
 from unify_source.load import Load, Part
 from unify_source.lock import LOCK_TIMEOUT, TURN_SECONDS, Turns
-from unify_source.pipelines import cursor, quarantined, start_over, state_of
+from unify_source.pipelines import cursor, quarantined, start_over, state_of, take_back
 from unify_source.report import Report
 from unify_source.settings import Settings, parse_time
 from unify_source.source import backfill_source, configured, cursor_name, window_source
@@ -107,10 +107,27 @@ class _Run:
 
     def commit(self, source: DltSource, load: Load) -> None:
         """Read and load one window: its rows and its progress stand together, or neither."""
-        self.pipeline.run(source)
+        self.pipeline.extract(source)
+        self.pipeline.normalize()
+        self._keep_turn()
+        loaded = self.pipeline.load()
+        try:
+            self._keep_turn()
+        except LoadFailed:
+            take_back(self.pipeline, loaded.loads_ids)
+            raise
         keep_indexed(self.pipeline)
         self._enrollments += load.enrollments
         self._quarantined = quarantined(self.pipeline)
+
+    def _keep_turn(self) -> None:
+        # Without it another run may have emptied or filled the tables that rows are merged from.
+        if not self._turns.is_held():
+            raise LoadFailed(
+                "The connection that held the dataset for this run was lost, so the window that"
+                " was under way was not committed.",
+                "Nothing is lost: run it again, it goes on from there.",
+            )
 
     def report(self, command: str) -> Report:
         """Return what the whole run did."""

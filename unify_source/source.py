@@ -138,6 +138,11 @@ class _Split(YieldMapItem):
     # Behind dlt's incremental step, which has an affinity of 1 and looks for its cursor.
     placement_affinity: ClassVar[float] = 2
 
+    def __call__(self, item: Any, meta: Any = None) -> Any:
+        # All of a batch at once: dlt takes turns between batches, and what one of them is about to
+        # write must neither seem to be missing to the next nor come behind the last.
+        return iter(list(super().__call__(item, meta)))
+
 
 def _split(resource: DltResource, load: Load) -> DltResource:
     writing: list[tuple[Writing, Lake | None]] = []

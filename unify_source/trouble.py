@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +16,11 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from unify_source.errors import ConfigurationError, LoadFailed, UnifyError
 
 _LONGEST = 300
+# In an address, with or without its scheme, and in libpq's own way of writing one.
+_PASSWORDS = re.compile(
+    r"""([^\s"':/@]*:(?!//)(?=[^\s"']*@)|\bpassword=)('[^']*'|[^\s"']+(?=@)|[^\s"'@]+)""",
+    re.IGNORECASE,
+)
 
 
 @contextmanager
@@ -32,8 +39,19 @@ def explained() -> Iterator[None]:
         raise _misconfigured(error) from error
     except MissingDependencyException as error:
         raise _not_installed(error) from error
-    except (PipelineStepFailed, DestinationException) as error:
+    except _failures() as error:
         raise _explanation(error) from error
+
+
+def without_passwords(text: str) -> str:
+    """Return a text with what may be a password in it struck out, in addresses and settings."""
+    return _PASSWORDS.sub(r"\1***", text)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    # dlt wraps what queries raise, and lets through what connecting to Postgres raises.
+    driver = sys.modules.get("psycopg2")
+    return (PipelineStepFailed, DestinationException, *((driver.Error,) if driver else ()))
 
 
 def _explanation(error: BaseException) -> BaseException:
@@ -76,6 +94,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _first_line(error: BaseException) -> str:
     # dlt says first that a connection failed, and why only at the end.
-    text = str(error).rsplit("The actual reason given is:", 1)[-1]
+    text = without_passwords(str(error)).rsplit("The actual reason given is:", 1)[-1]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:_LONGEST].rstrip(".:")
