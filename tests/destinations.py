@@ -27,7 +27,7 @@ class Destination:
     """One destination: `environment` is all that a pipeline or a command needs to reach it.
 
     `dlt_name` is what dlt calls it, `json` what its JSON columns are. `broken` names the promises
-    that are known not to hold on it, each with its reason.
+    that are known not to hold on it, or single tests of them, each with its reason.
     """
 
     name: ClassVar[str]

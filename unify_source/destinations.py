@@ -16,6 +16,7 @@ from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
 from dlt.common.data_writers.writers import resolve_best_writer_spec
 from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.common.exceptions import TerminalValueError
 from dlt.destinations.exceptions import DatabaseTerminalException
 
 from unify_source.tables import ENROLLMENTS, KEY, QUARANTINE, TABLES, TEXT, Table
@@ -83,6 +84,21 @@ def file_format(caps: DestinationCapabilitiesContext | None, known: dict[str, An
         refused.add(PARQUET)
     left = [name for name in supported if name not in refused]
     return str(resolve_best_writer_spec("arrow", left, preferred).file_format)
+
+
+def has_json_columns(caps: DestinationCapabilitiesContext | None) -> bool:
+    """Tell whether JSON columns can be loaded; if not, JSON has to be text.
+
+    BigQuery cannot load them from Parquet files, and a table's files are all of one format.
+    """
+    if not caps or not caps.type_mapper or PARQUET not in _supported(caps, {})[1]:
+        return True
+    column: Any = {"name": "any", "data_type": "json"}
+    try:
+        caps.get_type_mapper().ensure_supported_type(column, {"name": "any"}, "parquet")
+    except TerminalValueError:
+        return False
+    return True
 
 
 def warn_of_slow_format(caps: DestinationCapabilitiesContext | None) -> None:

@@ -17,7 +17,7 @@ from dlt.extract import DltResource, DltSource
 from dlt.extract.items_transform import YieldMapItem
 
 from unify_source.client import Client
-from unify_source.destinations import Writing, capabilities
+from unify_source.destinations import Writing, capabilities, has_json_columns
 from unify_source.lake import Lake, lake_format, newest_column
 from unify_source.load import Load, Warehouse, ended
 from unify_source.settings import KEY_ENVIRONMENT, Settings, checked_settings, parse_time
@@ -86,7 +86,7 @@ def backfill_source(load: Load, schema: dlt.Schema, progress: Progress) -> DltSo
 
     def rows() -> Iterator[pa.Table]:
         state = dlt.current.resource_state()
-        warehouse = Warehouse(dlt.current.source_schema())
+        warehouse = _warehouse()
         yield from ended(load.batches(warehouse, state, None, None), None)
         state["backfills"] = progress(state.get("backfills", {}), load)
 
@@ -104,7 +104,7 @@ def enrollments(settings: Settings, load: Load, updated_at: Any = None) -> DltRe
         updated_at: dlt.sources.incremental[datetime] = given,
     ) -> Iterator[pa.Table]:
         start, end = _bounds(updated_at)
-        state, warehouse = dlt.current.resource_state(), Warehouse(dlt.current.source_schema())
+        state, warehouse = dlt.current.resource_state(), _warehouse()
         cursor = updated_at.cursor_path
         yield from ended(load.batches(warehouse, state, cursor, start, end), cursor)
 
@@ -116,6 +116,11 @@ def cursor_name(settings: Settings) -> str:
     if not settings.filters:
         return CURSOR
     return f"{CURSOR}_{blake2b(orjson.dumps(settings.filters), digest_size=6).hexdigest()}"
+
+
+def _warehouse() -> Warehouse:
+    has_json = has_json_columns(capabilities())
+    return Warehouse(dlt.current.source_schema(), json_columns=has_json)
 
 
 def _settings(given: dict[str, Any]) -> Settings:
@@ -141,7 +146,7 @@ class _Split(YieldMapItem):
     def __call__(self, item: Any, meta: Any = None) -> Any:
         # All of a batch at once: dlt takes turns between batches, and what one of them is about to
         # write must neither seem to be missing to the next nor come behind the last.
-        return iter(list(super().__call__(item, meta)))
+        return iter(list(super().__call__(item, meta) or ()))
 
 
 def _split(resource: DltResource, load: Load) -> DltResource:

@@ -40,10 +40,14 @@ KnownType = Callable[[str, str], str | None]
 
 @dataclass(frozen=True)
 class Splitting:
-    """How to split: names as the destination writes them, and columns that it already has."""
+    """How to split: names as the destination writes them, and columns that it already has.
+
+    Without `json_columns` lists stand in columns of text.
+    """
 
     normalize: Callable[[str], str] = lambda name: name
     known_type: KnownType = lambda _table, _column: None
+    json_columns: bool = True
 
 
 def split(
@@ -207,6 +211,7 @@ def _new_columns(
         if pa.types.is_null(column.type):
             continue
         value, metadata = _storable(column)
+        metadata = metadata if how.json_columns else None
         name = _free_name(how.normalize("__".join(path) or "unnamed"), taken)
         yield from _conformed(table, name, value, metadata, taken, how)
 
