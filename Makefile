@@ -13,7 +13,7 @@ test: .venv/ready  ## run the tests
 
 test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write the tables of DESTINATIONS.md
 	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \
-	  -m "lane or promise" --tables DESTINATIONS.md
+	  -m "lane or promise" --tables DESTINATIONS.md tests
 
 check: .venv/ready  ## run the gate: format, lint, types, order of imports
 	$(BIN)/ruff format --check .

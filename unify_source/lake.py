@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from unify_source.settings import DELTA, ICEBERG, PARQUET
+from unify_source.settings import ICEBERG, PARQUET
 from unify_source.split import empty, marked_deleted
 from unify_source.tables import (
     AS_OF,
@@ -41,11 +41,11 @@ def newest_column(table: Table) -> str:
     return "seen_at" if table is QUARANTINE else CURSOR if table is ENROLLMENTS else AS_OF
 
 
-def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str | None) -> str | None:
+def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str | None:
     """Return the format of the tables in a lake; None where the destination is a database."""
     if not caps or "delete-insert" in (caps.supported_merge_strategies or []):
         return None
-    return wanted or DELTA
+    return wanted
 
 
 class Lake:
