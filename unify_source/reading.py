@@ -11,12 +11,18 @@ from datetime import datetime, timezone
 from typing import Any
 
 import dlt
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.fs_client import FSClientBase
 
+from unify_source.lake import newest_column, newest_of_each
+from unify_source.tables import DELETED, KEY, QUARANTINE, TABLES
+
 LOADS = "_dlt_loads"
+_BY_NAME = {table.name: table for table in (*TABLES, QUARANTINE)}
 
 
 def row_count(pipeline: dlt.Pipeline, name: str) -> int | None:
@@ -61,12 +67,24 @@ def _row_count_of_files(client: Any, name: str) -> int | None:
         files = client.list_table_files(name)
     except DestinationUndefinedEntity:
         return None
-    return sum(_rows_in(client, file) for file in files)
+    return _keys_in(client, files, newest_column(_BY_NAME[name]))
 
 
-def _rows_in(client: Any, file: str) -> int:
+def _keys_in(client: Any, files: list[str], newest: str) -> int:
+    # Files hold a row in every version: a key stands while its newest one is not marked deleted.
+    rows = pa.concat_tables(
+        (_columns_of(client, file, [KEY, newest, DELETED]) for file in sorted(files)),
+        promote_options="default",
+    )
+    stand = newest_of_each(rows, newest)
+    if DELETED not in stand.schema.names:
+        return len(stand)
+    return len(stand) - int(pc.sum(stand[DELETED]).as_py() or 0)
+
+
+def _columns_of(client: Any, file: str, names: list[str]) -> pa.Table:
     with client.fs_client.open(file, "rb") as opened:
-        return int(pq.ParquetFile(opened).metadata.num_rows)
+        return pq.ParquetFile(opened).read(columns=names)
 
 
 def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
