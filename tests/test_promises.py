@@ -292,7 +292,7 @@ def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
 ) -> None:
     monkeypatch.setattr(run, "WINDOW_ROWS", 400)
     api = serve(Account(4_000))
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 2}
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 1}
     sync(warehouse.pipeline(), **said)
     reached = cursor(warehouse.pipeline())
     done = len(warehouse.loads())
@@ -300,7 +300,7 @@ def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
         api.account.put({**row, "reply_email_message": None})  # Without moving `updated_at`.
     times = sorted(row["updated_at"] for row in api.account.rows())
     first, last = times[0], times[-1]
-    api.arm(Fault("400", after=180))
+    api.arm(Fault("400", after=90))
     with pytest.raises(UnifyError):
         backfill(warehouse.pipeline(), first, last, **said)
     assert len(warehouse.loads()) > done
