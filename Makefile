@@ -1,14 +1,19 @@
 # Everything below works on a machine that has only Python 3.10+ and make.
 PYTHON ?= python3
 BIN := .venv/bin
+EXTRAS := postgres sandbox bigquery clickhouse delta iceberg s3
 
-.PHONY: demo test check format lock test-lowest bench clean
+.PHONY: demo test test-warehouse check format lock test-lowest bench clean
 
 demo: .venv/ready  ## load the sandbox into DuckDB and answer a question from it
 	@$(BIN)/unify-source demo
 
 test: .venv/ready  ## run the tests
 	$(BIN)/python -m pytest
+
+test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write the tables of DESTINATIONS.md
+	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \
+	  -m "lane or promise" --tables DESTINATIONS.md tests
 
 check: .venv/ready  ## run the gate: format, lint, types, order of imports
 	$(BIN)/ruff format --check .
@@ -28,6 +33,9 @@ lock: .venv/ready  ## renew requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.10 --no-annotate \
 	  --extra postgres --extra sandbox --group dev pyproject.toml --output-file requirements.lock \
 	  --custom-compile-command "make lock"
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.10 --no-annotate \
+	  $(EXTRAS:%=--extra %) --group dev --group warehouse pyproject.toml \
+	  --output-file requirements-warehouse.lock --custom-compile-command "make lock"
 
 test-lowest:  ## run the tests with the lowest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lowest
@@ -37,7 +45,7 @@ test-lowest:  ## run the tests with the lowest versions that pyproject.toml allo
 	.venv-lowest/bin/python -m pytest
 
 clean:
-	rm -rf .venv .venv-lowest .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-warehouse .venv-bigquery .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'
@@ -45,3 +53,16 @@ clean:
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch .venv/ready
+
+.venv-warehouse/ready: requirements-warehouse.lock
+	$(PYTHON) -m venv .venv-warehouse
+	.venv-warehouse/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	.venv-warehouse/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+.venv-bigquery/ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The emulator of BigQuery needs Python 3.11 or newer: make PYTHON=python3.12 test-warehouse")'
+	$(PYTHON) -m venv .venv-bigquery
+	.venv-bigquery/bin/pip install --quiet --disable-pip-version-check uv
+	.venv-bigquery/bin/uv pip install --quiet --python .venv-bigquery/bin/python --group bigquery-emulator
+	touch $@

@@ -8,8 +8,12 @@ from typing import Any
 import dlt
 import postgres
 import pytest
+import servers
+import tables
 from destinations import DESTINATIONS, Destination, opened
 from hypothesis import HealthCheck, settings
+from lakes import Delta, DeltaOnS3, Iceberg, Parquet
+from warehouses import BigQuery, ClickHouse
 
 from unify_source.pipelines import open_pipeline
 from unify_source.sandbox import Account, Sandbox
@@ -22,7 +26,19 @@ settings.load_profile("unify")
 
 KEY = "sandbox-key"
 
-KEPT = ("UNIFY_OPENAPI", postgres.NAMED)
+KEPT = ("UNIFY_OPENAPI", postgres.NAMED, servers.BIGQUERY_ENVIRONMENT)
+LANE: tuple[type[Destination], ...] = (ClickHouse, BigQuery, Delta, DeltaOnS3, Iceberg, Parquet)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take the page that the tables on destinations are written into."""
+    parser.addoption("--tables", type=Path, help="write the tables on destinations into this page")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Write the tables at the end, if a page is named for them."""
+    if page := config.getoption("--tables"):
+        config.pluginmanager.register(tables.Tables(page.absolute()))
 
 
 @pytest.fixture(autouse=True)
@@ -65,16 +81,40 @@ def postgres_server() -> Iterator[str]:
         yield dsn
 
 
-@pytest.fixture(params=[pytest.param(d, id=d.name, marks=d.lane) for d in DESTINATIONS])
+@pytest.fixture(scope="session")
+def clickhouse_server() -> Iterator[tuple[int, int]]:
+    """Run the engine of ClickHouse that all tests share."""
+    with servers.clickhouse_running() as ports:
+        yield ports
+
+
+@pytest.fixture(scope="session")
+def bigquery_server() -> Iterator[tuple[str, str]]:
+    """Run the emulator of BigQuery that all tests share."""
+    with servers.bigquery_running() as addresses:
+        yield addresses
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Run the S3 that all tests share."""
+    with servers.s3_running() as address:
+        yield address
+
+
+@pytest.fixture(params=[pytest.param(d, id=d.name, marks=d.lane) for d in (*DESTINATIONS, *LANE)])
 def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
     """Give each test every destination in turn, empty.
 
-    A promise that is known not to hold there (`@pytest.mark.promise`) must fail.
+    A promise (`@pytest.mark.promise`), or a single test, that is known not to hold must fail.
     """
     kind: type[Destination] = request.param
-    promises = request.node.get_closest_marker("promise")
-    for promise in promises.args if promises else ():
-        if reason := kind.broken.get(promise):
+    marker = request.node.get_closest_marker("promise")
+    promises: tuple[str, ...] = marker.args if marker else ()
+    tables.note(request.node, kind.name, promises)
+    for broken in (*promises, request.node.originalname):
+        if reason := kind.broken.get(broken):
+            promise = broken if broken in promises else promises[0]
             request.applymarker(pytest.mark.xfail(reason=f"{promise}: {reason}", strict=True))
     with opened(kind, home, request) as found:
         yield found

@@ -26,10 +26,13 @@ DATASET = "unify"
 class Destination:
     """One destination: `environment` is all that a pipeline or a command needs to reach it.
 
-    `broken` names the promises that are known not to hold on it, each with its reason.
+    `dlt_name` is what dlt calls it, `json` what its JSON columns are. `broken` names the promises
+    that are known not to hold on it, or single tests of them, each with its reason.
     """
 
     name: ClassVar[str]
+    dlt_name: ClassVar[str]
+    json: ClassVar[str] = "json"
     lane: ClassVar[tuple[pytest.MarkDecorator, ...]] = ()
     broken: ClassVar[dict[str, str]] = {}
 
@@ -53,7 +56,7 @@ class Destination:
     def pipeline(self, machine: str = "one", **said: Any) -> dlt.Pipeline:
         """Open the commands' pipeline, with a working folder for each machine."""
         folder = Path("machines", machine).absolute()
-        return open_pipeline("unify_gtm", self.name, DATASET, pipelines_dir=str(folder), **said)
+        return open_pipeline("unify_gtm", self.dlt_name, DATASET, pipelines_dir=str(folder), **said)
 
     def stored(self) -> Rows:
         """Return every promised column of every table, sorted by key."""
@@ -74,7 +77,7 @@ class Destination:
 class DuckDB(Destination):
     """A file in the test's folder."""
 
-    name = "duckdb"
+    name = dlt_name = "duckdb"
     _TYPES: ClassVar[dict[str, str]] = {
         "VARCHAR": "text",
         "BOOLEAN": "bool",
@@ -107,7 +110,7 @@ class DuckDB(Destination):
 class Postgres(Destination):
     """A database of its own on a server that runs."""
 
-    name = "postgres"
+    name = dlt_name = "postgres"
     _TYPES: ClassVar[dict[str, str]] = {
         "character varying": "text",
         "boolean": "bool",

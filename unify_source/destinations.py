@@ -16,6 +16,7 @@ from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
 from dlt.common.data_writers.writers import resolve_best_writer_spec
 from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.common.exceptions import TerminalValueError
 from dlt.destinations.exceptions import DatabaseTerminalException
 
 from unify_source.tables import ENROLLMENTS, KEY, QUARANTINE, TABLES, TEXT, Table
@@ -85,6 +86,21 @@ def file_format(caps: DestinationCapabilitiesContext | None, known: dict[str, An
     return str(resolve_best_writer_spec("arrow", left, preferred).file_format)
 
 
+def has_json_columns(caps: DestinationCapabilitiesContext | None) -> bool:
+    """Tell whether JSON columns can be loaded; if not, JSON has to be text.
+
+    BigQuery cannot load them from Parquet files, and a table's files are all of one format.
+    """
+    if not caps or not caps.type_mapper or PARQUET not in _supported(caps, {})[1]:
+        return True
+    column: Any = {"name": "any", "data_type": "json"}
+    try:
+        caps.get_type_mapper().ensure_supported_type(column, {"name": "any"}, "parquet")
+    except TerminalValueError:
+        return False
+    return True
+
+
 def warn_of_slow_format(caps: DestinationCapabilitiesContext | None) -> None:
     """Log a warning where Parquet could be loaded, were its driver installed."""
     if caps and PARQUET in (caps.supported_loader_file_formats or []):
@@ -114,6 +130,7 @@ def keep_indexed(pipeline: dlt.Pipeline) -> None:
     Made after the first rows, which is faster than before them. Does nothing where rows are found
     without, or where the role may load the tables but does not own them.
     """
+    # Asked before it is opened: dlt reads files through DuckDB, which fetches extensions for that.
     if pipeline.destination.capabilities().sqlglot_dialect not in _INDEXED:
         return
     with pipeline.sql_client() as client:
@@ -162,5 +179,7 @@ def _has_json(known: dict[str, Any]) -> bool:
 def _json_depends_on_format(caps: DestinationCapabilitiesContext) -> bool:
     column: Any = {"name": "any", "data_type": "json"}
     tables: list[Any] = [{"name": "any"}, {"name": "any", "file_format": PARQUET}]
+    if not caps.type_mapper:
+        return False
     mapper = caps.get_type_mapper()
     return len({mapper.to_destination_type(column, table) for table in tables}) > 1

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import dlt
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.client import Client
 from unify_source.errors import ConfigurationError
 from unify_source.lock import LOCK_TIMEOUT, Turns
 from unify_source.pipelines import cursor, row_counts, start_over
+from unify_source.reading import last_loads
 from unify_source.settings import Settings
 from unify_source.source import configured
 from unify_source.tables import QUARANTINE
@@ -153,25 +153,11 @@ def status(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT) -> Sta
             cursor=cursor(pipeline),
             now=datetime.now(timezone.utc),
             rows=row_counts(pipeline),
-            loads=_last_loads(pipeline),
+            loads=[
+                (at, load, _STATES.get(state, "unfinished"))
+                for at, load, state in last_loads(pipeline, LOADS_SHOWN)
+            ],
         )
-
-
-def _last_loads(pipeline: dlt.Pipeline) -> list[tuple[datetime, str, str]]:
-    with pipeline.sql_client() as client:
-        table = client.make_qualified_table_name("_dlt_loads")
-        try:
-            found = client.execute_sql(
-                f"SELECT inserted_at, load_id, status FROM {table}"  # noqa: S608 - our own names
-                f" ORDER BY inserted_at DESC LIMIT {LOADS_SHOWN}"
-            )
-        except DatabaseUndefinedRelation:
-            return []
-    return [(_aware(at), load, _STATES.get(state, "unfinished")) for at, load, state in found or []]
-
-
-def _aware(at: datetime) -> datetime:
-    return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)
 
 
 def _length(span: timedelta) -> str:

@@ -58,6 +58,7 @@ class Load:
     def __init__(self, settings: Settings, client: Client, part: Part | None = None) -> None:
         self.covered: Window | None = None
         self.enrollments = 0
+        self.table_format = settings.table_format
         self._settings = settings
         self._client = client
         self._part = part
@@ -99,7 +100,8 @@ class Load:
         covered = self.covered or window
         if newest:
             yield self._ticket(column, [max(start or EPOCH, min(newest, covered.before))])
-        if warehouse.missing():
+        # One without rows tells that the load ends, and where tables are still to be made.
+        if newest or warehouse.missing():
             yield self._ticket(column, [])
         assert not self._held, "dlt dropped a batch"  # noqa: S101 - lost rows are no option
         self.enrollments = tail.enrollments

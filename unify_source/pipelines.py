@@ -15,10 +15,10 @@ import dlt
 from dlt.common.destination.exceptions import DestinationException, DestinationUndefinedEntity
 from dlt.common.runtime.collector import NULL_COLLECTOR
 from dlt.common.runtime.collector_base import Collector
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.console import RowProgress
 from unify_source.errors import ConfigurationError
+from unify_source.reading import row_count
 from unify_source.source import RESOURCE, SOURCE
 from unify_source.tables import CURSOR, QUARANTINE, TABLES
 
@@ -117,16 +117,8 @@ def quarantined(pipeline: dlt.Pipeline) -> int:
 
 def row_counts(pipeline: dlt.Pipeline, names: tuple[str, ...] = ALL) -> dict[str, int]:
     """Return the rows of the tables that exist in the dataset."""
-    counts: dict[str, int] = {}
-    with pipeline.sql_client() as client:
-        for name in names:
-            table = client.make_qualified_table_name(name)
-            try:
-                found = client.execute_sql(f"SELECT COUNT(*) FROM {table}")  # noqa: S608 - our names
-            except DatabaseUndefinedRelation:
-                continue
-            counts[name] = int(found[0][0]) if found else 0
-    return counts
+    found = {name: row_count(pipeline, name) for name in names}
+    return {name: count for name, count in found.items() if count is not None}
 
 
 def _folder_of_this_process() -> str:

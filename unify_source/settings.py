@@ -20,6 +20,7 @@ ENROLLMENTS_PATH = "/sequences/v1/enrollments"
 STATUSES = ("DRAFT", "IN_PROGRESS", "FINISHED")
 ID_FILTERS = ("sequence_id", "person_id", "mailbox_id", "enrolled_by_play_id")
 KEY_ENVIRONMENT = "UNIFY_API_KEY"
+DELTA, ICEBERG, PARQUET = TABLE_FORMATS = ("delta", "iceberg", "parquet")
 
 _DAY_SECONDS = 86_400
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": _DAY_SECONDS}
@@ -39,6 +40,7 @@ class Settings:
     requests_per_5min: int = 100_000
     request_timeout: float = 60.0
     retry_budget: float = 900.0
+    table_format: str = DELTA
 
 
 def checked_settings(given: Mapping[str, Any]) -> Settings:
@@ -58,6 +60,7 @@ def checked_settings(given: Mapping[str, Any]) -> Settings:
         "requests_per_5min": lambda name, value: _integer(name, value, 1, 100_000_000),
         "request_timeout": _seconds,
         "retry_budget": _seconds,
+        "table_format": _table_format,
     }
     checked: dict[str, Any] = {
         name: check(name, known[name]) for name, check in checks.items() if name in known
@@ -154,6 +157,16 @@ def _statuses(value: str | Iterable[str]) -> list[str]:
             f"Choose from {', '.join(STATUSES)}.",
         )
     return sorted(statuses)
+
+
+def _table_format(name: str, value: object) -> str:
+    wanted = str(value).strip().lower()
+    if wanted not in TABLE_FORMATS:
+        raise ConfigurationError(
+            f"{name} is {str(value)!r}, which is no format of tables in a lake.",
+            f"Choose from {', '.join(TABLE_FORMATS)}.",
+        )
+    return wanted
 
 
 def _duration(name: str, value: str | float | timedelta) -> timedelta:

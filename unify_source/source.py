@@ -17,11 +17,12 @@ from dlt.extract import DltResource, DltSource
 from dlt.extract.items_transform import YieldMapItem
 
 from unify_source.client import Client
-from unify_source.destinations import Writing
+from unify_source.destinations import Writing, capabilities, has_json_columns
+from unify_source.lake import Lake, lake_format, newest_column
 from unify_source.load import Load
 from unify_source.settings import KEY_ENVIRONMENT, Settings, checked_settings, parse_time
 from unify_source.split import is_json
-from unify_source.tables import AS_OF, CURSOR, DELETED, ENROLLMENTS, KEY, QUARANTINE, Table
+from unify_source.tables import CURSOR, DELETED, KEY, Table
 from unify_source.warehouse import Warehouse
 
 SOURCE = "unify"
@@ -46,6 +47,7 @@ def unify_source(
     requests_per_5min: Any = None,
     request_timeout: Any = None,
     retry_budget: Any = None,
+    table_format: Any = None,
     updated_at: Any = None,
 ) -> DltResource:
     """Load sequence enrollments, and all that is nested in them, incrementally by `updated_at`.
@@ -85,7 +87,7 @@ def backfill_source(load: Load, schema: dlt.Schema, progress: Progress) -> DltSo
 
     def rows() -> Iterator[pa.Table]:
         state = dlt.current.resource_state()
-        yield from load.batches(Warehouse(dlt.current.source_schema()), state, None, None)
+        yield from load.batches(_warehouse(), state, None, None)
         state["backfills"] = progress(state.get("backfills", {}), load)
 
     return DltSource(schema, SOURCE, [_split(dlt.resource(rows, name=RESOURCE), load)])
@@ -102,8 +104,8 @@ def enrollments(settings: Settings, load: Load, updated_at: Any = None) -> DltRe
         updated_at: dlt.sources.incremental[datetime] = cursor,
     ) -> Iterator[pa.Table]:
         start, end = _bounds(updated_at)
-        state, warehouse = dlt.current.resource_state(), Warehouse(dlt.current.source_schema())
-        yield from load.batches(warehouse, state, updated_at.cursor_path, start, end)
+        state = dlt.current.resource_state()
+        yield from load.batches(_warehouse(), state, updated_at.cursor_path, start, end)
 
     return _split(dlt.resource(rows, name=RESOURCE), load)
 
@@ -113,6 +115,11 @@ def cursor_name(settings: Settings) -> str:
     if not settings.filters:
         return CURSOR
     return f"{CURSOR}_{blake2b(orjson.dumps(settings.filters), digest_size=6).hexdigest()}"
+
+
+def _warehouse() -> Warehouse:
+    has_json = has_json_columns(capabilities())
+    return Warehouse(dlt.current.source_schema(), json_columns=has_json)
 
 
 def _settings(given: dict[str, Any]) -> Settings:
@@ -135,39 +142,44 @@ class _Split(YieldMapItem):
     # Behind dlt's incremental step, which has an affinity of 1 and looks for its cursor.
     placement_affinity: ClassVar[float] = 2
 
+    def __call__(self, item: Any, meta: Any = None) -> Any:
+        # All of a batch at once: dlt takes turns between batches, and what one of them is about to
+        # write must neither seem to be missing to the next nor come behind the last.
+        return iter(list(super().__call__(item, meta) or ()))
+
 
 def _split(resource: DltResource, load: Load) -> DltResource:
-    writing: list[Writing] = []
+    writing: list[tuple[Writing, Lake | None]] = []
 
     def hinted(item: pa.Table) -> Iterator[Any]:
         # Only now is it known which pipeline runs, and what its tables are like.
         if not writing:
-            writing.append(Writing(dlt.current.source_schema().tables))
-        # All of a batch at once: dlt takes turns between batches, and what one of them is about to
-        # write must not seem to be missing to the next.
-        for table, rows in list(load.tables(item)):
-            hints = _hints(table, rows.schema, writing[0].file_format(table.name, rows))
-            yield dlt.mark.with_hints(writing[0].storable(rows), hints, create_table_variant=True)
+            kind = lake_format(capabilities(), load.table_format)
+            tables = Writing(dlt.current.source_schema().tables)
+            writing.append((tables, Lake(kind) if kind else None))
+        how, lake = writing[0]
+        made = load.tables(item)
+        for table, rows in lake.ready(made, is_last=not len(item)) if lake else made:
+            said = lake.hints(table) if lake else _merge(table, how.file_format(table.name, rows))
+            hints = _hints(table, rows.schema, said)
+            yield dlt.mark.with_hints(how.storable(rows), hints, create_table_variant=True)
 
     return resource.add_step(_Split(hinted))
 
 
-def _hints(table: Table, schema: pa.Schema, file_format: Any) -> Any:
+def _hints(table: Table, schema: pa.Schema, how: dict[str, Any]) -> Any:
     columns: dict[str, Any] = {item.name: {"data_type": "json"} for item in schema if is_json(item)}
-    newest = "seen_at" if table is QUARANTINE else CURSOR if table is ENROLLMENTS else AS_OF
-    columns[newest] = {"dedup_sort": "desc"}
+    columns[newest_column(table)] = {"dedup_sort": "desc"}
     if DELETED in schema.names:
         columns[DELETED] = {"hard_delete": True}
-    merge: Any = {"disposition": "merge", "strategy": "delete-insert"}
+    return dlt.mark.make_hints(table_name=table.name, primary_key=KEY, columns=columns, **how)
+
+
+def _merge(table: Table, file_format: str | None) -> dict[str, Any]:
+    merge: dict[str, Any] = {"disposition": "merge", "strategy": "delete-insert"}
     if owner := table.dies_with:
         merge["destination_scope"] = _scope(owner)
-    return dlt.mark.make_hints(
-        table_name=table.name,
-        primary_key=KEY,
-        write_disposition=merge,
-        columns=columns,
-        file_format=file_format,
-    )
+    return {"write_disposition": merge, "file_format": file_format}
 
 
 def _scope(owner: str) -> str:

@@ -40,10 +40,14 @@ KnownType = Callable[[str, str], str | None]
 
 @dataclass(frozen=True)
 class Splitting:
-    """How to split: names as the destination writes them, and columns that it already has."""
+    """How to split: names as the destination writes them, and columns that it already has.
+
+    Without `json_columns` lists stand in columns of text.
+    """
 
     normalize: Callable[[str], str] = lambda name: name
     known_type: KnownType = lambda _table, _column: None
+    json_columns: bool = True
 
 
 def split(
@@ -77,6 +81,11 @@ def quarantined(rows: list[Unreadable], seen_at: datetime) -> pa.Table:
 def released(ids: pa.Array, seen_at: datetime) -> pa.Table:
     """Make rows that take enrollments out of the quarantine."""
     return _tombstones(QUARANTINE, {KEY: ids, "seen_at": _constant(seen_at, len(ids))})
+
+
+def marked_deleted(table: Table, keys: pa.Table) -> pa.Table:
+    """Make rows that take others out of a table, by their keys and what they die with."""
+    return _tombstones(table, {name: keys[name] for name in keys.schema.names})
 
 
 def is_json(item: pa.Field) -> bool:
@@ -215,6 +224,7 @@ def _new_columns(
         if pa.types.is_null(column.type):
             continue
         value, metadata = _storable(column)
+        metadata = metadata if how.json_columns else None
         name = _free_name(how.normalize("__".join(path) or "unnamed"), taken)
         yield from _conformed(table, name, value, metadata, taken, how)
 

@@ -27,7 +27,7 @@ _ARROW_TO_DLT = {
 class Warehouse:
     """The tables as dlt's schema knows them, with what this load adds."""
 
-    def __init__(self, schema: Any) -> None:
+    def __init__(self, schema: Any, *, json_columns: bool = True) -> None:
         self._made = {name for name in BY_NAME if name in schema.tables}
         self.is_empty = ENROLLMENTS.name not in self._made
         self._types = {
@@ -39,6 +39,7 @@ class Warehouse:
         self.splitting = Splitting(
             normalize=schema.naming.normalize_path,
             known_type=lambda table, column: self._types.get((table, column)),
+            json_columns=json_columns,
         )
 
     def missing(self) -> list[Table]:
