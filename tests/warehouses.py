@@ -88,7 +88,7 @@ class BigQuery(Destination):
         "test_new_fields_become_columns_in_the_same_run": (
             "the emulator takes no more than one `ADD COLUMN` at a time and forgets it"
             " ([bqemulator](https://github.com/jjviscomi/bqemulator/issues), whose engine has"
-            " [DuckDB 9677](https://github.com/duckdb/duckdb/issues/9677)); BigQuery does"
+            " [DuckDB 9677](https://github.com/duckdb/duckdb/issues/9677)); BigQuery documents both"
         )
     }
     _TYPES: ClassVar[dict[str, str]] = {
