@@ -63,6 +63,6 @@ clean:
 .venv-bigquery/ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "The emulator of BigQuery needs Python 3.11 or newer: make PYTHON=python3.12 test-warehouse")'
 	$(PYTHON) -m venv .venv-bigquery
-	.venv-bigquery/bin/pip install --quiet --disable-pip-version-check uv
-	.venv-bigquery/bin/uv pip install --quiet --python .venv-bigquery/bin/python --group bigquery-emulator
+	.venv-bigquery/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv-bigquery/bin/pip install --quiet --disable-pip-version-check --group bigquery-emulator
 	touch $@
