@@ -110,6 +110,13 @@ def test_a_character_that_postgres_cannot_store_does_not_stop_the_load(
     assert warehouse.stored()["sequences"] == [("s1", "a\ufffdb", False)]
 
 
+def secretly_at(address: str, server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let the environment lead to the server's port with a password, and return the password."""
+    secret = "pa55-w0rd-of-mine"
+    monkeypatch.setenv(CREDENTIALS, address.format(secret, urlsplit(server).port))
+    return secret
+
+
 @pytest.mark.parametrize(
     "credentials",
     [
@@ -124,9 +131,7 @@ def test_a_character_that_postgres_cannot_store_does_not_stop_the_load(
 def test_no_error_shows_the_password(
     credentials: str, serve: Serve, postgres_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = "pa55-w0rd-of-mine"
-    port = urlsplit(postgres_server).port
-    monkeypatch.setenv(CREDENTIALS, credentials.format(secret, port))
+    secret = secretly_at(credentials, postgres_server, monkeypatch)
     said: dict[str, Any] = {"api_key": KEY, "base_url": serve(Account(10)).url}
 
     def opened() -> dlt.Pipeline:
@@ -145,9 +150,7 @@ def test_no_error_shows_the_password(
 def test_no_log_and_no_trace_shows_the_password(
     address: str, serve: Serve, postgres_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = "pa55-w0rd-of-mine"
-    port = urlsplit(postgres_server).port
-    monkeypatch.setenv(CREDENTIALS, address.format(secret, port))
+    secret = secretly_at(address, postgres_server, monkeypatch)
 
     code, said = ended(start(serve(Account(10)), "sync", "--verbose", *TO_POSTGRES))
 

@@ -53,7 +53,8 @@ class RequestBudget:
             if free_at > now:
                 return free_at - now
             self._sent.append(now)
-            self._begun_at = max(self._begun_at, self._sent[0])
+            if self._begun_at == float("-inf"):
+                self._begun_at = now
             self._grow(now)
             return 0.0
 

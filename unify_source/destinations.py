@@ -19,7 +19,7 @@ from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.exceptions import TerminalValueError
 from dlt.destinations.exceptions import DatabaseTerminalException
 
-from unify_source.tables import ENROLLMENTS, KEY, QUARANTINE, TABLES, TEXT, Table
+from unify_source.tables import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
 
 PARQUET, CSV = "parquet", "csv"
 
@@ -42,7 +42,7 @@ class Writing:
         self._caps = capabilities()
         self._formats = {
             table.name: file_format(self._caps, dict(tables.get(table.name, {})))
-            for table in (*TABLES, QUARANTINE)
+            for table in BY_NAME.values()
         }
         warn_of_slow_format(self._caps)
         if self._caps and ENROLLMENTS.name in tables:
@@ -150,7 +150,7 @@ def keep_indexed(pipeline: dlt.Pipeline) -> None:
 
 
 def _indexes() -> Iterator[tuple[str, str, str]]:
-    for table in (*TABLES, QUARANTINE):
+    for table in BY_NAME.values():
         for column in _looked_up(table):
             yield table.name, f"{table.name}__{column.strip('_')}", column
 

@@ -21,12 +21,12 @@ from unify_source.settings import ICEBERG, PARQUET
 from unify_source.split import empty, marked_deleted
 from unify_source.tables import (
     AS_OF,
+    BY_NAME,
     CURSOR,
     DELETED,
     ENROLLMENTS,
     KEY,
     QUARANTINE,
-    TABLES,
     TEXT,
     Table,
 )
@@ -85,7 +85,7 @@ class Lake:
             if len(merged) or found is None:
                 yield table, merged
         # dlt keeps the schema before it makes the tables: a run that died may have made some only.
-        for table in (*TABLES, QUARANTINE):
+        for table in BY_NAME.values():
             if table.name not in held and _opened(self.format, table.name) is None:
                 yield table, empty(table)
 

@@ -15,13 +15,14 @@ from dlt.common.runtime.signals import raise_if_signalled
 from unify_source.batches import decoded, joined
 from unify_source.client import Client
 from unify_source.decode import Batch, decode
+from unify_source.errors import LoadFailed
 from unify_source.memory import AskAgain, State, Tail
 from unify_source.oddities import Unreadable
 from unify_source.reader import Reading, first_instant
 from unify_source.settings import Settings
 from unify_source.split import empty, quarantined, released, split
-from unify_source.tables import CURSOR, INSTANT, QUARANTINE, TEXT, Table
-from unify_source.warehouse import BY_NAME, News, Warehouse
+from unify_source.tables import BY_NAME, CURSOR, INSTANT, QUARANTINE, TEXT, Table
+from unify_source.warehouse import News, Warehouse
 from unify_source.window import EPOCH, Window, cut
 
 TICKET = "batch"
@@ -103,7 +104,11 @@ class Load:
         # One without rows tells that the load ends, and where tables are still to be made.
         if newest or warehouse.missing():
             yield self._ticket(column, [])
-        assert not self._held, "dlt dropped a batch"  # noqa: S101 - lost rows are no option
+        if self._held:
+            raise LoadFailed(
+                "dlt dropped rows that were read, so the window was not committed.",
+                "Nothing is lost: run it again. If it stays so, please report it.",
+            )
         self.enrollments = tail.enrollments
         self._remember(state, None if end else cursor, again, tail)
         news.remember(state, covered.before)

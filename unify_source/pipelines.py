@@ -20,11 +20,11 @@ from unify_source.console import RowProgress
 from unify_source.errors import ConfigurationError
 from unify_source.reading import row_count
 from unify_source.source import RESOURCE, SOURCE
-from unify_source.tables import CURSOR, QUARANTINE, TABLES
+from unify_source.tables import BY_NAME, CURSOR, QUARANTINE
 
 _FOLDER = "unify-source"
 
-ALL = tuple(table.name for table in (*TABLES, QUARANTINE))
+ALL = tuple(BY_NAME)
 
 
 def open_pipeline(

@@ -19,10 +19,9 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.fs_client import FSClientBase
 
 from unify_source.lake import newest_column, newest_of_each
-from unify_source.tables import DELETED, KEY, QUARANTINE, TABLES
+from unify_source.tables import BY_NAME, DELETED, KEY
 
 LOADS = "_dlt_loads"
-_BY_NAME = {table.name: table for table in (*TABLES, QUARANTINE)}
 
 
 def row_count(pipeline: dlt.Pipeline, name: str) -> int | None:
@@ -67,7 +66,7 @@ def _row_count_of_files(client: Any, name: str) -> int | None:
         files = client.list_table_files(name)
     except DestinationUndefinedEntity:
         return None
-    return _keys_in(client, files, newest_column(_BY_NAME[name]))
+    return _keys_in(client, files, newest_column(BY_NAME[name]))
 
 
 def _keys_in(client: Any, files: list[str], newest: str) -> int:

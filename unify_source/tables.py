@@ -140,6 +140,9 @@ TABLES = (
 )
 """The tables that are split from an enrollment; the quarantine stands beside them."""
 
+BY_NAME = {table.name: table for table in (*TABLES, QUARANTINE)}
+"""Every table of the warehouse, the quarantine last."""
+
 LISTS = ("classifications",)
 """Keys whose value the API promises to be a list of objects."""
 

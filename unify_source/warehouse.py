@@ -11,10 +11,9 @@ import pyarrow.compute as pc
 from unify_source.memory import State
 from unify_source.oddities import parse_instant
 from unify_source.split import Splitting, is_json
-from unify_source.tables import CURSOR, ENROLLMENTS, INSTANT, QUARANTINE, TABLES, TEXT, Table
+from unify_source.tables import BY_NAME, CURSOR, ENROLLMENTS, INSTANT, TEXT, Table
 from unify_source.window import EPOCH, rfc3339
 
-BY_NAME = {table.name: table for table in (*TABLES, QUARANTINE)}
 _ARROW_TO_DLT = {
     TEXT: "text",
     pa.bool_(): "bool",
