@@ -195,3 +195,19 @@ def test_the_first_instant_lies_before_every_row() -> None:
         assert found
         assert oldest - timedelta(days=500) < found < oldest
         assert len(api.requests) <= 12
+
+
+def test_an_error_in_one_worker_keeps_the_others_from_trying_again() -> None:
+    refused = [Fault("401", after=30, times=1), Fault("500", after=30)]
+    with Sandbox(account(20_000), key=KEY, latency=0.02, faults=refused) as api:
+        made = Reading(
+            client(api, retry_budget=60), [Window(None, START)], (), page_size=20, workers=8
+        )
+
+        with pytest.raises(KeyRefused):
+            rows_of(made)
+
+        asked = len(api.requests)
+        time.sleep(4)
+        assert len(api.requests) <= asked + 8
+    assert [t for t in threading.enumerate() if t.name.startswith("page-")] == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,7 +18,10 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception_type,
+    sleep_using_event,
+    stop_any,
     stop_before_delay,
+    stop_when_event_set,
     wait_random_exponential,
 )
 from urllib3.exceptions import HTTPError
@@ -36,6 +39,7 @@ from unify_source.errors import (
 from unify_source.settings import ENROLLMENTS_PATH, Settings
 
 Parameters = Sequence[tuple[str, str]]
+Page = tuple[bytes, str | None]
 
 _RETRIED = (RateLimited, ServerFailed, Unreachable, BrokenPage)
 _TOLD_EVERY = 15.0
@@ -53,9 +57,10 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._local = threading.local()
+        self._patience = stop_before_delay(settings.retry_budget)
         self._retrying = Retrying(
             retry=retry_if_exception_type(_RETRIED),
-            stop=stop_before_delay(settings.retry_budget),
+            stop=self._patience,
             wait=_pause,
             before_sleep=self._tell,
             reraise=True,
@@ -65,12 +70,20 @@ class Client:
         self._told = time.monotonic() - _TOLD_EVERY
         self.requests = 0
 
-    def page(self, parameters: Parameters) -> tuple[bytes, str | None]:
+    def page(self, parameters: Parameters) -> Page:
         """Return one page's body and the cursor of the next page, None at the end.
 
         Raises an ApiError, or KeyRefused.
         """
         return self._retrying(self._page, parameters)
+
+    def pages(self, stopped: threading.Event) -> Callable[[Parameters], Page]:
+        """Return `page` for workers that may be stopped: once they are, nothing is tried again."""
+        retrying = self._retrying.copy(
+            stop=stop_any(self._patience, stop_when_event_set(stopped)),
+            sleep=sleep_using_event(stopped),
+        )
+        return lambda parameters: retrying(self._page, parameters)
 
     def enrollment(self, enrollment_id: str) -> bytes | None:
         """Return one enrollment's JSON body, None where the API no longer has it."""
@@ -98,7 +111,7 @@ class Client:
                 "If a proxy stands between, let it pass the Date header.",
             ) from None
 
-    def _page(self, parameters: Parameters) -> tuple[bytes, str | None]:
+    def _page(self, parameters: Parameters) -> Page:
         body = self._answer("", parameters).content
         return body, next_cursor(body)
 

@@ -60,7 +60,6 @@ class Reading:
         heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         self.covered = Window(windows[0].after, windows[-1].before)
-        self._client = client
         self._parameters = [*filters, ("limit", str(page_size))]
         self._workers = workers
         self._pages_left = enough // page_size + 1 if enough else None
@@ -71,6 +70,7 @@ class Reading:
         self._idle = 0
         self._changed = threading.Condition()
         self._stopped = threading.Event()
+        self._page = client.pages(self._stopped)
         self._arrivals = Arrivals(workers)
 
     def __iter__(self) -> Iterator[list[bytes]]:
@@ -114,7 +114,7 @@ class Reading:
         sample: list[list[datetime]] = []
         pages = 0
         while not self._stopped.is_set():
-            body, following = self._client.page(self._asking(window, cursor))
+            body, following = self._page(self._asking(window, cursor))
             self._arrivals.put(body)
             self._count_page()
             pages += 1
