@@ -17,6 +17,8 @@ from unify_source.window import EPOCH, FEWEST_PAGES, MOST_PAGES, Window, slices
 _UPDATED_AT = re.compile(rb'"updated_at"\s*:\s*"([^"\\]{1,40})"')
 _LOOKED_AT = (1, 2, 3, 4, 8, 16, 32, 64)
 _FEWEST_PARTS = 4
+# So much of what is enough may a slice hold that is begun when enough has come.
+_SHARE = 12
 _SHORT_CHAIN, _SHORT_WINDOW = 16, timedelta(hours=6)
 
 
@@ -62,7 +64,7 @@ class Reading:
         self.covered = Window(windows[0].after, windows[-1].before)
         self._parameters = [*filters, ("limit", str(page_size))]
         self._workers = workers
-        self._pages_left = enough // page_size + 1 if enough else None
+        self._enough = self._pages_left = enough // page_size + 1 if enough else None
         self._newest_first = newest_first
         self._heartbeat = heartbeat
         self._waiting = sorted(windows, key=_begin)
@@ -103,7 +105,7 @@ class Reading:
             if self._waiting and not self._stopped.is_set():
                 self._idle -= 1
                 window = self._waiting.pop(-1 if self._newest_first else 0)
-                self._reached.append(window.after if self._newest_first else window.before)
+                self._reached.append(self._far_end(window))
                 return window
             self._changed.notify_all()
             return None
@@ -135,23 +137,42 @@ class Reading:
 
     def _cut(self, window: Window, sample: list[list[datetime]], pages: int) -> bool:
         with self._changed:
-            is_short_of_work = self._idle > 0 and not self._waiting
-            worth = FEWEST_PAGES if is_short_of_work else 2 * MOST_PAGES
             # The changes of a few hours come in bursts: a short chain is fewer requests than cuts.
             if pages < _SHORT_CHAIN and window.before - _begin(window) < _SHORT_WINDOW:
                 return False
             # A server that does not heed the bounds would be asked for ever smaller slices.
             if not all(window.holds(instant) for page in sample for instant in page):
                 return False
-            parts = slices(window, sample, pages, max(2 * self._workers, _FEWEST_PARTS), worth)
+            parts = slices(
+                window,
+                sample,
+                pages,
+                max(2 * self._workers, _FEWEST_PARTS),
+                worth=self._worth(),
+                enough=None if self._pages_left is None else max(1, self._pages_left),
+                newest_first=self._newest_first,
+            )
             if not parts:
                 return False
             # The parts now say how far has been read, no longer the slice as a whole.
-            self._reached.remove(window.after if self._newest_first else window.before)
+            self._reached.remove(self._far_end(window))
             for part in parts:
                 insort(self._waiting, part, key=_begin)
+            if pages == 1 and self._pages_left is not None and self._pages_left <= 0:
+                # Begun when enough had come: of the rest it takes no more than it must.
+                self._reached.append(self._far_end(parts[-1 if self._newest_first else 0]))
+                self._leave_the_rest()
             self._changed.notify_all()
             return True
+
+    def _worth(self) -> float:
+        if self._idle > 0 and not self._waiting:
+            return FEWEST_PAGES
+        most = 2 * MOST_PAGES
+        return min(most, max(FEWEST_PAGES, self._enough / _SHARE)) if self._enough else most
+
+    def _far_end(self, window: Window) -> datetime | None:
+        return window.after if self._newest_first else window.before
 
     def _count_page(self) -> None:
         if self._pages_left is None:

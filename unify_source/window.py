@@ -16,6 +16,7 @@ FEWEST_PAGES = 6
 MOST_PAGES = 100
 _SAMPLED_PAGES = 3
 _WASTE = 0.15
+_SMALLEST_SHARE = 1 / 16
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,18 @@ def slices(
     sample: Sequence[Sequence[datetime]],
     pages: int,
     parts: int,
+    *,
     worth: float = FEWEST_PAGES,
+    enough: int | None = None,
+    newest_first: bool = False,
 ) -> list[Window] | None:
     """Say how to read the rest of a window in up to so many parts, None to read it page by page.
 
     `sample` are the `updated_at` of the rows on some of its first `pages` pages, the last one among
     them, in their order. They only guide where to cut, and whether it is `worth` so many pages: the
-    slices cover the whole window again, whatever the server's order.
+    slices cover the whole window again, whatever the server's order. Where much more is left than
+    `enough` pages, and the list begins where the reading does, only those are cut into parts, and
+    the rest stays one slice.
     """
     seen = [instant for page in sample for instant in page]
     last_page = sample[-1]
@@ -81,12 +87,20 @@ def slices(
     if not ascending and not all(a >= b for a, b in pairwise(seen)):
         return _by_sample(window, seen, parts) if pages == _SAMPLED_PAGES else None
     edge = seen[-1]
-    end = window.before if ascending else window.after or EPOCH
-    left = abs(end - edge) / (abs(last_page[-1] - last_page[0]) or _TICK)
-    parts = min(parts, int(left / FEWEST_PAGES))
-    if parts <= 1 or left < worth or pages > _WASTE * left:
+    low, high = (edge, window.before) if ascending else (window.after or EPOCH, edge)
+    left = (high - low) / (abs(last_page[-1] - last_page[0]) or _TICK)
+    near = 1.0
+    is_near_end = ascending != newest_first
+    if enough and is_near_end and left > max(worth, 2 * enough):
+        # A burst makes what is left look like more than it is.
+        near = max(enough / left, _SMALLEST_SHARE)
+    parts = min(parts, max(1, int(near * left / FEWEST_PAGES)))
+    if left < worth or pages > _WASTE * left or (near == 1 and parts == 1):
         return None
-    return cut(window, [edge + (end - edge) * i / parts for i in range(parts)])
+    begin = high - (high - low) * near if newest_first else low
+    at = [begin + (high - low) * near * i / parts for i in range(parts + 1)]
+    # A single part goes on from what has been read of it: no order is promised.
+    return cut(window, at if parts > 1 else [i for i in at if i != edge])
 
 
 def _by_sample(window: Window, seen: Sequence[datetime], parts: int) -> list[Window] | None:
