@@ -17,7 +17,6 @@ import pytest
 from conftest import KEY
 from warehouse import Rows, shown, stored
 
-from unify_source import run
 from unify_source.errors import ConfigurationError, UnifyError
 from unify_source.pipelines import cursor, open_pipeline, state_of
 from unify_source.run import backfill, sync
@@ -30,7 +29,7 @@ LONG_AGO = "2000-01-01"
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a few thousand rows be many windows."""
-    monkeypatch.setattr(run, "WINDOW_ROWS", 400)
+    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "400")
 
 
 def opened() -> dlt.Pipeline:
@@ -141,18 +140,15 @@ def test_a_range_the_wrong_way_round_is_refused() -> None:
 
 
 def start(api: Sandbox, *words: str, window_rows: int = 2_000) -> subprocess.Popen[str]:
-    program = (
-        "import sys; from unify_source import run, cli;"
-        f" run.WINDOW_ROWS = {window_rows}; sys.argv = ['unify-source', *sys.argv[1:]]; cli.main()"
-    )
     environment = {
         **os.environ,
         "UNIFY_API_KEY": KEY,
         "SOURCES__UNIFY__BASE_URL": api.url,
         "SOURCES__UNIFY__PAGE_SIZE": "50",
+        "SOURCES__UNIFY__WINDOW_ROWS": str(window_rows),
     }
     return subprocess.Popen(
-        [sys.executable, "-c", program, *words],
+        [sys.executable, "-m", "unify_source", *words],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -199,6 +199,7 @@ WRONG_SETTINGS = {
     "page_size": "101",
     "workers": "1000",
     "requests_per_5min": "0",
+    "window_rows": "0",
     "request_timeout": "-1",
     "retry_budget": "0",
 }

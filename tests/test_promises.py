@@ -20,7 +20,7 @@ from destinations import Destination
 from test_sync import SECONDS, listing, version
 from warehouse import shown
 
-from unify_source import UnifyError, backfill, run, sync, unify_source
+from unify_source import UnifyError, backfill, sync, unify_source
 from unify_source.pipelines import cursor, quarantined
 from unify_source.report import Report
 from unify_source.sandbox import DRIFTS, Account, Clock, Fault, Sandbox
@@ -242,14 +242,15 @@ def test_with_an_empty_working_folder_the_next_run_is_incremental(
 
 def start(api: Sandbox, *words: str, window_rows: int = 400) -> subprocess.Popen[str]:
     """Start a command as a process, with windows so small that a few hundred rows are several."""
-    program = (
-        "import sys; from unify_source import run, cli;"
-        f" run.WINDOW_ROWS = {window_rows}; sys.argv = ['unify-source', *sys.argv[1:]]; cli.main()"
-    )
-    said = {"UNIFY_API_KEY": KEY, "SOURCES__UNIFY__BASE_URL": api.url}
+    said = {
+        "UNIFY_API_KEY": KEY,
+        "SOURCES__UNIFY__BASE_URL": api.url,
+        "SOURCES__UNIFY__PAGE_SIZE": "50",
+        "SOURCES__UNIFY__WINDOW_ROWS": str(window_rows),
+    }
     return subprocess.Popen(
-        [sys.executable, "-c", program, *words],
-        env={**os.environ, **said, "SOURCES__UNIFY__PAGE_SIZE": "50"},
+        [sys.executable, "-m", "unify_source", *words],
+        env={**os.environ, **said},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -290,7 +291,7 @@ def test_killed_at_random_moments_and_run_again_it_ends_equal(
 def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
     serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "WINDOW_ROWS", 400)
+    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "400")
     api = serve(Account(4_000))
     said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 1}
     sync(warehouse.pipeline(), **said)

@@ -14,7 +14,12 @@ from unify_source.errors import ConfigurationError
 from unify_source.settings import ID_FILTERS, STATUSES, Settings, checked_settings, parse_time
 
 UTC = timezone.utc
-INTEGERS = {"page_size": (1, 100), "workers": (1, 64), "requests_per_5min": (1, 100_000_000)}
+INTEGERS = {
+    "page_size": (1, 100),
+    "workers": (1, 64),
+    "requests_per_5min": (1, 100_000_000),
+    "window_rows": (100, 10_000_000),
+}
 
 zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
@@ -232,6 +237,7 @@ def test_what_is_not_said_has_the_documented_default() -> None:
         page_size=100,
         workers=8,
         requests_per_5min=100_000,
+        window_rows=250_000,
         request_timeout=60.0,
         retry_budget=900.0,
     )

@@ -10,7 +10,6 @@ from typing import Any
 
 from unify_source.client import Client
 from unify_source.reader import first_instant, instants
-from unify_source.run import WINDOW_ROWS
 from unify_source.settings import Settings, parse_time
 from unify_source.source import configured
 from unify_source.trouble import explained
@@ -27,6 +26,7 @@ class Plan:
 
     parts: list[tuple[datetime, datetime, int]]
     page_size: int
+    window_rows: int
     seconds: float
 
     @property
@@ -42,7 +42,7 @@ class Plan:
             "to": self.parts[-1][1].isoformat(),
             "rows": self.rows,
             "requests": ceil(self.rows / self.page_size),
-            "windows": ceil(self.rows / WINDOW_ROWS) or 1,
+            "windows": ceil(self.rows / self.window_rows) or 1,
             "seconds": round(self.seconds),
             "parts": [
                 {"from": since.isoformat(), "to": until.isoformat(), "rows": rows}
@@ -82,7 +82,7 @@ def plan(start: str | date, end: str | date | None = None, **settings: Any) -> P
         latency = (time.monotonic() - began) / max(client.requests, 1)
         rows = sum(rows for *_, rows in parts)
         reading = rows / said.page_size * latency / said.workers
-        return Plan(parts, said.page_size, reading + rows / LOADED_PER_SECOND)
+        return Plan(parts, said.page_size, said.window_rows, reading + rows / LOADED_PER_SECOND)
 
 
 def _measured(client: Client, said: Settings, part: Window) -> tuple[datetime, datetime, int]:

@@ -24,13 +24,11 @@ from unify_source.source import backfill_source, configured, cursor_name, window
 from unify_source.trouble import explained
 from unify_source.window import Window, rfc3339
 
-WINDOW_ROWS = 250_000
-
 
 def sync(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT, **settings: Any) -> Report:
     """Load all that changed since the pipeline's last run; the first run loads everything.
 
-    `settings` are those of `unify_source`. Every window of about `WINDOW_ROWS` enrollments is
+    `settings` are those of `unify_source`. Every window of about `window_rows` enrollments is
     committed with the cursor before the next one is read, the oldest first. Raises a UnifyError.
     """
     with explained(), closing(_Run(pipeline, configured(**settings), lock_timeout)) as run:
@@ -111,7 +109,9 @@ class _Run:
 
     def load(self, window: Window, *, newest_first: bool = False) -> Load:
         """Return the load of about one window's rows of what is left."""
-        return Load(self.settings, self.client, Part(window, WINDOW_ROWS, newest_first))
+        return Load(
+            self.settings, self.client, Part(window, self.settings.window_rows, newest_first)
+        )
 
     def commit(self, source: DltSource, load: Load) -> None:
         """Read and load one window: its rows and its progress stand together, or neither."""

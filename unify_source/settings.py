@@ -38,6 +38,7 @@ class Settings:
     page_size: int = 100
     workers: int = 8
     requests_per_5min: int = 100_000
+    window_rows: int = 250_000
     request_timeout: float = 60.0
     retry_budget: float = 900.0
     table_format: str = DELTA
@@ -58,6 +59,7 @@ def checked_settings(given: Mapping[str, Any]) -> Settings:
         "page_size": lambda name, value: _integer(name, value, 1, 100),
         "workers": lambda name, value: _integer(name, value, 1, 64),
         "requests_per_5min": lambda name, value: _integer(name, value, 1, 100_000_000),
+        "window_rows": lambda name, value: _integer(name, value, 100, 10_000_000),
         "request_timeout": _seconds,
         "retry_budget": _seconds,
         "table_format": _table_format,

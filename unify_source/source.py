@@ -45,6 +45,7 @@ def unify_source(
     page_size: Any = None,
     workers: Any = None,
     requests_per_5min: Any = None,
+    window_rows: Any = None,
     request_timeout: Any = None,
     retry_budget: Any = None,
     table_format: Any = None,
