@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,6 +68,23 @@ def serve() -> Iterator[Callable[..., Sandbox]]:
     yield start
     for sandbox in started:
         sandbox.__exit__(None, None, None)
+
+
+def start_command(api: Sandbox, *words: str, window_rows: int = 400) -> subprocess.Popen[str]:
+    """Start a command as a process, with windows so small that a few hundred rows are several."""
+    said = {
+        "UNIFY_API_KEY": KEY,
+        "SOURCES__UNIFY__BASE_URL": api.url,
+        "SOURCES__UNIFY__PAGE_SIZE": "50",
+        "SOURCES__UNIFY__WINDOW_ROWS": str(window_rows),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "unify_source", *words],
+        env={**os.environ, **said},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
@@ -9,12 +8,13 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dlt
 import pytest
-from conftest import KEY
+from conftest import KEY, start_command
 from warehouse import Rows, shown, stored
 
 from unify_source.errors import ConfigurationError, UnifyError
@@ -24,6 +24,8 @@ from unify_source.sandbox import Account, Fault, Sandbox
 
 FILE = "unify_gtm.duckdb"
 LONG_AGO = "2000-01-01"
+
+start = partial(start_command, window_rows=2_000)
 
 
 @pytest.fixture(autouse=True)
@@ -137,23 +139,6 @@ def test_a_backfill_that_failed_goes_on_where_it_was(serve: Callable[..., Sandbo
 def test_a_range_the_wrong_way_round_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="later than"):
         backfill(opened(), "2026-02-01", "2026-01-01", api_key=KEY)
-
-
-def start(api: Sandbox, *words: str, window_rows: int = 2_000) -> subprocess.Popen[str]:
-    environment = {
-        **os.environ,
-        "UNIFY_API_KEY": KEY,
-        "SOURCES__UNIFY__BASE_URL": api.url,
-        "SOURCES__UNIFY__PAGE_SIZE": "50",
-        "SOURCES__UNIFY__WINDOW_ROWS": str(window_rows),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "unify_source", *words],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def test_killed_at_any_moment_and_started_again_a_backfill_ends_equal(

@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 import dlt
 import pytest
-from conftest import KEY
+from conftest import KEY, start_command
 from destinations import Postgres, opened
 from postgres import PASSWORD, Server, ask
 from proxy import Proxy
-from test_promises import account, change, load, start
+from test_promises import account, change, load
 from test_sync import listing, version
 from warehouse import shown
 
@@ -152,7 +152,7 @@ def test_no_log_and_no_trace_shows_the_password(
 ) -> None:
     secret = secretly_at(address, postgres_server, monkeypatch)
 
-    code, said = ended(start(serve(Account(10)), "sync", "--verbose", *TO_POSTGRES))
+    code, said = ended(start_command(serve(Account(10)), "sync", "--verbose", *TO_POSTGRES))
 
     assert code in (1, 2)
     assert "Traceback" in said
@@ -213,14 +213,14 @@ def assert_survives(serve: Serve, warehouse: Postgres, take_away: Callable[[], N
     chance = random.Random(seed)
     api = serve(Account(2_000, seed=seed))
     for _ in range(ROUNDS):
-        running = start(api, "sync", "--quiet", *TO_POSTGRES)
+        running = start_command(api, "sync", "--quiet", *TO_POSTGRES)
         _wait_for_a_load(warehouse.dsn, running)
         time.sleep(chance.uniform(0, 0.7))
         take_away()
         assert_failed_kindly(*ended(running))
 
         time.sleep(1.1)
-        assert ended(start(api, "sync", "--quiet", *TO_POSTGRES)) == (0, "")
+        assert ended(start_command(api, "sync", "--quiet", *TO_POSTGRES)) == (0, "")
         assert warehouse.stored() == shown(api.account.rows())
         api.account.change(1_000, seed=chance.randrange(10**6))
         time.sleep(1.1)
@@ -247,7 +247,7 @@ def assert_failed_kindly(code: int, said: str) -> None:
 def holding(serve: Serve) -> tuple[Sandbox, subprocess.Popen[str]]:
     """Start a run that holds the lock until its sandbox answers, which it never does."""
     never = serve(Account(50), latency=1_000)
-    return never, start(never, "sync", *TO_POSTGRES)
+    return never, start_command(never, "sync", *TO_POSTGRES)
 
 
 def _wait_for_the_lock(warehouse: Postgres) -> None:
@@ -265,7 +265,7 @@ def test_who_waits_too_long_learns_who_holds_the_dataset_since_when_and_where(
     _wait_for_the_lock(warehouse)
     api = serve(Account(50))
 
-    code, said = ended(start(api, "sync", "--lock-timeout", "0.5", *TO_POSTGRES))
+    code, said = ended(start_command(api, "sync", "--lock-timeout", "0.5", *TO_POSTGRES))
 
     assert code == 5
     assert f"process {first.pid} on {os.uname().nodename[:12]}" in said
@@ -273,7 +273,7 @@ def test_who_waits_too_long_learns_who_holds_the_dataset_since_when_and_where(
 
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    assert ended(start(api, "sync", "--quiet", *TO_POSTGRES)) == (0, "")
+    assert ended(start_command(api, "sync", "--quiet", *TO_POSTGRES)) == (0, "")
     assert warehouse.stored() == shown(api.account.rows())
 
 
@@ -284,9 +284,9 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill(
     said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
     sync(warehouse.pipeline(), **said)
     api.account.change(200, seed=3)
-    long = start(api, "backfill", "--from", "2000-01-01", "--workers", "2", *TO_POSTGRES)
+    long = start_command(api, "backfill", "--from", "2000-01-01", "--workers", "2", *TO_POSTGRES)
     _wait_for_the_lock(warehouse)
-    short = start(api, "sync", *TO_POSTGRES)
+    short = start_command(api, "sync", *TO_POSTGRES)
     short_code, short_said = ended(short)
     is_still_running = long.poll() is None
     long_code, long_said = ended(long)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from conftest import KEY
+from conftest import KEY, start_command
 from destinations import Destination
 from test_sync import SECONDS, listing, version
 from warehouse import shown
@@ -240,23 +238,6 @@ def test_with_an_empty_working_folder_the_next_run_is_incremental(
     assert warehouse.stored() == shown(api.account.rows())
 
 
-def start(api: Sandbox, *words: str, window_rows: int = 400) -> subprocess.Popen[str]:
-    """Start a command as a process, with windows so small that a few hundred rows are several."""
-    said = {
-        "UNIFY_API_KEY": KEY,
-        "SOURCES__UNIFY__BASE_URL": api.url,
-        "SOURCES__UNIFY__PAGE_SIZE": "50",
-        "SOURCES__UNIFY__WINDOW_ROWS": str(window_rows),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-m", "unify_source", *words],
-        env={**os.environ, **said},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.promise("P5", "P2")
 def test_killed_at_random_moments_and_run_again_it_ends_equal(
     serve: Serve, warehouse: Destination
@@ -268,7 +249,7 @@ def test_killed_at_random_moments_and_run_again_it_ends_equal(
     words = ("sync", "--quiet", "--destination", warehouse.dlt_name)
     for _ in range(3):
         api.reset()
-        process = start(api, *words)
+        process = start_command(api, *words)
         while not api.requests and process.poll() is None:
             time.sleep(0.01)
         try:
@@ -279,7 +260,7 @@ def test_killed_at_random_moments_and_run_again_it_ends_equal(
         api.account.change(100, seed=chance.randrange(10**6))
 
     time.sleep(1.1)
-    last = start(api, *words)
+    last = start_command(api, *words)
     _, said = last.communicate(timeout=120)
 
     assert (last.returncode, said) == (0, "")
