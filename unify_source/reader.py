@@ -64,7 +64,10 @@ class Reading:
         self.covered = Window(windows[0].after, windows[-1].before)
         self._parameters = [*filters, ("limit", str(page_size))]
         self._workers = workers
-        self._enough = self._pages_left = enough // page_size + 1 if enough else None
+        self._pages_left = enough // page_size + 1 if enough else None
+        self._worth: float = 2 * MOST_PAGES
+        if self._pages_left:
+            self._worth = min(self._worth, max(FEWEST_PAGES, self._pages_left / _SHARE))
         self._newest_first = newest_first
         self._heartbeat = heartbeat
         self._waiting = sorted(windows, key=_begin)
@@ -143,12 +146,13 @@ class Reading:
             # A server that does not heed the bounds would be asked for ever smaller slices.
             if not all(window.holds(instant) for page in sample for instant in page):
                 return False
+            is_short_of_work = self._idle > 0 and not self._waiting
             parts = slices(
                 window,
                 sample,
                 pages,
                 max(2 * self._workers, _FEWEST_PARTS),
-                worth=self._worth(),
+                worth=FEWEST_PAGES if is_short_of_work else self._worth,
                 enough=None if self._pages_left is None else max(1, self._pages_left),
                 newest_first=self._newest_first,
             )
@@ -164,12 +168,6 @@ class Reading:
                 self._leave_the_rest()
             self._changed.notify_all()
             return True
-
-    def _worth(self) -> float:
-        if self._idle > 0 and not self._waiting:
-            return FEWEST_PAGES
-        most = 2 * MOST_PAGES
-        return min(most, max(FEWEST_PAGES, self._enough / _SHARE)) if self._enough else most
 
     def _far_end(self, window: Window) -> datetime | None:
         return window.after if self._newest_first else window.before

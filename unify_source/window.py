@@ -87,20 +87,18 @@ def slices(
     if not ascending and not all(a >= b for a, b in pairwise(seen)):
         return _by_sample(window, seen, parts) if pages == _SAMPLED_PAGES else None
     edge = seen[-1]
-    low, high = (edge, window.before) if ascending else (window.after or EPOCH, edge)
-    left = (high - low) / (abs(last_page[-1] - last_page[0]) or _TICK)
-    near = 1.0
-    is_near_end = ascending != newest_first
-    if enough and is_near_end and left > max(worth, 2 * enough):
+    end = window.before if ascending else window.after or EPOCH
+    left = abs(end - edge) / (abs(last_page[-1] - last_page[0]) or _TICK)
+    share = 1.0
+    if enough and ascending != newest_first and left > max(worth, 2 * enough):
         # A burst makes what is left look like more than it is.
-        near = max(enough / left, _SMALLEST_SHARE)
-    parts = min(parts, max(1, int(near * left / FEWEST_PAGES)))
-    if left < worth or pages > _WASTE * left or (near == 1 and parts == 1):
+        share = max(enough / left, _SMALLEST_SHARE)
+    parts = min(parts, max(1, int(share * left / FEWEST_PAGES)))
+    if left < worth or pages > _WASTE * left or (share == 1 and parts == 1):
         return None
-    begin = high - (high - low) * near if newest_first else low
-    at = [begin + (high - low) * near * i / parts for i in range(parts + 1)]
-    # A single part goes on from what has been read of it: no order is promised.
-    return cut(window, at if parts > 1 else [i for i in at if i != edge])
+    at = [edge + (end - edge) * share * i / parts for i in range(parts + 1)]
+    # A single part is read together with what has been read of it: no order is promised.
+    return cut(window, at if parts > 1 else at[1:])
 
 
 def _by_sample(window: Window, seen: Sequence[datetime], parts: int) -> list[Window] | None:
