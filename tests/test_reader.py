@@ -143,6 +143,36 @@ def test_what_is_said_to_be_covered_has_been_read_whole(
         assert covered == Window(None, START)
 
 
+@pytest.mark.parametrize("crowded", [0.0, 0.9], ids=["evenly", "crowded"])
+@pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
+@pytest.mark.parametrize("order", ["updated", "updated_desc"])
+def test_window_by_window_none_is_the_whole_account_and_few_pages_are_read_twice(
+    order: str, crowded: float, *, newest_first: bool
+) -> None:
+    read = account(20_000, crowded)
+    left = Window(min(instants(read).values()), START)
+    found: set[str] = set()
+    windows: list[int] = []
+
+    with Sandbox(read, key=KEY, order=order) as api:
+        while left.after and left.after < left.before and len(windows) < len(read) / 100:
+            made = reading(
+                api, left, page_size=20, workers=4, enough=1_000, newest_first=newest_first
+            )
+            ids = set(rows_of(made))
+            found |= ids
+            windows.append(len(ids))
+            reached = made.covered.after if newest_first else made.covered.before
+            assert reached
+            left = Window(left.after, reached) if newest_first else Window(reached, left.before)
+        requests = len(api.requests)
+
+    assert found == set(read.ids())
+    assert requests <= 1.5 * len(read) / 20
+    if not crowded and (order == "updated") != newest_first:
+        assert max(windows) <= len(read) / 4
+
+
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
