@@ -34,10 +34,16 @@ _GUARD = """
 import os, shutil, signal, subprocess, sys
 user, folder, *command = sys.argv[1:]
 drop = {"user": user, "group": os.stat(folder).st_gid, "extra_groups": []} if user else {}
-server = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, **drop)
+all_ended, kept_open = os.pipe()
+server = subprocess.Popen(
+    command, cwd=folder, stdin=subprocess.DEVNULL, pass_fds=[kept_open], **drop
+)
+os.close(kept_open)
 is_to_be_killed = sys.stdin.readline() == "kill\\n"
 server.send_signal(signal.SIGKILL if is_to_be_killed else signal.SIGQUIT)
 server.wait()
+# A session outlives its killed server for a moment, and the data cannot be opened again before.
+os.read(all_ended, 1)
 if not is_to_be_killed:
     shutil.rmtree(folder, ignore_errors=True)
 """
