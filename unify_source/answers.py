@@ -7,8 +7,17 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
-import requests
-from urllib3.exceptions import HTTPError, ReadTimeoutError
+from requests import RequestException
+from requests.exceptions import InvalidProxyURL
+from urllib3 import BaseHTTPResponse
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
 
 from unify_source.errors import (
     ApiError,
@@ -70,10 +79,10 @@ def _next_cursor(page: dict[str, Any]) -> str | None:
     return cursor
 
 
-def error_of(answer: requests.Response, key: str) -> Exception:
+def error_of(answer: BaseHTTPResponse, key: str) -> Exception:
     """Return the error that an answer other than 200 stands for; `key` is kept out of it."""
     # A proxy may echo what it was sent.
-    status, said = answer.status_code, _said(answer, key)
+    status, said = answer.status, _said(answer, key)
     if status in REFUSED:
         return KeyRefused(
             f"The API refused the key (HTTP {status}{said}).",
@@ -106,27 +115,27 @@ def error_of(answer: requests.Response, key: str) -> Exception:
     return _refused(answer, said, key)
 
 
-def _refused(answer: requests.Response, said: str, key: str) -> RequestRefused:
+def _refused(answer: BaseHTTPResponse, said: str, key: str) -> RequestRefused:
     codes = tuple(code for code, _ in _server_errors(answer, key))
     details = "; ".join(
         f"{code} at {path}" if path else code for code, path in _server_errors(answer, key)
     )
-    kind = NotFound if answer.status_code == NOT_FOUND else RequestRefused
+    kind = NotFound if answer.status == NOT_FOUND else RequestRefused
     next_step = "Check the filters and times that were given."
     if any("cursor" in f"{code} {path}".lower() for code, path in _server_errors(answer, key)):
         next_step = "The cursor was refused on the way: run it again, the window is read anew."
     elif kind is NotFound:
         next_step = "Check base_url."
     return kind(
-        f"The API refused the request (HTTP {answer.status_code}{said}"
+        f"The API refused the request (HTTP {answer.status}{said}"
         f"{': ' + details if details else ''}).",
         next_step,
-        status=answer.status_code,
+        status=answer.status,
         codes=codes,
     )
 
 
-def _server_errors(answer: requests.Response, key: str) -> list[tuple[str, str]]:
+def _server_errors(answer: BaseHTTPResponse, key: str) -> list[tuple[str, str]]:
     errors = _json_object(answer).get("errors")
     found = [item for item in errors if isinstance(item, dict)] if isinstance(errors, list) else []
     return [
@@ -138,14 +147,14 @@ def _server_errors(answer: requests.Response, key: str) -> list[tuple[str, str]]
     ]
 
 
-def _said(answer: requests.Response, key: str) -> str:
+def _said(answer: BaseHTTPResponse, key: str) -> str:
     message = _json_object(answer).get("message")
     return f", {_short(message, key)!r}" if isinstance(message, str) and message else ""
 
 
-def _json_object(answer: requests.Response) -> dict[str, Any]:
+def _json_object(answer: BaseHTTPResponse) -> dict[str, Any]:
     try:
-        body = orjson.loads(answer.content)
+        body = orjson.loads(answer.data)
     except orjson.JSONDecodeError:
         return {}
     return body if isinstance(body, dict) else {}
@@ -155,12 +164,12 @@ def _short(text: object, key: str) -> str:
     return " ".join(str(text).replace(key, "…").split())[:200]
 
 
-def _with_retry_after(error: ApiError, answer: requests.Response) -> ApiError:
+def _with_retry_after(error: ApiError, answer: BaseHTTPResponse) -> ApiError:
     error.retry_after = retry_after(answer)
     return error
 
 
-def retry_after(answer: requests.Response) -> float | None:
+def retry_after(answer: BaseHTTPResponse) -> float | None:
     """Return the wait in seconds that the server asks for, in seconds or as a date, if it does."""
     text = answer.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
@@ -174,22 +183,22 @@ def retry_after(answer: requests.Response) -> float | None:
 
 
 def unreachable(
-    error: requests.RequestException | HTTPError, base_url: str, request_timeout: float
+    error: RequestException | HTTPError, base_url: str, request_timeout: float
 ) -> Unreachable:
     """Return the error for a connection that failed, in words that say where to look."""
-    if isinstance(error, (requests.Timeout, ReadTimeoutError)):
-        what = f"The API was silent for {request_timeout:g} seconds"
-        next_step = "Run it again, or raise request_timeout."
-    elif isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, SSLError):
         what = "The API's certificate could not be verified"
         next_step = "Check base_url and this machine's certificates and clock."
-    elif isinstance(error, requests.exceptions.ProxyError):
+    elif isinstance(error, (ProxyError, InvalidProxyURL)):
         what = "The proxy did not let the request through"
         next_step = "Check the environment variables HTTPS_PROXY and NO_PROXY."
-    elif isinstance(error, HTTPError):
-        what = "The connection broke within an answer"
-        next_step = "Nothing is lost: run it again."
-    else:
+    elif isinstance(error, NewConnectionError) or not isinstance(error, HTTPError):
         what = "There is no connection to the API"
         next_step = "Check base_url and this machine's network, then run it again."
+    elif isinstance(error, (ConnectTimeoutError, ReadTimeoutError)):
+        what = f"The API was silent for {request_timeout:g} seconds"
+        next_step = "Run it again, or raise request_timeout."
+    else:
+        what = "The connection broke before the answer had come"
+        next_step = "Nothing is lost: run it again."
     return Unreachable(f"{what} ({base_url}).", next_step)

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 import requests
 from dlt.sources.helpers.requests import Session
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from tenacity import (
     RetryCallState,
@@ -24,12 +25,14 @@ from tenacity import (
     stop_when_event_set,
     wait_random_exponential,
 )
+from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.exceptions import HTTPError
 
 from unify_source.answers import OK, TOO_MANY, error_of, next_cursor, retry_after, unreachable
 from unify_source.budget import RequestBudget
 from unify_source.errors import (
     BrokenPage,
+    ConfigurationError,
     NotFound,
     RateLimited,
     ServerFailed,
@@ -89,7 +92,7 @@ class Client:
         """Return one enrollment's JSON body, None where the API no longer has it."""
         try:
             path = f"/{quote(enrollment_id, safe='')}"
-            return self._retrying(lambda: self._answer(path, ()).content)
+            return self._retrying(lambda: self._answer(path, ()).data)
         except NotFound:
             return None
 
@@ -112,7 +115,7 @@ class Client:
             ) from None
 
     def _page(self, parameters: Parameters) -> Page:
-        body = self._answer("", parameters).content
+        body = self._answer("", parameters).data
         return body, next_cursor(body)
 
     def _tell(self, state: RetryCallState) -> None:
@@ -121,19 +124,18 @@ class Client:
             self._told = now
             _log.warning("%s Trying again in %.0f s.", error.what, state.next_action.sleep)
 
-    def _answer(self, path: str, parameters: Parameters) -> requests.Response:
+    def _answer(self, path: str, parameters: Parameters) -> BaseHTTPResponse:
         self._budget.wait()
         with self._counted:
             self.requests += 1
-        line = self._line()
         try:
-            answer = line.send(path, parameters)
+            answer = self._line().get(path, parameters)
         except (requests.RequestException, HTTPError) as error:
             timeout = self._settings.request_timeout
             raise unreachable(error, self._settings.base_url, timeout) from None
-        if answer.status_code == TOO_MANY:
+        if answer.status == TOO_MANY:
             self._budget.refused(retry_after(answer))
-        if answer.status_code != OK:
+        if answer.status != OK:
             raise error_of(answer, self._settings.api_key)
         self._budget.answered()
         return answer
@@ -144,32 +146,43 @@ class Client:
         return self._local.line  # type: ignore[no-any-return]
 
 
-class _Line:
-    """One thread's connection: a session whose settings are worked out once, not per page."""
+class _Line(HTTPAdapter):
+    """One thread's connection, whose settings are worked out once, not per page."""
 
     def __init__(self, settings: Settings) -> None:
+        super().__init__()
         url = settings.base_url + ENROLLMENTS_PATH
-        seconds = (settings.request_timeout, settings.request_timeout)
-        session = Session(timeout=seconds, raise_for_status=False)
+        session = Session(raise_for_status=False)
         session.headers["Accept"] = "application/json"
-        self._request = session.prepare_request(
+        request = session.prepare_request(
             requests.Request("GET", url, auth=_KeyAuth(settings.api_key))
         )
-        self._url = self._request.url
-        self._adapter = session.get_adapter(url)
-        self._how: dict[str, Any] = {
-            **session.merge_environment_settings(url, {}, True, None, None),
-            "timeout": seconds,
-        }
+        how = session.merge_environment_settings(url, {}, False, None, None)
+        verify, cert, proxies = how["verify"], how["cert"], how["proxies"]
+        self._pool: Any = self.get_connection_with_tls_context(request, verify, proxies, cert)
+        try:
+            self.cert_verify(self._pool, url, verify, cert)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error}.",
+                "Check the environment variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.",
+            ) from None
+        self._url = self.request_url(request, proxies)
+        self._headers = dict(request.headers)
+        self._timeout = Timeout(connect=settings.request_timeout, read=settings.request_timeout)
 
-    def send(self, path: str, parameters: Parameters) -> requests.Response:
+    def get(self, path: str, parameters: Parameters) -> BaseHTTPResponse:
         """Send one GET and read the whole answer."""
-        request = self._request.copy()
-        request.url = f"{self._url}{path}?{urlencode(parameters)}"
-        # The session would add cookies, hooks, and redirects, which carry the key to other hosts.
-        answer = self._adapter.send(request, **self._how)
-        # requests would read it in steps of 10 kB, which costs as much as the parsing.
-        answer._content = answer.raw.read(decode_content=True)  # noqa: SLF001
+        # A session would add cookies, hooks, and redirects, which carry the key to other hosts; it
+        # takes longer for a page than the server, and reads it in steps of 10 kB.
+        answer: BaseHTTPResponse = self._pool.urlopen(
+            "GET",
+            f"{self._url}{path}?{urlencode(parameters)}",
+            headers=self._headers,
+            retries=False,
+            redirect=False,
+            timeout=self._timeout,
+        )
         return answer
 
 
