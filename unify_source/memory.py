@@ -36,6 +36,7 @@ class Tail:
         self._newest: datetime | None = None
         self._rows: pa.Table | None = None
         self._written: list[pa.Table] = []
+        self._counted: tuple[int, list[str]] | None = None
 
     def unseen(self, rows: pa.Table) -> pa.Table:
         """Return the rows without those that stand in the warehouse as they are, or newer."""
@@ -45,6 +46,7 @@ class Tail:
         if self._known:
             rows = self._without_known(rows)
         self._written.append(rows.select([KEY, CURSOR]))
+        self._counted = None
         return rows
 
     def _without_known(self, rows: pa.Table) -> pa.Table:
@@ -77,20 +79,16 @@ class Tail:
     @property
     def enrollments(self) -> int:
         """How many enrollments were written, each counted once."""
-        if not self._written:
-            return 0
-        return int(pc.count_distinct(pa.concat_tables(self._written)[KEY]).as_py())
+        return self._count()[0]
 
     def in_two_versions(self) -> list[str]:
         """Return the ids that were written with more than one `updated_at`."""
-        if not self._written:
-            return []
-        written = pa.concat_tables(self._written)
-        if self.enrollments == len(written):
-            return []
-        spans = written.group_by(KEY).aggregate([(CURSOR, "min"), (CURSOR, "max")])
-        differ = pc.not_equal(spans[f"{CURSOR}_min"], spans[f"{CURSOR}_max"])
-        return sorted(spans[KEY].filter(differ).to_pylist())
+        return self._count()[1]
+
+    def _count(self) -> tuple[int, list[str]]:
+        if self._counted is None:
+            self._counted = _keys_and_doubtful(self._written)
+        return self._counted
 
     def _remember(self, rows: pa.Table) -> None:
         newest = pc.max(rows[CURSOR]).as_py()
@@ -170,6 +168,18 @@ class AskAgain:
         if self._reread_from and not self._ask:
             since = min(since, datetime.fromisoformat(self._reread_from))
         return {"reread_from": since.isoformat()}
+
+
+def _keys_and_doubtful(written: list[pa.Table]) -> tuple[int, list[str]]:
+    if not written:
+        return 0, []
+    rows = pa.concat_tables(written)
+    keys = int(pc.count_distinct(rows[KEY]).as_py())
+    if keys == len(rows):
+        return keys, []
+    spans = rows.group_by(KEY).aggregate([(CURSOR, "min"), (CURSOR, "max")])
+    differ = pc.not_equal(spans[f"{CURSOR}_min"], spans[f"{CURSOR}_max"])
+    return keys, sorted(spans[KEY].filter(differ).to_pylist())
 
 
 def _digest(content: Any) -> str:

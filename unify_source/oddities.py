@@ -32,6 +32,7 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))"
 )
 _INT64 = 1 << 63
+_MICROSECONDS = 6
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def parse_instant(text: str) -> datetime | None:
         return None
     day, minute, second, fraction, sign, hours, minutes = match.groups()
     try:
+        if sign is None and second != "60" and len(fraction or "000000") == _MICROSECONDS:
+            return datetime.fromisoformat(f"{text[:-1]}+00:00")
         local = datetime.fromisoformat(f"{day}T{minute}:00").replace(tzinfo=timezone.utc)
         offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
         # A leap second is written :60; it is the instant after :59.
