@@ -237,7 +237,7 @@ def test_what_is_not_said_has_the_documented_default() -> None:
         page_size=100,
         workers=8,
         requests_per_5min=100_000,
-        window_rows=250_000,
+        window_rows=200_000,
         request_timeout=60.0,
         retry_budget=900.0,
     )

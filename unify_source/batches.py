@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from unify_source.decode import Batch, decode
 
-JOINED_ROWS = 30_000
+JOINED_ROWS = 60_000
 JOINED_SECONDS = 2.0
 
 

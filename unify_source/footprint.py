@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from contextlib import suppress
 
 import dlt
@@ -18,6 +19,8 @@ def give_back(pipeline: dlt.Pipeline) -> None:
 
     A limit in the destination's own `global_config` stays as it is.
     """
+    # dlt's pipes refer to one another, and so keep what was read.
+    gc.collect()
     pa.default_memory_pool().release_unused()
     if not pipeline.destination.destination_type.endswith(".duckdb"):
         return

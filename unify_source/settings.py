@@ -38,7 +38,7 @@ class Settings:
     page_size: int = 100
     workers: int = 8
     requests_per_5min: int = 100_000
-    window_rows: int = 250_000
+    window_rows: int = 200_000
     request_timeout: float = 60.0
     retry_budget: float = 900.0
     table_format: str = DELTA
