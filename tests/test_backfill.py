@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import os
+import pty
 import random
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
@@ -271,3 +275,31 @@ def test_the_lookback_is_not_read_again_between_the_windows_of_one_run(
 
     assert report.requests < 1.15 * 40 + 20
     assert stored(FILE) == shown(api.account.rows())
+
+
+def test_a_terminal_shows_rows_windows_and_the_time_left(serve: Callable[..., Sandbox]) -> None:
+    api = serve(Account(4_000))
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unify_source", "backfill", "--from", LONG_AGO],
+        env={
+            **os.environ,
+            "TERM": "xterm",
+            "COLUMNS": "200",
+            "UNIFY_API_KEY": KEY,
+            "SOURCES__UNIFY__BASE_URL": api.url,
+        },
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    said = b""
+    # Linux answers with an error once nobody holds the other end.
+    with suppress(OSError):
+        while more := os.read(ours, 65536):
+            said += more
+    os.close(ours)
+
+    assert process.wait() == 0, said
+    shows = rb"[\d,]+ enrollments read, [\d,]+ rows/s, \d+ windows done, about \d+ s left"
+    assert re.search(shows, said), said

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any
-
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table as Grid
+from datetime import timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from unify_source.errors import UnifyError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
 
 _EVERY_SECONDS = 5.0
 
@@ -26,8 +28,14 @@ class Screen:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self._out = Console(soft_wrap=True, highlight=False)
-        self._err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+    @cached_property
+    def _out(self) -> Console:
+        return _console(stderr=False)
+
+    @cached_property
+    def _err(self) -> Console:
+        return _console(stderr=True)
 
     def result(self, data: dict[str, Any], lines: list[str]) -> None:
         """Print a result: as JSON, or as sentences."""
@@ -50,7 +58,9 @@ class Screen:
         """Show a small table; numbers stand on the right."""
         if self.quiet or self.as_json:
             return
-        grid = Grid(title=title, title_justify="left", title_style="bold")
+        from rich.table import Table
+
+        grid = Table(title=title, title_justify="left", title_style="bold")
         for index, header in enumerate(headers):
             numeric = all(row[index].replace(",", "").isdigit() for row in rows)
             grid.add_column(header, justify="right" if numeric else "left")
@@ -68,24 +78,33 @@ class Screen:
 
     def progress(self) -> RowProgress:
         """Return a counter of rows that shows itself while work lasts."""
-        return RowProgress(self._err, silent=self.quiet)
+        return RowProgress(None if self.quiet else self._err)
+
+
+def _console(*, stderr: bool) -> Console:
+    # Not before something is said: a quiet run starts sooner without.
+    from rich.console import Console
+
+    return Console(stderr=stderr, soft_wrap=True, highlight=False)
 
 
 class RowProgress:
-    """Counts rows: a live line on a terminal, else a plain line every few seconds."""
+    """Counts rows: a live line on a terminal, else a plain line every few seconds.
 
-    def __init__(self, console: Console, *, silent: bool = False) -> None:
+    Without a console it is silent.
+    """
+
+    def __init__(self, console: Console | None) -> None:
         self._console = console
-        self._silent = silent
         self._rows = 0
-        self._windows = (0, 0)
         self._started = self._told = time.monotonic()
+        self._windows: list[tuple[float, timedelta]] = []
         self._bar: Progress | None = None
 
     def add(self, rows: int) -> None:
         """Count rows that were read."""
         self._rows += rows
-        if self._silent:
+        if self._console is None:
             return
         if self._console.is_terminal:
             self._show()
@@ -93,9 +112,9 @@ class RowProgress:
             self._told = time.monotonic()
             self._console.print(self._text(), markup=False)
 
-    def window_done(self, done: int, of: int) -> None:
-        """Tell how many windows are loaded, of how many."""
-        self._windows = (done, of)
+    def window_done(self, left: timedelta) -> None:
+        """Tell that a window is loaded, and the range of `updated_at` that is left to load."""
+        self._windows.append((time.monotonic(), left))
         self.add(0)
 
     def close(self) -> None:
@@ -106,13 +125,21 @@ class RowProgress:
 
     def _text(self) -> str:
         seconds = max(time.monotonic() - self._started, 0.001)
-        done, of = self._windows
-        windows = f", {done} of {of} windows loaded" if of > 1 else ""
-        left = f", about {seconds / done * (of - done):,.0f} s left" if done and of > done else ""
-        return f"{self._rows:,} enrollments read, {self._rows / seconds:,.0f} rows/s{windows}{left}"
+        said = f"{self._rows:,} enrollments read, {self._rows / seconds:,.0f} rows/s"
+        if self._windows:
+            said += f", {len(self._windows)} windows done{self._time_left()}"
+        return said
+
+    def _time_left(self) -> str:
+        (since, much), (now, little) = self._windows[0], self._windows[-1]
+        if not timedelta() < little < much:
+            return ""
+        return f", about {(now - since) * (little / (much - little)):,.0f} s left"
 
     def _show(self) -> None:
         if self._bar is None:
+            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
             self._bar = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),

@@ -14,18 +14,27 @@ DUCKDB_LIMIT = "400MB"
 _NEXT_TO_NOTHING = "64MB"
 
 
-def give_back(pipeline: dlt.Pipeline) -> None:
-    """Empty what DuckDB and the allocator keep, and let DuckDB's memory grow to a limit only.
+def hold_down(pipeline: dlt.Pipeline) -> None:
+    """Let DuckDB's memory grow to a limit only.
 
     A limit in the destination's own `global_config` stays as it is.
     """
+    _limit(pipeline, DUCKDB_LIMIT)
+
+
+def give_back(pipeline: dlt.Pipeline) -> None:
+    """Empty what DuckDB and the allocator keep."""
     # dlt's pipes refer to one another, and so keep what was read.
     gc.collect()
     pa.default_memory_pool().release_unused()
+    _limit(pipeline, _NEXT_TO_NOTHING, DUCKDB_LIMIT)
+
+
+def _limit(pipeline: dlt.Pipeline, *limits: str) -> None:
     if not pipeline.destination.destination_type.endswith(".duckdb"):
         return
     with pipeline.sql_client() as client:
-        # It refuses a limit below what is in use.
-        with suppress(DatabaseException):
-            client.execute_sql(f"SET GLOBAL memory_limit = '{_NEXT_TO_NOTHING}'")
-        client.execute_sql(f"SET GLOBAL memory_limit = '{DUCKDB_LIMIT}'")
+        for limit in limits:
+            # It refuses a limit below what is in use.
+            with suppress(DatabaseException):
+                client.execute_sql(f"SET GLOBAL memory_limit = '{limit}'")

@@ -70,6 +70,16 @@ class Load:
         self._held: dict[str, Known] = {}
         self._split_at = EPOCH
 
+    @property
+    def left(self) -> timedelta:
+        """Return the range of `updated_at` that is left of the longer run, none where unknown.
+
+        The newest first, it may reach back to long before the first row.
+        """
+        if not self._part or not self.covered or self._part.newest_first:
+            return timedelta()
+        return self._part.window.before - self.covered.before
+
     def batches(
         self,
         warehouse: Warehouse,

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,12 @@ def row_counts(pipeline: dlt.Pipeline, names: tuple[str, ...] = ALL) -> dict[str
     return {name: count for name, count in found.items() if count is not None}
 
 
+def window_done(pipeline: dlt.Pipeline, left: timedelta) -> None:
+    """Show, where progress is shown, that a window is loaded, and what range is left to load."""
+    if isinstance(pipeline.collector, _Counting):
+        pipeline.collector.window_done(left)
+
+
 def _folder_of_this_process() -> str:
     for stale in Path(tempfile.gettempdir()).glob(f"{_FOLDER}-*-*"):
         if not _is_running(stale.name.split("-")[-2]):
@@ -147,6 +153,7 @@ class _Counting(Collector):
     # dlt tells every step and table; a person wants to know of enrollments.
     def __init__(self, progress: RowProgress) -> None:
         self._progress = progress
+        self.window_done = progress.window_done
 
     def update(
         self,

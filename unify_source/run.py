@@ -14,10 +14,10 @@ from dlt.extract import DltSource
 from unify_source.client import Client
 from unify_source.destinations import keep_indexed
 from unify_source.errors import ConfigurationError, LoadFailed
-from unify_source.footprint import give_back
+from unify_source.footprint import give_back, hold_down
 from unify_source.load import Load, Part
 from unify_source.lock import LOCK_TIMEOUT, Turns
-from unify_source.pipelines import cursor, quarantined, start_over, state_of, take_back
+from unify_source.pipelines import cursor, quarantined, start_over, state_of, take_back, window_done
 from unify_source.report import Report
 from unify_source.settings import Settings, parse_time
 from unify_source.source import backfill_source, configured, cursor_name, window_source
@@ -104,7 +104,10 @@ class _Run:
         if not self._has_turn:
             self._turn.enter_context(self._turns.turn())
             self._has_turn = True
-        give_back(self.pipeline)
+        if self._enrollments:
+            give_back(self.pipeline)
+        else:
+            hold_down(self.pipeline)
         return start_over(self.pipeline)
 
     def load(self, window: Window, *, newest_first: bool = False) -> Load:
@@ -125,6 +128,7 @@ class _Run:
             take_back(self.pipeline, loaded.loads_ids)
             raise
         keep_indexed(self.pipeline)
+        window_done(self.pipeline, load.left)
         self._enrollments += load.enrollments
         self._quarantined = quarantined(self.pipeline)
 
