@@ -145,27 +145,31 @@ def test_a_range_the_wrong_way_round_is_refused() -> None:
         backfill(opened(), "2026-02-01", "2026-01-01", api_key=KEY)
 
 
-def test_killed_at_any_moment_and_started_again_a_backfill_ends_equal(
+def test_killed_at_any_moment_and_started_again_a_backfill_ends_equal_and_a_kill_costs_a_window(
     serve: Callable[..., Sandbox],
 ) -> None:
-    api = serve(Account(20_000), latency=0.005)
+    api = serve(Account(30_000), latency=0.005)
+    pages, pages_of_a_window, kills = 600, 20, 10
     words = ("backfill", "--from", LONG_AGO, "--to", "2030-01-01", "--quiet")
     seed = random.randrange(10**6)
     print(f"seed {seed}")  # noqa: T201 - to repeat a failure
     chance = random.Random(seed)
-    for _ in range(10):
-        process = start(api, *words)
-        try:
-            process.wait(chance.uniform(0.8, 5.0))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+    for _ in range(kills):
+        asked = len(api.requests)
+        process = start(api, *words, window_rows=1_000)
+        while len(api.requests) == asked and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 1))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
 
-    last = start(api, *words)
+    last = start(api, *words, window_rows=1_000)
     _, said = last.communicate(timeout=120)
 
     assert last.returncode == 0, said
     assert stored(FILE) == shown(api.account.rows())
+    # A window may be twice as large where the rows lie closer than they seemed.
+    assert len(api.requests) <= 1.3 * pages + 2 * kills * pages_of_a_window
 
 
 def test_interrupted_a_backfill_stops_within_seconds_and_says_how_to_go_on(

@@ -72,14 +72,14 @@ def plan(start: str | date, end: str | date | None = None, **settings: Any) -> P
     with explained():
         said = configured(**settings)
         client = Client(said)
-        began = time.monotonic()
         before = until or client.server_time()
-        first = first_instant(client, before)
+        first = first_instant(client, before, said.workers)
         window = Window(max(since, first) if first and first < before else since, before)
         step = (before - since) if window.after is None else (before - window.after)
+        began, asked = time.monotonic(), client.requests
         at = [before - step * i / PROBES for i in range(1, PROBES)]
         parts = [_measured(client, said, part) for part in cut(window, at)]
-        latency = (time.monotonic() - began) / max(client.requests, 1)
+        latency = (time.monotonic() - began) / (client.requests - asked)
         rows = sum(rows for *_, rows in parts)
         reading = rows / said.page_size * latency / said.workers
         return Plan(parts, said.page_size, said.window_rows, reading + rows / LOADED_PER_SECOND)

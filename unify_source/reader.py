@@ -6,6 +6,7 @@ import re
 import threading
 from bisect import insort
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from unify_source.arrivals import Arrivals
@@ -17,25 +18,28 @@ from unify_source.window import EPOCH, FEWEST_PAGES, MOST_PAGES, Window, slices
 _UPDATED_AT = re.compile(rb'"updated_at"\s*:\s*"([^"\\]{1,40})"')
 _LOOKED_AT = (1, 2, 3, 4, 8, 16, 32, 64)
 _FEWEST_PARTS = 4
+# Up to 22 years.
+_LOOKS_BACK = 14
 # So much of what is enough may a slice hold that is begun when enough has come.
 _SHARE = 12
 _SHORT_CHAIN, _SHORT_WINDOW = 16, timedelta(hours=6)
 
 
-def first_instant(client: Client, before: datetime) -> datetime | None:
+def first_instant(client: Client, before: datetime, workers: int) -> datetime | None:
     """Return an instant before which, at the time of asking, there was no row; None if none found.
 
-    Goes back in doubling steps from `before`, one request of one row each: about a dozen. A hint of
-    where to cut, never a bound of what is read.
+    Looks back from `before` in doubling steps, one request of one row each, `workers` at once. A
+    hint of where to cut, never a bound of what is read.
     """
-    back = timedelta(days=1)
-    while back < timedelta(days=365 * 40):
-        window = Window(None, before - back)
+
+    def is_empty(window: Window) -> bool:
         body, following = client.page([("limit", "1"), *window.parameters()])
-        if following is None and not _UPDATED_AT.search(body):
-            return window.before
-        back *= 2
-    return None
+        return following is None and not _UPDATED_AT.search(body)
+
+    windows = [Window(None, before - timedelta(days=2**step)) for step in range(_LOOKS_BACK)]
+    with ThreadPoolExecutor(workers) as pool:
+        found = zip(windows, pool.map(is_empty, windows), strict=True)
+        return next((window.before for window, empty in found if empty), None)
 
 
 class Reading:
@@ -69,8 +73,10 @@ class Reading:
         if self._pages_left:
             self._worth = min(self._worth, max(FEWEST_PAGES, self._pages_left / _SHARE))
         self._newest_first = newest_first
+        self._nearest = -1 if newest_first else 0
         self._heartbeat = heartbeat
         self._waiting = sorted(windows, key=_begin)
+        self._put_off: set[Window] = set()
         self._reached = [self.covered.before if newest_first else self.covered.after]
         self._idle = 0
         self._changed = threading.Condition()
@@ -103,15 +109,20 @@ class Reading:
     def _next_slice(self) -> Window | None:
         with self._changed:
             self._idle += 1
-            while not self._waiting and self._idle < self._workers and not self._stopped.is_set():
+            while not (self._stopped.is_set() or self._has_work() or self._idle == self._workers):
                 self._changed.wait()
             if self._waiting and not self._stopped.is_set():
                 self._idle -= 1
-                window = self._waiting.pop(-1 if self._newest_first else 0)
+                window = self._waiting.pop(self._nearest)
+                self._put_off.discard(window)
                 self._reached.append(self._far_end(window))
                 return window
             self._changed.notify_all()
             return None
+
+    def _has_work(self) -> bool:
+        # What was put off, and what lies beyond it, waits until all that is nearer has been read.
+        return bool(self._waiting) and self._waiting[self._nearest] not in self._put_off
 
     def _read(self, window: Window) -> None:
         cursor: str | None = None
@@ -146,14 +157,14 @@ class Reading:
             # A server that does not heed the bounds would be asked for ever smaller slices.
             if not all(window.holds(instant) for page in sample for instant in page):
                 return False
-            is_short_of_work = self._idle > 0 and not self._waiting
-            parts = slices(
+            is_short_of_work = self._idle > 0 and not self._has_work()
+            parts, rest = slices(
                 window,
                 sample,
                 pages,
                 max(2 * self._workers, _FEWEST_PARTS),
                 worth=FEWEST_PAGES if is_short_of_work else self._worth,
-                enough=None if self._pages_left is None else max(1, self._pages_left),
+                enough=self._wanted(window),
                 newest_first=self._newest_first,
             )
             if not parts:
@@ -162,12 +173,25 @@ class Reading:
             self._reached.remove(self._far_end(window))
             for part in parts:
                 insort(self._waiting, part, key=_begin)
+            self._put_off |= {rest} if rest else set()
             if pages == 1 and self._pages_left is not None and self._pages_left <= 0:
                 # Begun when enough had come: of the rest it takes no more than it must.
-                self._reached.append(self._far_end(parts[-1 if self._newest_first else 0]))
+                self._reached.append(self._far_end(parts[self._nearest]))
                 self._leave_the_rest()
             self._changed.notify_all()
             return True
+
+    def _wanted(self, window: Window) -> int | None:
+        if self._pages_left is None:
+            return None
+        if self._pages_left <= 0 and self._far_end(window) != self._edge():
+            # More than enough has come, of what lies beyond it.
+            return None
+        return max(1, self._pages_left)
+
+    def _edge(self) -> datetime:
+        begun = [instant or EPOCH for instant in self._reached]
+        return min(begun) if self._newest_first else max(begun)
 
     def _far_end(self, window: Window) -> datetime | None:
         return window.after if self._newest_first else window.before
@@ -182,11 +206,10 @@ class Reading:
 
     def _leave_the_rest(self) -> None:
         """Drop the slices beyond those begun; what a slice that was begun is cut into stays."""
+        edge = self._edge()
         if self._newest_first:
-            edge = min(i or EPOCH for i in self._reached)
             kept = [w for w in self._waiting if w.before > edge]
         else:
-            edge = max(i or EPOCH for i in self._reached)
             kept = [w for w in self._waiting if _begin(w) < edge]
         if len(kept) < len(self._waiting):
             after, before = self.covered.after, self.covered.before

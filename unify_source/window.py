@@ -70,42 +70,45 @@ def slices(
     worth: float = FEWEST_PAGES,
     enough: int | None = None,
     newest_first: bool = False,
-) -> list[Window] | None:
-    """Say how to read the rest of a window in up to so many parts, None to read it page by page.
+) -> tuple[list[Window], Window | None]:
+    """Say how to read the rest of a window in up to so many parts, in none to read it page by page.
 
     `sample` are the `updated_at` of the rows on some of its first `pages` pages, the last one among
     them, in their order. They only guide where to cut, and whether it is `worth` so many pages: the
     slices cover the whole window again, whatever the server's order. Where much more is left than
-    `enough` pages, and the list begins where the reading does, only those are cut into parts, and
-    the rest stays one slice.
+    `enough` pages, and the list begins where the reading does, only those are cut into parts; the
+    rest is one of the slices, and named as well: it is not wanted before the others.
     """
     seen = [instant for page in sample for instant in page]
     last_page = sample[-1]
     if window.after == window.before or len(set(last_page)) <= len(last_page) // 10:
-        return None
+        return [], None
     ascending = all(a <= b for a, b in pairwise(seen))
     if not ascending and not all(a >= b for a, b in pairwise(seen)):
-        return _by_sample(window, seen, parts) if pages == _SAMPLED_PAGES else None
+        return (_by_sample(window, seen, parts) if pages == _SAMPLED_PAGES else []), None
     edge = seen[-1]
     end = window.before if ascending else window.after or EPOCH
     left = abs(end - edge) / (abs(last_page[-1] - last_page[0]) or _TICK)
-    share = 1.0
+    share, wanted = 1.0, left
     if enough and ascending != newest_first and left > max(worth, 2 * enough):
-        # A burst makes what is left look like more than it is.
-        share = max(enough / left, _SMALLEST_SHARE)
-    parts = min(parts, max(1, int(share * left / FEWEST_PAGES)))
+        share, wanted = enough / left, enough
+    if share < _SMALLEST_SHARE:
+        # A burst makes what is left look like more than it is: look again, from its first page.
+        share, wanted = _SMALLEST_SHARE, 0
+    parts = min(parts, max(1, int(wanted / FEWEST_PAGES)))
     if left < worth or pages > _WASTE * left or (share == 1 and parts == 1):
-        return None
+        return [], None
     at = [edge + (end - edge) * share * i / parts for i in range(parts + 1)]
     # A single part is read together with what has been read of it: no order is promised.
-    return cut(window, at if parts > 1 else at[1:])
+    made = cut(window, at if parts > 1 else at[1:])
+    return made, None if share == 1 else made[-1 if ascending else 0]
 
 
-def _by_sample(window: Window, seen: Sequence[datetime], parts: int) -> list[Window] | None:
+def _by_sample(window: Window, seen: Sequence[datetime], parts: int) -> list[Window]:
     ordered = sorted(seen)
     at = [ordered[len(ordered) * i // parts] for i in range(1, parts)]
     # Half a million rows may share one instant: as a boundary they would be read twice.
     crowded = {i for i in at if ordered.count(i) > 1}
     around = [i + _TICK for i in crowded] + [i - _TICK for i in crowded]
     cuts = cut(window, [i for i in at if i not in crowded] + around)
-    return cuts if len(cuts) > 1 else None
+    return cuts if len(cuts) > 1 else []
