@@ -307,3 +307,17 @@ def test_a_terminal_shows_rows_windows_and_the_time_left(serve: Callable[..., Sa
     assert process.wait() == 0, said
     shows = rb"[\d,]+ enrollments read, [\d,]+ rows/s, \d+ windows done, about \d+ s left"
     assert re.search(shows, said), said
+
+
+def test_a_first_backfill_until_a_day_to_come_does_not_keep_what_vanishes_later(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(600))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    backfill(opened(), LONG_AGO, "2100-01-01", **said)
+    api.account.change(400, seed=5)
+    time.sleep(1.1)
+
+    sync(opened(), **said)
+
+    assert stored(FILE) == shown(api.account.rows())

@@ -175,7 +175,8 @@ class _Backfill:
         if known and not restart:
             after, before = known
             return Window(datetime.fromisoformat(after), datetime.fromisoformat(before))
-        return Window(self._since, self._until or run.client.server_time())
+        now = run.client.server_time()
+        return Window(self._since, min(self._until or now, now))
 
     def rest(self, left: Window, load: Load) -> Window:
         """Return what is left after a load."""
