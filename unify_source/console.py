@@ -126,8 +126,8 @@ class RowProgress:
     def _text(self) -> str:
         seconds = max(time.monotonic() - self._started, 0.001)
         said = f"{self._rows:,} enrollments read, {self._rows / seconds:,.0f} rows/s"
-        if self._windows:
-            said += f", {len(self._windows)} windows done{self._time_left()}"
+        if done := len(self._windows):
+            said += f", {done} window{'s' if done > 1 else ''} done{self._time_left()}"
         return said
 
     def _time_left(self) -> str:

@@ -171,11 +171,11 @@ class _Backfill:
 
     def begin(self, run: _Run, *, restart: bool) -> Window:
         """Return what is left to load: of an unfinished backfill, or the whole range."""
+        now = run.client.server_time()
         known = state_of(run.pipeline).get("backfills", {}).get(self._name)
         if known and not restart:
-            after, before = known
-            return Window(datetime.fromisoformat(after), datetime.fromisoformat(before))
-        now = run.client.server_time()
+            after, before = map(datetime.fromisoformat, known)
+            return Window(after, min(before, now))
         return Window(self._since, min(self._until or now, now))
 
     def rest(self, left: Window, load: Load) -> Window:
