@@ -59,7 +59,7 @@ class Client:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._local = threading.local()
+        self._line: _Line | None = None
         self._patience = stop_before_delay(settings.retry_budget)
         self._retrying = Retrying(
             retry=retry_if_exception_type(_RETRIED),
@@ -126,10 +126,11 @@ class Client:
 
     def _answer(self, path: str, parameters: Parameters) -> BaseHTTPResponse:
         self._budget.wait()
-        with self._counted:
-            self.requests += 1
         try:
-            answer = self._line().get(path, parameters)
+            with self._counted:
+                self.requests += 1
+                self._line = self._line or _Line(self._settings)
+            answer = self._line.get(path, parameters)
         except (requests.RequestException, HTTPError) as error:
             timeout = self._settings.request_timeout
             raise unreachable(error, self._settings.base_url, timeout) from None
@@ -140,17 +141,12 @@ class Client:
         self._budget.answered()
         return answer
 
-    def _line(self) -> _Line:
-        if not hasattr(self._local, "line"):
-            self._local.line = _Line(self._settings)
-        return self._local.line  # type: ignore[no-any-return]
-
 
 class _Line(HTTPAdapter):
-    """One thread's connection, whose settings are worked out once, not per page."""
+    """A connection for each worker, kept from window to window, all with settings found once."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__()
+        super().__init__(pool_maxsize=settings.workers)
         url = settings.base_url + ENROLLMENTS_PATH
         session = Session(raise_for_status=False)
         session.headers["Accept"] = "application/json"
