@@ -34,11 +34,15 @@ class Proxy:
         self.bytes = 0
 
     @property
+    def at(self) -> str:
+        """Host and port of the proxy."""
+        return f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    @property
     def url(self) -> str:
         """The server's address by way of the proxy."""
-        at = f"127.0.0.1:{self._listener.getsockname()[1]}"
         user = self._server.netloc.rpartition("@")[0]
-        return urlunsplit(self._server._replace(netloc=f"{user}@{at}"))
+        return urlunsplit(self._server._replace(netloc=f"{user}@{self.at}"))
 
     def __enter__(self) -> Proxy:  # noqa: PYI034 - typing.Self came with Python 3.11
         threading.Thread(target=self._accept, daemon=True).start()
@@ -71,22 +75,27 @@ class Proxy:
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError):
-            first = client.recv(8, socket.MSG_WAITALL)
-            while len(first) == 8 and int.from_bytes(first[4:], "big") in (
-                TLS_REQUESTED,
-                GSS_REQUESTED,
-            ):
-                is_tls = self._tls and int.from_bytes(first[4:], "big") == TLS_REQUESTED
-                client.sendall(b"S" if is_tls else b"N")
-                if is_tls and self._tls:
-                    client = self._tls.wrap_socket(client, server_side=True)
-                    self.encrypted += 1
-                first = b""
+            client, first = self._greeted(client)
             server = socket.create_connection((self._server.hostname or "", self._server.port or 0))
             self._sockets += [client, server]
             server.sendall(first)
             threading.Thread(target=self._pump, args=[server, client], daemon=True).start()
             self._pump(client, server)
+
+    def _greeted(self, client: socket.socket) -> tuple[socket.socket, bytes]:
+        """Agree with a client on how to talk; return its connection and what is to be forwarded."""
+        first = client.recv(8, socket.MSG_WAITALL)
+        while len(first) == 8 and int.from_bytes(first[4:], "big") in (
+            TLS_REQUESTED,
+            GSS_REQUESTED,
+        ):
+            is_tls = self._tls and int.from_bytes(first[4:], "big") == TLS_REQUESTED
+            client.sendall(b"S" if is_tls else b"N")
+            if is_tls and self._tls:
+                client = self._tls.wrap_socket(client, server_side=True)
+                self.encrypted += 1
+            first = b""
+        return client, first
 
     def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
