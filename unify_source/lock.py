@@ -92,30 +92,31 @@ class Turns:
 
     def _dataset_turn(self) -> AbstractContextManager[Held]:
         kind = self._pipeline.destination.destination_type.rsplit(".")[-1]
-        if kind == "duckdb" and (file := _database_file(self._pipeline)):
-            return _database_turn(self._pipeline, file, self._timeout)
+        if kind == "duckdb":
+            # Entering the client would open the file, which another run may have.
+            client = self._pipeline.destination_client()
+            if file := _database_file(client):
+                return _database_turn(client, file, self._timeout)
         if kind == "postgres":
             return _postgres_turn(self._pipeline, self._timeout)
         return nullcontext(Held())
 
 
-def _database_file(pipeline: dlt.Pipeline) -> Path | None:
-    # Entering the client would open the file, which another run may have.
-    credentials: Any = pipeline.destination_client().config.credentials
-    name = credentials._conn_str()  # noqa: SLF001 - dlt has no public name for the file
+def _database_file(client: Any) -> Path | None:
+    name = client.config.credentials._conn_str()  # noqa: SLF001 - dlt has no public name for it
     return None if name.startswith(":") or "://" in name else Path(name)
 
 
 @contextmanager
-def _database_turn(pipeline: dlt.Pipeline, file: Path, timeout: float) -> Iterator[Held]:
+def _database_turn(client: Any, file: Path, timeout: float) -> Iterator[Held]:
     until = time.monotonic() + timeout
     with _file_turn(file, timeout) as held:
         # Held open, for DuckDB writes all to disk whenever the last connection is closed.
-        client = _opened(pipeline, until, timeout)
+        _open(client.sql_client, until, timeout)
         try:
             yield held
         finally:
-            client.close_connection()
+            client.sql_client.close_connection()
 
 
 @contextmanager
@@ -151,12 +152,11 @@ def _is_queued_for(file: Path) -> bool:
         return True
 
 
-def _opened(pipeline: dlt.Pipeline, until: float, timeout: float) -> Any:
+def _open(client: Any, until: float, timeout: float) -> None:
     # Any program that has the file open keeps others from writing, a reader included.
     while True:
-        client: Any = pipeline.destination_client()
         try:
-            client.sql_client.open_connection()
+            client.open_connection()
         except DestinationConnectionError as error:
             if "Could not set lock" not in str(error):
                 raise
@@ -164,7 +164,7 @@ def _opened(pipeline: dlt.Pipeline, until: float, timeout: float) -> Any:
                 raise _held({"what": _database_holder(str(error))}, timeout) from None
             time.sleep(_POLL_SECONDS)
         else:
-            return client.sql_client
+            return
 
 
 def _database_holder(message: str) -> str:

@@ -29,7 +29,7 @@ def row_count(pipeline: dlt.Pipeline, name: str) -> int | None:
     client = pipeline.destination_client()
     if isinstance(client, FSClientBase):
         return _row_count_of_files(client, name)
-    found = _rows(pipeline, name, "COUNT(*)")
+    found = _rows(client, name, "COUNT(*)")
     return int(found[0][0]) if found else None
 
 
@@ -40,15 +40,15 @@ def last_loads(pipeline: dlt.Pipeline, most: int) -> list[tuple[datetime, str, i
         rows = _loads_in_files(client, most)
     else:
         last = f"ORDER BY inserted_at DESC LIMIT {most}"
-        rows = _rows(pipeline, LOADS, "inserted_at, load_id, status", last)
+        rows = _rows(client, LOADS, "inserted_at, load_id, status", last)
     return [(_aware(at), load, status) for at, load, status in rows]
 
 
-def _rows(pipeline: dlt.Pipeline, name: str, columns: str, last: str = "") -> list[Any]:
-    with pipeline.sql_client() as client:
-        table = client.make_qualified_table_name(name)
+def _rows(client: Any, name: str, columns: str, last: str = "") -> list[Any]:
+    with client.sql_client as sql:
+        table = sql.make_qualified_table_name(name)
         try:
-            return list(client.execute_sql(f"SELECT {columns} FROM {table} {last}") or [])  # noqa: S608 - our own names
+            return list(sql.execute_sql(f"SELECT {columns} FROM {table} {last}") or [])  # noqa: S608 - our own names
         except DatabaseUndefinedRelation:
             return []
 

@@ -84,7 +84,6 @@ class _Run:
         self._turns = Turns(pipeline, lock_timeout)
         self._has_turn = False
         self._turn = ExitStack()
-        self._quarantined = 0
         self._enrollments = 0
         self._started = time.monotonic()
 
@@ -119,6 +118,12 @@ class _Run:
     def commit(self, source: DltSource, load: Load) -> None:
         """Read and load one window: its rows and its progress stand together, or neither."""
         self.pipeline.extract(source)
+        if self.pipeline.has_pending_data:
+            self._write()
+        window_done(self.pipeline, load.left)
+        self._enrollments += load.enrollments
+
+    def _write(self) -> None:
         self.pipeline.normalize()
         self._keep_turn()
         loaded = self.pipeline.load()
@@ -128,9 +133,6 @@ class _Run:
             take_back(self.pipeline, loaded.loads_ids)
             raise
         keep_indexed(self.pipeline)
-        window_done(self.pipeline, load.left)
-        self._enrollments += load.enrollments
-        self._quarantined = quarantined(self.pipeline)
 
     def _keep_turn(self) -> None:
         # Without it another run may have emptied or filled the tables that rows are merged from.
@@ -151,7 +153,7 @@ class _Run:
             enrollments=self._enrollments,
             requests=self.client.requests,
             cursor=cursor(self.pipeline, cursor_name(self.settings)),
-            quarantined=self._quarantined,
+            quarantined=quarantined(self.pipeline),
             seconds=time.monotonic() - self._started,
         )
 
