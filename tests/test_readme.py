@@ -21,7 +21,6 @@ import duckdb
 import postgres
 import pytest
 import requests
-import typer
 import yaml  # type: ignore[import-untyped]
 from conftest import KEY
 from warehouse import columns, shown, stored
@@ -41,7 +40,7 @@ DEMO_FILE = "unify_demo.duckdb"
 ANYWHERE = ["--port", "0", "--enrollments", "300"]
 TYPE_NAMES = {TEXT: "text", FLAG: "boolean", INSTANT: "timestamp"}
 ALL = (*TABLES, QUARANTINE)
-COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+COMMANDS = app.commands
 
 Serve = Callable[..., Sandbox]
 

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from functools import wraps
+from typing import Any
 
-import typer
+import click
 
-_FILTERS, _WHERE = "Filters", "Destination"
+Command = Callable[..., None]
 
-
-def _option(kind: Any, help_text: str, panel: str | None = None, *names: str) -> Any:
-    return Annotated[kind, typer.Option(*names, help=help_text, rich_help_panel=panel)]
-
-
-OPTIONS: dict[str, tuple[Any, Any]] = {
-    "sequence_id": (_option(str | None, "Only this sequence.", _FILTERS), None),
-    "person_id": (_option(str | None, "Only this person.", _FILTERS), None),
-    "mailbox_id": (_option(str | None, "Only this mailbox.", _FILTERS), None),
-    "play_id": (_option(str | None, "Only what this play enrolled.", _FILTERS), None),
-    "status": (
-        _option(list[str] | None, "DRAFT, IN_PROGRESS or FINISHED; may be repeated.", _FILTERS),
-        None,
+OPTIONS: dict[str, Callable[[Command], Command]] = {
+    "sequence_id": click.option("--sequence-id", help="Only this sequence."),
+    "person_id": click.option("--person-id", help="Only this person."),
+    "mailbox_id": click.option("--mailbox-id", help="Only this mailbox."),
+    "play_id": click.option("--play-id", help="Only what this play enrolled."),
+    "status": click.option(
+        "--status", multiple=True, help="DRAFT, IN_PROGRESS or FINISHED; may be repeated."
     ),
-    "destination": (
-        _option(str, "Where to load: the name of a dlt destination.", _WHERE),
-        "duckdb",
+    "destination": click.option(
+        "--destination", default="duckdb", help="Where to load: the name of a dlt destination."
     ),
-    "dataset": (_option(str, "The schema that holds the tables.", _WHERE), "unify"),
-    "pipeline_name": (
-        _option(str, "Names the state, and the DuckDB file in this folder.", _WHERE),
-        "unify_gtm",
+    "dataset": click.option("--dataset", default="unify", help="The schema that holds the tables."),
+    "pipeline_name": click.option(
+        "--pipeline-name",
+        default="unify_gtm",
+        help="Names the state, and the DuckDB file in this folder.",
     ),
-    "workers": (_option(int | None, "Requests in flight, 8 unless set."), None),
-    "lock_timeout": (
-        _option(float, "Seconds to wait for another run on the dataset.", None, "--lock-timeout"),
-        60.0,
+    "workers": click.option("--workers", type=int, help="Requests in flight, 8 unless set."),
+    "lock_timeout": click.option(
+        "--lock-timeout", default=60.0, help="Seconds to wait for another run on the dataset."
     ),
-    "json": (_option(bool, "Print one JSON object on standard output.", None, "--json"), False),
-    "quiet": (_option(bool, "Print nothing but errors.", None, "--quiet"), False),
-    "verbose": (_option(bool, "Log every step, show tracebacks.", None, "--verbose"), False),
+    "json": click.option("--json", is_flag=True, help="Print one JSON object on standard output."),
+    "quiet": click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+    "verbose": click.option("--verbose", is_flag=True, help="Log every step, show tracebacks."),
 }
-"""Name -> (type with its help, default)."""
 
 LOADING = tuple(OPTIONS)
 READING = ("destination", "dataset", "pipeline_name", "lock_timeout", "json", "quiet", "verbose")
@@ -61,7 +53,7 @@ class Said:
     person_id: str | None = None
     mailbox_id: str | None = None
     play_id: str | None = None
-    status: list[str] | None = None
+    status: tuple[str, ...] = ()
     workers: int | None = None
     lock_timeout: float = 60.0
     json: bool = False
@@ -76,32 +68,23 @@ class Said:
             "person_id": self.person_id,
             "mailbox_id": self.mailbox_id,
             "enrolled_by_play_id": self.play_id,
-            "status": self.status,
+            "status": list(self.status) or None,
             "workers": self.workers,
         }
-        return {name: value for name, value in given.items() if value is not None and value != []}
+        return {name: value for name, value in given.items() if value is not None}
 
 
-def taking(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def taking(*names: str) -> Callable[[Command], Command]:
     """Give a command the shared options of these names; it gets them as its first argument."""
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-        shared = [_parameter(name) for name in names]
-
+    def decorate(command: Command) -> Command:
+        @wraps(command)
         def called(**given: Any) -> None:
-            said = Said(**{name: given.pop(name) for name in names})
-            command(said, **given)
+            command(Said(**{name: given.pop(name) for name in names}), **given)
 
-        called.__name__, called.__doc__ = command.__name__, command.__doc__
-        parameters = [*own, *shared]
-        called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        called.__annotations__ = {p.name: p.annotation for p in parameters}
-        return called
+        taker: Command = called
+        for name in reversed(names):
+            taker = OPTIONS[name](taker)
+        return taker
 
     return decorate
-
-
-def _parameter(name: str) -> inspect.Parameter:
-    kind, default = OPTIONS[name]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
