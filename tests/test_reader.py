@@ -113,6 +113,33 @@ def test_reading_in_parallel_asks_for_little_more_than_every_page_once(
     assert requests <= most * len(read) / 100
 
 
+@pytest.mark.parametrize("order", ["updated", "updated_desc"])
+@pytest.mark.parametrize(("page_size", "crowded"), [(10, 0.9), (20, 0.9), (10, 0.0)])
+def test_no_worker_is_left_alone_with_most_of_the_account(
+    page_size: int, crowded: float, order: str
+) -> None:
+    # Crowded, it begins with many rows of one instant, then few for a year, then all the others.
+    read = account(10_000, crowded)
+
+    with Sandbox(read, key=KEY, order=order) as api:
+        rows_of(reading(api, Window(None, START), page_size=page_size))
+        bounds = ("updated_after", "updated_before")
+        chains = Counter(tuple(r for r in asked.query if r[0] in bounds) for asked in api.requests)
+
+    assert max(chains.values()) < len(read) / page_size / 2
+
+
+@pytest.mark.parametrize("order", ["created", "id"])
+def test_a_list_in_an_order_of_its_own_is_not_cut_into_crumbs(order: str) -> None:
+    read = account(20_000)
+
+    with Sandbox(read, key=KEY, order=order) as api:
+        found = rows_of(reading(api, Window(None, START)))
+
+        assert set(found) == set(read.ids())
+        assert len(api.requests) <= 2 * len(read) / 100
+
+
 @pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
 @settings(max_examples=6)
 @given(

@@ -16,7 +16,6 @@ from unify_source.oddities import parse_instant
 from unify_source.window import EPOCH, FEWEST_PAGES, MOST_PAGES, Window, slices
 
 _UPDATED_AT = re.compile(rb'"updated_at"\s*:\s*"([^"\\]{1,40})"')
-_LOOKED_AT = (1, 2, 3, 4, 8, 16, 32, 64)
 _FEWEST_PARTS = 4
 # Up to 22 years.
 _LOOKS_BACK = 14
@@ -128,7 +127,7 @@ class Reading:
         cursor: str | None = None
         followed: set[str] = set()
         sample: list[list[datetime]] = []
-        pages = 0
+        pages, looked_at = 0, 1
         while not self._stopped.is_set():
             body, following = self._page(self._asking(window, cursor))
             self._arrivals.put(body)
@@ -140,7 +139,8 @@ class Reading:
                 raise _repeats(window)
             followed.add(following)
             cursor = following
-            if pages in _LOOKED_AT:
+            if pages == looked_at:
+                looked_at += max(1, looked_at // 2)
                 sample.append(instants(body))
                 if self._cut(window, sample, pages):
                     return

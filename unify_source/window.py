@@ -15,7 +15,9 @@ FEWEST_PAGES = 6
 # One of more pages keeps a window from ending where enough rows have come.
 MOST_PAGES = 100
 _SAMPLED_PAGES = 3
-_WASTE = 0.15
+# So much of what is left may be what is read twice, and of many pages when workers are idle.
+_WASTE, _WASTE_OF_MANY = 0.15, 0.3
+_MANY_PAGES = 32
 _SMALLEST_SHARE = 1 / 16
 
 
@@ -75,9 +77,10 @@ def slices(
 
     `sample` are the `updated_at` of the rows on some of its first `pages` pages, the last one among
     them, in their order. They only guide where to cut, and whether it is `worth` so many pages: the
-    slices cover the whole window again, whatever the server's order. Where much more is left than
-    `enough` pages, and the list begins where the reading does, only those are cut into parts; the
-    rest is one of the slices, and named as well: it is not wanted before the others.
+    slices cover the whole window again, whatever the server's order. In no order they do not tell
+    how much is left: then it is cut where the least is `worth` it, for workers are idle. Where much
+    more is left than `enough` pages, and the list begins where the reading does, only those are cut
+    into parts; the rest is one of the slices, and named as well: it is wanted after the others.
     """
     seen = [instant for page in sample for instant in page]
     last_page = sample[-1]
@@ -85,7 +88,8 @@ def slices(
         return [], None
     ascending = all(a <= b for a, b in pairwise(seen))
     if not ascending and not all(a >= b for a, b in pairwise(seen)):
-        return (_by_sample(window, seen, parts) if pages == _SAMPLED_PAGES else []), None
+        is_due = pages == _SAMPLED_PAGES and worth <= FEWEST_PAGES
+        return (_by_sample(window, seen, parts) if is_due else []), None
     edge = seen[-1]
     end = window.before if ascending else window.after or EPOCH
     left = abs(end - edge) / (abs(last_page[-1] - last_page[0]) or _TICK)
@@ -96,9 +100,12 @@ def slices(
         # A burst makes what is left look like more than it is: look again, from its first page.
         share, wanted = _SMALLEST_SHARE, 0
     parts = min(parts, max(1, int(wanted / FEWEST_PAGES)))
-    if left < worth or pages > _WASTE * left or (share == 1 and parts == 1):
+    waste = _WASTE_OF_MANY if worth <= FEWEST_PAGES and left > _MANY_PAGES else _WASTE
+    if left < worth or pages > waste * left or (share == 1 and parts == 1):
         return [], None
     at = [edge + (end - edge) * share * i / parts for i in range(parts + 1)]
+    if pages > 2 * FEWEST_PAGES:
+        at += [page[-1] for page in sample[-3:-1]]
     # A single part is read together with what has been read of it: no order is promised.
     made = cut(window, at if parts > 1 else at[1:])
     return made, None if share == 1 else made[-1 if ascending else 0]
