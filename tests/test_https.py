@@ -132,3 +132,17 @@ def test_a_proxy_that_is_not_there_is_blamed_for_it(https: Proxy, bundle: str) -
 
     assert ran.returncode == 1
     assert "HTTPS_PROXY" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://", "http://me:hidden@", "http://me:hidden@host:x", "socks5://me:hidden@host"]
+)
+def test_a_proxy_that_cannot_be_one_is_refused_at_once_without_its_password(
+    https: Proxy, bundle: str, proxy: str
+) -> None:
+    ran = sync(https.at, REQUESTS_CA_BUNDLE=bundle, HTTPS_PROXY=proxy)
+
+    assert ran.returncode == 2, ran.stderr
+    assert "HTTPS_PROXY" in ran.stderr
+    assert "hidden" not in ran.stderr
+    assert "Trying again" not in ran.stderr

@@ -7,8 +7,6 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
-from requests import RequestException
-from requests.exceptions import InvalidProxyURL
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -91,7 +89,7 @@ def error_of(answer: BaseHTTPResponse, key: str) -> Exception:
     if status == TOO_MANY:
         return _with_retry_after(
             RateLimited(
-                f"The API's rate limit was hit (HTTP 429{said}) and stayed so.",
+                f"The API's rate limit was hit (HTTP 429{said}).",
                 "Run it again later, or lower requests_per_5min: other programs share the quota.",
                 status=status,
             ),
@@ -100,7 +98,7 @@ def error_of(answer: BaseHTTPResponse, key: str) -> Exception:
     if status >= FAILED:
         return _with_retry_after(
             ServerFailed(
-                f"The API failed (HTTP {status}{said}) and kept failing.",
+                f"The API failed (HTTP {status}{said}).",
                 "Nothing is lost: run it again later.",
                 status=status,
             ),
@@ -182,17 +180,15 @@ def retry_after(answer: BaseHTTPResponse) -> float | None:
     return max(0.0, (at - now).total_seconds())
 
 
-def unreachable(
-    error: RequestException | HTTPError, base_url: str, request_timeout: float
-) -> Unreachable:
+def unreachable(error: HTTPError, base_url: str, request_timeout: float) -> Unreachable:
     """Return the error for a connection that failed, in words that say where to look."""
     if isinstance(error, SSLError):
         what = "The API's certificate could not be verified"
         next_step = "Check base_url and this machine's certificates and clock."
-    elif isinstance(error, (ProxyError, InvalidProxyURL)):
+    elif isinstance(error, ProxyError):
         what = "The proxy did not let the request through"
         next_step = "Check the environment variables HTTPS_PROXY and NO_PROXY."
-    elif isinstance(error, NewConnectionError) or not isinstance(error, HTTPError):
+    elif isinstance(error, NewConnectionError):
         what = "There is no connection to the API"
         next_step = "Check base_url and this machine's network, then run it again."
     elif isinstance(error, (ConnectTimeoutError, ReadTimeoutError)):

@@ -54,12 +54,13 @@ class Client:
     """Asks the list and single-enrollment endpoints, safely from many threads.
 
     Waits out 429, 5xx, broken connections and broken bodies with backoff and jitter, as
-    `Retry-After` says where it is sent, until the retry budget is spent. Counts `requests`.
+    `Retry-After` says where it is sent, until the retry budget is spent. Counts `requests`. Raises
+    ConfigurationError for a proxy or certificates of the environment that cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._line: _Line | None = None
+        self._line = _Line(settings)
         self._patience = stop_before_delay(settings.retry_budget)
         self._retrying = Retrying(
             retry=retry_if_exception_type(_RETRIED),
@@ -126,12 +127,11 @@ class Client:
 
     def _answer(self, path: str, parameters: Parameters) -> BaseHTTPResponse:
         self._budget.wait()
+        with self._counted:
+            self.requests += 1
         try:
-            with self._counted:
-                self.requests += 1
-                self._line = self._line or _Line(self._settings)
             answer = self._line.get(path, parameters)
-        except (requests.RequestException, HTTPError) as error:
+        except HTTPError as error:
             timeout = self._settings.request_timeout
             raise unreachable(error, self._settings.base_url, timeout) from None
         if answer.status == TOO_MANY:
@@ -155,9 +155,16 @@ class _Line(HTTPAdapter):
         )
         how = session.merge_environment_settings(url, {}, False, None, None)
         verify, cert, proxies = how["verify"], how["cert"], how["proxies"]
-        self._pool: Any = self.get_connection_with_tls_context(request, verify, proxies, cert)
         try:
+            self._pool: Any = self.get_connection_with_tls_context(request, verify, proxies, cert)
             self.cert_verify(self._pool, url, verify, cert)  # type: ignore[no-untyped-call]
+        except (requests.RequestException, HTTPError, TypeError):
+            # The last for one without a host. The error may hold the password of its address.
+            raise ConfigurationError(
+                "The proxy that the environment names has no host, or is of a kind that is not"
+                " supported.",
+                "Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs requests[socks].",
+            ) from None
         except OSError as error:
             raise ConfigurationError(
                 f"{error}.",
