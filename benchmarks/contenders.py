@@ -9,7 +9,6 @@ import json
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -146,6 +145,4 @@ CONTENDERS: dict[str, Callable[[str], None]] = {
 }
 
 if __name__ == "__main__":
-    started = time.monotonic()
     CONTENDERS[sys.argv[1]](sys.argv[2])
-    print(time.monotonic() - started)
