@@ -60,7 +60,17 @@ def test_a_date_is_its_midnight_in_utc(day: date) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "yesterday", "2026-02-30", "2026-13-01", "2026-01-31T25:00:00Z", "31.01.2026", "P1D", "x"],
+    [
+        "",
+        "yesterday",
+        "2026-02-30",
+        "2026-13-01",
+        "2026-01-31T25:00:00Z",
+        "31.01.2026",
+        "P1D",
+        "x",
+        "0:",
+    ],
 )
 def test_what_is_no_time_is_refused_with_its_name_and_value(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:

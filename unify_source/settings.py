@@ -77,7 +77,8 @@ def parse_time(name: str, value: str | date | datetime) -> datetime:
     """
     try:
         parsed = value if isinstance(value, date) else pendulum.parse(str(value).strip())
-    except ValueError:
+    except (TypeError, ValueError):
+        # pendulum raises the first for "0:".
         parsed = None
     if isinstance(parsed, datetime):
         aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
