@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 from functools import cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ from unify_source.oddities import parse_instant
 from unify_source.reader import Reading, first_instant
 from unify_source.sandbox import Account, Clock, Fault, Sandbox
 from unify_source.settings import checked_settings
-from unify_source.window import Window, cut
+from unify_source.window import Window, cut, slices
 
 START = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 ORDERS = ["updated", "updated_desc", "created", "id"]
@@ -95,6 +95,38 @@ def test_every_row_of_a_window_is_read_at_least_once(
 
     assert set(found) >= ids_within(read, window)
     assert made.covered == window
+
+
+@given(
+    pages=st.lists(
+        st.lists(st.integers(0, 10**9), min_size=2, max_size=20), min_size=1, max_size=12
+    ),
+    order=st.sampled_from(["ascending", "descending", "none"]),
+    is_open=st.booleans(),
+    enough=st.none() | st.integers(1, 50),
+    newest_first=st.booleans(),
+)
+def test_slices_share_their_boundaries_and_leave_nothing_out(
+    pages: list[list[int]],
+    order: str,
+    is_open: bool,  # noqa: FBT001 - drawn
+    enough: int | None,
+    newest_first: bool,  # noqa: FBT001 - drawn
+) -> None:
+    listed = sorted(chain.from_iterable(pages), reverse=order == "descending")
+    if order == "none":
+        listed = list(chain.from_iterable(pages))
+    rows = iter(START - timedelta(days=1) + timedelta(microseconds=us) for us in listed)
+    sample = [[next(rows) for _ in page] for page in pages]
+    window = Window(None if is_open else START - timedelta(days=30), START + timedelta(days=30))
+
+    made, rest = slices(window, sample, len(pages), 32, enough=enough, newest_first=newest_first)
+
+    # An instant may be finer on the server than a microsecond: no gap of one may be left.
+    assert all(one.before == other.after for one, other in pairwise(made))
+    assert all(part.after is None or part.after < part.before for part in made)
+    assert not made or Window(made[0].after, made[-1].before) == window
+    assert rest is None or rest == made[0 if newest_first else -1]
 
 
 @pytest.mark.parametrize(("crowded", "most"), [(0.0, 1.15), (0.9, 1.4)])
