@@ -146,3 +146,12 @@ def test_a_proxy_that_cannot_be_one_is_refused_at_once_without_its_password(
     assert "HTTPS_PROXY" in ran.stderr
     assert "hidden" not in ran.stderr
     assert "Trying again" not in ran.stderr
+
+
+@pytest.mark.parametrize("at", ["exa mple.com", "api.example.com:99999", "*.example.com"])
+def test_an_address_that_cannot_be_one_is_refused_before_the_first_request(at: str) -> None:
+    ran = sync(at)
+
+    assert ran.returncode == 2, ran.stderr
+    assert "base_url" in ran.stderr
+    assert "Traceback" not in ran.stderr

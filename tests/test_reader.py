@@ -98,9 +98,9 @@ def test_every_row_of_a_window_is_read_at_least_once(
 
 
 @given(
-    pages=st.lists(
-        st.lists(st.integers(0, 10**9), min_size=2, max_size=20), min_size=1, max_size=12
-    ),
+    pages=st.lists(st.lists(st.integers(0, 10**9), max_size=20), min_size=1, max_size=12),
+    pages_read=st.integers(1, 60),
+    idle=st.booleans(),
     order=st.sampled_from(["ascending", "descending", "none"]),
     is_open=st.booleans(),
     enough=st.none() | st.integers(1, 50),
@@ -108,6 +108,8 @@ def test_every_row_of_a_window_is_read_at_least_once(
 )
 def test_slices_share_their_boundaries_and_leave_nothing_out(
     pages: list[list[int]],
+    pages_read: int,
+    idle: bool,  # noqa: FBT001 - drawn
     order: str,
     is_open: bool,  # noqa: FBT001 - drawn
     enough: int | None,
@@ -120,7 +122,9 @@ def test_slices_share_their_boundaries_and_leave_nothing_out(
     sample = [[next(rows) for _ in page] for page in pages]
     window = Window(None if is_open else START - timedelta(days=30), START + timedelta(days=30))
 
-    made, rest = slices(window, sample, len(pages), 32, enough=enough, newest_first=newest_first)
+    made, rest = slices(
+        window, sample, pages_read, 32, idle=idle, enough=enough, newest_first=newest_first
+    )
 
     # An instant may be finer on the server than a microsecond: no gap of one may be left.
     assert all(one.before == other.after for one, other in pairwise(made))
@@ -145,7 +149,7 @@ def test_reading_in_parallel_asks_for_little_more_than_every_page_once(
     assert requests <= most * len(read) / 100
 
 
-@pytest.mark.parametrize("order", ["updated", "updated_desc"])
+@pytest.mark.parametrize("order", ["updated", "updated_desc", "created", "id"])
 @pytest.mark.parametrize(("page_size", "crowded"), [(10, 0.9), (20, 0.9), (10, 0.0)])
 def test_no_worker_is_left_alone_with_most_of_the_account(
     page_size: int, crowded: float, order: str
@@ -169,7 +173,7 @@ def test_a_list_in_an_order_of_its_own_is_not_cut_into_crumbs(order: str) -> Non
         found = rows_of(reading(api, Window(None, START)))
 
         assert set(found) == set(read.ids())
-        assert len(api.requests) <= 2 * len(read) / 100
+        assert len(api.requests) <= 2.5 * len(read) / 100
 
 
 @pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
@@ -227,7 +231,8 @@ def test_window_by_window_none_is_the_whole_account_and_few_pages_are_read_twice
         requests = len(api.requests)
 
     assert found == set(read.ids())
-    assert requests <= 1.5 * len(read) / 20
+    # Read against its order, a crowd is met late, and more of it is read twice.
+    assert requests <= (1.9 if crowded else 1.5) * len(read) / 20
     if not crowded and (order == "updated") != newest_first:
         assert max(windows) <= 3_000
 

@@ -150,16 +150,22 @@ class _Line(HTTPAdapter):
         url = settings.base_url + ENROLLMENTS_PATH
         session = Session(raise_for_status=False)
         session.headers["Accept"] = "application/json"
-        request = session.prepare_request(
-            requests.Request("GET", url, auth=_KeyAuth(settings.api_key))
-        )
+        try:
+            request = session.prepare_request(
+                requests.Request("GET", url, auth=_KeyAuth(settings.api_key))
+            )
+        except requests.RequestException:
+            raise ConfigurationError(
+                f"base_url is {settings.base_url!r}, which is no address.",
+                "Write it such as https://api.example.com.",
+            ) from None
         how = session.merge_environment_settings(url, {}, False, None, None)
         verify, cert, proxies = how["verify"], how["cert"], how["proxies"]
         try:
             self._pool: Any = self.get_connection_with_tls_context(request, verify, proxies, cert)
             self.cert_verify(self._pool, url, verify, cert)  # type: ignore[no-untyped-call]
-        except (requests.RequestException, HTTPError, TypeError):
-            # The last for one without a host. The error may hold the password of its address.
+        except (requests.RequestException, HTTPError, TypeError, UnicodeError):
+            # A TypeError for one without a host. The error may hold the password of its address.
             raise ConfigurationError(
                 "The proxy that the environment names has no host, or is of a kind that is not"
                 " supported.",

@@ -118,13 +118,14 @@ class _Run:
     def commit(self, source: DltSource, load: Load) -> None:
         """Read and load one window: its rows and its progress stand together, or neither."""
         self.pipeline.extract(source)
+        self.pipeline.normalize()
+        # dlt extracts a package of nothing where nothing has changed.
         if self.pipeline.has_pending_data:
             self._write()
         window_done(self.pipeline, load.left)
         self._enrollments += load.enrollments
 
     def _write(self) -> None:
-        self.pipeline.normalize()
         self._keep_turn()
         loaded = self.pipeline.load()
         try:

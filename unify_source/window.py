@@ -69,6 +69,7 @@ def slices(
     pages: int,
     parts: int,
     *,
+    idle: bool,
     worth: float = FEWEST_PAGES,
     enough: int | None = None,
     newest_first: bool = False,
@@ -78,7 +79,7 @@ def slices(
     `sample` are the `updated_at` of the rows on some of its first `pages` pages, the last one among
     them, in their order. They only guide where to cut, and whether it is `worth` so many pages: the
     slices cover the whole window again, whatever the server's order. In no order they do not tell
-    how much is left: then it is cut where the least is `worth` it, for workers are idle. Where much
+    how much is left: then it is cut while workers are `idle`. Where much
     more is left than `enough` pages, and the list begins where the reading does, only those are cut
     into parts; the rest is one of the slices, and named as well: it is wanted after the others.
     """
@@ -88,7 +89,7 @@ def slices(
         return [], None
     ascending = all(a <= b for a, b in pairwise(seen))
     if not ascending and not all(a >= b for a, b in pairwise(seen)):
-        is_due = pages == _SAMPLED_PAGES and worth <= FEWEST_PAGES
+        is_due = pages >= _SAMPLED_PAGES and idle
         return (_by_sample(window, seen, parts) if is_due else []), None
     edge = seen[-1]
     end = window.before if ascending else window.after or EPOCH
@@ -100,12 +101,12 @@ def slices(
         # A burst makes what is left look like more than it is: look again, from its first page.
         share, wanted = _SMALLEST_SHARE, 0
     parts = min(parts, max(1, int(wanted / FEWEST_PAGES)))
-    waste = _WASTE_OF_MANY if worth <= FEWEST_PAGES and left > _MANY_PAGES else _WASTE
+    waste = _WASTE_OF_MANY if idle and left > _MANY_PAGES else _WASTE
     if left < worth or pages > waste * left or (share == 1 and parts == 1):
         return [], None
     at = [edge + (end - edge) * share * i / parts for i in range(parts + 1)]
     if pages > 2 * FEWEST_PAGES:
-        at += [page[-1] for page in sample[-3:-1]]
+        at += [page[-1] for page in sample[-3:-1] if page and page[0] != page[-1]]
     # A single part is read together with what has been read of it: no order is promised.
     made = cut(window, at if parts > 1 else at[1:])
     return made, None if share == 1 else made[-1 if ascending else 0]
