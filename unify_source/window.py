@@ -17,7 +17,7 @@ MOST_PAGES = 100
 _SAMPLED_PAGES = 3
 # So much of what is left may be what is read twice, and of many pages when workers are idle.
 _WASTE, _WASTE_OF_MANY = 0.15, 0.3
-_MANY_PAGES = 32
+_MANY_PAGES = 100
 _SMALLEST_SHARE = 1 / 16
 
 
