@@ -197,6 +197,10 @@ def test_https_and_loopback_are_addresses(url: str) -> None:
         "ftp://api.unifygtm.com",
         "https://x.test?key=1",
         "https://x.test#part",
+        "https://exa mple.com",
+        "https://x.test:99999",
+        "https://*.x.test",
+        "https://[x.test",
         "",
     ],
 )

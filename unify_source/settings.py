@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import pendulum
+import requests
 
 from unify_source.errors import ConfigurationError
 
@@ -111,7 +112,11 @@ def _key(value: object) -> str:
 
 def _base_url(name: str, value: object) -> str:
     url = str(value).strip().rstrip("/")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        requests.Request("GET", url).prepare()
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ConfigurationError(
             f"{name} is {_without_password(url)!r}, which is no address of an API.",
