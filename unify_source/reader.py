@@ -17,6 +17,8 @@ from unify_source.window import EPOCH, FEWEST_PAGES, MOST_PAGES, Window, slices
 
 _UPDATED_AT = re.compile(rb'"updated_at"\s*:\s*"([^"\\]{1,40})"')
 _FEWEST_PARTS = 4
+# Each of so many first pages is looked at, then each that doubles them.
+_CLOSELY = 4
 # Up to 22 years.
 _LOOKS_BACK = 14
 # So much of what is enough may a slice hold that is begun when enough has come.
@@ -140,7 +142,7 @@ class Reading:
             followed.add(following)
             cursor = following
             if pages == looked_at:
-                looked_at += max(1, looked_at // 2)
+                looked_at += 1 if looked_at < _CLOSELY else looked_at
                 sample.append(instants(body))
                 if self._cut(window, sample, pages):
                     return

@@ -15,9 +15,7 @@ FEWEST_PAGES = 6
 # One of more pages keeps a window from ending where enough rows have come.
 MOST_PAGES = 100
 _SAMPLED_PAGES = 3
-# So much of what is left may be what is read twice, and of many pages when workers are idle.
-_WASTE, _WASTE_OF_MANY = 0.15, 0.3
-_MANY_PAGES = 100
+_WASTE = 0.15
 _SMALLEST_SHARE = 1 / 16
 
 
@@ -79,9 +77,9 @@ def slices(
     `sample` are the `updated_at` of the rows on some of its first `pages` pages, the last one among
     them, in their order. They only guide where to cut, and whether it is `worth` so many pages: the
     slices cover the whole window again, whatever the server's order. In no order they do not tell
-    how much is left: then it is cut while workers are `idle`. Where much
-    more is left than `enough` pages, and the list begins where the reading does, only those are cut
-    into parts; the rest is one of the slices, and named as well: it is wanted after the others.
+    how much is left: then it is cut while workers are `idle`. Where much more is left than `enough`
+    pages, and the list begins where the reading does, only those are cut into parts; the rest is
+    one of the slices, and named as well: it is not wanted before the others.
     """
     seen = [instant for page in sample for instant in page]
     last_page = sample[-1]
@@ -101,12 +99,9 @@ def slices(
         # A burst makes what is left look like more than it is: look again, from its first page.
         share, wanted = _SMALLEST_SHARE, 0
     parts = min(parts, max(1, int(wanted / FEWEST_PAGES)))
-    waste = _WASTE_OF_MANY if idle and left > _MANY_PAGES else _WASTE
-    if left < worth or pages > waste * left or (share == 1 and parts == 1):
+    if left < worth or pages > _WASTE * left or (share == 1 and parts == 1):
         return [], None
     at = [edge + (end - edge) * share * i / parts for i in range(parts + 1)]
-    if pages > 2 * FEWEST_PAGES:
-        at += [page[-1] for page in sample[-3:-1] if page and page[0] != page[-1]]
     # A single part is read together with what has been read of it: no order is promised.
     made = cut(window, at if parts > 1 else at[1:])
     return made, None if share == 1 else made[-1 if ascending else 0]
