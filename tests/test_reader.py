@@ -40,7 +40,7 @@ def client(api: Sandbox, **said: Any) -> Client:
 
 def reading(api: Sandbox, window: Window, **how: Any) -> Reading:
     asking = client(api)
-    first = first_instant(asking, window.before, 8) if window.after is None else None
+    first = first_instant(asking, window.before) if window.after is None else None
     how = {"page_size": 100, "workers": 8, **how}
     return Reading(asking, cut(window, [first] if first else []), (), **how)
 
@@ -278,16 +278,24 @@ def test_whoever_stops_listening_stops_the_workers() -> None:
         assert asked == len(api.requests) < 150
 
 
-def test_the_first_instant_lies_before_every_row() -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_first_instant_lies_before_every_row_whatever_the_order(order: str) -> None:
     read = account(1_500)
     oldest = min(instants(read).values())
 
-    with Sandbox(read, key=KEY) as api:
-        found = first_instant(client(api), START, 8)
+    with Sandbox(read, key=KEY, order=order) as api:
+        found = first_instant(client(api), START)
 
         assert found
-        assert oldest - timedelta(days=500) < found < oldest
-        assert len(api.requests) <= 14
+        assert timedelta() < oldest - found < (START - oldest) / 2
+        assert len(api.requests) <= 7
+
+
+def test_the_first_instant_of_a_list_that_begins_with_it_is_found_by_two_requests() -> None:
+    with Sandbox(account(1_500), key=KEY) as api:
+        first_instant(client(api), START)
+
+        assert len(api.requests) == 2
 
 
 def test_an_error_in_one_worker_keeps_the_others_from_trying_again() -> None:

@@ -189,7 +189,7 @@ class Load:
         settings, part = self._settings, self._part
         reading = Reading(
             self._client,
-            _windows(self._client, window, settings.workers),
+            _windows(self._client, window),
             settings.filters,
             page_size=settings.page_size,
             workers=settings.workers,
@@ -233,9 +233,9 @@ def _earlier(start: datetime | None, other: datetime | None) -> datetime | None:
     return min(start, other) if start and other else start
 
 
-def _windows(client: Client, window: Window, workers: int) -> list[Window]:
+def _windows(client: Client, window: Window) -> list[Window]:
     """Cut off the time before the first row, so that the rest can be cut by time."""
     if window.after is not None:
         return [window]
-    first = first_instant(client, window.before, workers)
+    first = first_instant(client, window.before)
     return cut(window, [first] if first else [])

@@ -4,43 +4,48 @@ from __future__ import annotations
 
 import re
 import threading
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from unify_source.arrivals import Arrivals
-from unify_source.client import Client, Parameters
+from unify_source.client import Client, Page, Parameters
 from unify_source.errors import BrokenPage
 from unify_source.oddities import parse_instant
-from unify_source.window import EPOCH, FEWEST_PAGES, MOST_PAGES, Window, slices
+from unify_source.window import EPOCH, FEWEST_PAGES, MOST_PAGES, TICK, Window, slices
 
 _UPDATED_AT = re.compile(rb'"updated_at"\s*:\s*"([^"\\]{1,40})"')
 _FEWEST_PARTS = 4
 # Each of so many first pages is looked at, then each that doubles them.
 _CLOSELY = 4
-# Up to 22 years.
-_LOOKS_BACK = 14
+# Up to 22 years, in steps of the square root of two.
+_LOOKS_BACK = 27
 # So much of what is enough may a slice hold that is begun when enough has come.
 _SHARE = 12
 _SHORT_CHAIN, _SHORT_WINDOW = 16, timedelta(hours=6)
 
 
-def first_instant(client: Client, before: datetime, workers: int) -> datetime | None:
+def first_instant(client: Client, before: datetime) -> datetime | None:
     """Return an instant before which, at the time of asking, there was no row; None if none found.
 
-    Looks back from `before` in doubling steps, one request of one row each, `workers` at once. A
-    hint of where to cut, never a bound of what is read.
+    It is just before the first row where the list begins with the oldest, else up to half as long
+    ago again. A hint of where to cut, never a bound of what is read. Takes seven requests of one
+    row at most, one after another.
     """
 
-    def is_empty(window: Window) -> bool:
-        body, following = client.page([("limit", "1"), *window.parameters()])
+    def listed(window: Window) -> Page:
+        return client.page([("limit", "1"), *window.parameters()])
+
+    def is_empty(until: datetime) -> bool:
+        body, following = listed(Window(None, until))
         return following is None and not _UPDATED_AT.search(body)
 
-    windows = [Window(None, before - timedelta(days=2**step)) for step in range(_LOOKS_BACK)]
-    with ThreadPoolExecutor(workers) as pool:
-        found = zip(windows, pool.map(is_empty, windows), strict=True)
-        return next((window.before for window, empty in found if empty), None)
+    for instant in instants(listed(Window(None, before))[0]):
+        if is_empty(instant - TICK):
+            return instant - TICK
+    steps = [before - timedelta(days=2 ** (step / 2)) for step in range(_LOOKS_BACK)]
+    found = bisect_left(steps, x=True, key=is_empty)
+    return steps[found] if found < _LOOKS_BACK else None
 
 
 class Reading:

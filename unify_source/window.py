@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_TICK = timedelta(microseconds=1)
+TICK = timedelta(microseconds=1)
 
 # A slice of fewer pages costs more in half-empty last pages than it gains.
 FEWEST_PAGES = 6
@@ -91,7 +91,7 @@ def slices(
         return (_by_sample(window, seen, parts) if is_due else []), None
     edge = seen[-1]
     end = window.before if ascending else window.after or EPOCH
-    left = abs(end - edge) / (abs(last_page[-1] - last_page[0]) or _TICK)
+    left = abs(end - edge) / (abs(last_page[-1] - last_page[0]) or TICK)
     share, wanted = 1.0, left
     if enough and ascending != newest_first and left > max(worth, 2 * enough):
         share, wanted = enough / left, enough
@@ -112,6 +112,6 @@ def _by_sample(window: Window, seen: Sequence[datetime], parts: int) -> list[Win
     at = [ordered[len(ordered) * i // parts] for i in range(1, parts)]
     # Half a million rows may share one instant: as a boundary they would be read twice.
     crowded = {i for i in at if ordered.count(i) > 1}
-    around = [i + _TICK for i in crowded] + [i - _TICK for i in crowded]
+    around = [i + TICK for i in crowded] + [i - TICK for i in crowded]
     cuts = cut(window, [i for i in at if i not in crowded] + around)
     return cuts if len(cuts) > 1 else []
