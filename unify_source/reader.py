@@ -16,8 +16,6 @@ from unify_source.window import EPOCH, FEWEST_PAGES, MOST_PAGES, TICK, Window, s
 
 _UPDATED_AT = re.compile(rb'"updated_at"\s*:\s*"([^"\\]{1,40})"')
 _FEWEST_PARTS = 4
-# Each of so many first pages is looked at, then each that doubles them.
-_CLOSELY = 4
 # Up to 22 years, in steps of the square root of two.
 _LOOKS_BACK = 27
 # So much of what is enough may a slice hold that is begun when enough has come.
@@ -134,7 +132,7 @@ class Reading:
         cursor: str | None = None
         followed: set[str] = set()
         sample: list[list[datetime]] = []
-        pages, looked_at = 0, 1
+        pages, look_at = 0, 1
         while not self._stopped.is_set():
             body, following = self._page(self._asking(window, cursor))
             self._arrivals.put(body)
@@ -146,11 +144,13 @@ class Reading:
                 raise _repeats(window)
             followed.add(following)
             cursor = following
-            if pages == looked_at:
-                looked_at += 1 if looked_at < _CLOSELY else looked_at
-                sample.append(instants(body))
-                if self._cut(window, sample, pages):
+            if self._idle or pages == look_at:
+                page = instants(body)
+                if self._cut(window, [*sample, page], pages):
                     return
+                if pages == look_at:
+                    sample.append(page)
+                    look_at *= 2
 
     def _asking(self, window: Window, cursor: str | None) -> Parameters:
         asked = [*self._parameters, *window.parameters()]
@@ -162,7 +162,7 @@ class Reading:
             if pages < _SHORT_CHAIN and window.before - _begin(window) < _SHORT_WINDOW:
                 return False
             # A server that does not heed the bounds would be asked for ever smaller slices.
-            if not all(window.holds(instant) for page in sample for instant in page):
+            if not all(window.holds(instant) for instant in sample[-1]):
                 return False
             is_short_of_work = self._idle > 0 and not self._has_work()
             parts, rest = slices(

@@ -11,7 +11,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TICK = timedelta(microseconds=1)
 
 # A slice of fewer pages costs more in half-empty last pages than it gains.
-FEWEST_PAGES = 6
+FEWEST_PAGES = 12
 # One of more pages keeps a window from ending where enough rows have come.
 MOST_PAGES = 100
 _SAMPLED_PAGES = 3
@@ -76,22 +76,27 @@ def slices(
 
     `sample` are the `updated_at` of the rows on some of its first `pages` pages, the last one among
     them, in their order. They only guide where to cut, and whether it is `worth` so many pages: the
-    slices cover the whole window again, whatever the server's order. In no order they do not tell
-    how much is left: then it is cut while workers are `idle`. Where much more is left than `enough`
-    pages, and the list begins where the reading does, only those are cut into parts; the rest is
-    one of the slices, and named as well: it is not wanted before the others.
+    slices cover the whole window again, whatever the server's order. In no order, or where many
+    rows share one instant, they do not tell how much is left: then it is cut while workers are
+    `idle`. Where much more is left than `enough` pages, and the list begins where the reading does,
+    only those are cut into parts; the rest is one of the slices, and named as well: it is not
+    wanted before the others.
     """
     seen = [instant for page in sample for instant in page]
     last_page = sample[-1]
-    if window.after == window.before or len(set(last_page)) <= len(last_page) // 10:
+    if window.after == window.before or not last_page:
         return [], None
+    if len(set(last_page)) <= len(last_page) // 10:
+        return (_around(window, last_page) if pages <= _SAMPLED_PAGES and idle else []), None
     ascending = all(a <= b for a, b in pairwise(seen))
     if not ascending and not all(a >= b for a, b in pairwise(seen)):
         is_due = pages >= _SAMPLED_PAGES and idle
         return (_by_sample(window, seen, parts) if is_due else []), None
     edge = seen[-1]
     end = window.before if ascending else window.after or EPOCH
-    left = abs(end - edge) / (abs(last_page[-1] - last_page[0]) or TICK)
+    a_page = abs(last_page[-1] - last_page[0]) or TICK
+    # Rows that share an instant make a page look denser than those after it will be.
+    left = abs(end - edge) / a_page * len(set(last_page)) / len(last_page)
     share, wanted = 1.0, left
     if enough and ascending != newest_first and left > max(worth, 2 * enough):
         share, wanted = enough / left, enough
@@ -107,11 +112,23 @@ def slices(
     return made, None if share == 1 else made[-1 if ascending else 0]
 
 
+def _around(window: Window, burst: Sequence[datetime]) -> list[Window]:
+    # It tells nothing of what lies before and after it, but a worker of its own can read it.
+    cuts = cut(window, [min(burst) - TICK, max(burst) + TICK])
+    return cuts if len(cuts) > 1 else []
+
+
 def _by_sample(window: Window, seen: Sequence[datetime], parts: int) -> list[Window]:
     ordered = sorted(seen)
-    at = [ordered[len(ordered) * i // parts] for i in range(1, parts)]
+    begin = window.after or EPOCH
+    length = window.before - begin
+    # A list in the order of another time begins with rows of one end: the rest is cut evenly.
+    evenly = parts // 2 if ordered[-1] - ordered[0] < length / 2 else 0
+    by_rows = parts - evenly
+    at = [ordered[len(ordered) * i // by_rows] for i in range(1, by_rows)]
     # Half a million rows may share one instant: as a boundary they would be read twice.
     crowded = {i for i in at if ordered.count(i) > 1}
     around = [i + TICK for i in crowded] + [i - TICK for i in crowded]
-    cuts = cut(window, [i for i in at if i not in crowded] + around)
+    even = [begin + length * i / evenly for i in range(1, evenly)]
+    cuts = cut(window, [*(i for i in at if i not in crowded), *around, *even])
     return cuts if len(cuts) > 1 else []
