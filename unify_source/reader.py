@@ -169,7 +169,7 @@ class Reading:
                 window,
                 sample,
                 pages,
-                max(2 * self._workers, _FEWEST_PARTS),
+                max(4 * self._workers, _FEWEST_PARTS),
                 idle=is_short_of_work,
                 worth=FEWEST_PAGES if is_short_of_work else self._worth,
                 enough=self._wanted(window),

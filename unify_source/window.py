@@ -14,6 +14,7 @@ TICK = timedelta(microseconds=1)
 FEWEST_PAGES = 12
 # One of more pages keeps a window from ending where enough rows have come.
 MOST_PAGES = 100
+_PLAUSIBLE_PAGES = 32
 _SAMPLED_PAGES = 3
 _WASTE = 0.15
 _SMALLEST_SHARE = 1 / 16
@@ -91,7 +92,7 @@ def slices(
     ascending = all(a <= b for a, b in pairwise(seen))
     if not ascending and not all(a >= b for a, b in pairwise(seen)):
         is_due = pages >= _SAMPLED_PAGES and idle
-        return (_by_sample(window, seen, parts) if is_due else []), None
+        return (_by_sample(window, seen, parts // 2) if is_due else []), None
     edge = seen[-1]
     end = window.before if ascending else window.after or EPOCH
     a_page = abs(last_page[-1] - last_page[0]) or TICK
@@ -103,6 +104,9 @@ def slices(
     if share < _SMALLEST_SHARE:
         # A burst makes what is left look like more than it is: look again, from its first page.
         share, wanted = _SMALLEST_SHARE, 0
+    if left > parts * _PLAUSIBLE_PAGES:
+        # It may well be a dense spot taken for the whole: with fewer slices, fewer are empty.
+        parts //= 2
     parts = min(parts, max(1, int(wanted / FEWEST_PAGES)))
     if left < worth or pages > _WASTE * left or (share == 1 and parts == 1):
         return [], None
