@@ -296,6 +296,16 @@ def test_the_first_instant_of_a_list_that_begins_with_it_is_found_by_two_request
         assert len(api.requests) == 2
 
 
+def test_rows_whose_time_was_never_set_guide_nothing_and_are_read() -> None:
+    def unset(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "updated_at": "0001-01-01T00:00:00Z"}
+
+    read = account(1_500)
+
+    with Sandbox(read, key=KEY, reshape=unset) as api:
+        assert set(rows_of(reading(api, Window(None, START)))) == set(read.ids())
+
+
 def test_an_error_in_one_worker_keeps_the_others_from_trying_again() -> None:
     refused = [Fault("401", after=30, times=1), Fault("500", after=30)]
     with Sandbox(account(20_000), key=KEY, latency=0.02, faults=refused) as api:

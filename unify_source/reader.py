@@ -162,7 +162,7 @@ class Reading:
             if pages < _SHORT_CHAIN and window.before - _begin(window) < _SHORT_WINDOW:
                 return False
             # A server that does not heed the bounds would be asked for ever smaller slices.
-            if not all(window.holds(instant) for instant in sample[-1]):
+            if not all(window.holds(instant) for page in sample for instant in page):
                 return False
             is_short_of_work = self._idle > 0 and not self._has_work()
             parts, rest = slices(
@@ -230,9 +230,10 @@ def _begin(window: Window) -> datetime:
 
 
 def instants(body: bytes) -> list[datetime]:
-    """Return the `updated_at` of a page's rows in their order, those that can be read."""
+    """Return the `updated_at` of a page's rows in their order, those that tell one since 1970."""
     texts = (text.decode("ascii", "replace") for text in _UPDATED_AT.findall(body))
-    return [instant for instant in map(parse_instant, texts) if instant]
+    # An unset time is written 0001-01-01T00:00:00Z, and nothing comes before it.
+    return [instant for instant in map(parse_instant, texts) if instant and instant > EPOCH]
 
 
 def _repeats(window: Window) -> BrokenPage:
