@@ -10,7 +10,7 @@ import pyarrow as pa
 from dlt.destinations.exceptions import DatabaseException
 
 # DuckDB would fill four fifths of the machine with what it may never read again.
-DUCKDB_LIMIT = "400MB"
+DUCKDB_LIMIT = "350MB"
 _NEXT_TO_NOTHING = "64MB"
 
 
