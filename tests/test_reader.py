@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from itertools import chain, pairwise
@@ -20,7 +21,7 @@ from unify_source.client import Client
 from unify_source.errors import BrokenPage, KeyRefused, ServerFailed, UnifyError
 from unify_source.oddities import parse_instant
 from unify_source.reader import Reading, first_instant
-from unify_source.sandbox import Account, Clock, Fault, Sandbox
+from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
 from unify_source.settings import checked_settings
 from unify_source.window import Window, cut, slices
 
@@ -32,6 +33,28 @@ ORDERS = ["updated", "updated_desc", "created", "id"]
 def account(size: int, crowded: float = 0.0, one_instant: int = 0) -> Account:
     """Return an account that no test changes: making one takes longer than reading it."""
     return Account(size, clock=Clock(START), crowded=crowded, one_instant=one_instant)
+
+
+@cache
+def in_groups(size: int, group: int) -> Account:
+    """Return an account in which so many rows share each instant, as after jobs once an hour."""
+    step = timedelta(days=400) / size
+    return dated(START - step * (size - number // group * group) for number in range(size))
+
+
+@cache
+def begun_with(burst: int, size: int) -> Account:
+    """Return an account of which so many rows were imported at once, and the others later."""
+    step = timedelta(days=400) / (size - burst)
+    return dated(START - step * min(size - burst, size - number) for number in range(size))
+
+
+def dated(updated: Iterable[datetime]) -> Account:
+    times = [at.isoformat() for at in updated]
+    made = Account(0, clock=Clock(START))
+    rows = zip(account(len(times)).rows(), times, strict=True)
+    made.put_many({**row, "updated_at": at} for row, at in rows)
+    return made
 
 
 def client(api: Sandbox, **said: Any) -> Client:
@@ -49,6 +72,10 @@ def rows_of(read: Reading) -> Counter[str]:
     """Return how often each row was read."""
     bodies = chain.from_iterable(read)
     return Counter(row["id"] for body in bodies for row in json.loads(body)["enrollments"])
+
+
+def bounds_of(asked: Request) -> tuple[tuple[str, str], ...]:
+    return tuple(said for said in asked.query if said[0] in {"updated_after", "updated_before"})
 
 
 @cache
@@ -133,6 +160,19 @@ def test_slices_share_their_boundaries_and_leave_nothing_out(
     assert rest is None or rest == made[0 if newest_first else -1]
 
 
+@pytest.mark.parametrize("is_ascending", [True, False])
+def test_no_slice_begins_or_ends_at_an_instant_that_many_rows_share(is_ascending: bool) -> None:  # noqa: FBT001 - a parameter
+    window = Window(START - timedelta(days=400), START)
+    burst = START - timedelta(days=200)
+    step = timedelta(hours=-1 if is_ascending else 1)
+    page = [*(burst + step * left for left in range(50, 0, -1)), *[burst] * 50]
+
+    made, _ = slices(window, [page], 1, 32, idle=True)
+
+    assert len(made) > 1
+    assert burst not in {part.before for part in made}
+
+
 @pytest.mark.parametrize(("crowded", "most"), [(0.0, 1.15), (0.9, 1.4)])
 def test_reading_in_parallel_asks_for_little_more_than_every_page_once(
     crowded: float, most: float
@@ -157,10 +197,34 @@ def test_no_worker_is_left_alone_with_most_of_the_account(
 
     with Sandbox(read, key=KEY, order=order) as api:
         rows_of(reading(api, Window(None, START), page_size=page_size))
-        bounds = ("updated_after", "updated_before")
-        chains = Counter(tuple(r for r in asked.query if r[0] in bounds) for asked in api.requests)
+        chains = Counter(bounds_of(asked) for asked in api.requests)
 
     assert max(chains.values()) < len(read) / page_size / 3
+
+
+@pytest.mark.parametrize("order", ["updated", "updated_desc"])
+@pytest.mark.parametrize("group", [12, 60, 150, 400, 1_000])
+def test_where_rows_come_in_groups_of_one_instant_the_work_is_shared_and_little_is_read_twice(
+    group: int, order: str
+) -> None:
+    read = in_groups(20_000, group)
+
+    with Sandbox(read, key=KEY, order=order, latency=0.01) as api:
+        found = rows_of(reading(api, Window(None, START), workers=16))
+        chains = Counter(bounds_of(asked) for asked in api.requests)
+
+    assert set(found) == set(read.ids())
+    assert chains.total() <= 1.35 * len(read) / 100
+    assert max(chains.values()) <= len(read) / 100 / 5
+
+
+def test_a_burst_that_comes_first_keeps_only_one_worker() -> None:
+    with Sandbox(begun_with(6_000, 20_000), key=KEY) as api:
+        found = rows_of(reading(api, Window(None, START), workers=4, page_size=20))
+        chains = Counter(bounds_of(asked) for asked in api.requests)
+
+    assert len(found) == 20_000
+    assert max(chains.values()) <= 6_000 / 20 + 10
 
 
 @pytest.mark.parametrize("order", ["created", "id"])

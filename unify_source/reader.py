@@ -12,7 +12,7 @@ from unify_source.arrivals import Arrivals
 from unify_source.client import Client, Page, Parameters
 from unify_source.errors import BrokenPage
 from unify_source.oddities import parse_instant
-from unify_source.window import EPOCH, FEWEST_PAGES, MOST_PAGES, TICK, Window, slices
+from unify_source.window import BURST_PAGES, EPOCH, FEWEST_PAGES, MOST_PAGES, TICK, Window, slices
 
 _UPDATED_AT = re.compile(rb'"updated_at"\s*:\s*"([^"\\]{1,40})"')
 _FEWEST_PARTS = 4
@@ -27,8 +27,8 @@ def first_instant(client: Client, before: datetime) -> datetime | None:
     """Return an instant before which, at the time of asking, there was no row; None if none found.
 
     It is just before the first row where the list begins with the oldest, else up to half as long
-    ago again. A hint of where to cut, never a bound of what is read. Takes seven requests of one
-    row at most, one after another.
+    ago again, or a day. A hint of where to cut, never a bound of what is read. Takes seven requests
+    of one row at most, one after another.
     """
 
     def listed(window: Window) -> Page:
@@ -38,7 +38,7 @@ def first_instant(client: Client, before: datetime) -> datetime | None:
         body, following = listed(Window(None, until))
         return following is None and not _UPDATED_AT.search(body)
 
-    for instant in instants(listed(Window(None, before))[0]):
+    for instant in instants(listed(Window(None, before))[0])[:1]:
         if is_empty(instant - TICK):
             return instant - TICK
     steps = [before - timedelta(days=2 ** (step / 2)) for step in range(_LOOKS_BACK)]
@@ -83,6 +83,7 @@ class Reading:
         self._put_off: set[Window] = set()
         self._reached = [self.covered.before if newest_first else self.covered.after]
         self._idle = 0
+        self._burst_pages = BURST_PAGES
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._page = client.pages(self._stopped)
@@ -172,11 +173,15 @@ class Reading:
                 max(4 * self._workers, _FEWEST_PARTS),
                 idle=is_short_of_work,
                 worth=FEWEST_PAGES if is_short_of_work else self._worth,
+                burst_pages=self._burst_pages,
                 enough=self._wanted(window),
                 newest_first=self._newest_first,
             )
             if not parts:
                 return False
+            if len({instant for page in sample for instant in page}) == 1:
+                # Where one burst follows another, a cut around each reads them all twice.
+                self._burst_pages *= 2
             # The parts now say how far has been read, no longer the slice as a whole.
             self._reached.remove(self._far_end(window))
             for part in parts:

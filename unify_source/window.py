@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
+from statistics import median_low
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TICK = timedelta(microseconds=1)
@@ -14,9 +16,11 @@ TICK = timedelta(microseconds=1)
 FEWEST_PAGES = 12
 # One of more pages keeps a window from ending where enough rows have come.
 MOST_PAGES = 100
+# Fewer pages of one instant are read on: the next ones may tell more.
+BURST_PAGES = 2
 _PLAUSIBLE_PAGES = 32
 _SAMPLED_PAGES = 3
-_WASTE = 0.15
+_WASTE = 0.4
 _SMALLEST_SHARE = 1 / 16
 
 
@@ -70,6 +74,7 @@ def slices(
     *,
     idle: bool,
     worth: float = FEWEST_PAGES,
+    burst_pages: int = BURST_PAGES,
     enough: int | None = None,
     newest_first: bool = False,
 ) -> tuple[list[Window], Window | None]:
@@ -77,27 +82,25 @@ def slices(
 
     `sample` are the `updated_at` of the rows on some of its first `pages` pages, the last one among
     them, in their order. They only guide where to cut, and whether it is `worth` so many pages: the
-    slices cover the whole window again, whatever the server's order. In no order, or where many
-    rows share one instant, they do not tell how much is left: then it is cut while workers are
-    `idle`. Where much more is left than `enough` pages, and the list begins where the reading does,
-    only those are cut into parts; the rest is one of the slices, and named as well: it is not
-    wanted before the others.
+    slices cover the whole window again, whatever the server's order. In no order, or where all rows
+    of `burst_pages` share one instant, they do not tell how much is left: then it is cut while
+    workers are `idle`. Where much more is left than `enough` pages, and the list begins where the
+    reading does, only those are cut into parts; the rest is one of the slices, and named as well:
+    it is not wanted before the others.
     """
     seen = [instant for page in sample for instant in page]
     last_page = sample[-1]
     if window.after == window.before or not last_page:
         return [], None
-    if len(set(last_page)) <= len(last_page) // 10:
-        return (_around(window, last_page) if pages <= _SAMPLED_PAGES and idle else []), None
+    if len(set(seen)) == 1:
+        return (_around(window, seen[0]) if idle and pages >= burst_pages else []), None
     ascending = all(a <= b for a, b in pairwise(seen))
     if not ascending and not all(a >= b for a, b in pairwise(seen)):
         is_due = pages >= _SAMPLED_PAGES and idle
         return (_by_sample(window, seen, parts // 2) if is_due else []), None
     edge = seen[-1]
     end = window.before if ascending else window.after or EPOCH
-    a_page = abs(last_page[-1] - last_page[0]) or TICK
-    # Rows that share an instant make a page look denser than those after it will be.
-    left = abs(end - edge) / a_page * len(set(last_page)) / len(last_page)
+    left = abs(end - edge) / _a_page(sample, pages)
     share, wanted = 1.0, left
     if enough and ascending != newest_first and left > max(worth, 2 * enough):
         share, wanted = enough / left, enough
@@ -110,15 +113,31 @@ def slices(
     parts = min(parts, max(1, int(wanted / FEWEST_PAGES)))
     if left < worth or pages > _WASTE * left or (share == 1 and parts == 1):
         return [], None
+    if last_page.count(edge) > 1:
+        # Its last rows may be the first of a burst, which as a boundary would be read twice.
+        edge -= TICK if ascending else -TICK
     at = [edge + (end - edge) * share * i / parts for i in range(parts + 1)]
     # A single part is read together with what has been read of it: no order is promised.
     made = cut(window, at if parts > 1 else at[1:])
     return made, None if share == 1 else made[-1 if ascending else 0]
 
 
-def _around(window: Window, burst: Sequence[datetime]) -> list[Window]:
+def _a_page(sample: Sequence[Sequence[datetime]], pages: int) -> timedelta:
+    """Return how much time a page of what follows takes, in an ordered list."""
+    lengths = [abs(page[-1] - page[0]) for page in sample if page]
+    length = lengths[-1]
+    rows_of = Counter(sample[-1])
+    typical = median_low(rows_of.values())
+    if typical > 1:
+        # It is in a burst, or rows come in groups, which may fill more than a page.
+        length = max(*lengths, abs(sample[-1][-1] - sample[0][0]) / pages)
+    # One group among single rows makes a page look denser than those after it will be.
+    return max(TICK, length * max(1, len(sample[-1]) / (len(rows_of) * typical)))
+
+
+def _around(window: Window, burst: datetime) -> list[Window]:
     # It tells nothing of what lies before and after it, but a worker of its own can read it.
-    cuts = cut(window, [min(burst) - TICK, max(burst) + TICK])
+    cuts = cut(window, [burst - TICK, burst + TICK])
     return cuts if len(cuts) > 1 else []
 
 
