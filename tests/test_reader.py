@@ -6,13 +6,13 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import chain, pairwise
 from typing import Any
 
 import pytest
+from accounts import START, account, begun_with, in_groups
 from conftest import KEY
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,40 +21,11 @@ from unify_source.client import Client
 from unify_source.errors import BrokenPage, KeyRefused, ServerFailed, UnifyError
 from unify_source.oddities import parse_instant
 from unify_source.reader import Reading, first_instant
-from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
+from unify_source.sandbox import Account, Fault, Request, Sandbox
 from unify_source.settings import checked_settings
 from unify_source.window import Window, cut, slices
 
-START = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 ORDERS = ["updated", "updated_desc", "created", "id"]
-
-
-@cache
-def account(size: int, crowded: float = 0.0, one_instant: int = 0) -> Account:
-    """Return an account that no test changes: making one takes longer than reading it."""
-    return Account(size, clock=Clock(START), crowded=crowded, one_instant=one_instant)
-
-
-@cache
-def in_groups(size: int, group: int) -> Account:
-    """Return an account in which so many rows share each instant, as after jobs once an hour."""
-    step = timedelta(days=400) / size
-    return dated(START - step * (size - number // group * group) for number in range(size))
-
-
-@cache
-def begun_with(burst: int, size: int) -> Account:
-    """Return an account of which so many rows were imported at once, and the others later."""
-    step = timedelta(days=400) / (size - burst)
-    return dated(START - step * min(size - burst, size - number) for number in range(size))
-
-
-def dated(updated: Iterable[datetime]) -> Account:
-    times = [at.isoformat() for at in updated]
-    made = Account(0, clock=Clock(START))
-    rows = zip(account(len(times)).rows(), times, strict=True)
-    made.put_many({**row, "updated_at": at} for row, at in rows)
-    return made
 
 
 def client(api: Sandbox, **said: Any) -> Client:

@@ -13,13 +13,13 @@ from dlt.extract import DltSource
 
 from unify_source.client import Client
 from unify_source.destinations import keep_indexed
-from unify_source.errors import ConfigurationError, LoadFailed
+from unify_source.errors import LoadFailed
 from unify_source.footprint import give_back, hold_down
 from unify_source.load import Load, Part
 from unify_source.lock import LOCK_TIMEOUT, Turns
 from unify_source.pipelines import cursor, quarantined, start_over, state_of, take_back, window_done
 from unify_source.report import Report
-from unify_source.settings import Settings, parse_time
+from unify_source.settings import Settings, parse_range
 from unify_source.source import backfill_source, configured, cursor_name, window_source
 from unify_source.trouble import explained
 from unify_source.window import Window, rfc3339
@@ -58,10 +58,7 @@ def backfill(
     Leaves the cursor of `sync` alone. Stopped and called again with the same range and filters it
     goes on where it was, on any machine, unless `restart`. Raises a UnifyError.
     """
-    since = parse_time("--from", start)
-    until = parse_time("--to", end) if end else None
-    if until and since > until:
-        raise ConfigurationError(f"--from, {since}, is later than --to, {until}.", "Swap them.")
+    since, until = parse_range(start, end)
     with explained(), closing(_Run(pipeline, configured(**settings), lock_timeout)) as run:
         job = _Backfill(since, until, run.settings, newest_first=newest_first)
         left: Window | None = None

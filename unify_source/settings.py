@@ -94,6 +94,18 @@ def parse_time(name: str, value: str | date | datetime) -> datetime:
     )
 
 
+def parse_range(start: str | date, end: str | date | None) -> tuple[datetime, datetime | None]:
+    """Read the ends of a range, the second None where it is open.
+
+    Raises ConfigurationError for what is not a time, and for ends the wrong way round.
+    """
+    since = parse_time("--from", start)
+    until = parse_time("--to", end) if end else None
+    if until and since > until:
+        raise ConfigurationError(f"--from, {since}, is later than --to, {until}.", "Swap them.")
+    return since, until
+
+
 def _key(value: object) -> str:
     key = str(value or "").strip()
     if not key:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from itertools import pairwise
 from statistics import median_low
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -94,13 +93,13 @@ def slices(
         return [], None
     if len(set(seen)) == 1:
         return (_around(window, seen[0]) if idle and pages >= burst_pages else []), None
-    ascending = all(a <= b for a, b in pairwise(seen))
-    if not ascending and not all(a >= b for a, b in pairwise(seen)):
+    if not is_in_order(seen):
         is_due = pages >= _SAMPLED_PAGES and idle
         return (_by_sample(window, seen, parts // 2) if is_due else []), None
     edge = seen[-1]
+    ascending = seen[0] < edge
     end = window.before if ascending else window.after or EPOCH
-    left = abs(end - edge) / _a_page(sample, pages)
+    left = abs(end - edge) / a_page(sample, pages)
     share, wanted = 1.0, left
     if enough and ascending != newest_first and left > max(worth, 2 * enough):
         share, wanted = enough / left, enough
@@ -122,8 +121,16 @@ def slices(
     return made, None if share == 1 else made[-1 if ascending else 0]
 
 
-def _a_page(sample: Sequence[Sequence[datetime]], pages: int) -> timedelta:
-    """Return how much time a page of what follows takes, in an ordered list."""
+def is_in_order(seen: Sequence[datetime]) -> bool:
+    """Tell whether instants ascend or descend; whoever shares one may stand beside it."""
+    return list(seen) in (sorted(seen), sorted(seen, reverse=True))
+
+
+def a_page(sample: Sequence[Sequence[datetime]], pages: int) -> timedelta:
+    """Return how much time a page of what follows takes, as pages of a list in order tell it.
+
+    See `slices`; not all of their rows share one instant.
+    """
     lengths = [abs(page[-1] - page[0]) for page in sample if page]
     length = lengths[-1]
     rows_of = Counter(sample[-1])

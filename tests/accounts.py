@@ -1,0 +1,43 @@
+"""Accounts whose updates lie in time as the tests need it; no test changes them.
+
+Making one takes longer than reading it, so they are made once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
+from functools import cache
+
+from unify_source.sandbox import Account, Clock
+
+START = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
+_SPAN = timedelta(days=400)
+
+
+@cache
+def account(size: int, crowded: float = 0.0, one_instant: int = 0) -> Account:
+    """Return a lifelike one."""
+    return Account(size, clock=Clock(START), crowded=crowded, one_instant=one_instant)
+
+
+@cache
+def in_groups(size: int, group: int) -> Account:
+    """Return one in which so many rows share each instant, as after jobs once an hour."""
+    step = _SPAN / size
+    return _dated(START - step * (size - number // group * group) for number in range(size))
+
+
+@cache
+def begun_with(burst: int, size: int) -> Account:
+    """Return one of which so many rows were imported at once, and the others came later."""
+    step = _SPAN / (size - burst)
+    return _dated(START - step * min(size - burst, size - number) for number in range(size))
+
+
+def _dated(updated: Iterable[datetime]) -> Account:
+    times = [at.isoformat() for at in updated]
+    made = Account(0, clock=Clock(START))
+    rows = zip(account(len(times)).rows(), times, strict=True)
+    made.put_many({**row, "updated_at": at} for row, at in rows)
+    return made

@@ -1,0 +1,108 @@
+"""A plan is near the truth for few requests, whatever the account looks like, and loads nothing."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from accounts import START, account, begun_with, in_groups
+from click.testing import CliRunner
+from conftest import KEY
+
+from unify_source import cli
+from unify_source.errors import ConfigurationError, KeyRefused
+from unify_source.plan import Plan, plan
+from unify_source.sandbox import Account, Fault, Sandbox
+
+
+def planned(api: Sandbox, start: str = "2000-01-01", end: str | None = None, **said: Any) -> Plan:
+    return plan(start, end, api_key=KEY, base_url=api.url, **said)
+
+
+@pytest.mark.parametrize(
+    ("order", "at_least", "at_most"),
+    [("updated", 0.6, 1.6), ("updated_desc", 0.6, 1.6), ("created", 0.3, 2.5), ("id", 0.3, 2.5)],
+)
+@pytest.mark.parametrize(
+    "made",
+    [account(20_000), account(20_000, 0.9), in_groups(20_000, 60), in_groups(20_000, 400)],
+    ids=["evenly", "crowded", "groups of 60", "groups of 400"],
+)
+def test_a_plan_is_about_right_and_takes_few_requests(
+    made: Account, order: str, at_least: float, at_most: float
+) -> None:
+    with Sandbox(made, key=KEY, order=order) as api:
+        rows = planned(api).rows
+        requests = len(api.requests)
+
+    assert at_least * len(made) <= rows <= at_most * len(made)
+    assert requests <= 300
+
+
+def test_a_burst_is_counted_only_in_part_and_never_taken_for_how_dense_it_is() -> None:
+    with Sandbox(begun_with(6_000, 20_000), key=KEY) as api:
+        assert 13_000 <= planned(api).rows <= 20_000
+
+
+def test_a_range_of_few_rows_is_counted_and_its_parts_say_where_they_are() -> None:
+    made = account(300)
+    with Sandbox(made, key=KEY) as api:
+        whole = planned(api)
+        day = planned(api, "2026-05-31T12:00:00Z", START.isoformat())
+        nothing = planned(api, "2026-05-31", "2026-05-31")
+
+    updated = [row["updated_at"] for row in made.rows()]
+    assert whole.rows == len(made)
+    assert day.rows == sum(at >= "2026-05-31T12:00:00" for at in updated)
+    assert nothing.rows == 0
+    assert all(one[1] == other[0] for one, other in zip(day.parts, day.parts[1:], strict=False))
+    assert (day.parts[0][0], day.parts[-1][1]) == (START - timedelta(days=1), START)
+
+
+def test_a_plan_heeds_filters_and_the_budget_of_requests() -> None:
+    made = account(20_000)
+    sequence = made.rows()[0]["sequence"]["id"]
+    rows = sum(row["sequence"]["id"] == sequence for row in made.rows())
+
+    with Sandbox(made, key=KEY) as api:
+        assert 0.7 * rows <= planned(api, sequence_id=sequence).rows <= 1.3 * rows
+        slow = planned(api, requests_per_5min=1_000)
+
+    assert slow.seconds >= slow.rows / 100 * 300 / 1_000
+
+
+def test_the_command_prints_the_plan_and_makes_no_file(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNIFY_API_KEY", KEY)
+    with Sandbox(account(300), key=KEY) as api:
+        monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", api.url)
+        words = ["backfill", "--plan", "--from", "2000-01-01", "--quiet", "--json"]
+        ran = CliRunner().invoke(cli.app, words)
+
+    found = json.loads(ran.stdout)
+    assert (ran.exit_code, found["rows"], found["requests"], found["windows"]) == (0, 300, 3, 1)
+    assert sum(part["rows"] for part in found["parts"]) == 300
+    assert list(home.glob("**/*.duckdb")) == []
+
+
+def test_a_range_that_ends_before_it_begins_is_refused_before_the_first_request() -> None:
+    with Sandbox(Account(10), key=KEY) as api:
+        with pytest.raises(ConfigurationError, match="is later than --to"):
+            planned(api, "2026-02-01", "2026-01-01")
+
+        assert api.requests == []
+
+
+def test_an_error_ends_the_plan_at_once() -> None:
+    fault = Fault("401", after=40)
+    with Sandbox(account(20_000), key=KEY, latency=0.02, faults=[fault]) as api:
+        with pytest.raises(KeyRefused):
+            planned(api)
+
+        assert len(api.requests) <= 60
+    assert [t for t in threading.enumerate() if t.name.startswith("ThreadPool")] == []
