@@ -11,7 +11,7 @@ from dlt.destinations.exceptions import DatabaseException
 
 # DuckDB would fill four fifths of the machine with what it may never read again.
 DUCKDB_LIMIT = "350MB"
-_NEXT_TO_NOTHING = "64MB"
+_NEXT_TO_NOTHING = "8MB"
 
 
 def hold_down(pipeline: dlt.Pipeline) -> None:
