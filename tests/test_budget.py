@@ -62,6 +62,43 @@ def test_a_server_that_limits_the_rate_is_used_to_nine_tenths_and_hardly_ever_re
     assert simulated.refused <= 0.02 * len(simulated.sent)
 
 
+def test_a_429_from_the_first_second_on_with_no_request_taken_yet_is_heeded() -> None:
+    now = 0.0
+    budget = RequestBudget(100_000, clock=lambda: now)
+    assert budget.seconds_to_wait() == 0
+    now = 1.5
+
+    budget.refused(2.0)
+
+    assert budget.seconds_to_wait() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("still", [0.5, 1.5])
+def test_a_server_that_stood_still_is_not_taken_for_a_slow_one(still: float) -> None:
+    now = 0.0
+    budget = RequestBudget(100_000, clock=lambda: now)
+
+    def ask(rate: float, seconds: float) -> int:
+        nonlocal now
+        sent, end = 0, now + seconds
+        while now < end:
+            if budget.seconds_to_wait() == 0:
+                sent += 1
+                budget.answered()
+            now += 1 / rate
+        return sent
+
+    ask(100, 2)
+    budget.refused(1.0)
+    ask(100, 10)
+    now += still
+
+    budget.refused(1.0)
+
+    now += 1
+    assert ask(1_000, 5) >= 0.94 * 100 * 5
+
+
 def test_a_limit_that_was_raised_is_found_again() -> None:
     simulated = Simulated(100_000, 50, 0.02)
     simulated.run(60)

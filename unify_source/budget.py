@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 
@@ -76,9 +77,12 @@ class RequestBudget:
 
     def _taken_per_second(self, now: float) -> float:
         span = min(now - self._begun_at, _LONGEST if self._measured else _SHORTEST)
-        taken = sum(at > now - span for at in self._answered)
+        answered = [at for at in self._answered if at > self._begun_at]
         if span < _SHORTEST:
-            return max(taken / _SHORTEST, (self._pace or 0.0) / 2)
+            return max(len(answered) / _SHORTEST, (self._pace or 0.0) / 2)
+        # A server that stood still for a moment has taken less in that time than it can.
+        ends = (bisect_right(answered, at + span) for at in answered)
+        taken = max((end - place for place, end in enumerate(ends)), default=0)
         self._measured += 1
         return _BELOW_LIMIT * taken / span
 
