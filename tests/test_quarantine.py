@@ -15,9 +15,10 @@ from conftest import KEY
 from test_command import command, only_json
 from warehouse import shown, stored
 
+from unify_source.errors import UnifyError
 from unify_source.pipelines import cursor
-from unify_source.run import sync
-from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
+from unify_source.run import backfill, sync
+from unify_source.sandbox import DRIFTS, Account, Clock, Fault, Sandbox
 
 Serve = Callable[..., Sandbox]
 Row = dict[str, Any]
@@ -168,5 +169,63 @@ def test_a_row_that_breaks_later_keeps_its_last_good_version_and_is_told_of(
 
     living.put(moved)
     sync(pipeline, api_key=KEY, base_url=serve(living).url)
+    assert quarantine() == {}
+    assert stored(FILE) == shown(living.rows())
+
+
+def half_unreadable(row: Row) -> Row:
+    return {**row, "is_paused": "paused"} if int(row["id"][:2], 16) % 2 else row
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_run_ends_although_more_rows_are_unreadable_than_are_asked_for_by_id(
+    serve: Serve, pipeline: dlt.Pipeline, workers: int
+) -> None:
+    api = serve(account(4_000), reshape=half_unreadable)
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 50}
+    said["window_rows"] = 400
+
+    for _ in range(2):
+        api.reset()
+        report = sync(pipeline, workers=workers, **said)
+
+        assert report.quarantined == sum(half_unreadable(row) != row for row in api.account.rows())
+        assert len(api.requests) <= 1_000 + 2.5 * 4_000 / 50
+
+    api.reset()
+    backfill(pipeline, "2026-01-01", "2026-03-01", workers=workers, **said)
+
+    assert len(api.requests) <= 60
+    asked_from = {v for asked in api.requests for k, v in asked.query if k == "updated_after"}
+    assert min(asked_from) >= "2026-01-01"
+
+
+@pytest.mark.parametrize("first", ["windows", "failure", "backfill", "filter", "changes"])
+def test_once_the_api_is_mended_all_rows_leave_the_quarantine_whatever_ran_first(
+    serve: Serve, pipeline: dlt.Pipeline, first: str
+) -> None:
+    living = account(4_000)
+    api = serve(living, reshape=half_unreadable)
+    sync(pipeline, api_key=KEY, base_url=api.url)
+    living.clock.advance(timedelta(days=1))
+    if first == "changes":
+        for seed in range(20):
+            living.clock.advance(timedelta(hours=1))
+            living.change(100, seed=seed)
+    mended = serve(living)
+    said: dict[str, Any] = {"api_key": KEY, "base_url": mended.url, "page_size": 50, "workers": 2}
+    if first == "failure":
+        mended.arm(Fault("400", after=1_040))
+        with pytest.raises(UnifyError):
+            sync(pipeline, window_rows=400, **said)
+        mended.arm()
+    elif first == "backfill":
+        backfill(pipeline, "2026-01-01", "2026-01-02", **said)
+    elif first == "filter":
+        sync(pipeline, status="DRAFT", **said)
+
+    report = sync(pipeline, window_rows=400, **said)
+
+    assert report.quarantined == 0
     assert quarantine() == {}
     assert stored(FILE) == shown(living.rows())

@@ -95,8 +95,7 @@ class Load:
         leaves both as they were.
         """
         self._warehouse = warehouse
-        # A range is read as it was asked for; what is in quarantine waits for the next sync.
-        again = AskAgain(state, ask=end is None)
+        again = self._ask_again(state, is_sync=cursor is not None and end is None)
         tails = state.get("tails", {})
         tail = Tail({} if end else tails.get(cursor, {}), self._settings.lookback)
         column = cursor or CURSOR
@@ -120,7 +119,7 @@ class Load:
                 "Nothing is lost: run it again. If it stays so, please report it.",
             )
         self.enrollments = tail.enrollments
-        self._remember(state, None if end else cursor, again, tail)
+        self._remember(state, None if end else cursor, again, tail, covered)
         news.remember(state, covered.before)
         pa.default_memory_pool().release_unused()
 
@@ -166,12 +165,18 @@ class Load:
         assert self._warehouse is not None, "tables come of batches"  # noqa: S101 - our own order
         return self._warehouse
 
+    def _ask_again(self, state: State, *, is_sync: bool) -> AskAgain:
+        # A range is read as it was asked for; what is in quarantine waits for the next sync.
+        is_first = self._part is None or self._part.window.after is None
+        is_whole = not self._settings.filters
+        return AskAgain(state, asks=is_sync and is_first, rereads=is_sync and is_whole)
+
     def _window(self, start: datetime | None, end: datetime | None, again: AskAgain) -> Window:
         if self._part:
             after = self._part.window.after or start
-            return Window(_earlier(after, again.reread_from), self._part.window.before)
+            return Window(again.begin(after), self._part.window.before)
         now = self._client.server_time()
-        return Window(_earlier(start, again.reread_from), min(end or now, now))
+        return Window(again.begin(start), min(end or now, now))
 
     def _rows(self, window: Window, again: AskAgain, tail: Tail) -> Iterator[tuple[pa.Table, bool]]:
         for batch, is_listed in self._read(window, again):
@@ -218,19 +223,17 @@ class Load:
         yield decode([b'{"enrollments":[' + b",".join(rows) + b"]}"])
 
     @staticmethod
-    def _remember(state: State, cursor: str | None, again: AskAgain, tail: Tail) -> None:
+    def _remember(
+        state: State, cursor: str | None, again: AskAgain, tail: Tail, covered: Window
+    ) -> None:
         for name in ("ask_again", "reread_from"):
             state.pop(name, None)
-        state.update(again.state(tail.in_two_versions()))
+        state.update(again.state(tail.in_two_versions(), covered))
         if cursor is None:
             return
         tails = {name: known for name, known in state.get("tails", {}).items() if name != cursor}
         own = tail.state()
         state["tails"] = {**tails, cursor: own} if own else tails
-
-
-def _earlier(start: datetime | None, other: datetime | None) -> datetime | None:
-    return min(start, other) if start and other else start
 
 
 def _windows(client: Client, window: Window) -> list[Window]:

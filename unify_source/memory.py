@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from unify_source.oddities import Unreadable
 from unify_source.tables import CURSOR, INSTANT, KEY, TEXT
-from unify_source.window import EPOCH, rfc3339
+from unify_source.window import EPOCH, Window, rfc3339
 
 TAIL_LIMIT = 2_000
 ASK_AGAIN_LIMIT = 1_000
@@ -36,7 +36,7 @@ class Tail:
         self._newest: datetime | None = None
         self._rows: pa.Table | None = None
         self._written: list[pa.Table] = []
-        self._counted: tuple[int, list[str]] | None = None
+        self._counted: tuple[int, dict[str, datetime]] | None = None
 
     def unseen(self, rows: pa.Table) -> pa.Table:
         """Return the rows without those that stand in the warehouse as they are, or newer."""
@@ -81,11 +81,11 @@ class Tail:
         """How many enrollments were written, each counted once."""
         return self._count()[0]
 
-    def in_two_versions(self) -> list[str]:
-        """Return the ids that were written with more than one `updated_at`."""
+    def in_two_versions(self) -> dict[str, datetime]:
+        """Return the ids that were written with more than one `updated_at`, and the older one."""
         return self._count()[1]
 
-    def _count(self) -> tuple[int, list[str]]:
+    def _count(self) -> tuple[int, dict[str, datetime]]:
         if self._counted is None:
             self._counted = _keys_and_doubtful(self._written)
         return self._counted
@@ -102,30 +102,38 @@ class Tail:
 
 
 class AskAgain:
-    """Keeps which enrollments the next load asks for by id, or from which instant on.
+    """Keeps which enrollments the next run asks for by id, and from which instant on it reads.
 
-    Up to `ASK_AGAIN_LIMIT` are asked for one by one. Of more, the list is read again from the
-    oldest on: then something is wrong with the API as a whole, and single requests take too long.
+    Up to `ASK_AGAIN_LIMIT` are asked for one by one, by the first load of a run that `asks`. For
+    those beyond, the list is read again from the oldest on: single requests would take too long. A
+    run that `rereads` notes with each load how far that got; what it read in vain, the next one
+    reads again.
     """
 
-    def __init__(self, state: State, *, ask: bool = True) -> None:
+    def __init__(self, state: State, *, asks: bool, rereads: bool) -> None:
         self._before: dict[str, str] = state.get("ask_again", {})
-        self._reread_from: str | None = state.get("reread_from")
-        self._ask = ask
         self._next: dict[str, str] = dict(self._before)
-        self._oldest: datetime | None = None
+        self._asks = asks
+        self._rereads = rereads
+        self._reread_from = _instant(state.get("reread_from"))
+        self._is_known_whole = self._reread_from is None
+        self._left_out: list[datetime | None] = []
 
     @property
     def ids(self) -> list[str]:
         """The enrollments to ask for by id."""
-        asked = self._before.items() if self._ask else ()
+        asked = self._before.items() if self._asks else ()
         return [key for key, digest in asked if not digest.startswith("#")]
 
-    @property
-    def reread_from(self) -> datetime | None:
-        """The instant to read the list from, where that is earlier than the cursor says."""
-        is_due = self._reread_from and self._ask
-        return datetime.fromisoformat(self._reread_from) if is_due else None  # type: ignore[arg-type]
+    def begin(self, start: datetime | None) -> datetime | None:
+        """Return where a load begins to read: at `start`, or earlier to read rows again."""
+        if not (self._asks and self._rereads and start and self._reread_from):
+            return start
+        if self._reread_from >= start:
+            # The last run read all of it again; what changed meanwhile is released by this load.
+            self._reread_from = None
+            return start
+        return self._reread_from
 
     def news(self, rows: Iterable[Unreadable]) -> list[Unreadable]:
         """Return those that are not in quarantine as they stand, and keep them all in mind."""
@@ -134,13 +142,12 @@ class AskAgain:
             digest = ("" if row.id else "#") + _digest(row.raw)
             if self._before.get(row.key) != digest:
                 fresh.append(row)
-            self._next[row.key] = digest
-            self._oldest = min(self._oldest or row.updated_at or EPOCH, row.updated_at or EPOCH)
+            self._keep(row.key, digest, row.updated_at)
         return fresh
 
     def released(self, rows: pa.Table) -> list[str]:
         """Return the ids that leave the quarantine, now that these rows were read as promised."""
-        if self._reread_from:
+        if not self._is_known_whole:
             keys = rows[KEY].to_pylist()
         elif self._before:
             before = pa.array(list(self._before), TEXT)
@@ -156,30 +163,41 @@ class AskAgain:
             self._next.pop(key, None)
         return keys
 
-    def state(self, in_two_versions: Iterable[str]) -> State:
-        """Return what the next load asks again."""
-        asked = {**self._next, **dict.fromkeys(in_two_versions, "")}
-        if len(asked) <= ASK_AGAIN_LIMIT:
-            kept: State = {"ask_again": asked} if asked else {}
-            if self._reread_from and not self._ask:
-                kept["reread_from"] = self._reread_from
-            return kept
-        since = self._oldest or EPOCH
-        if self._reread_from and not self._ask:
-            since = min(since, datetime.fromisoformat(self._reread_from))
-        return {"reread_from": since.isoformat()}
+    def state(self, in_two_versions: Mapping[str, datetime], covered: Window) -> State:
+        """Return what the next load asks again, after one that read all of `covered`."""
+        for key, updated_at in in_two_versions.items():
+            self._keep(key, "", updated_at)
+        since = self._reread_from
+        if since and self._rereads and (covered.after is None or covered.after <= since):
+            since = covered.before
+        unknown = covered.after or EPOCH
+        left_out = [updated_at or unknown for updated_at in self._left_out]
+        since = min([*left_out, *([since] if since else [])], default=None)
+        kept: State = {"ask_again": self._next} if self._next else {}
+        return {**kept, "reread_from": since.isoformat()} if since else kept
+
+    def _keep(self, key: str, digest: str, updated_at: datetime | None) -> None:
+        if key in self._next or len(self._next) < ASK_AGAIN_LIMIT:
+            self._next[key] = digest
+        else:
+            self._left_out.append(updated_at)
 
 
-def _keys_and_doubtful(written: list[pa.Table]) -> tuple[int, list[str]]:
+def _instant(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _keys_and_doubtful(written: list[pa.Table]) -> tuple[int, dict[str, datetime]]:
     if not written:
-        return 0, []
+        return 0, {}
     rows = pa.concat_tables(written)
     keys = int(pc.count_distinct(rows[KEY]).as_py())
     if keys == len(rows):
-        return keys, []
+        return keys, {}
     spans = rows.group_by(KEY).aggregate([(CURSOR, "min"), (CURSOR, "max")])
-    differ = pc.not_equal(spans[f"{CURSOR}_min"], spans[f"{CURSOR}_max"])
-    return keys, sorted(spans[KEY].filter(differ).to_pylist())
+    spans = spans.filter(pc.not_equal(spans[f"{CURSOR}_min"], spans[f"{CURSOR}_max"]))
+    older = zip(spans[KEY].to_pylist(), spans[f"{CURSOR}_min"].to_pylist(), strict=True)
+    return keys, dict(sorted(older))
 
 
 def _digest(content: Any) -> str:
