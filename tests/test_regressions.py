@@ -12,11 +12,15 @@ from pathlib import Path
 
 import dlt
 import pytest
+from conftest import KEY
 from test_errors import SECRET, answering, assert_ended, assert_no_secret, sync_command
 from test_sync import FILE, listing, load, version
 from warehouse import shown, stored
 
 from unify_source.errors import UnifyError
+from unify_source.memory import MOST_TAILS
+from unify_source.pipelines import state_of
+from unify_source.run import backfill
 from unify_source.sandbox import Account, Fault, Sandbox
 
 Serve = Callable[..., Sandbox]
@@ -139,3 +143,61 @@ def test_without_a_lookback_what_changed_at_the_cursors_own_instant_is_loaded(
         api.account.put({**newest, "status": status})
         load(pipeline, api, lookback="0s")
         assert stored(FILE) == shown(api.account.rows())
+
+
+def statuses() -> list[str]:
+    return [row[5] for row in stored(FILE)["enrollments"] if row[0] == "e1"]
+
+
+@pytest.mark.parametrize("how", ["backfill", "filtered sync"])
+def test_an_older_version_that_another_kind_of_run_reads_does_not_win(
+    pipeline: dlt.Pipeline, how: str
+) -> None:
+    newer, older = version("e1", "05.900Z", status="NEW"), version("e1", "05.20Z", status="OLD")
+    with listing([newer]) as url:
+        load(pipeline, url)
+    with listing([older]) as url:
+        run_otherwise(how, pipeline, url)
+    assert statuses() == ["NEW"]
+
+
+def test_an_older_version_that_was_passed_over_does_not_let_one_in_between_win(
+    pipeline: dlt.Pipeline,
+) -> None:
+    for second, status in (("05.9Z", "NEW"), ("05.2Z", "OLD"), ("05.5Z", "BETWEEN")):
+        with listing([version("e1", second, status=status)]) as url:
+            load(pipeline, url)
+        assert statuses() == ["NEW"]
+
+
+@pytest.mark.parametrize("how", ["backfill", "filtered sync"])
+def test_what_another_kind_of_run_wrote_is_not_taken_for_what_a_sync_knows(
+    pipeline: dlt.Pipeline, how: str
+) -> None:
+    first, other = version("e1", "05Z", status="FIRST"), version("e1", "05Z", status="OTHER")
+    with listing([first]) as url:
+        load(pipeline, url)
+    with listing([other]) as url:
+        run_otherwise(how, pipeline, url)
+    assert statuses() == ["OTHER"]
+    with listing([first]) as url:
+        load(pipeline, url)
+    assert statuses() == ["FIRST"]
+
+
+def run_otherwise(how: str, pipeline: dlt.Pipeline, url: str) -> None:
+    if how == "backfill":
+        backfill(pipeline, "2000-01-01", api_key=KEY, base_url=url)
+    else:
+        load(pipeline, url, status="DRAFT")
+
+
+def test_filters_that_are_never_used_again_do_not_fill_the_state(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = serve(Account(500))
+    people = {row["person"]["id"] for row in api.account.rows()[-6:]}
+    for person in people:
+        load(pipeline, api, person_id=person, lookback="300d")
+    assert len(people) > MOST_TAILS
+    assert len(state_of(pipeline)["tails"]) <= MOST_TAILS

@@ -96,8 +96,8 @@ class Load:
         """
         self._warehouse = warehouse
         again = self._ask_again(state, is_sync=cursor is not None and end is None)
-        tails = state.get("tails", {})
-        tail = Tail({} if end else tails.get(cursor, {}), self._settings.lookback)
+        own = None if end else cursor
+        tail = Tail(state.get("tails", {}), own, self._settings.lookback)
         column = cursor or CURSOR
         window = self._window(start, end, again)
         self._end = end
@@ -119,7 +119,7 @@ class Load:
                 "Nothing is lost: run it again. If it stays so, please report it.",
             )
         self.enrollments = tail.enrollments
-        self._remember(state, None if end else cursor, again, tail, covered)
+        self._remember(state, again, tail, covered)
         news.remember(state, covered.before)
         pa.default_memory_pool().release_unused()
 
@@ -223,17 +223,12 @@ class Load:
         yield decode([b'{"enrollments":[' + b",".join(rows) + b"]}"])
 
     @staticmethod
-    def _remember(
-        state: State, cursor: str | None, again: AskAgain, tail: Tail, covered: Window
-    ) -> None:
-        for name in ("ask_again", "reread_from"):
+    def _remember(state: State, again: AskAgain, tail: Tail, covered: Window) -> None:
+        for name in ("ask_again", "reread_from", "tails"):
             state.pop(name, None)
         state.update(again.state(tail.in_two_versions(), covered))
-        if cursor is None:
-            return
-        tails = {name: known for name, known in state.get("tails", {}).items() if name != cursor}
-        own = tail.state()
-        state["tails"] = {**tails, cursor: own} if own else tails
+        if tails := tail.state():
+            state["tails"] = tails
 
 
 def _windows(client: Client, window: Window) -> list[Window]:

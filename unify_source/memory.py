@@ -22,18 +22,29 @@ from unify_source.tables import CURSOR, INSTANT, KEY, TEXT
 from unify_source.window import EPOCH, Window, rfc3339
 
 TAIL_LIMIT = 2_000
+MOST_TAILS = 4
 ASK_AGAIN_LIMIT = 1_000
 
 State = dict[str, Any]
+Known = dict[str, list[str]]
+"""id -> the `updated_at` that stands in the warehouse, and the digest of the row, "" if unsure."""
 
 
 class Tail:
-    """Tells rows that the last load wrote from new ones, by id and content."""
+    """Tells rows that the last load wrote from new ones, by id and content.
 
-    def __init__(self, state: State, lookback: timedelta) -> None:
-        self._known: dict[str, list[str]] = state.get("tail", {})
+    Each cursor has a tail of its own. A row that is older than any of them knows is not written;
+    one that is written is no longer known by its content in those of the others.
+    """
+
+    def __init__(self, tails: dict[str, Known], cursor: str | None, lookback: timedelta) -> None:
+        self._cursor = cursor
+        self._known = tails.get(cursor, {}) if cursor else {}
+        self._others = {name: known for name, known in tails.items() if name != cursor}
+        self._written_at = _newest_of([self._known, *self._others.values()])
         self._lookback = lookback
-        self._newest: datetime | None = None
+        newest = max((at for at, _ in self._known.values()), default=None)
+        self._newest = datetime.fromisoformat(newest) if newest else None
         self._rows: pa.Table | None = None
         self._written: list[pa.Table] = []
         self._counted: tuple[int, dict[str, datetime]] | None = None
@@ -43,38 +54,55 @@ class Tail:
         if not len(rows):
             return rows
         self._remember(rows)
-        if self._known:
+        if self._written_at:
             rows = self._without_known(rows)
         self._written.append(rows.select([KEY, CURSOR]))
         self._counted = None
         return rows
 
     def _without_known(self, rows: pa.Table) -> pa.Table:
-        known = pa.array(list(self._known), TEXT)
-        again = pc.is_in(rows[KEY], value_set=known)
+        again = pc.is_in(rows[KEY], value_set=pa.array(list(self._written_at), TEXT))
         mask = again.to_pylist()
         for index in pc.indices_nonzero(again).to_pylist():
             row = rows.slice(index, 1).to_pylist()[0]
-            written_at, digest = self._known[row[KEY]]
-            older = rfc3339(row[CURSOR]) < written_at
+            older = rfc3339(row[CURSOR]) < self._written_at[row[KEY]]
+            _, digest = self._known.get(row[KEY], ("", ""))
             mask[index] = older or _digest(row) == digest
         return rows.filter(pc.invert(pa.array(mask))) if any(mask) else rows
 
-    def state(self) -> State:
-        """Return the tail for the next load; a long one is forgotten, and just read again."""
+    def state(self) -> dict[str, Known]:
+        """Return the tails for the next load, the cursor's own last."""
+        tails = dict(self._others)
+        if written := self._written_again():
+            tails = {name: {**known, **_among(written, known)} for name, known in tails.items()}
+        if self._cursor and (own := self._own()):
+            tails[self._cursor] = own
+        return dict(list(tails.items())[-MOST_TAILS:])
+
+    def _own(self) -> Known:
+        """Return the cursor's tail; a long one is forgotten, and just read again."""
         if self._rows is None or self._newest is None:
-            return {"tail": self._known} if self._known else {}
-        if len(self._rows) > TAIL_LIMIT:
+            return self._known
+        since = rfc3339(self._newest - self._lookback)
+        kept = {key: entry for key, entry in self._known.items() if entry[0] >= since}
+        if len(self._rows) + len(kept.keys() - set(self._rows[KEY].to_pylist())) > TAIL_LIMIT:
             return {}
-        rows = sorted(self._rows.to_pylist(), key=lambda row: row[CURSOR])
-        doubtful = set(self.in_two_versions())
-        return {
-            "tail": {
-                row[KEY]: [rfc3339(row[CURSOR]), _digest(row)]
-                for row in rows
-                if row[KEY] not in doubtful
-            }
-        }
+        for row in sorted(self._recent(self._rows).to_pylist(), key=lambda row: row[CURSOR]):
+            key, at = row[KEY], rfc3339(row[CURSOR])
+            stands = self._written_at.get(key, at)
+            kept[key] = [at, _digest(row)] if at >= stands else self._known.get(key, [stands, ""])
+        return {key: entry for key, entry in kept.items() if key not in self.in_two_versions()}
+
+    def _written_again(self) -> dict[str, str]:
+        """Return what was written of the rows that other tails know, and how new it is by now."""
+        known = pa.array({key for other in self._others.values() for key in other}, TEXT)
+        found: dict[str, str] = {}
+        for rows in self._written if len(known) else ():
+            again = rows.filter(pc.is_in(rows[KEY], value_set=known))
+            for row in again.to_pylist():
+                at = max(rfc3339(row[CURSOR]), self._written_at[row[KEY]])
+                found[row[KEY]] = max(at, found.get(row[KEY], at))
+        return found
 
     @property
     def enrollments(self) -> int:
@@ -99,6 +127,18 @@ class Tail:
     def _recent(self, rows: pa.Table) -> pa.Table:
         since = pa.scalar(self._newest - self._lookback, INSTANT)  # type: ignore[operator]
         return rows.filter(pc.greater_equal(rows[CURSOR], since))
+
+
+def _newest_of(tails: Iterable[Known]) -> dict[str, str]:
+    newest: dict[str, str] = {}
+    for known in tails:
+        for key, (at, _) in known.items():
+            newest[key] = max(at, newest.get(key, at))
+    return newest
+
+
+def _among(written: dict[str, str], known: Known) -> Known:
+    return {key: [at, ""] for key, at in written.items() if key in known}
 
 
 class AskAgain:
