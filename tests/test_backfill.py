@@ -23,8 +23,9 @@ from warehouse import Rows, shown, stored
 
 from unify_source.errors import ConfigurationError, UnifyError
 from unify_source.pipelines import cursor, open_pipeline, state_of
+from unify_source.report import Report
 from unify_source.run import backfill, sync
-from unify_source.sandbox import Account, Fault, Sandbox
+from unify_source.sandbox import Account, Clock, Fault, Sandbox
 
 FILE = "unify_gtm.duckdb"
 LONG_AGO = "2000-01-01"
@@ -138,6 +139,40 @@ def test_a_backfill_that_failed_goes_on_where_it_was(serve: Callable[..., Sandbo
     asked_from = {v for r in api.requests for k, v in r.query if k == "updated_after"}
     assert min(asked_from) > LONG_AGO + "T00"
     assert stored(FILE) == shown(api.account.rows())
+
+
+@pytest.mark.parametrize("until", [None, "2030-01-01"])
+@pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
+def test_a_backfill_that_goes_on_weeks_later_loads_what_moved_meanwhile_and_says_so(
+    serve: Callable[..., Sandbox],
+    until: str | None,
+    *,
+    newest_first: bool,
+) -> None:
+    clock = Clock(datetime(2026, 6, 1, 12, tzinfo=timezone.utc))
+    api = serve(Account(4_000, clock=clock))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 1}
+    pipeline = opened()
+
+    def fill() -> Report:
+        return backfill(pipeline, LONG_AGO, until, newest_first=newest_first, **said)
+
+    for stop in (90, 60):
+        api.arm(Fault("400", after=stop))
+        with pytest.raises(UnifyError):
+            fill()
+        clock.advance(timedelta(days=30))
+        api.account.change(300, seed=stop)
+        clock.advance(timedelta(seconds=1))
+    api.arm()
+
+    report = fill()
+
+    assert stored(FILE) == shown(api.account.rows())
+    assert report.resumed_from
+    assert "--restart begins anew" in report.as_lines()[1]
+    assert state_of(pipeline)["backfills"] == {}
+    assert fill().resumed_from is None
 
 
 def test_a_range_the_wrong_way_round_is_refused() -> None:

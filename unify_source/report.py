@@ -25,6 +25,7 @@ class Report:
     seconds: float = 0.0
     cursor: datetime | None = None
     quarantined: int = 0
+    resumed_from: datetime | None = None
 
     @property
     def rows_per_second(self) -> float:
@@ -33,8 +34,13 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as what `--json` prints."""
-        cursor = self.cursor.isoformat() if self.cursor else None
-        return {**asdict(self), "cursor": cursor, "rows_per_second": round(self.rows_per_second)}
+        said = {**asdict(self), "rows_per_second": round(self.rows_per_second)}
+        if self.command != "backfill":
+            del said["resumed_from"]
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in said.items()
+        }
 
     def as_lines(self) -> list[str]:
         """Return it as plain sentences, the result first."""
@@ -45,6 +51,9 @@ class Report:
             lines = [f"{self.enrollments:,} enrollments loaded into {where} ({took}, {speed})."]
         else:
             lines = [f"{_NOTHING[self.command]} ({took})."]
+        if self.resumed_from:
+            where = f"from {self.resumed_from.isoformat()}, where an earlier run had come to"
+            lines.append(f"It went on {where}; --restart begins anew.")
         if self.cursor and self.command == "sync":
             lines.append(f"The cursor stands at {self.cursor.isoformat()}.")
         if self.quarantined:

@@ -20,7 +20,14 @@ from unify_source.lock import LOCK_TIMEOUT, Turns
 from unify_source.pipelines import cursor, quarantined, start_over, state_of, take_back, window_done
 from unify_source.report import Report
 from unify_source.settings import Settings, parse_range
-from unify_source.source import backfill_source, configured, cursor_name, window_source
+from unify_source.source import (
+    Backfills,
+    Progress,
+    backfill_source,
+    configured,
+    cursor_name,
+    window_source,
+)
 from unify_source.trouble import explained
 from unify_source.window import Window, rfc3339
 
@@ -61,14 +68,14 @@ def backfill(
     since, until = parse_range(start, end)
     with explained(), closing(_Run(pipeline, configured(**settings), lock_timeout)) as run:
         job = _Backfill(since, until, run.settings, newest_first=newest_first)
-        left: Window | None = None
-        while left is None or not job.is_done(left):
+        left: list[Window] | None = None
+        while left is None or left:
             schema = run.turn()
             left = left or job.begin(run, restart=restart)
-            load = run.load(left, newest_first=newest_first)
+            load = run.load(left[0], newest_first=newest_first)
             run.commit(backfill_source(load, schema, job.progress(left)), load)
             left = job.rest(left, load)
-        return run.report("backfill")
+        return run.report("backfill", resumed_from=job.resumed_from)
 
 
 class _Run:
@@ -141,7 +148,7 @@ class _Run:
                 "Nothing is lost: run it again, it goes on from there.",
             )
 
-    def report(self, command: str) -> Report:
+    def report(self, command: str, **said: Any) -> Report:
         """Return what the whole run did."""
         return Report(
             command=command,
@@ -153,6 +160,7 @@ class _Run:
             cursor=cursor(self.pipeline, cursor_name(self.settings)),
             quarantined=quarantined(self.pipeline),
             seconds=time.monotonic() - self._started,
+            **said,
         )
 
 
@@ -162,41 +170,53 @@ class _Backfill:
     def __init__(
         self, since: datetime, until: datetime | None, settings: Settings, *, newest_first: bool
     ) -> None:
+        self.resumed_from: datetime | None = None
         self._since = since
         self._until = until
+        self._end = since
         self._newest_first = newest_first
         filters = [f"{name}={value}" for name, value in settings.filters]
         ends = [rfc3339(since), rfc3339(until) if until else "now"]
         self._name = " ".join([*ends, *filters, *(["newest first"] if newest_first else [])])
 
-    def begin(self, run: _Run, *, restart: bool) -> Window:
-        """Return what is left to load: of an unfinished backfill, or the whole range."""
+    def begin(self, run: _Run, *, restart: bool) -> list[Window]:
+        """Return what is left to load: the whole range, or the rest of an unfinished backfill.
+
+        The rest reaches up to now as well: a row that was still to come may have moved there.
+        """
         now = run.client.server_time()
+        self._end = min(self._until or now, now)
         known = state_of(run.pipeline).get("backfills", {}).get(self._name)
-        if known and not restart:
-            after, before = map(datetime.fromisoformat, known)
-            return Window(after, min(before, now))
-        return Window(self._since, min(self._until or now, now))
+        if not known or restart:
+            return [Window(self._since, self._end)]
+        end, *left = ([datetime.fromisoformat(at) for at in ends] for ends in known)
+        windows = [Window(*ends) for ends in left]
+        self.resumed_from = windows[0].before if self._newest_first else windows[0].after
+        if not self._newest_first:
+            return [Window(windows[0].after, self._end)]
+        return [Window(end[0], self._end), *windows] if end[0] < self._end else windows
 
-    def rest(self, left: Window, load: Load) -> Window:
-        """Return what is left after a load."""
-        covered = load.covered or left
+    def rest(self, left: list[Window], load: Load) -> list[Window]:
+        """Return what is left after a load of the first window that was left."""
+        first, *others = left
+        covered = load.covered or first
         if self._newest_first:
-            return Window(left.after, covered.after or self._since)
-        return Window(covered.before, left.before)
+            rest = Window(first.after, covered.after or self._since)
+        else:
+            rest = Window(covered.before, first.before)
+        is_done = rest.after is None or rest.after >= rest.before
+        return others if is_done else [rest, *others]
 
-    def is_done(self, left: Window) -> bool:
-        """Return whether nothing is left."""
-        return left.after is None or left.after >= left.before
-
-    def progress(self, left: Window) -> Any:
+    def progress(self, left: list[Window]) -> Progress:
         """Return a function that tells the state what will be left after a load."""
 
-        def kept(backfills: dict[str, list[str]], load: Load) -> dict[str, list[str]]:
+        def kept(backfills: Backfills, load: Load) -> Backfills:
             others = {name: ends for name, ends in backfills.items() if name != self._name}
             rest = self.rest(left, load)
-            if self.is_done(rest) or rest.after is None:
+            if not rest:
                 return others
-            return {**others, self._name: [rest.after.isoformat(), rest.before.isoformat()]}
+            said: list[list[datetime | None]] = [[self._end]]
+            said += [[each.after, each.before] for each in rest]
+            return {**others, self._name: [[at.isoformat() for at in ends if at] for ends in said]}
 
         return kept

@@ -28,7 +28,10 @@ from unify_source.warehouse import Warehouse
 SOURCE = "unify"
 RESOURCE = "enrollments"
 
-Progress = Callable[[dict[str, list[str]], Load], dict[str, list[str]]]
+Backfills = dict[str, list[list[str]]]
+"""Unfinished backfills by name: where each ends, and what is left of it, from and to."""
+
+Progress = Callable[[Backfills, Load], Backfills]
 
 
 @dlt.source(name=SOURCE, section=SOURCE)
