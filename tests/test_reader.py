@@ -97,7 +97,7 @@ def test_every_row_of_a_window_is_read_at_least_once(
 
 @given(
     pages=st.lists(st.lists(st.integers(0, 10**9), max_size=20), min_size=1, max_size=12),
-    pages_read=st.integers(1, 60),
+    further=st.integers(0, 60),
     idle=st.booleans(),
     order=st.sampled_from(["ascending", "descending", "none"]),
     is_open=st.booleans(),
@@ -106,7 +106,7 @@ def test_every_row_of_a_window_is_read_at_least_once(
 )
 def test_slices_share_their_boundaries_and_leave_nothing_out(
     pages: list[list[int]],
-    pages_read: int,
+    further: int,
     idle: bool,  # noqa: FBT001 - drawn
     order: str,
     is_open: bool,  # noqa: FBT001 - drawn
@@ -117,12 +117,13 @@ def test_slices_share_their_boundaries_and_leave_nothing_out(
     if order == "none":
         listed = list(chain.from_iterable(pages))
     rows = iter(START - timedelta(days=1) + timedelta(microseconds=us) for us in listed)
-    sample = [[next(rows) for _ in page] for page in pages]
+    numbers = [*range(1, len(pages)), len(pages) + further]
+    sample = {
+        number: [next(rows) for _ in page] for number, page in zip(numbers, pages, strict=True)
+    }
     window = Window(None if is_open else START - timedelta(days=30), START + timedelta(days=30))
 
-    made, rest = slices(
-        window, sample, pages_read, 32, idle=idle, enough=enough, newest_first=newest_first
-    )
+    made, rest = slices(window, sample, 32, idle=idle, enough=enough, newest_first=newest_first)
 
     # An instant may be finer on the server than a microsecond: no gap of one may be left.
     assert all(one.before == other.after for one, other in pairwise(made))
@@ -138,7 +139,7 @@ def test_no_slice_begins_or_ends_at_an_instant_that_many_rows_share(is_ascending
     step = timedelta(hours=-1 if is_ascending else 1)
     page = [*(burst + step * left for left in range(50, 0, -1)), *[burst] * 50]
 
-    made, _ = slices(window, [page], 1, 32, idle=True)
+    made, _ = slices(window, {1: page}, 32, idle=True)
 
     assert len(made) > 1
     assert burst not in {part.before for part in made}

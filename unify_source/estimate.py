@@ -88,7 +88,7 @@ def _measured(client: Client, settings: Settings, window: Window) -> Piece:
             return Piece(window, len(seen), is_counted=True)
     if len(set(seen)) > 1 and is_in_order(seen) and pages[-1]:
         end = window.before if seen[0] < seen[-1] else window.after or EPOCH
-        left = abs(end - seen[-1]) / a_page(pages, len(pages))
+        left = abs(end - seen[-1]) / a_page(dict(enumerate(pages, 1)))
         return Piece(window, round(len(seen) + left * len(pages[-1])), is_counted=False)
     if not seen or _length(window) < _SHORTEST:
         return Piece(window, len(seen), is_counted=False)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from typing import Any
+
+import orjson
 
 from unify_source.arrivals import Arrivals
 from unify_source.client import Client, Page, Parameters
 from unify_source.errors import BrokenPage
 from unify_source.oddities import parse_instant
-from unify_source.window import BURST_PAGES, EPOCH, FEWEST_PAGES, MOST_PAGES, TICK, Window, slices
+from unify_source.tables import CURSOR
+from unify_source.window import (
+    BURST_PAGES,
+    EPOCH,
+    FEWEST_PAGES,
+    MOST_PAGES,
+    TICK,
+    Sample,
+    Window,
+    slices,
+)
 
-_UPDATED_AT = re.compile(rb'"updated_at"\s*:\s*"([^"\\]{1,40})"')
 _FEWEST_PARTS = 4
 # Up to 22 years, in steps of the square root of two.
 _LOOKS_BACK = 27
@@ -36,7 +47,7 @@ def first_instant(client: Client, before: datetime) -> datetime | None:
 
     def is_empty(until: datetime) -> bool:
         body, following = listed(Window(None, until))
-        return following is None and not _UPDATED_AT.search(body)
+        return following is None and not _rows(body)
 
     for instant in instants(listed(Window(None, before))[0])[:1]:
         if is_empty(instant - TICK):
@@ -73,7 +84,7 @@ class Reading:
         self._parameters = [*filters, ("limit", str(page_size))]
         self._workers = workers
         self._pages_left = enough // page_size + 1 if enough else None
-        self._worth: float = 2 * MOST_PAGES
+        self._worth: float = MOST_PAGES
         if self._pages_left:
             self._worth = min(self._worth, max(FEWEST_PAGES, self._pages_left / _SHARE))
         self._newest_first = newest_first
@@ -132,7 +143,7 @@ class Reading:
     def _read(self, window: Window) -> None:
         cursor: str | None = None
         followed: set[str] = set()
-        sample: list[list[datetime]] = []
+        sample: Sample = {}
         pages, look_at = 0, 1
         while not self._stopped.is_set():
             body, following = self._page(self._asking(window, cursor))
@@ -147,29 +158,29 @@ class Reading:
             cursor = following
             if self._idle or pages == look_at:
                 page = instants(body)
-                if self._cut(window, [*sample, page], pages):
+                if self._cut(window, {**sample, pages: page}):
                     return
                 if pages == look_at:
-                    sample.append(page)
+                    sample[pages] = page
                     look_at *= 2
 
     def _asking(self, window: Window, cursor: str | None) -> Parameters:
         asked = [*self._parameters, *window.parameters()]
         return [*asked, ("cursor", cursor)] if cursor else asked
 
-    def _cut(self, window: Window, sample: list[list[datetime]], pages: int) -> bool:
+    def _cut(self, window: Window, sample: Sample) -> bool:
         with self._changed:
+            pages = max(sample)
             # The changes of a few hours come in bursts: a short chain is fewer requests than cuts.
             if pages < _SHORT_CHAIN and window.before - _begin(window) < _SHORT_WINDOW:
                 return False
             # A server that does not heed the bounds would be asked for ever smaller slices.
-            if not all(window.holds(instant) for page in sample for instant in page):
+            if not all(window.holds(instant) for page in sample.values() for instant in page):
                 return False
             is_short_of_work = self._idle > 0 and not self._has_work()
             parts, rest = slices(
                 window,
                 sample,
-                pages,
                 max(4 * self._workers, _FEWEST_PARTS),
                 idle=is_short_of_work,
                 worth=FEWEST_PAGES if is_short_of_work else self._worth,
@@ -179,7 +190,7 @@ class Reading:
             )
             if not parts:
                 return False
-            if len({instant for page in sample for instant in page}) == 1:
+            if len({instant for page in sample.values() for instant in page}) == 1:
                 # Where one burst follows another, a cut around each reads them all twice.
                 self._burst_pages *= 2
             # The parts now say how far has been read, no longer the slice as a whole.
@@ -236,9 +247,19 @@ def _begin(window: Window) -> datetime:
 
 def instants(body: bytes) -> list[datetime]:
     """Return the `updated_at` of a page's rows in their order, those that tell one since 1970."""
-    texts = (text.decode("ascii", "replace") for text in _UPDATED_AT.findall(body))
+    texts = (row.get(CURSOR) for row in _rows(body) if isinstance(row, dict))
+    found = (parse_instant(text) for text in texts if isinstance(text, str))
     # An unset time is written 0001-01-01T00:00:00Z, and nothing comes before it.
-    return [instant for instant in map(parse_instant, texts) if instant and instant > EPOCH]
+    return [instant for instant in found if instant and instant > EPOCH]
+
+
+def _rows(body: bytes) -> list[Any]:
+    try:
+        rows = orjson.loads(body)["enrollments"]
+    except (ValueError, TypeError, KeyError):
+        # Whoever decodes the page says what is wrong with it.
+        return []
+    return rows if isinstance(rows, list) else []
 
 
 def _repeats(window: Window) -> BrokenPage:

@@ -11,16 +11,21 @@ from statistics import median_low
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TICK = timedelta(microseconds=1)
 
-# A slice of fewer pages costs more in half-empty last pages than it gains.
-FEWEST_PAGES = 12
-# One of more pages keeps a window from ending where enough rows have come.
-MOST_PAGES = 100
+# A slice of fewer pages costs more in half-empty last pages than it gains, while workers are idle;
+# while none is, so does one of fewer than that.
+FEWEST_PAGES, FEWEST_PAGES_OF_THE_BUSY = 12, 24
+# One of more pages may keep a single worker busy when all others have nothing left to do.
+MOST_PAGES = 64
 # Fewer pages of one instant are read on: the next ones may tell more.
 BURST_PAGES = 2
 _PLAUSIBLE_PAGES = 32
 _SAMPLED_PAGES = 3
+_TELLING_INSTANTS = 5
 _WASTE = 0.4
 _SMALLEST_SHARE = 1 / 16
+
+Sample = dict[int, list[datetime]]
+"""The `updated_at` of the rows of some pages of a list, in its order, by the page's number."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +72,7 @@ def cut(window: Window, at: Sequence[datetime]) -> list[Window]:
 
 def slices(
     window: Window,
-    sample: Sequence[Sequence[datetime]],
-    pages: int,
+    sample: Sample,
     parts: int,
     *,
     idle: bool,
@@ -79,46 +83,59 @@ def slices(
 ) -> tuple[list[Window], Window | None]:
     """Say how to read the rest of a window in up to so many parts, in none to read it page by page.
 
-    `sample` are the `updated_at` of the rows on some of its first `pages` pages, the last one among
-    them, in their order. They only guide where to cut, and whether it is `worth` so many pages: the
-    slices cover the whole window again, whatever the server's order. In no order, or where all rows
-    of `burst_pages` share one instant, they do not tell how much is left: then it is cut while
-    workers are `idle`. Where much more is left than `enough` pages, and the list begins where the
-    reading does, only those are cut into parts; the rest is one of the slices, and named as well:
-    it is not wanted before the others.
+    `sample` has some of its first pages, among them the last one that was read. They only guide
+    where to cut, and whether it is `worth` so many pages: the slices cover the whole window again,
+    whatever the server's order. In no order, or where all rows of `burst_pages` share one instant,
+    they do not tell how much is left: then it is cut while workers are `idle`. Where much more is
+    left than `enough` pages, and the list begins where the reading does, only those are cut into
+    parts; the rest is one of the slices, and named as well: it is not wanted before the others.
     """
-    seen = [instant for page in sample for instant in page]
-    last_page = sample[-1]
+    seen = [instant for page in sample.values() for instant in page]
+    pages = max(sample)
+    last_page = sample[pages]
     if window.after == window.before or not last_page:
         return [], None
     if len(set(seen)) == 1:
         return (_around(window, seen[0]) if idle and pages >= burst_pages else []), None
     if not is_in_order(seen):
-        is_due = pages >= _SAMPLED_PAGES and idle
+        is_due = len(sample) >= _SAMPLED_PAGES and idle
         return (_by_sample(window, seen, parts // 2) if is_due else []), None
     edge = seen[-1]
     ascending = seen[0] < edge
     end = window.before if ascending else window.after or EPOCH
-    left = abs(end - edge) / a_page(sample, pages)
+    left = abs(end - edge) / a_page(sample)
     share, wanted = 1.0, left
     if enough and ascending != newest_first and left > max(worth, 2 * enough):
         share, wanted = enough / left, enough
     if share < _SMALLEST_SHARE:
         # A burst makes what is left look like more than it is: look again, from its first page.
         share, wanted = _SMALLEST_SHARE, 0
-    if left > parts * _PLAUSIBLE_PAGES:
-        # It may well be a dense spot taken for the whole: with fewer slices, fewer are empty.
-        parts //= 2
-    parts = min(parts, max(1, int(wanted / FEWEST_PAGES)))
+    fewest = FEWEST_PAGES if idle else FEWEST_PAGES_OF_THE_BUSY
+    parts = min(parts, max(1, int(wanted / fewest)))
     if left < worth or pages > _WASTE * left or (share == 1 and parts == 1):
         return [], None
     if last_page.count(edge) > 1:
         # Its last rows may be the first of a burst, which as a boundary would be read twice.
         edge -= TICK if ascending else -TICK
-    at = [edge + (end - edge) * share * i / parts for i in range(parts + 1)]
+    is_plausible = parts == 1 or left <= parts * _PLAUSIBLE_PAGES
+    ends = _even(parts, share) if is_plausible else _doubling(fewest / left, share)
+    at = [edge + (end - edge) * part for part in ends]
     # A single part is read together with what has been read of it: no order is promised.
-    made = cut(window, at if parts > 1 else at[1:])
+    made = cut(window, at if len(at) > 2 else at[1:])  # noqa: PLR2004 - both ends of one part
     return made, None if share == 1 else made[-1 if ascending else 0]
+
+
+def _even(parts: int, share: float) -> list[float]:
+    return [share * number / parts for number in range(parts + 1)]
+
+
+def _doubling(first: float, share: float) -> list[float]:
+    # So much may well be a dense spot taken for the whole: of even parts, most would be empty.
+    ends = [0.0]
+    while first < share:
+        ends.append(first)
+        first *= 2
+    return [*ends, share]
 
 
 def is_in_order(seen: Sequence[datetime]) -> bool:
@@ -126,20 +143,27 @@ def is_in_order(seen: Sequence[datetime]) -> bool:
     return list(seen) in (sorted(seen), sorted(seen, reverse=True))
 
 
-def a_page(sample: Sequence[Sequence[datetime]], pages: int) -> timedelta:
+def a_page(sample: Sample) -> timedelta:
     """Return how much time a page of what follows takes, as pages of a list in order tell it.
 
     See `slices`; not all of their rows share one instant.
     """
-    lengths = [abs(page[-1] - page[0]) for page in sample if page]
-    length = lengths[-1]
-    rows_of = Counter(sample[-1])
-    typical = median_low(rows_of.values())
-    if typical > 1:
-        # It is in a burst, or rows come in groups, which may fill more than a page.
-        length = max(*lengths, abs(sample[-1][-1] - sample[0][0]) / pages)
-    # One group among single rows makes a page look denser than those after it will be.
-    return max(TICK, length * max(1, len(sample[-1]) / (len(rows_of) * typical)))
+    for page in reversed(sample.values()):
+        rows_of = Counter(page)
+        if len(rows_of) >= _TELLING_INSTANTS:
+            # One group among single rows makes a page look denser than those after it will be.
+            of_groups = len(page) / (len(rows_of) * median_low(rows_of.values()))
+            return max(TICK, abs(page[-1] - page[0]) * max(1, of_groups))
+    return max(TICK, _a_page_of_groups(sample))
+
+
+def _a_page_of_groups(sample: Sample) -> timedelta:
+    """Return what a page took lately where each holds hardly more than one instant."""
+    pages = max(sample)
+    for number, page in reversed(sample.items()):
+        if number <= max(1, pages // 2) and page and page[0] != sample[pages][-1]:
+            return abs(sample[pages][-1] - page[0]) / (pages - number + 1)
+    return timedelta()
 
 
 def _around(window: Window, burst: datetime) -> list[Window]:
