@@ -53,7 +53,10 @@ class Held:
 
 
 class Turns:
-    """Hands out turns on a pipeline's dataset; `turn` waits up to `timeout` seconds for one."""
+    """Hands out turns on a pipeline's dataset; `turn` waits up to `timeout` seconds for the first.
+
+    For the next it waits as long as it takes: who gave way is not ended by the other's long window.
+    """
 
     def __init__(self, pipeline: dlt.Pipeline, timeout: float) -> None:
         if not 0 <= timeout < _FOREVER:
@@ -86,6 +89,7 @@ class Turns:
             self._dataset_turn() as of_dataset,
         ):
             self._locks = (of_folder, of_dataset)
+            self._timeout = _FOREVER
             try:
                 yield
             finally:
