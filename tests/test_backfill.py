@@ -22,6 +22,7 @@ from conftest import KEY, start_command
 from warehouse import Rows, shown, stored
 
 from unify_source.errors import ConfigurationError, UnifyError
+from unify_source.lock import Turns
 from unify_source.pipelines import cursor, open_pipeline, state_of
 from unify_source.report import Report
 from unify_source.run import backfill, sync
@@ -41,6 +42,20 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def opened() -> dlt.Pipeline:
     return open_pipeline("unify_gtm", "duckdb", "unify")
+
+
+def reading() -> subprocess.Popen[str]:
+    """Start a program that has the file open until it is told something."""
+    program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); input()"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", program, FILE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert reader.stdout
+    reader.stdout.readline()
+    return reader
 
 
 def loaded(pipeline: dlt.Pipeline) -> int:
@@ -249,6 +264,47 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_righ
     assert stored(FILE) == shown(api.account.rows())
 
 
+def test_a_backfill_that_gave_way_waits_for_its_next_turn_as_long_as_it_takes(
+    serve: Callable[..., Sandbox],
+) -> None:
+    hold = threading.Event()
+    account = Account(6_000)
+    api = serve(account, latency=0.02)
+    slow = serve(account, on_request=lambda _: hold.wait(60))
+    words = ("--workers", "2", "--lock-timeout", "0.5")
+    long = start(api, "backfill", "--from", LONG_AGO, *words, window_rows=500)
+    until = time.monotonic() + 60
+    while not Path(FILE + ".lock.json").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    other = start(slow, "sync", "--lock-timeout", "30")
+    while not slow.requests and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(1.5)
+    is_still_running = long.poll() is None
+    hold.set()
+    _, long_said = long.communicate(timeout=120)
+    _, other_said = other.communicate(timeout=120)
+
+    assert is_still_running, long_said
+    assert long.returncode == 0, long_said
+    assert other.returncode == 0, other_said
+    assert stored(FILE) == shown(account.rows())
+
+
+def test_a_program_that_opens_the_file_between_two_turns_is_waited_for_as_long_as_it_takes() -> (
+    None
+):
+    turns = Turns(opened(), timeout=0.3)
+    with turns.turn():
+        pass
+    reader = reading()
+    threading.Timer(1.5, reader.communicate, args=["\n"]).start()
+    began = time.monotonic()
+
+    with turns.turn():
+        assert time.monotonic() - began > 1
+
+
 def test_who_waits_longer_than_the_lock_timeout_learns_who_holds_it(
     serve: Callable[..., Sandbox],
 ) -> None:
@@ -288,15 +344,7 @@ def test_many_syncs_at_once_lose_and_double_nothing(serve: Callable[..., Sandbox
 def test_an_open_reader_is_waited_for_and_named(serve: Callable[..., Sandbox]) -> None:
     api = serve(Account(200))
     sync(opened(), api_key=KEY, base_url=api.url)
-    program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); input()"
-    reader = subprocess.Popen(
-        [sys.executable, "-c", program, FILE],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert reader.stdout
-    reader.stdout.readline()
+    reader = reading()
 
     with pytest.raises(UnifyError, match=str(reader.pid)):
         sync(opened(), api_key=KEY, base_url=api.url, lock_timeout=0.3)

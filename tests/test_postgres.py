@@ -22,6 +22,7 @@ from destinations import Postgres, opened
 from postgres import PASSWORD, Server, ask
 from proxy import Proxy
 from test_promises import account, change, load
+from test_stopping import assert_stops
 from test_sync import listing, version
 from warehouse import shown
 
@@ -275,6 +276,19 @@ def test_who_waits_too_long_learns_who_holds_the_dataset_since_when_and_where(
     first.communicate()
     assert ended(start_command(api, "sync", "--quiet", *TO_POSTGRES)) == (0, "")
     assert warehouse.stored() == shown(api.account.rows())
+
+
+def test_waiting_for_another_run_it_stops_at_a_signal(serve: Serve, warehouse: Postgres) -> None:
+    _, first = holding(serve)
+    _wait_for_the_lock(warehouse)
+    second = start_command(serve(Account(50)), "sync", "--lock-timeout", "30", *TO_POSTGRES)
+    # The second key is that of the one who waits.
+    while len(warehouse.ask("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted")) < 2:
+        assert second.poll() is None
+        time.sleep(0.02)
+
+    assert_stops(second)
+    assert_stops(first, signal.SIGTERM)
 
 
 def test_a_sync_gets_in_between_two_windows_of_a_long_backfill(

@@ -6,9 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import requests
@@ -43,9 +44,11 @@ from unify_source.settings import ENROLLMENTS_PATH, Settings
 
 Parameters = Sequence[tuple[str, str]]
 Page = tuple[bytes, str | None]
+Answer = TypeVar("Answer")
 
 _RETRIED = (RateLimited, ServerFailed, Unreachable, BrokenPage)
 _TOLD_EVERY = 15.0
+_HEARTBEAT_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 _BACKOFF = wait_random_exponential(multiplier=1, max=60)
 
@@ -54,12 +57,14 @@ class Client:
     """Asks the list and single-enrollment endpoints, safely from many threads.
 
     Waits out 429, 5xx, broken connections and broken bodies with backoff and jitter, as
-    `Retry-After` says where it is sent, until the retry budget is spent. Counts `requests`. Raises
-    ConfigurationError for a proxy or certificates of the environment that cannot be used.
+    `Retry-After` says where it is sent, until the retry budget is spent. Counts `requests`.
+    `heartbeat` is called at least twice a second while one waits, and may end the wait by raising.
+    Raises ConfigurationError for a proxy or certificates of the environment that cannot be used.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, heartbeat: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
+        self._heartbeat = heartbeat
         self._line = _Line(settings)
         self._patience = stop_before_delay(settings.retry_budget)
         self._retrying = Retrying(
@@ -79,21 +84,18 @@ class Client:
 
         Raises an ApiError, or KeyRefused.
         """
-        return self._retrying(self._page, parameters)
+        return self._attended(lambda: self._page(parameters))
 
     def pages(self, stopped: threading.Event) -> Callable[[Parameters], Page]:
         """Return `page` for workers that may be stopped: once they are, nothing is tried again."""
-        retrying = self._retrying.copy(
-            stop=stop_any(self._patience, stop_when_event_set(stopped)),
-            sleep=sleep_using_event(stopped),
-        )
+        retrying = self._retrying_until(stopped)
         return lambda parameters: retrying(self._page, parameters)
 
     def enrollment(self, enrollment_id: str) -> bytes | None:
         """Return one enrollment's JSON body, None where the API no longer has it."""
         try:
             path = f"/{quote(enrollment_id, safe='')}"
-            return self._retrying(lambda: self._answer(path, ()).data)
+            return self._attended(lambda: self._answer(path, ()).data)
         except NotFound:
             return None
 
@@ -102,7 +104,34 @@ class Client:
 
         Raises BrokenPage where the header is missing: no window can be closed without it.
         """
-        return self._retrying(self._time)
+        return self._attended(self._time)
+
+    def _attended(self, ask: Callable[[], Answer]) -> Answer:
+        """Ask in a thread of its own: nothing else ends the wait for a server that is silent."""
+        stopped = threading.Event()
+        retrying = self._retrying_until(stopped)
+        answer: Future[Answer] = Future()
+
+        def work() -> None:
+            try:
+                answer.set_result(retrying(ask))
+            except Exception as error:  # noqa: BLE001 - raised again where the answer is waited for
+                answer.set_exception(error)
+
+        self._heartbeat()
+        threading.Thread(target=work, name="asking", daemon=True).start()
+        try:
+            while not wait([answer], _HEARTBEAT_SECONDS).done:
+                self._heartbeat()
+            return answer.result()
+        finally:
+            stopped.set()
+
+    def _retrying_until(self, stopped: threading.Event) -> Retrying:
+        return self._retrying.copy(
+            stop=stop_any(self._patience, stop_when_event_set(stopped)),
+            sleep=sleep_using_event(stopped),
+        )
 
     def _time(self) -> datetime:
         sent = self._answer("", (("limit", "1"),)).headers.get("Date", "")

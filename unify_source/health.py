@@ -7,6 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import dlt
+from dlt.common.runtime.signals import raise_if_signalled
 
 from unify_source.client import Client
 from unify_source.errors import ConfigurationError
@@ -127,7 +128,7 @@ def check(
     """
     with explained():
         said: Settings = configured(**settings)
-        server = Client(said).server_time()
+        server = Client(said, raise_if_signalled).server_time()
         off = datetime.now(timezone.utc) - server
         if abs(off) > CLOCK_TOLERANCE:
             side = "ahead of" if off > timedelta(0) else "behind"

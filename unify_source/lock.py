@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import dlt
+from dlt.common.runtime.signals import raise_if_signalled
 from dlt.destinations.exceptions import DatabaseException, DestinationConnectionError
 from filelock import FileLock, Timeout
 
@@ -52,7 +53,10 @@ class Held:
 
 
 class Turns:
-    """Hands out turns on a pipeline's dataset; `turn` waits up to `timeout` seconds for one."""
+    """Hands out turns on a pipeline's dataset; `turn` waits up to `timeout` seconds for the first.
+
+    For the next it waits as long as it takes: who gave way is not ended by the other's long window.
+    """
 
     def __init__(self, pipeline: dlt.Pipeline, timeout: float) -> None:
         if not 0 <= timeout < _FOREVER:
@@ -85,6 +89,7 @@ class Turns:
             self._dataset_turn() as of_dataset,
         ):
             self._locks = (of_folder, of_dataset)
+            self._timeout = _FOREVER
             try:
                 yield
             finally:
@@ -126,9 +131,8 @@ def _file_turn(file: Path, timeout: float) -> Iterator[Held]:
     until = time.monotonic() + timeout
     try:
         # Who waits holds this one: so the holder sees it, and does not overtake it.
-        with _queue(file).acquire(timeout=timeout, poll_interval=_POLL_SECONDS):
-            left = max(0.0, until - time.monotonic())
-            lock.acquire(timeout=left, poll_interval=_POLL_SECONDS)
+        with _acquired(_queue(file), until):
+            _acquired(lock, until)
     except Timeout:
         raise _held(_read_note(note), timeout) from None
     try:
@@ -138,6 +142,22 @@ def _file_turn(file: Path, timeout: float) -> Iterator[Held]:
         with suppress(OSError):
             note.unlink()
         lock.release()
+
+
+def _acquired(lock: FileLock, until: float) -> AbstractContextManager[Any]:
+    # The lock's own waiting hears no signal.
+    while True:
+        try:
+            return lock.acquire(timeout=0)
+        except Timeout:
+            if time.monotonic() >= until:
+                raise
+        _pause()
+
+
+def _pause() -> None:
+    raise_if_signalled()
+    time.sleep(_POLL_SECONDS)
 
 
 def _queue(file: Path) -> FileLock:
@@ -162,7 +182,7 @@ def _open(client: Any, until: float, timeout: float) -> None:
                 raise
             if time.monotonic() >= until:
                 raise _held({"what": _database_holder(str(error))}, timeout) from None
-            time.sleep(_POLL_SECONDS)
+            _pause()
         else:
             return
 
@@ -212,7 +232,7 @@ def _postgres_turn(pipeline: dlt.Pipeline, timeout: float) -> Iterator[Held]:
             while not _true(client, _TRY, wanted):
                 if time.monotonic() >= until:
                     raise _held(_postgres_holder(client, key), timeout)
-                time.sleep(_POLL_SECONDS)
+                _pause()
         client.execute_sql(_LET_GO, queue)
         # Others read it from here: a role may see the name of another's session, and little else.
         client.execute_sql("SELECT set_config('application_name', %s, false)", _session_name())

@@ -8,6 +8,8 @@ from datetime import date, datetime
 from math import ceil
 from typing import Any
 
+from dlt.common.runtime.signals import raise_if_signalled
+
 from unify_source.budget import BUDGET_SECONDS
 from unify_source.client import Client
 from unify_source.estimate import rows_over_time
@@ -76,7 +78,7 @@ def plan(start: str | date, end: str | date | None = None, **settings: Any) -> P
     since, until = parse_range(start, end)
     with explained():
         said = configured(**settings)
-        client = Client(said)
+        client = Client(said, raise_if_signalled)
         now = client.server_time()
         before = max(since, min(until or now, now))
         first = first_instant(client, before) or since

@@ -84,7 +84,7 @@ class _Run:
     def __init__(self, pipeline: dlt.Pipeline, settings: Settings, lock_timeout: float) -> None:
         self.pipeline = pipeline
         self.settings = settings
-        self.client = Client(settings)
+        self.client = Client(settings, raise_if_signalled)
         self._turns = Turns(pipeline, lock_timeout)
         self._has_turn = False
         self._turn = ExitStack()

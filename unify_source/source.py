@@ -13,6 +13,7 @@ import dlt
 import orjson
 import pyarrow as pa
 from dlt.common.configuration.inject import with_config
+from dlt.common.runtime.signals import raise_if_signalled
 from dlt.extract import DltResource, DltSource
 from dlt.extract.items_transform import YieldMapItem
 
@@ -65,7 +66,7 @@ def unify_source(
     # Of any type to dlt, which would refuse a wrong one without saying which value it had.
     given = {name: value for name, value in locals().items() if name != "updated_at"}
     settings = _settings(given)
-    return enrollments(settings, Load(settings, Client(settings)), updated_at)
+    return enrollments(settings, Load(settings, Client(settings, raise_if_signalled)), updated_at)
 
 
 def configured(**given: Any) -> Settings:
