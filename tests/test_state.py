@@ -10,14 +10,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import dlt
 import pytest
 from conftest import KEY
 from warehouse import shown, stored
 
+from unify_source.errors import LoadFailed
 from unify_source.pipelines import cursor, open_pipeline
 from unify_source.report import Report
 from unify_source.run import sync
@@ -116,3 +119,32 @@ def test_a_run_that_was_killed_costs_nothing_but_time(
     _, said = finishing.communicate(timeout=60)
     assert (finishing.returncode, said) == (0, b"")
     assert stored(home / FILE) == shown(api.account.rows())
+
+
+@pytest.mark.parametrize("lost", [".", "normalize", "load"])
+@pytest.mark.parametrize("step", ["extract", "normalize", "load"])
+def test_a_window_whose_files_vanish_is_not_taken_for_loaded(
+    step: str, lost: str, serve: Serve, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = serve(Account(1_000))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "window_rows": 300}
+    proceed = getattr(pipeline, step)
+    times = 0
+
+    def proceed_and_lose_files(*given: Any) -> Any:
+        nonlocal times
+        times += 1
+        done = proceed(*given)
+        if times == 2:
+            shutil.rmtree(Path(pipeline.working_dir, lost))
+        return done
+
+    monkeypatch.setattr(pipeline, step, proceed_and_lose_files)
+
+    # Files that the step does not read, or has read, may be missed by nobody.
+    with suppress(LoadFailed):
+        sync(pipeline, page_size=20, **said)
+        assert stored(FILE) == shown(api.account.rows())
+
+    sync(machine("two"), **said)
+    assert stored(FILE) == shown(api.account.rows())

@@ -13,6 +13,7 @@ from typing import Any
 
 import dlt
 from dlt.common.destination.exceptions import DestinationException, DestinationUndefinedEntity
+from dlt.common.pipeline import ExtractInfo
 from dlt.common.runtime.collector import NULL_COLLECTOR
 from dlt.common.runtime.collector_base import Collector
 
@@ -95,6 +96,15 @@ def take_back(pipeline: dlt.Pipeline, loads: list[str]) -> None:
                 f"UPDATE {table} SET status = 1 WHERE load_id = %s",  # noqa: S608 - our names
                 load,
             )
+
+
+def packages_with_rows(extracted: ExtractInfo) -> set[str]:
+    """Return the packages that must be loaded: those with rows, a new state's included."""
+    return {
+        package
+        for package, parts in extracted.metrics.items()
+        if any(table.items_count for part in parts for table in part["table_metrics"].values())
+    }
 
 
 def state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
