@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -148,3 +149,98 @@ def test_a_window_whose_files_vanish_is_not_taken_for_loaded(
 
     sync(machine("two"), **said)
     assert stored(FILE) == shown(api.account.rows())
+
+
+OPEN = """
+from unify_source.pipelines import open_pipeline
+print(open_pipeline("unify_gtm", "duckdb", "unify").pipelines_dir, flush=True)
+"""
+WAIT = "input()"
+FORK = """
+import os, sys
+if not os.fork():
+    sys.exit()
+os.wait()
+"""
+WITHOUT_SIGHT = ("unshare", "--map-root-user", "--pid", "--fork")
+
+
+@pytest.fixture
+def temporary(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = home / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def opened(*script: str, command: Sequence[str] = ()) -> tuple[subprocess.Popen[str], Path]:
+    """Run a script, and return its process with the first thing it says: its working folder."""
+    running = subprocess.Popen(
+        [*command, sys.executable, "-c", "".join(script)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout
+    return running, Path(running.stdout.readline().strip())
+
+
+def can_run(*command: str) -> bool:
+    return subprocess.run(["sh", "-c", shlex.join(command)], check=False).returncode == 0
+
+
+def age(folder: Path) -> None:
+    """Make a folder two minutes older."""
+    then = time.time() - 120
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (then, then))
+
+
+@pytest.mark.parametrize(
+    ("run", "other"),
+    [
+        pytest.param(OPEN, (), id="a process"),
+        pytest.param(OPEN + FORK, (), id="a process with a fork that ended"),
+        pytest.param(OPEN, WITHOUT_SIGHT, id="a process that the other cannot see"),
+    ],
+)
+def test_a_run_leaves_the_folder_of_another_that_is_under_way(
+    run: str, other: Sequence[str], temporary: Path
+) -> None:
+    if other and not can_run(*other, "true"):
+        pytest.skip("processes cannot be hidden here")
+    running, folder = opened(run, 'print("ready", flush=True)\n', WAIT)
+    assert running.stdout
+    assert running.stdout.readline()
+    age(folder)
+
+    opened(OPEN, command=other)[0].communicate()
+
+    assert folder.is_dir()
+    running.communicate("\n")
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_run_removes_the_folder_of_one_that_was_killed(temporary: Path) -> None:
+    running, folder = opened(OPEN, WAIT)
+    running.kill()
+    running.communicate()
+    opened(OPEN)[0].communicate()
+    # One that young may belong to a process that has not locked it yet.
+    assert folder.is_dir()
+    age(folder)
+
+    opened(OPEN)[0].communicate()
+
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_folder_that_is_only_named_alike_stays(temporary: Path) -> None:
+    notes = temporary / "unify-source-my-notes" / "notes.txt"
+    notes.parent.mkdir()
+    notes.touch()
+    age(notes.parent)
+
+    opened(OPEN)[0].communicate()
+
+    assert notes.exists()

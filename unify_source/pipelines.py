@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dlt.common.destination.exceptions import DestinationException, DestinationU
 from dlt.common.pipeline import ExtractInfo
 from dlt.common.runtime.collector import NULL_COLLECTOR
 from dlt.common.runtime.collector_base import Collector
+from filelock import FileLock
 
 from unify_source.console import RowProgress
 from unify_source.errors import ConfigurationError
@@ -24,6 +26,9 @@ from unify_source.source import RESOURCE, SOURCE
 from unify_source.tables import BY_NAME, CURSOR, QUARANTINE
 
 _FOLDER = "unify-source"
+_LOCK = "in-use.lock"
+# A folder that new may belong to a process that is about to lock it.
+_NEW_SECONDS = 60
 
 ALL = tuple(BY_NAME)
 
@@ -138,25 +143,38 @@ def window_done(pipeline: dlt.Pipeline, left: timedelta) -> None:
 
 
 def _folder_of_this_process() -> str:
-    for stale in Path(tempfile.gettempdir()).glob(f"{_FOLDER}-*-*"):
-        if not _is_running(stale.name.split("-")[-2]):
-            shutil.rmtree(stale, ignore_errors=True)
-    folder = tempfile.mkdtemp(prefix=f"{_FOLDER}-{os.getpid()}-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}-"))
+    lock = _LifeLock(folder / _LOCK, thread_local=False)
+    lock.acquire(timeout=0)
+    atexit.register(_remove, folder, lock, os.getpid())
+    for other in folder.parent.glob(f"{_FOLDER}-*"):
+        if _is_abandoned(other, folder.stat().st_uid):
+            shutil.rmtree(other, ignore_errors=True)
+    return str(folder)
 
 
-def _is_running(process: str) -> bool:
-    if os.name == "nt":
-        # There the signal 0 is Ctrl-C.
-        return True
+class _LifeLock(FileLock):
+    # A fork has the lock as well, and would let go of it for all when it ends.
+    def __del__(self, *_: object) -> None:
+        pass
+
+
+def _remove(folder: Path, lock: FileLock, process: int) -> None:
+    if os.getpid() == process:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path, user: int) -> bool:
+    # Whether a process lives cannot be asked: of one in another container, nobody has heard here.
+    lock = folder / _LOCK
     try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
-        return False
+        if folder.lstat().st_uid != user or time.time() - lock.stat().st_mtime < _NEW_SECONDS:
+            return False
+        with FileLock(lock).acquire(timeout=0):
+            return True
     except OSError:
-        return True
-    return True
+        return False
 
 
 class _Counting(Collector):
