@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import dlt
+import duckdb
 import pytest
 from conftest import KEY
 from warehouse import shown, stored
@@ -149,6 +150,50 @@ def test_a_window_whose_files_vanish_is_not_taken_for_loaded(
 
     sync(machine("two"), **said)
     assert stored(FILE) == shown(api.account.rows())
+
+
+@dlt.source(name="other")
+def other() -> Any:
+    return dlt.resource([{"n": 1}], name="things", write_disposition="append")
+
+
+def things() -> int:
+    with duckdb.connect(FILE, read_only=True) as connection:
+        return len(connection.execute("SELECT n FROM unify.things").fetchall())
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "second"])
+@pytest.mark.parametrize("step", ["normalize", "load"])
+def test_what_a_dead_run_left_beside_another_source_is_read_again_not_loaded_later(
+    step: str, serve: Serve, monkeypatch: pytest.MonkeyPatch, *, is_first: bool
+) -> None:
+    api = serve(Account(300, clock=Clock(START)))
+    shared = machine("one")
+
+    def die() -> None:
+        raise KeyboardInterrupt
+
+    # The state of all sources goes with the rows of the one that was loaded first.
+    if is_first:
+        load(shared, api)
+    shared.run(other())
+    for seed in range(3):
+        load(shared, api)
+        shared.extract(other())
+        change(api.account, 100, seed)
+        with monkeypatch.context() as patch:
+            patch.setattr(shared, step, die)
+            with pytest.raises(KeyboardInterrupt):
+                load(shared, api)
+        shared.extract(other())
+        if seed:
+            change(api.account, 100, seed + 10)
+            load(machine("two"), api)
+            assert stored(FILE) == shown(api.account.rows())
+
+        load(shared, api)
+        assert stored(FILE) == shown(api.account.rows())
+        assert things() == 2 * seed + 3
 
 
 OPEN = """

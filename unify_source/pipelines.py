@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dlt.common.destination.exceptions import DestinationException, DestinationU
 from dlt.common.pipeline import ExtractInfo
 from dlt.common.runtime.collector import NULL_COLLECTOR
 from dlt.common.runtime.collector_base import Collector
+from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
 from filelock import FileLock
 
 from unify_source.console import RowProgress
@@ -75,20 +77,58 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
 
     The working folder is emptied: what a run left in it that died may be older than what another
     machine has loaded since, and the cursor in the destination knows what has been loaded. A
-    pipeline that loads other sources as well keeps its folder.
+    pipeline that loads other sources as well keeps its folder, and loses what is ours in it.
     """
-    if not set(pipeline.schema_names) - {SOURCE}:
+    is_shared = bool(set(pipeline.schema_names) - {SOURCE})
+    if not is_shared:
         folder = pipeline.get_local_state_val("initial_cwd")
         pipeline.drop()
         # The folder where the pipeline ran first is where it looks for a DuckDB file without path.
         pipeline.set_local_state_val("initial_cwd", folder)
     pipeline.sync_destination()
     with pipeline.destination_client() as client:
+        if is_shared:
+            _forget_unloaded(pipeline, client)
         try:
             found = client.get_stored_schema(SOURCE)  # type: ignore[attr-defined]
         except DestinationUndefinedEntity:
             found = None
     return dlt.Schema.from_stored_schema(json.loads(found.schema)) if found else dlt.Schema(SOURCE)
+
+
+def _forget_unloaded(pipeline: dlt.Pipeline, client: Any) -> None:
+    """Take our state from the destination, and delete the packages that wait and say otherwise."""
+    ours = _of_source(_stored_state(pipeline, client))
+    with pipeline.managed_state() as state:
+        if ours or _of_source(state):
+            state.setdefault("sources", {})[SOURCE] = ours
+        for package in _waiting(pipeline):
+            shutil.rmtree(package)
+            # What it says of the other sources shall be written again.
+            force_state_extract(state)
+
+
+def _waiting(pipeline: dlt.Pipeline) -> Iterator[str]:
+    # One may stand in both, where dlt died between the two: it is found again when it is deleted.
+    for list_packages in (
+        pipeline.list_normalized_load_packages,
+        pipeline.list_extracted_load_packages,
+    ):
+        for load in list_packages():
+            package = pipeline.get_load_package_info(load)
+            tables = {
+                job.job_file_info.table_name for jobs in package.jobs.values() for job in jobs
+            }
+            # dlt writes the state of all sources with the rows of the one that came first.
+            if package.schema_name == SOURCE or tables == {package.schema.state_table_name}:
+                yield package.package_path
+
+
+def _stored_state(pipeline: dlt.Pipeline, client: Any) -> Any:
+    try:
+        return load_pipeline_state_from_destination(pipeline.pipeline_name, client) or {}
+    except DestinationUndefinedEntity:
+        return {}
 
 
 def take_back(pipeline: dlt.Pipeline, loads: list[str]) -> None:
@@ -114,8 +154,12 @@ def packages_with_rows(extracted: ExtractInfo) -> set[str]:
 
 def state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
     """Return what the resource keeps between runs, as the pipeline knows it."""
-    source = pipeline.state.get("sources", {}).get(SOURCE, {})
-    found: dict[str, Any] = source.get("resources", {}).get(RESOURCE, {})
+    found: dict[str, Any] = _of_source(pipeline.state).get("resources", {}).get(RESOURCE, {})
+    return found
+
+
+def _of_source(state: Any) -> dict[str, Any]:
+    found: dict[str, Any] = state.get("sources", {}).get(SOURCE, {})
     return found
 
 
