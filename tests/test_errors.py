@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
@@ -266,6 +267,40 @@ def test_a_broken_destination_ends_the_run_and_the_next_one_goes_on(
     file.unlink()
     assert sync_command(api.url).returncode == 0
     assert stored(file) == shown(api.account.rows())
+
+
+def full_disk(home: Path) -> None:
+    (home / "unify_gtm.duckdb.lock.json").symlink_to("/dev/full")
+
+
+def lock_of_another(home: Path) -> None:
+    (home / "unify_gtm.duckdb.lock").touch(mode=0o000)
+    if os.access(home / "unify_gtm.duckdb.lock", os.W_OK):
+        pytest.skip("this user may write everywhere")
+
+
+def lock_that_is_a_folder(home: Path) -> None:
+    (home / "unify_gtm.duckdb.lock").mkdir()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+@pytest.mark.parametrize(
+    ("obstacle", "words"),
+    [
+        (full_disk, ["No space left on device", "make room"]),
+        (lock_of_another, ["Permission denied", "unify_gtm.duckdb.lock", "let this user"]),
+        (lock_that_is_a_folder, ["Is a directory", "unify_gtm.duckdb.lock"]),
+    ],
+)
+def test_what_the_system_refuses_ends_in_sentences_as_well(
+    obstacle: Callable[[Path], None], words: list[str], api: Sandbox, home: Path
+) -> None:
+    obstacle(home)
+
+    ran = sync_command(api.url)
+
+    assert_ended(ran, 1, *words)
+    assert "[Errno" not in ran.stderr
 
 
 PASSING = [

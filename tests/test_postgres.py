@@ -343,6 +343,18 @@ def test_a_run_that_lost_its_lock_does_not_commit_its_window(
     assert warehouse.stored() == shown(api.account.rows())
 
 
+def test_a_server_that_soon_ends_idle_sessions_does_not_end_the_locks(
+    serve: Serve, warehouse: Postgres
+) -> None:
+    api = serve(account(400), latency=0.5)
+    ((name,),) = warehouse.ask("SELECT current_database()")
+    warehouse.ask(f"ALTER DATABASE {name} SET idle_session_timeout = '1s'")
+
+    sync(warehouse.pipeline(), api_key=KEY, base_url=api.url, page_size=50, workers=1)
+
+    assert warehouse.stored() == shown(api.account.rows())
+
+
 def test_check_status_and_the_example_read_postgres_as_well(
     serve: Serve, warehouse: Postgres
 ) -> None:

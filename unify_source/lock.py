@@ -35,6 +35,8 @@ _OF_THE_SESSION = {
     "tcp_keepalives_interval": 10,
     "tcp_keepalives_count": 3,
 }
+# The lock's session says nothing while a window is read. Servers below 14 end no idle ones.
+_STAY = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
 _TRY = "SELECT pg_try_advisory_lock(hashtext(%s))"
 _LET_GO = "SELECT pg_advisory_unlock(hashtext(%s))"
 _HOLDER = (
@@ -227,6 +229,7 @@ def _postgres_turn(pipeline: dlt.Pipeline, timeout: float) -> Iterator[Held]:
         queue = f"{key}, next"
         for setting, value in _OF_THE_SESSION.items():
             client.execute_sql(f"SET {setting} = {value}")
+        client.execute_sql(_STAY)
         # Who waits holds the second key: so the holder sees it, and does not overtake it.
         for wanted in (queue, key):
             while not _true(client, _TRY, wanted):

@@ -7,14 +7,19 @@ import json
 import os
 import shutil
 import tempfile
+import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dlt
 from dlt.common.destination.exceptions import DestinationException, DestinationUndefinedEntity
+from dlt.common.pipeline import ExtractInfo
 from dlt.common.runtime.collector import NULL_COLLECTOR
 from dlt.common.runtime.collector_base import Collector
+from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
+from filelock import FileLock
 
 from unify_source.console import RowProgress
 from unify_source.errors import ConfigurationError
@@ -23,6 +28,9 @@ from unify_source.source import RESOURCE, SOURCE
 from unify_source.tables import BY_NAME, CURSOR, QUARANTINE
 
 _FOLDER = "unify-source"
+_LOCK = "in-use.lock"
+# A folder that new may belong to a process that is about to lock it.
+_NEW_SECONDS = 60
 
 ALL = tuple(BY_NAME)
 
@@ -69,20 +77,58 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
 
     The working folder is emptied: what a run left in it that died may be older than what another
     machine has loaded since, and the cursor in the destination knows what has been loaded. A
-    pipeline that loads other sources as well keeps its folder.
+    pipeline that loads other sources as well keeps its folder, and loses what is ours in it.
     """
-    if not set(pipeline.schema_names) - {SOURCE}:
+    is_shared = bool(set(pipeline.schema_names) - {SOURCE})
+    if not is_shared:
         folder = pipeline.get_local_state_val("initial_cwd")
         pipeline.drop()
         # The folder where the pipeline ran first is where it looks for a DuckDB file without path.
         pipeline.set_local_state_val("initial_cwd", folder)
     pipeline.sync_destination()
     with pipeline.destination_client() as client:
+        if is_shared:
+            _forget_unloaded(pipeline, client)
         try:
             found = client.get_stored_schema(SOURCE)  # type: ignore[attr-defined]
         except DestinationUndefinedEntity:
             found = None
     return dlt.Schema.from_stored_schema(json.loads(found.schema)) if found else dlt.Schema(SOURCE)
+
+
+def _forget_unloaded(pipeline: dlt.Pipeline, client: Any) -> None:
+    """Take our state from the destination, and delete the packages that wait and say otherwise."""
+    ours = _of_source(_stored_state(pipeline, client))
+    with pipeline.managed_state() as state:
+        if ours or _of_source(state):
+            state.setdefault("sources", {})[SOURCE] = ours
+        for package in _waiting(pipeline):
+            shutil.rmtree(package)
+            # What it says of the other sources shall be written again.
+            force_state_extract(state)
+
+
+def _waiting(pipeline: dlt.Pipeline) -> Iterator[str]:
+    # One may stand in both, where dlt died between the two: it is found again when it is deleted.
+    for list_packages in (
+        pipeline.list_normalized_load_packages,
+        pipeline.list_extracted_load_packages,
+    ):
+        for load in list_packages():
+            package = pipeline.get_load_package_info(load)
+            tables = {
+                job.job_file_info.table_name for jobs in package.jobs.values() for job in jobs
+            }
+            # dlt writes the state of all sources with the rows of the one that came first.
+            if package.schema_name == SOURCE or tables == {package.schema.state_table_name}:
+                yield package.package_path
+
+
+def _stored_state(pipeline: dlt.Pipeline, client: Any) -> Any:
+    try:
+        return load_pipeline_state_from_destination(pipeline.pipeline_name, client) or {}
+    except DestinationUndefinedEntity:
+        return {}
 
 
 def take_back(pipeline: dlt.Pipeline, loads: list[str]) -> None:
@@ -97,10 +143,23 @@ def take_back(pipeline: dlt.Pipeline, loads: list[str]) -> None:
             )
 
 
+def packages_with_rows(extracted: ExtractInfo) -> set[str]:
+    """Return the packages that must be loaded: those with rows, a new state's included."""
+    return {
+        package
+        for package, parts in extracted.metrics.items()
+        if any(table.items_count for part in parts for table in part["table_metrics"].values())
+    }
+
+
 def state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
     """Return what the resource keeps between runs, as the pipeline knows it."""
-    source = pipeline.state.get("sources", {}).get(SOURCE, {})
-    found: dict[str, Any] = source.get("resources", {}).get(RESOURCE, {})
+    found: dict[str, Any] = _of_source(pipeline.state).get("resources", {}).get(RESOURCE, {})
+    return found
+
+
+def _of_source(state: Any) -> dict[str, Any]:
+    found: dict[str, Any] = state.get("sources", {}).get(SOURCE, {})
     return found
 
 
@@ -128,25 +187,38 @@ def window_done(pipeline: dlt.Pipeline, left: timedelta) -> None:
 
 
 def _folder_of_this_process() -> str:
-    for stale in Path(tempfile.gettempdir()).glob(f"{_FOLDER}-*-*"):
-        if not _is_running(stale.name.split("-")[-2]):
-            shutil.rmtree(stale, ignore_errors=True)
-    folder = tempfile.mkdtemp(prefix=f"{_FOLDER}-{os.getpid()}-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}-"))
+    lock = _LifeLock(folder / _LOCK, thread_local=False)
+    lock.acquire(timeout=0)
+    atexit.register(_remove, folder, lock, os.getpid())
+    for other in folder.parent.glob(f"{_FOLDER}-*"):
+        if _is_abandoned(other, folder.stat().st_uid):
+            shutil.rmtree(other, ignore_errors=True)
+    return str(folder)
 
 
-def _is_running(process: str) -> bool:
-    if os.name == "nt":
-        # There the signal 0 is Ctrl-C.
-        return True
+class _LifeLock(FileLock):
+    # A fork has the lock as well, and would let go of it for all when it ends.
+    def __del__(self, *_: object) -> None:
+        pass
+
+
+def _remove(folder: Path, lock: FileLock, process: int) -> None:
+    if os.getpid() == process:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path, user: int) -> bool:
+    # Whether a process lives cannot be asked: of one in another container, nobody has heard here.
+    lock = folder / _LOCK
     try:
-        os.kill(int(process), 0)
-    except (ProcessLookupError, ValueError):
-        return False
+        if folder.lstat().st_uid != user or time.time() - lock.stat().st_mtime < _NEW_SECONDS:
+            return False
+        with FileLock(lock).acquire(timeout=0):
+            return True
     except OSError:
-        return True
-    return True
+        return False
 
 
 class _Counting(Collector):

@@ -17,7 +17,15 @@ from unify_source.errors import LoadFailed
 from unify_source.footprint import give_back, hold_down
 from unify_source.load import Load, Part
 from unify_source.lock import LOCK_TIMEOUT, Turns
-from unify_source.pipelines import cursor, quarantined, start_over, state_of, take_back, window_done
+from unify_source.pipelines import (
+    cursor,
+    packages_with_rows,
+    quarantined,
+    start_over,
+    state_of,
+    take_back,
+    window_done,
+)
 from unify_source.report import Report
 from unify_source.settings import Settings, parse_range
 from unify_source.source import (
@@ -121,15 +129,21 @@ class _Run:
 
     def commit(self, source: DltSource, load: Load) -> None:
         """Read and load one window: its rows and its progress stand together, or neither."""
-        self.pipeline.extract(source)
+        extracted = self.pipeline.extract(source)
         self.pipeline.normalize()
         # dlt extracts a package of nothing where nothing has changed.
-        if self.pipeline.has_pending_data:
-            self._write()
+        loaded = self._write() if self.pipeline.has_pending_data else set()
+        # It takes a working folder that vanished for one in which nothing waits.
+        if packages_with_rows(extracted) - loaded:
+            raise LoadFailed(
+                "Files of the window that was under way vanished from the working folder"
+                f" {self.pipeline.working_dir}, so it was not committed.",
+                "Nothing is lost: see to it that nothing removes files of a run and run it again.",
+            )
         window_done(self.pipeline, load.left)
         self._enrollments += load.enrollments
 
-    def _write(self) -> None:
+    def _write(self) -> set[str]:
         self._keep_turn()
         loaded = self.pipeline.load()
         try:
@@ -138,6 +152,7 @@ class _Run:
             take_back(self.pipeline, loaded.loads_ids)
             raise
         keep_indexed(self.pipeline)
+        return set(loaded.loads_ids)
 
     def _keep_turn(self) -> None:
         # Without it another run may have emptied or filled the tables that rows are merged from.

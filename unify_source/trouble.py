@@ -1,7 +1,8 @@
-"""What dlt raises, turned into a UnifyError that says what happened and what to do next."""
+"""What dlt and the system raise, as a UnifyError: what happened and what to do next."""
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Iterator
@@ -21,11 +22,19 @@ _PASSWORDS = re.compile(
     r"""([^\s"':/@]*:(?!//)(?=[^\s"']*@)|\bpassword=)('[^']*'|[^\s"']+(?=@)|[^\s"'@]+)""",
     re.IGNORECASE,
 )
+_MEND = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room on the disk",
+    errno.EACCES: "let this user write there",
+    errno.EPERM: "let this user write there",
+    errno.EROFS: "let this user write there",
+    errno.ENOENT: "see to it that nothing removes files of a run",
+}
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Raise a UnifyError where dlt fails, and KeyboardInterrupt where a signal stopped it.
+    """Raise a UnifyError where dlt or the system fails, KeyboardInterrupt where a signal did.
 
     A signal lets the load that is under way end, or stops reading at once; a second one kills.
     """
@@ -39,6 +48,9 @@ def explained() -> Iterator[None]:
         raise _misconfigured(error) from error
     except MissingDependencyException as error:
         raise _not_installed(error) from error
+    except BrokenPipeError:
+        # Whoever read what is shown has gone: nothing failed.
+        raise
     except _failures() as error:
         raise _explanation(error) from error
 
@@ -51,7 +63,7 @@ def without_passwords(text: str) -> str:
 def _failures() -> tuple[type[Exception], ...]:
     # dlt wraps what queries raise, and lets through what connecting to Postgres raises.
     driver = sys.modules.get("psycopg2")
-    return (PipelineStepFailed, DestinationException, *((driver.Error,) if driver else ()))
+    return (PipelineStepFailed, DestinationException, OSError, *((driver.Error,) if driver else ()))
 
 
 def _explanation(error: BaseException) -> BaseException:
@@ -67,8 +79,13 @@ def _explanation(error: BaseException) -> BaseException:
             return _not_installed(cause)
     return LoadFailed(
         f"The load failed: {_first_line(causes[-1])}.",
-        "Nothing is lost: mend it and run it again; --verbose shows the whole story.",
+        f"Nothing is lost: {_mend(causes[-1])} and run it again; --verbose shows the whole story.",
     )
+
+
+def _mend(cause: BaseException) -> str:
+    number = cause.errno if isinstance(cause, OSError) else None
+    return _MEND.get(number or 0, "mend it")
 
 
 def _misconfigured(error: BaseException) -> ConfigurationError:
@@ -94,6 +111,13 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _first_line(error: BaseException) -> str:
     # dlt says first that a connection failed, and why only at the end.
-    text = without_passwords(str(error)).rsplit("The actual reason given is:", 1)[-1]
+    text = without_passwords(_text(error)).rsplit("The actual reason given is:", 1)[-1]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:_LONGEST].rstrip(".:")
+
+
+def _text(error: BaseException) -> str:
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    # Its own text has the number in front, and the name as Python writes it.
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
