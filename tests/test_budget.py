@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import time
+from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 
 import pytest
@@ -71,6 +73,69 @@ def test_a_429_from_the_first_second_on_with_no_request_taken_yet_is_heeded() ->
     budget.refused(2.0)
 
     assert budget.seconds_to_wait() == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("asked", [0.0, None, 0.1])
+def test_a_server_that_refuses_everything_is_asked_a_few_times_a_second(
+    asked: float | None,
+) -> None:
+    now, sent = 0.0, 0
+    budget = RequestBudget(100_000, clock=lambda: now)
+
+    while now < 10:
+        if budget.seconds_to_wait() == 0:
+            sent += 1
+            budget.refused(asked)
+        now += 0.001
+
+    assert sent <= 60
+
+
+class Slow(float):
+    """An instant that lets other threads run while it is compared."""
+
+    def __gt__(self, other: float) -> bool:
+        time.sleep(0.001)
+        return float(self) > other
+
+
+def test_workers_may_be_answered_while_another_is_refused() -> None:
+    now = 0.0
+    budget = RequestBudget(100_000, clock=lambda: Slow(now))
+    budget.seconds_to_wait()
+    now = 2.0
+    for _ in range(20):
+        budget.answered()
+
+    def answered(_: int) -> None:
+        for _ in range(20):
+            time.sleep(0.001)
+            budget.answered()
+
+    with ThreadPoolExecutor(4) as workers:
+        answers = workers.map(answered, range(4))
+        budget.refused(0.0)
+        list(answers)
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_after_a_long_pause_the_pace_is_still_one(measured: bool) -> None:  # noqa: FBT001
+    now = 0.0
+    budget = RequestBudget(10_000_000, clock=lambda: now)
+    budget.seconds_to_wait()
+    budget.answered()
+    now = 2.0 if measured else 0.2
+    budget.refused(1.0)
+    now += 1.5
+    assert budget.seconds_to_wait() == 0
+    budget.answered()
+
+    for _ in range(1_000):
+        now += 600
+        assert budget.seconds_to_wait() == 0
+        budget.answered()
+
+    assert sum(budget.seconds_to_wait() == 0 for _ in range(2_000)) < 1_000
 
 
 @pytest.mark.parametrize("still", [0.5, 1.5])

@@ -22,9 +22,11 @@ from conftest import KEY
 from test_command import Ran, command
 from warehouse import shown, stored
 
-from unify_source.errors import ConfigurationError
+from unify_source.client import Client
+from unify_source.errors import ApiError, ConfigurationError, ServerFailed
 from unify_source.run import sync
 from unify_source.sandbox import Account, Fault, Request, Sandbox
+from unify_source.settings import checked_settings
 
 Serve = Callable[..., Sandbox]
 
@@ -68,11 +70,18 @@ def assert_ended(ran: Ran, exit_code: int, *words: str) -> None:
 
 
 @contextmanager
-def answering(status: int, body: Any, **headers: str) -> Iterator[str]:
-    """Serve one and the same answer to every request, and return the address."""
+def answering(
+    status: int, body: Any, asked: list[tuple[str, float]] | None = None, /, **headers: str
+) -> Iterator[str]:
+    """Serve one and the same answer to every request, and return the address.
+
+    Who `asked`, as path and instant, is appended.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if asked is not None:
+                asked.append((self.path, time.monotonic()))
             self.send_response(status)
             text = json.dumps(body).replace("THE KEY", self.headers["x-api-key"]).encode()
             for name, value in {**headers, "Content-Length": str(len(text))}.items():
@@ -348,6 +357,33 @@ def test_retry_after_is_obeyed_in_seconds_and_as_a_date(
     assert len(waited(api.requests)) == 1
     assert seconds <= waited(api.requests)[0] < seconds + 1
     assert stored("unify_gtm.duckdb") == shown(api.account.rows())
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("asked", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_server_that_asks_for_no_wait_is_not_hammered(status: int, asked: str) -> None:
+    with answering(status, {}, **{"Retry-After": asked}) as url:
+        asking = Client(checked_settings({"api_key": KEY, "base_url": url, "retry_budget": 2}))
+        with pytest.raises(ApiError):
+            asking.server_time()
+
+    assert 2 <= asking.requests <= 12
+
+
+def test_who_was_told_to_wait_as_long_as_others_does_not_come_back_with_them() -> None:
+    asked: list[tuple[str, float]] = []
+    workers = 8
+    with answering(503, {}, asked, **{"Retry-After": "1"}) as url:
+        asking = Client(checked_settings({"api_key": KEY, "base_url": url, "retry_budget": 1.5}))
+        with ThreadPoolExecutor(workers) as pool:
+            pages = [pool.submit(asking.page, [("limit", str(n))]) for n in range(workers)]
+
+    assert all(isinstance(page.exception(), ServerFailed) for page in pages)
+    times = [[at for path, at in asked if path == one] for one in {path for path, _ in asked}]
+    waits = [second - first for first, second in times]
+    assert len(waits) == workers
+    assert min(waits) >= 1.0
+    assert max(waits) - min(waits) > 0.02
 
 
 def test_all_workers_wait_when_one_is_told_to(serve: Serve, pipeline: dlt.Pipeline) -> None:

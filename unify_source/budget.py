@@ -13,11 +13,12 @@ BUDGET_SECONDS = 300.0
 # What a server takes is told apart from what it lets pass in a burst only over some seconds.
 _SHORTEST, _LONGEST = 1.0, 3.0
 _BELOW_LIMIT = 0.97
-_SLOWEST = 5.0
+_SLOWEST, _FASTEST = 5.0, 10_000.0
 # The pace's growth in a second: until it was measured, then hardly any, for a further 429 costs
 # the pause that the server asks for, and after a while without one more: the limit may have risen.
 _GROWTH = (4.0, 1.05, 1.001)
 _RECOVERING, _CALM_SECONDS = 1.02, 30.0
+_LONGEST_STEP = 1.0
 
 
 class RequestBudget:
@@ -61,7 +62,8 @@ class RequestBudget:
 
     def answered(self) -> None:
         """Count a request that the server took."""
-        self._answered.append(self._clock())
+        with self._lock:
+            self._answered.append(self._clock())
 
     def refused(self, seconds: float | None) -> None:
         """Slow all workers down: the server answered 429, and asked for so many seconds."""
@@ -73,7 +75,9 @@ class RequestBudget:
             if not is_same_burst:
                 self._refused_at = now
                 self._pace = max(_SLOWEST, self._taken_per_second(now))
-            self._begun_at = self._paced_at = self._next_at = max(now, self._paused_until)
+            self._begun_at = self._paced_at = max(now, self._paused_until)
+            # Not before what the pace allows: a server may refuse without asking for a pause.
+            self._next_at = max(self._next_at, self._begun_at)
 
     def _taken_per_second(self, now: float) -> float:
         span = min(now - self._begun_at, _LONGEST if self._measured else _SHORTEST)
@@ -92,6 +96,10 @@ class RequestBudget:
         growth = _GROWTH[min(self._measured, len(_GROWTH) - 1)]
         if now - self._refused_at > _CALM_SECONDS:
             growth = max(growth, _RECOVERING)
-        self._pace *= growth ** (now - self._paced_at)
+        # A server that has taken none since it refused one has not shown that it takes more.
+        if self._answered and self._answered[-1] > self._begun_at:
+            # Nor has a client shown it that asked for nothing meanwhile, for an hour perhaps.
+            self._pace *= growth ** min(now - self._paced_at, _LONGEST_STEP)
+            self._pace = min(self._pace, _FASTEST)
         self._paced_at = now
         self._next_at = max(self._next_at, now - 0.05) + 1 / self._pace

@@ -24,6 +24,7 @@ from tenacity import (
     stop_any,
     stop_before_delay,
     stop_when_event_set,
+    wait_random,
     wait_random_exponential,
 )
 from urllib3 import BaseHTTPResponse, Timeout
@@ -51,6 +52,7 @@ _TOLD_EVERY = 15.0
 _HEARTBEAT_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 _BACKOFF = wait_random_exponential(multiplier=1, max=60)
+_LEAST_ASKED = 1.0
 
 
 class Client:
@@ -219,8 +221,11 @@ class _Line(HTTPAdapter):
 
 
 def _pause(state: RetryCallState) -> float:
-    asked = getattr(_error_in(state), "retry_after", None)
-    return float(asked) if asked is not None else _BACKOFF(state)
+    asked: float = getattr(_error_in(state), "retry_after", None) or 0.0
+    # Some servers send a 0, or a date that has passed.
+    if asked < _LEAST_ASKED:
+        return max(asked, _BACKOFF(state))
+    return asked + wait_random(0, min(asked / 10, 1.0))(state)
 
 
 def _error_in(state: RetryCallState) -> BaseException | None:
