@@ -133,6 +133,44 @@ def test_a_range_loads_what_was_updated_within_both_ends_included(
     assert [row[0] for row in stored(FILE)["enrollments"]] == sorted(expected)
 
 
+def test_a_range_that_ends_with_a_date_loads_that_whole_day(serve: Callable[..., Sandbox]) -> None:
+    api = serve(Account(600))
+    rows = api.account.rows()
+    day = rows[300]["updated_at"][:10]
+
+    report = backfill(opened(), day, day, api_key=KEY, base_url=api.url)
+
+    expected = [r["id"] for r in rows if _at(r["updated_at"]).isoformat().startswith(day)]
+    assert report.enrollments == len(expected) > 0
+    assert [row[0] for row in stored(FILE)["enrollments"]] == sorted(expected)
+
+
+def test_a_range_in_the_future_loads_nothing_and_says_why(serve: Callable[..., Sandbox]) -> None:
+    said: dict[str, Any] = {"api_key": KEY, "base_url": serve(Account(50)).url}
+
+    to_come = backfill(opened(), "2100-01-01", "2100-12-31", **said)
+    empty = backfill(opened(), LONG_AGO, LONG_AGO, **said)
+
+    assert "lies in the future" in to_come.as_lines()[0]
+    assert to_come.as_json()["is_in_future"] is True
+    assert "Nothing was updated in that range" in empty.as_lines()[0]
+    assert empty.as_json()["is_in_future"] is False
+    assert "is_in_future" not in sync(opened(), **said).as_json()
+
+
+def test_an_end_that_is_an_empty_variable_of_the_shell_is_refused_before_any_request(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(10))
+    for words in ((), ("--plan",)):
+        process = start(api, "backfill", "--from", LONG_AGO, "--to", "", *words)
+        _, said = process.communicate(timeout=60)
+
+        assert process.returncode == 2
+        assert "--to is ''" in said
+    assert api.requests == []
+
+
 def _at(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc)
 

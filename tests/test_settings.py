@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unify_source.errors import ConfigurationError
-from unify_source.settings import ID_FILTERS, STATUSES, Settings, checked_settings, parse_time
+from unify_source.settings import (
+    ID_FILTERS,
+    STATUSES,
+    Settings,
+    checked_settings,
+    parse_range,
+    parse_time,
+)
 
 UTC = timezone.utc
 INTEGERS = {
@@ -58,6 +65,31 @@ def test_a_date_is_its_midnight_in_utc(day: date) -> None:
         assert parse_time("start", value) == midnight
 
 
+@given(st.dates(date(1, 1, 1), date(9999, 12, 31)))
+def test_a_range_of_dates_begins_with_the_first_day_and_ends_with_the_whole_of_the_last(
+    day: date,
+) -> None:
+    first = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    for value in (day, day.isoformat(), f" {day.isoformat()} "):
+        assert parse_range(value, value) == (first, first + timedelta(days=1, microseconds=-1))
+
+
+@pytest.mark.parametrize(
+    "value", ["2026-03-31T00:00:00Z", "2026-03-31 00:00", datetime(2026, 3, 31, tzinfo=UTC)]
+)
+def test_a_range_of_times_ends_at_the_instant_though_it_be_midnight(value: str | datetime) -> None:
+    assert parse_range(value, value)[1] == datetime(2026, 3, 31, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("nothing", ["", " "])
+def test_an_end_that_is_empty_is_refused_and_none_is_open(nothing: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse_range("2026-03-31", nothing)
+
+    assert f"--to is {nothing!r}" in caught.value.what
+    assert parse_range("2026-03-31", None)[1] is None
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -78,6 +110,16 @@ def test_what_is_no_time_is_refused_with_its_name_and_value(text: str) -> None:
 
     assert "--from" in caught.value.what
     assert repr(text) in caught.value.what
+
+
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_time_that_is_none_in_utc_is_refused_with_its_name_and_value(text: str) -> None:
+    for value in (text, datetime.fromisoformat(text)):
+        with pytest.raises(ConfigurationError) as caught:
+            parse_time("--from", value)
+
+        assert "--from" in caught.value.what
+        assert repr(str(value)) in caught.value.what
 
 
 @given(st.text(max_size=12))

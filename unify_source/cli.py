@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from unify_source.report import Report
 
 FAILED, QUARANTINED = 1, 3
+_STOPPED = "Nothing is lost: run it again, it goes on from here."
+_PLAN_STOPPED = "Nothing was loaded: run it again."
 # M_ARENA_MAX of glibc's malloc.h.
 _MOST_HEAPS = -8
 
@@ -66,7 +68,7 @@ def sync(said: Said, *, accept_quarantine: bool) -> None:
 @click.option(
     "--from", "since", required=True, help="A date or an RFC 3339 time; without an offset UTC."
 )
-@click.option("--to", "until", help="Likewise; now, unless set.")
+@click.option("--to", "until", help="Likewise; a date is that whole day; now, unless set.")
 @click.option("--plan", is_flag=True, help="Show windows and time; load nothing.")
 @click.option("--newest-first", is_flag=True, help="Load the newest window first.")
 @click.option("--restart", is_flag=True, help="Begin anew instead of going on.")
@@ -86,7 +88,7 @@ def backfill(
 
     Stopped and started again with the same range it goes on where it was.
     """
-    with _screen(said) as screen:
+    with _screen(said, _PLAN_STOPPED if plan else _STOPPED) as screen:
         with _importing():
             from unify_source.plan import plan as run_plan
             from unify_source.run import backfill as run_backfill
@@ -215,7 +217,7 @@ def _end(said: Said, screen: Screen, report: Report, *, accept_quarantine: bool)
 
 
 @contextmanager
-def _screen(said: Said) -> Iterator[Screen]:
+def _screen(said: Said, stopped: str = _STOPPED) -> Iterator[Screen]:
     from unify_source.console import Screen
 
     os.environ.setdefault("RUNTIME__LOG_LEVEL", "INFO" if said.verbose else "CRITICAL")
@@ -231,7 +233,7 @@ def _screen(said: Said) -> Iterator[Screen]:
         screen.error(error)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        screen.error(UnifyError("Stopped.", "Nothing is lost: run it again, it goes on from here."))
+        screen.error(UnifyError("Stopped.", stopped))
         raise SystemExit(FAILED) from None
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - whoever read has gone

@@ -26,6 +26,7 @@ class Report:
     cursor: datetime | None = None
     quarantined: int = 0
     resumed_from: datetime | None = None
+    is_in_future: bool = False
 
     @property
     def rows_per_second(self) -> float:
@@ -36,7 +37,7 @@ class Report:
         """Return it as what `--json` prints."""
         said = {**asdict(self), "rows_per_second": round(self.rows_per_second)}
         if self.command != "backfill":
-            del said["resumed_from"]
+            del said["resumed_from"], said["is_in_future"]
         return {
             name: value.isoformat() if isinstance(value, datetime) else value
             for name, value in said.items()
@@ -49,6 +50,8 @@ class Report:
             where = f"{self.destination}, dataset {self.dataset}"
             speed = f"{self.rows_per_second:,.0f} rows/s"
             lines = [f"{self.enrollments:,} enrollments loaded into {where} ({took}, {speed})."]
+        elif self.is_in_future:
+            lines = [f"That range lies in the future: there is nothing to load yet ({took})."]
         else:
             lines = [f"{_NOTHING[self.command]} ({took})."]
         if self.resumed_from:

@@ -70,8 +70,9 @@ def backfill(
 ) -> Report:
     """Load again what was updated from `start` to `end`, both included; until now without `end`.
 
-    Leaves the cursor of `sync` alone. Stopped and called again with the same range and filters it
-    goes on where it was, on any machine, unless `restart`. Raises a UnifyError.
+    A date as `start` is the midnight before that day, as `end` the whole day, in UTC. Leaves the
+    cursor of `sync` alone. Stopped and called again with the same range and filters it goes on
+    where it was, on any machine, unless `restart`. Raises a UnifyError.
     """
     since, until = parse_range(start, end)
     with explained(), closing(_Run(pipeline, configured(**settings), lock_timeout)) as run:
@@ -83,7 +84,7 @@ def backfill(
             load = run.load(left[0], newest_first=newest_first)
             run.commit(backfill_source(load, schema, job.progress(left)), load)
             left = job.rest(left, load)
-        return run.report("backfill", resumed_from=job.resumed_from)
+        return run.report("backfill", resumed_from=job.resumed_from, is_in_future=job.is_in_future)
 
 
 class _Run:
@@ -186,6 +187,7 @@ class _Backfill:
         self, since: datetime, until: datetime | None, settings: Settings, *, newest_first: bool
     ) -> None:
         self.resumed_from: datetime | None = None
+        self.is_in_future = False
         self._since = since
         self._until = until
         self._end = since
@@ -201,6 +203,7 @@ class _Backfill:
         """
         now = run.client.server_time()
         self._end = min(self._until or now, now)
+        self.is_in_future = now < self._since
         known = state_of(run.pipeline).get("backfills", {}).get(self._name)
         if not known or restart:
             return [Window(self._since, self._end)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,10 +82,7 @@ def parse_time(name: str, value: str | date | datetime) -> datetime:
         # pendulum raises the first for "0:".
         parsed = None
     if isinstance(parsed, datetime):
-        aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
-        return datetime.fromtimestamp(0, timezone.utc) + (
-            aware - datetime.fromtimestamp(0, timezone.utc)
-        )
+        return _in_utc(name, value, parsed)
     if isinstance(parsed, date):
         return datetime(parsed.year, parsed.month, parsed.day, tzinfo=timezone.utc)
     raise ConfigurationError(
@@ -94,16 +91,35 @@ def parse_time(name: str, value: str | date | datetime) -> datetime:
     )
 
 
+def _in_utc(name: str, value: object, parsed: datetime) -> datetime:
+    aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
+    epoch = datetime.fromtimestamp(0, timezone.utc)
+    try:
+        return epoch + (aware - epoch)
+    except OverflowError:
+        raise ConfigurationError(
+            f"{name} is {str(value)!r}, which in UTC is not in the years 1 to 9999.",
+            "Write a time between them, such as 2026-01-31T08:00:00+01:00.",
+        ) from None
+
+
 def parse_range(start: str | date, end: str | date | None) -> tuple[datetime, datetime | None]:
     """Read the ends of a range, the second None where it is open.
 
-    Raises ConfigurationError for what is not a time, and for ends the wrong way round.
+    A date as the second is that whole day, to its last microsecond in UTC. Raises
+    ConfigurationError for what is not a time, an empty text too, and for ends the wrong way round.
     """
     since = parse_time("--from", start)
-    until = parse_time("--to", end) if end else None
+    until = None if end is None else _end_of(parse_time("--to", end), end)
     if until and since > until:
         raise ConfigurationError(f"--from, {since}, is later than --to, {until}.", "Swap them.")
     return since, until
+
+
+def _end_of(instant: datetime, said: str | date) -> datetime:
+    parsed = said if isinstance(said, date) else pendulum.parse(str(said).strip(), exact=True)
+    is_day = isinstance(parsed, date) and not isinstance(parsed, datetime)
+    return datetime.combine(instant, time.max, timezone.utc) if is_day else instant
 
 
 def _key(value: object) -> str:
