@@ -12,6 +12,7 @@ from functools import cache
 from unify_source.sandbox import Account, Clock
 
 START = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
+BURST = "2026-06-01T03:07:31+00:00"
 _SPAN = timedelta(days=400)
 
 
@@ -33,6 +34,16 @@ def begun_with(burst: int, size: int) -> Account:
     """Return one of which so many rows were imported at once, and the others came later."""
     step = _SPAN / (size - burst)
     return _dated(START - step * min(size - burst, size - number) for number in range(size))
+
+
+@cache
+def with_a_burst(singles: int, burst: int) -> Account:
+    """Return one of a row a minute, and so many at one instant, with so many single ones around."""
+    at = datetime.fromisoformat(BURST)
+    around = [at + timedelta(seconds=n + 1) for n in range(singles)]
+    evenly = [START - timedelta(minutes=n) for n in range(2_000)]
+    before = [at - timedelta(seconds=n + 1) for n in range(singles)]
+    return _dated([*evenly, *before, *around, *[at] * burst])
 
 
 def _dated(updated: Iterable[datetime]) -> Account:

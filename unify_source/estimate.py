@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,11 +24,15 @@ _MOST_PAGES = 5
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of time and the rows in it: counted, or guessed from how dense a page of it is."""
+    """A piece of time and the rows in it: counted, or guessed from how dense a page of it is.
+
+    The rows are a lower bound where many share an instant and were not read to the last.
+    """
 
     window: Window
     rows: int
     is_counted: bool
+    is_lower_bound: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -35,14 +40,14 @@ class Piece:
         return self.is_counted or _length(self.window) < 2 * _SHORTEST
 
 
-def rows_over_time(
-    client: Client, settings: Settings, window: Window, parts: int
-) -> list[tuple[Window, int]]:
-    """Return about how many rows each of so many equal parts of a window holds.
+def rows_over_time(client: Client, settings: Settings, window: Window, parts: int) -> list[Piece]:
+    """Return so many equal parts of a window, each with about how many rows it holds.
 
     Asks for some eight pages of each part, `workers` at a time, and for a few more where rows seem
     to crowd. Most often it is right within a fifth, where the list is in no order of time within
-    half to twice. A burst of more than five pages is counted in part only. Raises an ApiError.
+    half to twice. A burst of more than five pages, or one that begins behind other rows, is
+    counted in part only, and the part says so where a page meets it in the order of time. Raises
+    an ApiError.
     """
     with ThreadPoolExecutor(settings.workers) as pool:
 
@@ -56,9 +61,18 @@ def rows_over_time(
 
         pieces = _looked_at_again(measured(_apart(window, parts * _PIECES_OF_A_PART)), measured)
     return [
-        (part, sum(piece.rows for piece in pieces if part.holds(_middle(piece.window))))
+        _together(part, [piece for piece in pieces if part.holds(_middle(piece.window))])
         for part in _evenly(window, parts)
     ]
+
+
+def _together(part: Window, pieces: Sequence[Piece]) -> Piece:
+    return Piece(
+        part,
+        sum(piece.rows for piece in pieces),
+        is_counted=all(piece.is_counted for piece in pieces),
+        is_lower_bound=any(piece.is_lower_bound for piece in pieces),
+    )
 
 
 def _looked_at_again(
@@ -76,24 +90,52 @@ def _looked_at_again(
 
 def _measured(client: Client, settings: Settings, window: Window) -> Piece:
     """Count a piece's rows, or guess them from its first page, and a few more in a burst."""
-    asked = [*settings.filters, ("limit", str(settings.page_size)), *window.parameters()]
+    listed = _listed(client, settings, window)
     pages: list[list[datetime]] = []
     seen: list[datetime] = []
-    cursor: str | None = None
-    while len(set(seen)) <= 1 and len(pages) < _MOST_PAGES:
-        body, cursor = client.page([*asked, ("cursor", cursor)] if cursor else asked)
-        pages.append(instants(body))
-        seen += pages[-1]
-        if cursor is None:
+    for page, is_last in listed:
+        pages.append(page)
+        seen += page
+        if is_last:
             return Piece(window, len(seen), is_counted=True)
-    if len(set(seen)) > 1 and is_in_order(seen) and pages[-1]:
+        if len(set(seen)) > 1 or len(pages) == _MOST_PAGES:
+            break
+    is_one_instant = len(set(seen)) == 1
+    if seen and not is_one_instant and is_in_order(seen) and pages[-1]:
         end = window.before if seen[0] < seen[-1] else window.after or EPOCH
         left = abs(end - seen[-1]) / a_page(dict(enumerate(pages, 1)))
-        return Piece(window, round(len(seen) + left * len(pages[-1])), is_counted=False)
+        rows = round(len(seen) + left * len(pages[-1]))
+        return Piece(window, rows, is_counted=False, is_lower_bound=_is_amid_a_burst(seen, listed))
     if not seen or _length(window) < _SHORTEST:
-        return Piece(window, len(seen), is_counted=False)
-    rows = 4 * _measured(client, settings, _beside(window, seen[0])).rows
-    return Piece(window, rows + (len(seen) if len(set(seen)) == 1 else 0), is_counted=False)
+        return Piece(window, len(seen), is_counted=False, is_lower_bound=True)
+    beside = _measured(client, settings, _beside(window, seen[0]))
+    rows = 4 * beside.rows + (len(seen) if is_one_instant else 0)
+    is_lower_bound = is_one_instant or beside.is_lower_bound
+    return Piece(window, rows, is_counted=False, is_lower_bound=is_lower_bound)
+
+
+def _listed(
+    client: Client, settings: Settings, window: Window
+) -> Iterator[tuple[list[datetime], bool]]:
+    """Yield the instants of each page of a window, and whether it is the last."""
+    asked = [*settings.filters, ("limit", str(settings.page_size)), *window.parameters()]
+    cursor: str | None = None
+    while True:
+        body, cursor = client.page([*asked, ("cursor", cursor)] if cursor else asked)
+        yield instants(body), cursor is None
+        if cursor is None:
+            return
+
+
+def _is_amid_a_burst(
+    seen: Sequence[datetime], listed: Iterator[tuple[list[datetime], bool]]
+) -> bool:
+    """Tell whether more rows share the last instant than any other, to beyond the next page."""
+    edge, rows_of = seen[-1], Counter(seen)
+    if rows_of[edge] == 1 or rows_of.most_common(1)[0][1] > rows_of[edge]:
+        return False
+    page, is_last = next(listed)
+    return not is_last and set(page) == {edge}
 
 
 def _beside(window: Window, instant: datetime) -> Window:

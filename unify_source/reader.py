@@ -52,7 +52,10 @@ def first_instant(client: Client, before: datetime) -> datetime | None:
     for instant in instants(listed(Window(None, before))[0])[:1]:
         if is_empty(instant - TICK):
             return instant - TICK
-    steps = [before - timedelta(days=2 ** (step / 2)) for step in range(_LOOKS_BACK)]
+    if before <= EPOCH:
+        return None
+    looks = [timedelta(days=2 ** (step / 2)) for step in range(_LOOKS_BACK)]
+    steps = [before - min(look, before - EPOCH) for look in looks]
     found = bisect_left(steps, x=True, key=is_empty)
     return steps[found] if found < _LOOKS_BACK else None
 
