@@ -30,6 +30,13 @@ def in_groups(size: int, group: int) -> Account:
 
 
 @cache
+def growing(size: int, group: int) -> Account:
+    """Return one that grows ever denser, in which so many rows share each instant."""
+    parts = ((number // group * group / size) ** (1 / 3) for number in range(size))
+    return _dated(START - _SPAN * (1 - part) for part in parts)
+
+
+@cache
 def begun_with(burst: int, size: int) -> Account:
     """Return one of which so many rows were imported at once, and the others came later."""
     step = _SPAN / (size - burst)

@@ -12,7 +12,7 @@ from itertools import chain, pairwise
 from typing import Any
 
 import pytest
-from accounts import START, account, begun_with, in_groups
+from accounts import START, account, begun_with, growing, in_groups
 from conftest import KEY
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ from unify_source.client import Client
 from unify_source.errors import BrokenPage, KeyRefused, ServerFailed, UnifyError
 from unify_source.oddities import parse_instant
 from unify_source.reader import Reading, first_instant
-from unify_source.sandbox import Account, Fault, Request, Sandbox
+from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
 from unify_source.settings import checked_settings
 from unify_source.window import Window, cut, slices
 
@@ -145,13 +145,14 @@ def test_no_slice_begins_or_ends_at_an_instant_that_many_rows_share(is_ascending
     assert burst not in {part.before for part in made}
 
 
+@pytest.mark.parametrize("order", ["updated", "updated_desc"])
 @pytest.mark.parametrize(("crowded", "most"), [(0.0, 1.15), (0.9, 1.4)])
 def test_reading_in_parallel_asks_for_little_more_than_every_page_once(
-    crowded: float, most: float
+    crowded: float, most: float, order: str
 ) -> None:
     read = account(20_000, crowded)
 
-    with Sandbox(read, key=KEY) as api:
+    with Sandbox(read, key=KEY, order=order) as api:
         found = rows_of(reading(api, Window(None, START), workers=16))
         requests = len(api.requests)
 
@@ -187,6 +188,34 @@ def test_where_rows_come_in_groups_of_one_instant_the_work_is_shared_and_little_
 
     assert set(found) == set(read.ids())
     assert chains.total() <= 1.35 * len(read) / 100
+    assert max(chains.values()) <= len(read) / 100 / 5
+
+
+@pytest.mark.parametrize("order", ["updated", "updated_desc"])
+@pytest.mark.parametrize("group", [1, 2, 12, 60])
+def test_where_an_account_grows_ever_denser_the_work_is_shared(group: int, order: str) -> None:
+    read = growing(20_000, group)
+
+    with Sandbox(read, key=KEY, order=order) as api:
+        found = rows_of(reading(api, Window(None, START), workers=16))
+        chains = Counter(bounds_of(asked) for asked in api.requests)
+
+    assert set(found) == set(read.ids())
+    assert chains.total() <= 1.35 * len(read) / 100
+    assert max(chains.values()) <= len(read) / 100 / 3
+
+
+def test_times_inside_of_rows_do_not_keep_the_work_from_being_shared() -> None:
+    old = {"updated_at": "2001-01-01T00:00:00Z", "created_at": "2001-01-01T00:00:00Z"}
+    read = Account(0, clock=Clock(START))
+    rows = account(20_000).rows()
+    read.put_many({**row, "person": {**row["person"], **old}} for row in rows)
+
+    with Sandbox(read, key=KEY) as api:
+        found = rows_of(reading(api, Window(None, START), workers=16))
+        chains = Counter(bounds_of(asked) for asked in api.requests)
+
+    assert set(found) == set(read.ids())
     assert max(chains.values()) <= len(read) / 100 / 5
 
 

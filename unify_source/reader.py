@@ -96,7 +96,7 @@ class Reading:
         self._waiting = sorted(windows, key=_begin)
         self._put_off: set[Window] = set()
         self._reached = [self.covered.before if newest_first else self.covered.after]
-        self._idle = 0
+        self._idle = workers
         self._burst_pages = BURST_PAGES
         self._changed = threading.Condition()
         self._stopped = threading.Event()
@@ -121,13 +121,14 @@ class Reading:
         try:
             while (window := self._next_slice()) is not None:
                 self._read(window)
+                with self._changed:
+                    self._idle += 1
             self._arrivals.end()
         except Exception as error:  # noqa: BLE001 - raised again where the pages are read
             self._arrivals.end(error)
 
     def _next_slice(self) -> Window | None:
         with self._changed:
-            self._idle += 1
             while not (self._stopped.is_set() or self._has_work() or self._idle == self._workers):
                 self._changed.wait()
             if self._waiting and not self._stopped.is_set():

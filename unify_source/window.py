@@ -18,7 +18,8 @@ FEWEST_PAGES, FEWEST_PAGES_OF_THE_BUSY = 12, 24
 MOST_PAGES = 64
 # Fewer pages of one instant are read on: the next ones may tell more.
 BURST_PAGES = 2
-_PLAUSIBLE_PAGES = 32
+# Parts of more pages are more likely a dense spot that was taken for the whole.
+_PLAUSIBLE_PAGES = 8
 _SAMPLED_PAGES = 3
 _TELLING_INSTANTS = 5
 _WASTE = 0.4
@@ -110,6 +111,7 @@ def slices(
     if share < _SMALLEST_SHARE:
         # A burst makes what is left look like more than it is: look again, from its first page.
         share, wanted = _SMALLEST_SHARE, 0
+    is_plausible = left <= parts * _PLAUSIBLE_PAGES
     fewest = FEWEST_PAGES if idle else FEWEST_PAGES_OF_THE_BUSY
     parts = min(parts, max(1, int(wanted / fewest)))
     if left < worth or pages > _WASTE * left or (share == 1 and parts == 1):
@@ -117,8 +119,7 @@ def slices(
     if last_page.count(edge) > 1:
         # Its last rows may be the first of a burst, which as a boundary would be read twice.
         edge -= TICK if ascending else -TICK
-    is_plausible = parts == 1 or left <= parts * _PLAUSIBLE_PAGES
-    ends = _even(parts, share) if is_plausible else _doubling(fewest / left, share)
+    ends = _even(parts, share) if is_plausible or parts == 1 else _doubling(fewest / left, share)
     at = [edge + (end - edge) * part for part in ends]
     # A single part is read together with what has been read of it: no order is promised.
     made = cut(window, at if len(at) > 2 else at[1:])  # noqa: PLR2004 - both ends of one part
@@ -130,7 +131,7 @@ def _even(parts: int, share: float) -> list[float]:
 
 
 def _doubling(first: float, share: float) -> list[float]:
-    # So much may well be a dense spot taken for the whole: of even parts, most would be empty.
+    # Of even parts of a window that begins with its dense spot, most would be empty.
     ends = [0.0]
     while first < share:
         ends.append(first)
