@@ -1,0 +1,69 @@
+"""What the locks of all destinations share: whoever holds one, and waiting for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from dlt.common.runtime.signals import raise_if_signalled
+
+from unify_source.errors import LockHeld
+
+Holder = dict[str, str]
+"""What is known of whoever holds a lock: `what` it is, `where` and `since` when."""
+
+_POLL_SECONDS = 0.05
+_TOLD_AFTER = 2.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock that is held: whether it still is, and whether another run waits for it."""
+
+    is_held: Callable[[], bool] = lambda: True
+    is_wanted: Callable[[], bool] = lambda: False
+
+
+def this_run() -> Holder:
+    """Return what others are told while this run holds a lock."""
+    now = datetime.now(timezone.utc)
+    return {
+        "what": f"process {os.getpid()}",
+        "where": socket.gethostname(),
+        "since": now.isoformat(timespec="seconds"),
+    }
+
+
+class Wait:
+    """Waits up to `timeout` seconds in all, and says for whom as soon as it takes a while."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._began = time.monotonic()
+        self._told = False
+
+    def pause(self, holder: Callable[[], Holder]) -> None:
+        """Let a moment pass. Raises LockHeld once all have passed, and what a signal raises."""
+        waited = time.monotonic() - self._began
+        if waited >= self._timeout:
+            raise LockHeld(
+                f"The dataset is in use: {_said(holder())}, for longer than {self._timeout:g} s.",
+                "Nothing was loaded: run it again later, or wait longer with --lock-timeout.",
+            )
+        if waited >= _TOLD_AFTER and not self._told:
+            self._told = True
+            _log.warning("Waiting, for the dataset is in use: %s.", _said(holder()))
+        raise_if_signalled()
+        time.sleep(_POLL_SECONDS)
+
+
+def _said(holder: Holder) -> str:
+    where = f" on {holder['where']}" if "where" in holder else ""
+    since = f" since {holder['since']}" if "since" in holder else ""
+    return f"{holder.get('what', 'another run')}{where} has held it{since}"
