@@ -70,12 +70,14 @@ def serve() -> Iterator[Callable[..., Sandbox]]:
         sandbox.__exit__(None, None, None)
 
 
-def start_command(api: Sandbox, *words: str, window_rows: int = 400) -> subprocess.Popen[str]:
+def start_command(
+    api: Sandbox, *words: str, window_rows: int = 400, page_size: int = 50
+) -> subprocess.Popen[str]:
     """Start a command as a process, with windows so small that a few hundred rows are several."""
     said = {
         "UNIFY_API_KEY": KEY,
         "SOURCES__UNIFY__BASE_URL": api.url,
-        "SOURCES__UNIFY__PAGE_SIZE": "50",
+        "SOURCES__UNIFY__PAGE_SIZE": str(page_size),
         "SOURCES__UNIFY__WINDOW_ROWS": str(window_rows),
     }
     return subprocess.Popen(
