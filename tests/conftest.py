@@ -28,7 +28,13 @@ settings.load_profile("unify")
 
 KEY = "sandbox-key"
 
-KEPT = ("UNIFY_OPENAPI", postgres.NAMED, servers.BIGQUERY_ENVIRONMENT)
+KEPT = (
+    "UNIFY_OPENAPI",
+    "UNIFY_TEST_ROUNDS",
+    "UNIFY_TEST_SEED",
+    postgres.NAMED,
+    servers.BIGQUERY_ENVIRONMENT,
+)
 LANE: tuple[type[Destination], ...] = (ClickHouse, BigQuery, Delta, DeltaOnS3, Iceberg, Parquet)
 
 
@@ -70,14 +76,12 @@ def serve() -> Iterator[Callable[..., Sandbox]]:
         sandbox.__exit__(None, None, None)
 
 
-def start_command(
-    api: Sandbox, *words: str, window_rows: int = 400, page_size: int = 50
-) -> subprocess.Popen[str]:
+def start_command(api: Sandbox, *words: str, window_rows: int = 400) -> subprocess.Popen[str]:
     """Start a command as a process, with windows so small that a few hundred rows are several."""
     said = {
         "UNIFY_API_KEY": KEY,
         "SOURCES__UNIFY__BASE_URL": api.url,
-        "SOURCES__UNIFY__PAGE_SIZE": str(page_size),
+        "SOURCES__UNIFY__PAGE_SIZE": "50",
         "SOURCES__UNIFY__WINDOW_ROWS": str(window_rows),
     }
     return subprocess.Popen(

@@ -245,24 +245,26 @@ def test_a_range_the_wrong_way_round_is_refused() -> None:
 def test_killed_at_any_moment_and_started_again_a_backfill_ends_equal_and_a_kill_costs_a_window(
     serve: Callable[..., Sandbox],
 ) -> None:
-    api = serve(Account(60_000), latency=0.005)
-    pages, pages_of_a_window = 600, 10
-    words = ("backfill", "--from", LONG_AGO, "--to", "2030-01-01", "--quiet")
     kills, chance = rounds_and_chance(10)
+    rows = max(24_000, 1_200 * kills)
+    pages, pages_of_a_window = rows / 50, 20
+    api = serve(Account(rows), latency=0.005)
+    words = ("backfill", "--from", LONG_AGO, "--to", "2030-01-01", "--quiet")
     for _ in range(kills):
         asked = len(api.requests)
-        process = start(api, *words, window_rows=1_000, page_size=100)
+        process = start(api, *words, window_rows=1_000)
         while len(api.requests) == asked and process.poll() is None:
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 1))
         process.send_signal(signal.SIGKILL)
         process.wait()
 
-    last = start(api, *words, window_rows=1_000, page_size=100)
+    last = start(api, *words, window_rows=1_000)
     _, said = last.communicate(timeout=120)
 
     assert last.returncode == 0, said
     assert stored(FILE) == shown(api.account.rows())
+    print(f"{kills} kills: {len(api.requests):,} requests for {pages:,.0f} pages")  # noqa: T201
     # A window may be twice as large where the rows lie closer than they seemed.
     assert len(api.requests) <= min(2 * pages, 1.2 * pages + 2 * kills * pages_of_a_window)
 
