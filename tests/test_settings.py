@@ -102,6 +102,13 @@ def test_an_end_that_is_empty_is_refused_and_none_is_open(nothing: str) -> None:
         "P1D",
         "x",
         "0:",
+        "2026-03",
+        "2026",
+        "2026-W05",
+        "12:30",
+        "now",
+        "2026-01-31/2026-02-28",
+        "2026-01-31 0:",
     ],
 )
 def test_what_is_no_time_is_refused_with_its_name_and_value(text: str) -> None:
@@ -122,7 +129,11 @@ def test_a_time_that_is_none_in_utc_is_refused_with_its_name_and_value(text: str
         assert repr(str(value)) in caught.value.what
 
 
-@given(st.text(max_size=12))
+def test_a_start_before_all_time_is_refused() -> None:
+    assert "start is '0001-01-01'" in refusal(start="0001-01-01").what
+
+
+@given(st.text(max_size=12) | st.text(max_size=12).map("2026-01-31".__add__))
 def test_any_text_is_a_time_or_refused_but_nothing_else(text: str) -> None:
     try:
         read = parse_time("start", text)

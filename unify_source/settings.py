@@ -24,6 +24,7 @@ KEY_ENVIRONMENT = "UNIFY_API_KEY"
 DELTA, ICEBERG, PARQUET = TABLE_FORMATS = ("delta", "iceberg", "parquet")
 
 _DAY_SECONDS = 86_400
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?![\d-])", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": _DAY_SECONDS}
 
 
@@ -55,7 +56,7 @@ def checked_settings(given: Mapping[str, Any]) -> Settings:
     filters += [("status", status) for status in _statuses(known.pop("status", ()))]
     checks: dict[str, Callable[[str, Any], Any]] = {
         "base_url": _base_url,
-        "start": parse_time,
+        "start": _start,
         "lookback": _duration,
         "page_size": lambda name, value: _integer(name, value, 1, 100),
         "workers": lambda name, value: _integer(name, value, 1, 64),
@@ -76,11 +77,7 @@ def parse_time(name: str, value: str | date | datetime) -> datetime:
 
     Raises ConfigurationError, by name, for anything else.
     """
-    try:
-        parsed = value if isinstance(value, date) else pendulum.parse(str(value).strip())
-    except (TypeError, ValueError):
-        # pendulum raises the first for "0:".
-        parsed = None
+    parsed = value if isinstance(value, date) else _parsed(str(value).strip())
     if isinstance(parsed, datetime):
         return _in_utc(name, value, parsed)
     if isinstance(parsed, date):
@@ -89,6 +86,25 @@ def parse_time(name: str, value: str | date | datetime) -> datetime:
         f"{name} is {str(value)!r}, which is not a time.",
         "Write a date such as 2026-01-31, or a time such as 2026-01-31T08:00:00+01:00.",
     )
+
+
+def _parsed(text: str) -> object:
+    # pendulum takes a month for its first day, an hour for today's, and "now" for a time.
+    if not _DAY.match(text):
+        return None
+    try:
+        return pendulum.parse(text, exact=True)
+    except ValueError:
+        return None
+
+
+def _start(name: str, value: str | date) -> datetime:
+    start = parse_time(name, value)
+    if start < datetime.fromtimestamp(0, timezone.utc):
+        raise ConfigurationError(
+            f"{name} is {str(value)!r}, which is before 1970.", "Leave it out to load everything."
+        )
+    return start
 
 
 def _in_utc(name: str, value: object, parsed: datetime) -> datetime:
@@ -117,7 +133,7 @@ def parse_range(start: str | date, end: str | date | None) -> tuple[datetime, da
 
 
 def _end_of(instant: datetime, said: str | date) -> datetime:
-    parsed = said if isinstance(said, date) else pendulum.parse(str(said).strip(), exact=True)
+    parsed = said if isinstance(said, date) else _parsed(str(said).strip())
     is_day = isinstance(parsed, date) and not isinstance(parsed, datetime)
     return datetime.combine(instant, time.max, timezone.utc) if is_day else instant
 
