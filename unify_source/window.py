@@ -19,7 +19,7 @@ MOST_PAGES = 64
 # Fewer pages of one instant are read on: the next ones may tell more.
 BURST_PAGES = 2
 # Parts of more pages are more likely a dense spot that was taken for the whole.
-_PLAUSIBLE_PAGES = 8
+_PLAUSIBLE_PAGES = 16
 _SAMPLED_PAGES = 3
 _TELLING_INSTANTS = 5
 _WASTE = 0.4
