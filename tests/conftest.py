@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -91,6 +92,14 @@ def start_command(api: Sandbox, *words: str, window_rows: int = 400) -> subproce
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def rounds_and_chance(usual: int) -> tuple[int, random.Random]:
+    """Return how often to try, and the chance of this run; the environment may say both."""
+    rounds = int(os.environ.get("UNIFY_TEST_ROUNDS", usual))
+    seed = int(os.environ.get("UNIFY_TEST_SEED", random.randrange(10**6)))
+    print(f"UNIFY_TEST_SEED={seed}")  # noqa: T201 - to repeat a failure
+    return rounds, random.Random(seed)
 
 
 @pytest.fixture

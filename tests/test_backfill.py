@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import pty
-import random
 import re
 import signal
 import subprocess
@@ -19,7 +18,7 @@ from typing import Any
 
 import dlt
 import pytest
-from conftest import KEY, start_command
+from conftest import KEY, rounds_and_chance, start_command
 from warehouse import shown, stored
 
 from unify_source.errors import ConfigurationError, UnifyError
@@ -43,14 +42,6 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def opened() -> dlt.Pipeline:
     return open_pipeline("unify_gtm", "duckdb", "unify")
-
-
-def rounds_and_chance(usual: int) -> tuple[int, random.Random]:
-    """Return how often to try, and the chance of this run; the environment may say both."""
-    rounds = int(os.environ.get("UNIFY_TEST_ROUNDS", usual))
-    seed = int(os.environ.get("UNIFY_TEST_SEED", random.randrange(10**6)))
-    print(f"UNIFY_TEST_SEED={seed}")  # noqa: T201 - to repeat a failure
-    return rounds, random.Random(seed)
 
 
 def reading() -> subprocess.Popen[str]:

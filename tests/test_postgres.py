@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import re
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from urllib.parse import urlsplit
 
 import dlt
 import pytest
-from conftest import KEY, start_command
+from conftest import KEY, rounds_and_chance, start_command
 from destinations import Postgres, opened
 from postgres import PASSWORD, Server, ask
 from proxy import Proxy
@@ -37,7 +36,6 @@ Serve = Callable[..., Sandbox]
 
 CREDENTIALS = "DESTINATION__POSTGRES__CREDENTIALS"
 TO_POSTGRES = ("--destination", "postgres")
-ROUNDS = int(os.environ.get("UNIFY_TEST_ROUNDS", "2"))
 
 
 @pytest.fixture
@@ -209,11 +207,9 @@ def test_a_path_that_is_dropped_in_mid_load_costs_nothing_but_time(
 
 def assert_survives(serve: Serve, warehouse: Postgres, take_away: Callable[[], None]) -> None:
     """Take the server away at a random moment of a load: the next run makes the tables equal."""
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")  # noqa: T201 - to repeat a failure
-    chance = random.Random(seed)
-    api = serve(Account(2_000, seed=seed))
-    for _ in range(ROUNDS):
+    rounds, chance = rounds_and_chance(2)
+    api = serve(Account(2_000, seed=chance.randrange(10**6)))
+    for _ in range(rounds):
         running = start_command(api, "sync", "--quiet", *TO_POSTGRES)
         _wait_for_a_load(warehouse.dsn, running)
         time.sleep(chance.uniform(0, 0.7))

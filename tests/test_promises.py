@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
-from conftest import KEY, start_command
+from conftest import KEY, rounds_and_chance, start_command
 from destinations import Destination
 from test_sync import SECONDS, listing, version
 from warehouse import shown
@@ -242,12 +241,10 @@ def test_with_an_empty_working_folder_the_next_run_is_incremental(
 def test_killed_at_random_moments_and_run_again_it_ends_equal(
     serve: Serve, warehouse: Destination
 ) -> None:
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")  # noqa: T201 - to repeat a failure
-    chance = random.Random(seed)
-    api = serve(Account(2_000, seed=seed), latency=0.005)
+    rounds, chance = rounds_and_chance(3)
+    api = serve(Account(2_000, seed=chance.randrange(10**6)), latency=0.005)
     words = ("sync", "--quiet", "--destination", warehouse.dlt_name)
-    for _ in range(3):
+    for _ in range(rounds):
         api.reset()
         process = start_command(api, *words)
         while not api.requests and process.poll() is None:
