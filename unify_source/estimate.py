@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from unify_source.client import Client
-from unify_source.reader import instants
+from unify_source.reader import asking, instants
 from unify_source.settings import Settings
 from unify_source.window import EPOCH, TICK, Window, a_page, cut, is_in_order
 
@@ -118,10 +118,10 @@ def _listed(
     client: Client, settings: Settings, window: Window
 ) -> Iterator[tuple[list[datetime], bool]]:
     """Yield the instants of each page of a window, and whether it is the last."""
-    asked = [*settings.filters, ("limit", str(settings.page_size)), *window.parameters()]
+    parameters = [*settings.filters, ("limit", str(settings.page_size))]
     cursor: str | None = None
     while True:
-        body, cursor = client.page([*asked, ("cursor", cursor)] if cursor else asked)
+        body, cursor = client.page(asking(parameters, window, cursor))
         yield instants(body), cursor is None
         if cursor is None:
             return

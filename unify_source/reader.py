@@ -150,7 +150,7 @@ class Reading:
         sample: Sample = {}
         pages, look_at = 0, 1
         while not self._stopped.is_set():
-            body, following = self._page(self._asking(window, cursor))
+            body, following = self._page(asking(self._parameters, window, cursor))
             self._arrivals.put(body)
             self._count_page()
             pages += 1
@@ -167,10 +167,6 @@ class Reading:
                 if pages == look_at:
                     sample[pages] = page
                     look_at *= 2
-
-    def _asking(self, window: Window, cursor: str | None) -> Parameters:
-        asked = [*self._parameters, *window.parameters()]
-        return [*asked, ("cursor", cursor)] if cursor else asked
 
     def _cut(self, window: Window, sample: Sample) -> bool:
         with self._changed:
@@ -243,6 +239,12 @@ class Reading:
             after, before = self.covered.after, self.covered.before
             self.covered = Window(edge, before) if self._newest_first else Window(after, edge)
             self._waiting = kept
+
+
+def asking(parameters: Parameters, window: Window, cursor: str | None) -> Parameters:
+    """Return what to ask for a page of a window: the first, or the one at a cursor."""
+    asked = [*parameters, *window.parameters()]
+    return [*asked, ("cursor", cursor)] if cursor else asked
 
 
 def _begin(window: Window) -> datetime:

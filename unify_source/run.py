@@ -187,7 +187,6 @@ class _Backfill:
         self, since: datetime, until: datetime | None, settings: Settings, *, newest_first: bool
     ) -> None:
         self.resumed_from: datetime | None = None
-        self.is_in_future = False
         self._since = since
         self._until = until
         self._end = since
@@ -196,6 +195,11 @@ class _Backfill:
         ends = [rfc3339(since), rfc3339(until) if until else "now"]
         self._name = " ".join([*ends, *filters, *(["newest first"] if newest_first else [])])
 
+    @property
+    def is_in_future(self) -> bool:
+        """Whether nothing of the range has happened yet."""
+        return self._end < self._since
+
     def begin(self, run: _Run, *, restart: bool) -> list[Window]:
         """Return what is left to load: the whole range, or the rest of an unfinished backfill.
 
@@ -203,7 +207,6 @@ class _Backfill:
         """
         now = run.client.server_time()
         self._end = min(self._until or now, now)
-        self.is_in_future = now < self._since
         known = state_of(run.pipeline).get("backfills", {}).get(self._name)
         if not known or restart:
             return [Window(self._since, self._end)]

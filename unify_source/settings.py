@@ -23,6 +23,7 @@ ID_FILTERS = ("sequence_id", "person_id", "mailbox_id", "enrolled_by_play_id")
 KEY_ENVIRONMENT = "UNIFY_API_KEY"
 DELTA, ICEBERG, PARQUET = TABLE_FORMATS = ("delta", "iceberg", "parquet")
 
+_EPOCH = datetime.fromtimestamp(0, timezone.utc)
 _DAY_SECONDS = 86_400
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?![\d-])", re.ASCII)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": _DAY_SECONDS}
@@ -77,11 +78,15 @@ def parse_time(name: str, value: str | date | datetime) -> datetime:
 
     Raises ConfigurationError, by name, for anything else.
     """
+    return _instant(name, value, time.min)
+
+
+def _instant(name: str, value: str | date | datetime, of_the_day: time) -> datetime:
     parsed = value if isinstance(value, date) else _parsed(str(value).strip())
     if isinstance(parsed, datetime):
         return _in_utc(name, value, parsed)
     if isinstance(parsed, date):
-        return datetime(parsed.year, parsed.month, parsed.day, tzinfo=timezone.utc)
+        return datetime.combine(parsed, of_the_day, timezone.utc)
     raise ConfigurationError(
         f"{name} is {str(value)!r}, which is not a time.",
         "Write a date such as 2026-01-31, or a time such as 2026-01-31T08:00:00+01:00.",
@@ -100,7 +105,7 @@ def _parsed(text: str) -> object:
 
 def _start(name: str, value: str | date) -> datetime:
     start = parse_time(name, value)
-    if start < datetime.fromtimestamp(0, timezone.utc):
+    if start < _EPOCH:
         raise ConfigurationError(
             f"{name} is {str(value)!r}, which is before 1970.", "Leave it out to load everything."
         )
@@ -109,9 +114,8 @@ def _start(name: str, value: str | date) -> datetime:
 
 def _in_utc(name: str, value: object, parsed: datetime) -> datetime:
     aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
-    epoch = datetime.fromtimestamp(0, timezone.utc)
     try:
-        return epoch + (aware - epoch)
+        return _EPOCH + (aware - _EPOCH)
     except OverflowError:
         raise ConfigurationError(
             f"{name} is {str(value)!r}, which in UTC is not in the years 1 to 9999.",
@@ -126,16 +130,10 @@ def parse_range(start: str | date, end: str | date | None) -> tuple[datetime, da
     ConfigurationError for what is not a time, an empty text too, and for ends the wrong way round.
     """
     since = parse_time("--from", start)
-    until = None if end is None else _end_of(parse_time("--to", end), end)
+    until = None if end is None else _instant("--to", end, time.max)
     if until and since > until:
         raise ConfigurationError(f"--from, {since}, is later than --to, {until}.", "Swap them.")
     return since, until
-
-
-def _end_of(instant: datetime, said: str | date) -> datetime:
-    parsed = said if isinstance(said, date) else _parsed(str(said).strip())
-    is_day = isinstance(parsed, date) and not isinstance(parsed, datetime)
-    return datetime.combine(instant, time.max, timezone.utc) if is_day else instant
 
 
 def _key(value: object) -> str:
