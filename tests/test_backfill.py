@@ -27,6 +27,7 @@ from unify_source.pipelines import cursor, open_pipeline, state_of
 from unify_source.report import Report
 from unify_source.run import backfill, sync
 from unify_source.sandbox import Account, Clock, Fault, Sandbox
+from unify_source.source import unify_source
 
 FILE = "unify_gtm.duckdb"
 LONG_AGO = "2000-01-01"
@@ -245,25 +246,25 @@ def test_killed_at_any_moment_and_started_again_a_backfill_ends_equal_and_a_kill
 ) -> None:
     kills, chance = rounds_and_chance(10)
     rows = max(24_000, 1_200 * kills)
-    pages, pages_of_a_window = rows / 50, 20
+    pages, pages_of_a_window = rows / 50, 10
     api = serve(Account(rows), latency=0.005)
     words = ("backfill", "--from", LONG_AGO, "--to", "2030-01-01", "--quiet")
     for _ in range(kills):
         asked = len(api.requests)
-        process = start(api, *words, window_rows=1_000)
+        process = start(api, *words, window_rows=500)
         while len(api.requests) == asked and process.poll() is None:
             time.sleep(0.005)
         time.sleep(chance.uniform(0, 1))
         process.send_signal(signal.SIGKILL)
         process.wait()
 
-    last = start(api, *words, window_rows=1_000)
+    last = start(api, *words, window_rows=500)
     _, said = last.communicate(timeout=120)
 
     assert last.returncode == 0, said
     assert stored(FILE) == shown(api.account.rows())
     print(f"{kills} kills: {len(api.requests):,} requests for {pages:,.0f} pages")  # noqa: T201
-    # A window may be twice as large where the rows lie closer than they seemed.
+    # A window may be larger where the rows lie closer than they seemed, and the next was begun.
     undisturbed = 1.05 * pages
     assert len(api.requests) <= min(2 * undisturbed, 1.2 * pages + 2 * kills * pages_of_a_window)
 
@@ -308,6 +309,29 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_righ
     assert long.returncode == 0, long_said
     sync(opened(), **said)
     assert stored(FILE) == shown(api.account.rows())
+
+
+def test_what_a_backfill_had_read_ahead_when_it_gave_way_turns_nothing_back(
+    serve: Callable[..., Sandbox],
+) -> None:
+    account = Account(6_000)
+    api = serve(account)
+    long = start(api, "backfill", "--from", LONG_AGO, window_rows=500)
+    until = time.monotonic() + 60
+    while not Path(FILE + ".lock.json").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    pipeline = opened()
+
+    with Turns(pipeline, 60).turn():
+        is_still_running = long.poll() is None
+        account.change(6_000, seed=4)
+        time.sleep(1.1)
+        pipeline.run(unify_source(api_key=KEY, base_url=api.url))
+    _, said = long.communicate(timeout=120)
+
+    assert is_still_running
+    assert long.returncode == 0, said
+    assert stored(FILE) == shown(account.rows())
 
 
 def test_a_backfill_that_gave_way_waits_for_its_next_turn_as_long_as_it_takes(

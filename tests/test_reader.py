@@ -260,6 +260,7 @@ def test_what_is_said_to_be_covered_has_been_read_whole(
             newest_first=newest_first,
         )
         found = rows_of(made)
+        made.close()
 
     covered = made.covered
     assert set(found) >= ids_within(read, covered)
@@ -276,27 +277,61 @@ def test_window_by_window_none_is_the_whole_account_and_few_pages_are_read_twice
     order: str, crowded: float, *, newest_first: bool
 ) -> None:
     read = account(20_000, crowded)
-    left = Window(min(instants(read).values()), START)
+    whole = Window(min(instants(read).values()), START)
+    end = whole.after if newest_first else whole.before
+    reached: datetime | None = None
     found: set[str] = set()
     windows: list[int] = []
 
     with Sandbox(read, key=KEY, order=order) as api:
-        while left.after and left.after < left.before and len(windows) < len(read) / 100:
-            made = reading(
-                api, left, page_size=20, workers=4, enough=1_000, newest_first=newest_first
-            )
+        made = reading(api, whole, page_size=20, workers=4, enough=1_000, newest_first=newest_first)
+        while reached != end and len(windows) < len(read) / 100:
+            begin = reached or (whole.before if newest_first else whole.after)
             ids = set(rows_of(made))
+            assert ids >= ids_within(read, made.covered)
+            assert begin == (made.covered.before if newest_first else made.covered.after)
+            reached = made.covered.after if newest_first else made.covered.before
             found |= ids
             windows.append(len(ids))
-            reached = made.covered.after if newest_first else made.covered.before
-            assert reached
-            left = Window(left.after, reached) if newest_first else Window(reached, left.before)
         requests = len(api.requests)
 
     assert found == set(read.ids())
     assert requests <= 1.5 * len(read) / 20
     if not crowded and (order == "updated") != newest_first:
         assert max(windows) <= 3_000
+
+
+def test_most_of_the_next_part_is_read_ahead_and_no_more_until_it_is_asked_for() -> None:
+    read = account(20_000)
+    whole = Window(min(instants(read).values()), START)
+
+    with Sandbox(read, key=KEY) as api:
+        made = reading(api, whole, page_size=20, workers=4, enough=2_000)
+        pages = len(list(chain.from_iterable(made)))
+        asked = -1
+        while asked < len(api.requests):
+            asked = len(api.requests)
+            time.sleep(0.5)
+        ahead = asked - pages
+        following = len(list(chain.from_iterable(made)))
+        made.close()
+
+    assert 50 < ahead < 80
+    assert following >= 100
+
+
+def test_an_error_while_nobody_listens_is_raised_to_whoever_asks_for_the_next_part() -> None:
+    with Sandbox(account(20_000), key=KEY, latency=0.02) as api:
+        made = reading(api, Window(None, START), page_size=20, workers=4, enough=2_000)
+        rows_of(made)
+        api.arm(Fault("401", times=1))
+        time.sleep(1)
+        asked = len(api.requests)
+        api.arm()
+
+        with pytest.raises(KeyRefused):
+            rows_of(made)
+        assert len(api.requests) == asked
 
 
 @pytest.mark.parametrize(

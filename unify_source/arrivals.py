@@ -6,24 +6,43 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
 
 BATCH_BYTES = 8 << 20
 AHEAD_BYTES = 4 * BATCH_BYTES
 _OLDEST_PAGE_SECONDS = 2.0
+_CODEC = "zstd"
+
+
+class _Kept(NamedTuple):
+    stored: bytes
+    size: int
+    is_compressed: bool
+
+    def page(self) -> bytes:
+        if not self.is_compressed:
+            return self.stored
+        page: bytes = pa.decompress(self.stored, self.size, codec=_CODEC, asbytes=True)
+        return page
 
 
 class Arrivals:
     """A queue of pages that comes out in batches, and holds about `AHEAD_BYTES` at most.
 
-    `put`, `end` and `close` may be called by any thread, `batches` by one.
+    Before `batches` is called it holds `ahead` pages at most, compressed. `put`, `end` and `close`
+    may be called by any thread, `batches` by one.
     """
 
-    def __init__(self, readers: int) -> None:
-        self._readers = readers
-        self._pages: deque[bytes] = deque()
+    def __init__(self, ahead: int | None = None) -> None:
+        self._ahead = ahead
+        self._is_taken = False
+        self._pages: deque[_Kept] = deque()
         self._bytes = 0
         self._since = 0.0
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
+        self._ended = False
         self._closed = False
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
@@ -31,27 +50,30 @@ class Arrivals:
 
     def put(self, page: bytes) -> None:
         """Add a page, once there is room; after `close` it is dropped."""
+        is_ahead = not self._is_taken
+        stored = pa.compress(page, codec=_CODEC, asbytes=True) if is_ahead else page
         with self._lock:
-            while self._bytes >= AHEAD_BYTES and not self._closed:
+            while self._is_full() and not self._closed:
                 self._drained.wait()
             if not self._pages:
                 self._since = time.monotonic()
-            self._pages.append(page)
-            self._bytes += len(page)
+            self._pages.append(_Kept(stored, len(page), is_ahead))
+            self._bytes += len(stored)
             if self._bytes >= BATCH_BYTES:
                 self._filled.notify()
 
-    def end(self, error: BaseException | None = None) -> None:
-        """Say that one reader has ended, because nothing is left or by an error."""
+    def end(self) -> None:
+        """Say that all pages have come."""
         with self._lock:
-            self._readers -= 1
-            self._error = self._error or error
+            self._ended = True
             self._filled.notify()
 
-    def close(self) -> None:
-        """Let no reader wait any longer: nobody takes the pages."""
+    def close(self, error: Exception | None = None) -> None:
+        """Let no reader wait any longer: nobody takes the pages, unless to be told the error."""
         with self._lock:
             self._closed = True
+            self._error = self._error or error
+            self._filled.notify()
             self._drained.notify_all()
 
     def batches(self, heartbeat: Callable[[], None]) -> Iterator[list[bytes]]:
@@ -59,6 +81,9 @@ class Arrivals:
 
         Raises a reader's error at once, whatever pages are left. Calls `heartbeat` twice a second.
         """
+        with self._lock:
+            self._is_taken = True
+            self._drained.notify_all()
         while True:
             heartbeat()
             with self._lock:
@@ -75,15 +100,20 @@ class Arrivals:
 
     def _is_due(self) -> bool:
         is_old = bool(self._pages) and time.monotonic() > self._since + _OLDEST_PAGE_SECONDS
-        return self._bytes >= BATCH_BYTES or not self._readers or is_old or bool(self._error)
+        return self._bytes >= BATCH_BYTES or self._ended or is_old or bool(self._error)
+
+    def _is_full(self) -> bool:
+        is_ahead = not self._is_taken and self._ahead is not None
+        return self._bytes >= AHEAD_BYTES or (is_ahead and len(self._pages) >= (self._ahead or 0))
 
     def _taken(self) -> list[bytes]:
         batch: list[bytes] = []
         size = 0
         while self._pages and size < BATCH_BYTES:
-            batch.append(self._pages.popleft())
-            size += len(batch[-1])
-        self._bytes -= size
+            kept = self._pages.popleft()
+            self._bytes -= len(kept.stored)
+            batch.append(kept.page())
+            size += kept.size
         self._since = time.monotonic()
         self._drained.notify_all()
         return batch

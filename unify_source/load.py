@@ -52,11 +52,18 @@ class Part:
 class Load:
     """Reads one window in batches, and splits what comes back of them.
 
-    Once `batches` has ended, `covered` is the window that was read whole, and `enrollments` is how
-    many it passed on.
+    Once `batches` has ended, `covered` is the window that was read whole, `enrollments` is how many
+    it passed on, and `reading` reads ahead what is left of the part, for the load after this one.
     """
 
-    def __init__(self, settings: Settings, client: Client, part: Part | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        part: Part | None = None,
+        reading: Reading | None = None,
+    ) -> None:
+        self.reading = reading
         self.covered: Window | None = None
         self.enrollments = 0
         self.table_format = settings.table_format
@@ -71,14 +78,26 @@ class Load:
         self._split_at = EPOCH
 
     @property
+    def rest(self) -> Window | None:
+        """Return what is left of the part's window, None where all of it was read."""
+        if not self._part or not self.covered:
+            return None
+        window, covered = self._part.window, self.covered
+        if self._part.newest_first:
+            after, before = window.after, covered.after or window.after
+        else:
+            after, before = covered.before, window.before
+        return Window(after, before) if after and before and after < before else None
+
+    @property
     def left(self) -> timedelta:
         """Return the range of `updated_at` that is left of the longer run, none where unknown.
 
         The newest first, it may reach back to long before the first row.
         """
-        if not self._part or not self.covered or self._part.newest_first:
+        if not self._part or self._part.newest_first or not (rest := self.rest):
             return timedelta()
-        return self._part.window.before - self.covered.before
+        return rest.before - (rest.after or rest.before)
 
     def batches(
         self,
@@ -191,8 +210,14 @@ class Load:
             yield batch, False
         if window.is_empty:
             return
+        self.reading = self.reading or self._begun(window)
+        for batch in joined(decoded(self.reading)):
+            yield Batch(self._within(batch.rows, window), batch.unreadable), True
+        self.covered = self.reading.covered
+
+    def _begun(self, window: Window) -> Reading:
         settings, part = self._settings, self._part
-        reading = Reading(
+        return Reading(
             self._client,
             _windows(self._client, window),
             settings.filters,
@@ -202,9 +227,6 @@ class Load:
             newest_first=part.newest_first if part else False,
             heartbeat=raise_if_signalled,
         )
-        for batch in joined(decoded(reading)):
-            yield Batch(self._within(batch.rows, window), batch.unreadable), True
-        self.covered = reading.covered
 
     def _within(self, rows: pa.Table, window: Window) -> pa.Table:
         # What a server lists from beyond the window is the next load's, as is its cursor.

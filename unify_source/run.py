@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import date, datetime
 from typing import Any
 
 import dlt
+from dlt.common.pipeline import ExtractInfo
 from dlt.common.runtime.signals import raise_if_signalled
 from dlt.extract import DltSource
 
@@ -26,6 +28,7 @@ from unify_source.pipelines import (
     take_back,
     window_done,
 )
+from unify_source.reader import Reading
 from unify_source.report import Report
 from unify_source.settings import Settings, parse_range
 from unify_source.source import (
@@ -44,17 +47,13 @@ def sync(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT, **settin
     """Load all that changed since the pipeline's last run; the first run loads everything.
 
     `settings` are those of `unify_source`. Every window of about `window_rows` enrollments is
-    committed with the cursor before the next one is read, the oldest first. Raises a UnifyError.
+    committed with the cursor before the next one is loaded, the oldest first. Raises a UnifyError.
     """
     with explained(), closing(_Run(pipeline, configured(**settings), lock_timeout)) as run:
-        after: datetime | None = None
-        before: datetime | None = None
-        while after is None or before is None or after < before:
-            schema = run.turn()
-            before = before or run.client.server_time()
-            load = run.load(Window(after, before))
-            run.commit(window_source(run.settings, load, schema), load)
-            after = load.covered.before if load.covered else before
+        run.load(
+            lambda: [Window(None, run.client.server_time())],
+            lambda load, schema, _: window_source(run.settings, load, schema),
+        )
         return run.report("sync")
 
 
@@ -75,25 +74,36 @@ def backfill(
     where it was, on any machine, unless `restart`. Raises a UnifyError.
     """
     since, until = parse_range(start, end)
-    with explained(), closing(_Run(pipeline, configured(**settings), lock_timeout)) as run:
+    with (
+        explained(),
+        closing(
+            _Run(pipeline, configured(**settings), lock_timeout, newest_first=newest_first)
+        ) as run,
+    ):
         job = _Backfill(since, until, run.settings, newest_first=newest_first)
-        left: list[Window] | None = None
-        while left is None or left:
-            schema = run.turn()
-            left = left or job.begin(run, restart=restart)
-            load = run.load(left[0], newest_first=newest_first)
-            run.commit(backfill_source(load, schema, job.progress(left)), load)
-            left = job.rest(left, load)
+        run.load(
+            lambda: job.begin(run, restart=restart),
+            lambda load, schema, left: backfill_source(load, schema, job.progress(left)),
+        )
         return run.report("backfill", resumed_from=job.resumed_from, is_in_future=job.is_in_future)
 
 
 class _Run:
-    """One run: its client, its turns on the dataset, and what it has written so far."""
+    """One run: its client, its turns on the dataset, what it reads ahead and has written."""
 
-    def __init__(self, pipeline: dlt.Pipeline, settings: Settings, lock_timeout: float) -> None:
+    def __init__(
+        self,
+        pipeline: dlt.Pipeline,
+        settings: Settings,
+        lock_timeout: float,
+        *,
+        newest_first: bool = False,
+    ) -> None:
         self.pipeline = pipeline
         self.settings = settings
         self.client = Client(settings, raise_if_signalled)
+        self._newest_first = newest_first
+        self._ahead: Reading | None = None
         self._turns = Turns(pipeline, lock_timeout)
         self._has_turn = False
         self._turn = ExitStack()
@@ -101,18 +111,42 @@ class _Run:
         self._started = time.monotonic()
 
     def close(self) -> None:
-        """Give up the turn."""
+        """Give up the turn, and what was read ahead: another run may load newer rows now."""
+        if self._ahead:
+            self._ahead.close()
+            self._ahead = None
         self._turn.close()
+        self._has_turn = False
 
-    def turn(self) -> dlt.Schema:
+    def load(
+        self,
+        begin: Callable[[], list[Window]],
+        source: Callable[[Load, dlt.Schema, list[Window]], DltSource],
+    ) -> None:
+        """Read and commit the windows that `begin` returns, in parts of about a window's rows.
+
+        `source` gets the load of a part, the warehouse's schema, and what is left with that part.
+        While one part is loaded, most of the next is read.
+        """
+        left: list[Window] | None = None
+        while left is None or left:
+            schema = self._next_turn()
+            left = left or begin()
+            part = Part(left[0], self.settings.window_rows, self._newest_first)
+            load = Load(self.settings, self.client, part, self._ahead)
+            extracted = self.pipeline.extract(source(load, schema, left))
+            self._ahead = load.reading if load.rest else None
+            left = rest(left, load)
+            self._commit(extracted, load)
+
+    def _next_turn(self) -> dlt.Schema:
         """Hold the dataset for one window, beginning with the state and schema it has by now.
 
         It is kept from window to window, until another run wants it.
         """
         raise_if_signalled()
         if self._has_turn and self._turns.is_wanted():
-            self._turn.close()
-            self._has_turn = False
+            self.close()
         if not self._has_turn:
             self._turn.enter_context(self._turns.turn())
             self._has_turn = True
@@ -122,15 +156,8 @@ class _Run:
             hold_down(self.pipeline)
         return start_over(self.pipeline)
 
-    def load(self, window: Window, *, newest_first: bool = False) -> Load:
-        """Return the load of about one window's rows of what is left."""
-        return Load(
-            self.settings, self.client, Part(window, self.settings.window_rows, newest_first)
-        )
-
-    def commit(self, source: DltSource, load: Load) -> None:
-        """Read and load one window: its rows and its progress stand together, or neither."""
-        extracted = self.pipeline.extract(source)
+    def _commit(self, extracted: ExtractInfo, load: Load) -> None:
+        """Load one window: its rows and its progress stand together, or neither."""
         self.pipeline.normalize()
         # dlt extracts a package of nothing where nothing has changed.
         loaded = self._write() if self.pipeline.has_pending_data else set()
@@ -217,27 +244,21 @@ class _Backfill:
             return [Window(windows[0].after, self._end)]
         return [Window(end[0], self._end), *windows] if end[0] < self._end else windows
 
-    def rest(self, left: list[Window], load: Load) -> list[Window]:
-        """Return what is left after a load of the first window that was left."""
-        first, *others = left
-        covered = load.covered or first
-        if self._newest_first:
-            rest = Window(first.after, covered.after or self._since)
-        else:
-            rest = Window(covered.before, first.before)
-        is_done = rest.after is None or rest.after >= rest.before
-        return others if is_done else [rest, *others]
-
     def progress(self, left: list[Window]) -> Progress:
         """Return a function that tells the state what will be left after a load."""
 
         def kept(backfills: Backfills, load: Load) -> Backfills:
             others = {name: ends for name, ends in backfills.items() if name != self._name}
-            rest = self.rest(left, load)
-            if not rest:
+            to_come = rest(left, load)
+            if not to_come:
                 return others
             said: list[list[datetime | None]] = [[self._end]]
-            said += [[each.after, each.before] for each in rest]
+            said += [[each.after, each.before] for each in to_come]
             return {**others, self._name: [[at.isoformat() for at in ends if at] for ends in said]}
 
         return kept
+
+
+def rest(left: list[Window], load: Load) -> list[Window]:
+    """Return what is left after the load of a part of the first window that was left."""
+    return [load.rest, *left[1:]] if load.rest else left[1:]
