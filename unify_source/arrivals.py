@@ -31,29 +31,41 @@ class _Kept(NamedTuple):
 class Arrivals:
     """A queue of pages that comes out in batches, and holds about `AHEAD_BYTES` at most.
 
-    Before `batches` is called it holds `ahead` pages at most, compressed. `put`, `end` and `close`
-    may be called by any thread, `batches` by one.
+    Before `ask` is called it holds `ahead` pages at most, compressed. All but `batches` may be
+    called by any thread.
     """
 
     def __init__(self, ahead: int | None = None) -> None:
         self._ahead = ahead
-        self._is_taken = False
+        self._is_asked_for = False
         self._pages: deque[_Kept] = deque()
         self._bytes = 0
         self._since = 0.0
         self._error: Exception | None = None
-        self._ended = False
+        self.has_ended = False
         self._closed = False
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
         self._drained = threading.Condition(self._lock)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `put` would wait."""
+        is_ahead = not self._is_asked_for and self._ahead is not None
+        return self._bytes >= AHEAD_BYTES or (is_ahead and len(self._pages) >= (self._ahead or 0))
+
+    def ask(self) -> None:
+        """Make room for more than what is read ahead: the pages are wanted now."""
+        with self._lock:
+            self._is_asked_for = True
+            self._drained.notify_all()
+
     def put(self, page: bytes) -> None:
         """Add a page, once there is room; after `close` it is dropped."""
-        is_ahead = not self._is_taken
+        is_ahead = not self._is_asked_for
         stored = pa.compress(page, codec=_CODEC, asbytes=True) if is_ahead else page
         with self._lock:
-            while self._is_full() and not self._closed:
+            while self.is_full and not self._closed:
                 self._drained.wait()
             if not self._pages:
                 self._since = time.monotonic()
@@ -65,7 +77,7 @@ class Arrivals:
     def end(self) -> None:
         """Say that all pages have come."""
         with self._lock:
-            self._ended = True
+            self.has_ended = True
             self._filled.notify()
 
     def close(self, error: Exception | None = None) -> None:
@@ -81,9 +93,7 @@ class Arrivals:
 
         Raises a reader's error at once, whatever pages are left. Calls `heartbeat` twice a second.
         """
-        with self._lock:
-            self._is_taken = True
-            self._drained.notify_all()
+        self.ask()
         while True:
             heartbeat()
             with self._lock:
@@ -100,11 +110,7 @@ class Arrivals:
 
     def _is_due(self) -> bool:
         is_old = bool(self._pages) and time.monotonic() > self._since + _OLDEST_PAGE_SECONDS
-        return self._bytes >= BATCH_BYTES or self._ended or is_old or bool(self._error)
-
-    def _is_full(self) -> bool:
-        is_ahead = not self._is_taken and self._ahead is not None
-        return self._bytes >= AHEAD_BYTES or (is_ahead and len(self._pages) >= (self._ahead or 0))
+        return self._bytes >= BATCH_BYTES or self.has_ended or is_old or bool(self._error)
 
     def _taken(self) -> list[bytes]:
         batch: list[bytes] = []
