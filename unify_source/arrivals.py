@@ -67,6 +67,8 @@ class Arrivals:
         with self._lock:
             while self.is_full and not self._closed:
                 self._drained.wait()
+            if self._closed:
+                return
             if not self._pages:
                 self._since = time.monotonic()
             self._pages.append(_Kept(stored, len(page), is_ahead))

@@ -90,11 +90,11 @@ class Reading:
         ]
 
     def __iter__(self) -> Iterator[list[bytes]]:
-        for thread in self._threads:
-            thread.start()
-        self._threads = []
         portions = self._schedule.portions
         try:
+            for thread in self._threads:
+                thread.start()
+            self._threads = []
             yield from portions[0].arrivals.batches(self._heartbeat)
         except BaseException:
             self.close()
@@ -143,6 +143,8 @@ class Reading:
             portion.arrivals.put(body)
             with self._changed:
                 self._schedule.count_page(portion)
+                if portion.is_full and self._schedule.idle:
+                    self._changed.notify_all()
             pages += 1
             if following is None:
                 return

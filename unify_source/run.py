@@ -134,8 +134,12 @@ class _Run:
             left = left or begin()
             part = Part(left[0], self.settings.window_rows, self._newest_first)
             load = Load(self.settings, self.client, part, self._ahead)
-            extracted = self.pipeline.extract(source(load, schema, left))
-            self._ahead = load.reading if load.rest else None
+            try:
+                extracted = self.pipeline.extract(source(load, schema, left))
+            finally:
+                self._ahead = load.reading
+            if not load.rest:
+                self._ahead = None
             left = rest(left, load)
             self._commit(extracted, load)
 

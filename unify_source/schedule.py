@@ -40,7 +40,7 @@ class Portion:
     arrivals: Arrivals
     pages_left: int | None
     in_hand: int = 0
-    reached: list[datetime] = field(default_factory=list)
+    reached: set[datetime] = field(default_factory=set)
 
     @property
     def is_full(self) -> bool:
@@ -106,7 +106,7 @@ class Schedule:
         slice_ = self._waiting.pop(self._nearest)
         self._put_off.discard(slice_)
         portion = next(each for each in self.portions if each.holds(slice_))
-        portion.reached.append(self._far_end(slice_))
+        portion.reached.add(self._far_end(slice_))
         portion.in_hand += 1
         self.idle -= 1
         return portion, slice_
@@ -159,9 +159,9 @@ class Schedule:
         for each in made:
             insort(self._waiting, each, key=_begin)
         # The slices now say how far has been read, no longer the one that was cut.
-        portion.reached.remove(self._far_end(slice_))
+        portion.reached.discard(self._far_end(slice_))
         if is_surplus:
-            portion.reached.append(self._far_end(made[self._nearest]))
+            portion.reached.add(self._far_end(made[self._nearest]))
             self._end_with_what_was_begun(portion)
         elif rest:
             self._put_off.add(rest)
