@@ -19,6 +19,7 @@ from typing import Any
 import dlt
 import pytest
 from conftest import KEY, rounds_and_chance, start_command
+from dlt.common.runtime.collector import NullCollector
 from warehouse import shown, stored
 
 from unify_source.errors import ConfigurationError, UnifyError
@@ -332,6 +333,35 @@ def test_what_a_backfill_had_read_ahead_when_it_gave_way_turns_nothing_back(
     assert is_still_running
     assert long.returncode == 0, said
     assert stored(FILE) == shown(account.rows())
+
+
+class FullDisk(NullCollector):
+    """Fails as soon as rows are written."""
+
+    def update(self, name: str, *_: Any, **__: Any) -> None:
+        if name == "enrollments":
+            raise OSError(28, "No space left on device")
+
+
+def test_a_first_load_that_fails_after_its_pages_were_read_leaves_no_thread_behind(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(3_000))
+    pipeline = dlt.pipeline(
+        "unify_gtm", destination="duckdb", dataset_name="unify", progress=FullDisk()
+    )
+
+    with pytest.raises(UnifyError, match="No space left"):
+        sync(pipeline, api_key=KEY, base_url=api.url)
+
+    until = time.monotonic() + 5
+    while (left := readers()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert left == []
+
+
+def readers() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("page-")]
 
 
 def test_a_backfill_that_gave_way_waits_for_its_next_turn_as_long_as_it_takes(
