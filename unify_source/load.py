@@ -210,12 +210,12 @@ class Load:
             yield batch, False
         if window.is_empty:
             return
-        self.reading = self.reading or self._begun(window)
+        self.reading = self.reading or self._new_reading(window)
         for batch in joined(decoded(self.reading)):
             yield Batch(self._within(batch.rows, window), batch.unreadable), True
         self.covered = self.reading.covered
 
-    def _begun(self, window: Window) -> Reading:
+    def _new_reading(self, window: Window) -> Reading:
         settings, part = self._settings, self._part
         return Reading(
             self._client,

@@ -102,11 +102,8 @@ class Reading:
         with self._changed:
             self.covered = portions.popleft().window
 
-    def close(self) -> None:
-        """Let the threads end: what is left is not read."""
-        self._end()
-
-    def _end(self, error: Exception | None = None) -> None:
+    def close(self, error: Exception | None = None) -> None:
+        """Let the threads end: what is left is not read. Whoever iterates gets the error."""
         self._stopped.set()
         with self._changed:
             for portion in self._schedule.portions:
@@ -122,7 +119,7 @@ class Reading:
                         self._schedule.done(taken[0])
                     self._changed.notify_all()
         except Exception as error:  # noqa: BLE001 - raised again where the pages are read
-            self._end(error)
+            self.close(error)
 
     def _next_slice(self) -> tuple[Portion, Window] | None:
         schedule = self._schedule

@@ -140,7 +140,7 @@ class _Run:
                 self._ahead = load.reading
             if not load.rest:
                 self._ahead = None
-            left = rest(left, load)
+            left = _left_after(left, load)
             self._commit(extracted, load)
 
     def _next_turn(self) -> dlt.Schema:
@@ -253,7 +253,7 @@ class _Backfill:
 
         def kept(backfills: Backfills, load: Load) -> Backfills:
             others = {name: ends for name, ends in backfills.items() if name != self._name}
-            to_come = rest(left, load)
+            to_come = _left_after(left, load)
             if not to_come:
                 return others
             said: list[list[datetime | None]] = [[self._end]]
@@ -263,6 +263,6 @@ class _Backfill:
         return kept
 
 
-def rest(left: list[Window], load: Load) -> list[Window]:
+def _left_after(left: list[Window], load: Load) -> list[Window]:
     """Return what is left after the load of a part of the first window that was left."""
     return [load.rest, *left[1:]] if load.rest else left[1:]

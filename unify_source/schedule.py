@@ -80,7 +80,8 @@ class Schedule:
         self._waiting = sorted(windows, key=_begin)
         self._put_off: set[Window] = set()
         self._burst_pages = BURST_PAGES
-        self._open(Window(windows[0].after, windows[-1].before))
+        self._whole = Window(windows[0].after, windows[-1].before)
+        self._open(self._whole)
 
     @property
     def is_ready(self) -> bool:
@@ -91,10 +92,8 @@ class Schedule:
         if not self._waiting:
             return False
         last = self.portions[-1]
-        in_sight = last.in_hand * FEWEST_PAGES_OF_THE_BUSY
-        return self._waiting[self._nearest] not in self._put_off or in_sight <= (
-            last.pages_left or 0
-        )
+        may_suffice = last.in_hand * FEWEST_PAGES_OF_THE_BUSY > (last.pages_left or 0)
+        return not (may_suffice and self._waiting[self._nearest] in self._put_off)
 
     @property
     def is_over(self) -> bool:
@@ -173,15 +172,16 @@ class Schedule:
         edge = (min if self._newest_first else max)(portion.reached)
         if edge == self._far_end(portion.window):
             return
-        older = Window(portion.window.after, edge)
-        newer = Window(edge, portion.window.before)
-        portion.window, beyond = (newer, older) if self._newest_first else (older, newer)
+        if self._newest_first:
+            beyond = Window(self._whole.after, edge)
+            portion.window = Window(edge, portion.window.before)
+        else:
+            beyond = Window(edge, self._whole.before)
+            portion.window = Window(portion.window.after, edge)
         if portion is self.portions[-1]:
             self._open(beyond)
-            return
-        following = self.portions[self.portions.index(portion) + 1]
-        ends = (following.window, beyond) if self._newest_first else (beyond, following.window)
-        following.window = Window(ends[0].after, ends[1].before)
+        else:
+            self.portions[-1].window = beyond
 
     def _open(self, window: Window) -> None:
         # Each worker has one more page in hand when it finds no room for it.
