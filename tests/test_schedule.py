@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 
@@ -10,8 +10,8 @@ from accounts import START
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unify_source.schedule import Portion, Schedule
-from unify_source.window import Sample, Window
+from unify_source.schedule import Chain, Portion, Schedule
+from unify_source.window import Window
 
 Row = tuple[datetime, int]
 LENGTH = timedelta(days=400)
@@ -21,34 +21,23 @@ LENGTH = timedelta(days=400)
 class Hand:
     """A worker with a slice: the rows that the server lists, and those it has read so far."""
 
-    portion: Portion
-    slice: Window
+    chain: Chain
     rows: list[Row]
     page_size: int
     read: int = 0
-    pages: int = 0
-    look_at: int = 1
-    sample: Sample = field(default_factory=dict)
 
     def go_on(self, schedule: Schedule, found: dict[Portion, set[int]]) -> bool:
         """Read a page; return whether the slice was read to its end, or cut."""
         page = self.rows[self.read : self.read + self.page_size]
         self.read += self.page_size
-        self.pages += 1
-        assert not self.portion.arrivals.has_ended
-        self.portion.arrivals.put(b"{}")
-        found.setdefault(self.portion, set()).update(number for _, number in page)
-        schedule.count_page(self.portion)
+        portion = self.chain.portion
+        assert not portion.arrivals.has_ended
+        portion.arrivals.put(b"{}")
+        found.setdefault(portion, set()).update(number for _, number in page)
+        is_due = schedule.count_page(self.chain)
         if self.read >= len(self.rows):
             return True
-        if schedule.idle or self.pages == self.look_at:
-            times = [at for at, _ in page]
-            if schedule.cut(self.portion, self.slice, {**self.sample, self.pages: times}):
-                return True
-            if self.pages == self.look_at:
-                self.sample[self.pages] = times
-                self.look_at *= 2
-        return False
+        return is_due and schedule.cut(self.chain, [at for at, _ in page])
 
 
 @st.composite
@@ -101,16 +90,16 @@ def test_every_portion_has_been_read_whole_when_it_ends_and_all_of_them_are_all_
         # Whoever loads asks for what comes next sooner or later, and only then is there room.
         if chance.random() < 0.01:
             first.arrivals.ask()
-        able = [hand for hand in hands if not hand.portion.arrivals.is_full]
+        able = [hand for hand in hands if not hand.chain.portion.arrivals.is_full]
         if schedule.is_ready and len(hands) < workers and chance.random() < 0.5:
-            portion, taken = schedule.take()
-            listed = [row for row in rows if taken.holds(row[0])]
-            hands.append(Hand(portion, taken, listed, page_size))
+            chain = schedule.take()
+            listed = [row for row in rows if chain.window.holds(row[0])]
+            hands.append(Hand(chain, listed, page_size))
         elif able:
             hand = chance.choice(able)
             if hand.go_on(schedule, found):
                 hands.remove(hand)
-                schedule.done(hand.portion)
+                schedule.done(hand.chain)
         else:
             first.arrivals.ask()
 

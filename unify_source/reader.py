@@ -13,9 +13,9 @@ import orjson
 from unify_source.client import Client, Page, Parameters
 from unify_source.errors import BrokenPage
 from unify_source.oddities import parse_instant
-from unify_source.schedule import Portion, Schedule
+from unify_source.schedule import Chain, Schedule
 from unify_source.tables import CURSOR
-from unify_source.window import EPOCH, TICK, Sample, Window
+from unify_source.window import EPOCH, TICK, Window
 
 # Up to 22 years, in steps of the square root of two.
 _LOOKS_BACK = 27
@@ -112,16 +112,16 @@ class Reading:
 
     def _work(self) -> None:
         try:
-            while taken := self._next_slice():
-                self._read(*taken)
+            while chain := self._next_slice():
+                self._read(chain)
                 with self._changed:
                     if not self._stopped.is_set():
-                        self._schedule.done(taken[0])
+                        self._schedule.done(chain)
                     self._changed.notify_all()
         except Exception as error:  # noqa: BLE001 - raised again where the pages are read
             self.close(error)
 
-    def _next_slice(self) -> tuple[Portion, Window] | None:
+    def _next_slice(self) -> Chain | None:
         schedule = self._schedule
         with self._changed:
             while not (self._stopped.is_set() or schedule.is_ready or schedule.is_over):
@@ -130,33 +130,27 @@ class Reading:
                 return None
             return schedule.take()
 
-    def _read(self, portion: Portion, window: Window) -> None:
+    def _read(self, chain: Chain) -> None:
         cursor: str | None = None
         followed: set[str] = set()
-        sample: Sample = {}
-        pages, look_at = 0, 1
         while not self._stopped.is_set():
-            body, following = self._page(asking(self._parameters, window, cursor))
-            portion.arrivals.put(body)
+            body, following = self._page(asking(self._parameters, chain.window, cursor))
+            chain.portion.arrivals.put(body)
             with self._changed:
-                self._schedule.count_page(portion)
-                if portion.is_full and self._schedule.idle:
+                is_due = self._schedule.count_page(chain)
+                if chain.portion.is_full and self._schedule.idle:
                     self._changed.notify_all()
-            pages += 1
             if following is None:
                 return
             if following in followed:
-                raise _repeats(window)
+                raise _repeats(chain.window)
             followed.add(following)
             cursor = following
-            if self._schedule.idle or pages == look_at:
+            if is_due:
                 page = instants(body)
                 with self._changed:
-                    if self._schedule.cut(portion, window, {**sample, pages: page}):
+                    if self._schedule.cut(chain, page):
                         return
-                if pages == look_at:
-                    sample[pages] = page
-                    look_at *= 2
 
 
 def asking(parameters: Parameters, window: Window, cursor: str | None) -> Parameters:

@@ -53,6 +53,17 @@ class Portion:
         return is_after and slice_.before <= self.window.before
 
 
+@dataclass(eq=False)
+class Chain:
+    """A slice that is being read, page by page, and what some of its pages told."""
+
+    portion: Portion
+    window: Window
+    pages: int = 0
+    look_at: int = 1
+    sample: Sample = field(default_factory=dict)
+
+
 class Schedule:
     """Hands out the slices of adjoining windows, the oldest first or, with `newest_first`, last.
 
@@ -100,36 +111,42 @@ class Schedule:
         """Whether nothing waits, nor will."""
         return not self._waiting and self.idle == self._workers
 
-    def take(self) -> tuple[Portion, Window]:
-        """Return the nearest slice that waits, and the portion that its pages belong to."""
+    def take(self) -> Chain:
+        """Return the nearest slice that waits."""
         slice_ = self._waiting.pop(self._nearest)
         self._put_off.discard(slice_)
         portion = next(each for each in self.portions if each.holds(slice_))
         portion.reached.add(self._far_end(slice_))
         portion.in_hand += 1
         self.idle -= 1
-        return portion, slice_
+        return Chain(portion, slice_)
 
-    def done(self, portion: Portion) -> None:
+    def done(self, chain: Chain) -> None:
         """Take back a slice that was read to its end, or cut."""
-        portion.in_hand -= 1
+        chain.portion.in_hand -= 1
         self.idle += 1
         for each in self.portions:
             if each.in_hand or any(each.holds(slice_) for slice_ in self._waiting):
                 return
             each.arrivals.end()
 
-    def count_page(self, portion: Portion) -> None:
-        """Count a page that has come."""
-        if portion.pages_left is None:
-            return
-        portion.pages_left -= 1
-        if portion.pages_left == 0:
-            self._end_with_what_was_begun(portion)
+    def count_page(self, chain: Chain) -> bool:
+        """Count a page that has come, and tell whether it is one to look at: see `cut`."""
+        chain.pages += 1
+        portion = chain.portion
+        if portion.pages_left is not None:
+            portion.pages_left -= 1
+            if portion.pages_left == 0:
+                self._end_with_what_was_begun(portion)
+        return self.idle > 0 or chain.pages == chain.look_at
 
-    def cut(self, portion: Portion, slice_: Window, sample: Sample) -> bool:
-        """Cut the rest of a slice of which some pages were read; False if it is to be read on."""
-        pages = max(sample)
+    def cut(self, chain: Chain, page: list[datetime]) -> bool:
+        """Cut the rest of a slice by the instants of its last page; False if it is read on."""
+        portion, slice_, pages = chain.portion, chain.window, chain.pages
+        sample = {**chain.sample, pages: page}
+        if pages == chain.look_at:
+            chain.sample = sample
+            chain.look_at *= 2
         # The changes of a few hours come in bursts: a short chain is fewer requests than cuts.
         if pages < _SHORT_CHAIN and slice_.before - _begin(slice_) < _SHORT_WINDOW:
             return False
