@@ -100,7 +100,7 @@ def test_waiting_for_the_api_it_stops(
 def test_waiting_for_the_pages_of_a_plan_it_stops(fault: Fault, serve: Serve) -> None:
     api = serve(Account(500), faults=[fault])
     process = start_command(api, *PLAN)
-    wait_until(lambda: len(api.requests) > 14)
+    wait_until(lambda: len(api.requests) > 12)
 
     assert_stops(process)
 
