@@ -12,7 +12,7 @@ from shapes import anything, enrollments, moments, written
 
 from unify_source.decode import decode
 from unify_source.errors import BrokenPage
-from unify_source.oddities import parse_instant
+from unify_source.times import parse_instant
 
 INSTANTS = ("created_at", "updated_at", "started_at", "ended_at")
 

@@ -15,8 +15,8 @@ from conftest import KEY
 from test_readme import blocks
 
 from unify_source import sync
-from unify_source.oddities import parse_instant
 from unify_source.sandbox import Account, Sandbox
+from unify_source.times import parse_instant
 
 Row = dict[str, Any]
 Answer = list[tuple[Any, ...]]

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from unify_source.client import Client
 from unify_source.errors import BrokenPage, KeyRefused, ServerFailed, UnifyError
-from unify_source.oddities import parse_instant
 from unify_source.reader import Reading, first_instant
 from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
 from unify_source.settings import checked_settings
+from unify_source.times import parse_instant
 from unify_source.window import Window, cut, slices
 
 ORDERS = ["updated", "updated_desc", "created", "id"]

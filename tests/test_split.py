@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from shapes import anything, enrollments
 
 from unify_source.decode import decode
-from unify_source.oddities import parse_instant
 from unify_source.split import JSON, Splitting, empty, quarantined, released, split
 from unify_source.tables import INSTANT, QUARANTINE, TABLES, TEXT
+from unify_source.times import parse_instant
 
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
 

@@ -25,12 +25,12 @@ from hypothesis import strategies as st
 from warehouse import columns, shown, stored
 
 from unify_source import unify_source
-from unify_source.oddities import parse_instant
 from unify_source.pipelines import cursor, open_pipeline
 from unify_source.report import Report
 from unify_source.run import sync
 from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
 from unify_source.tables import FLAG, INSTANT, QUARANTINE, TABLES, TEXT, Table
+from unify_source.times import parse_instant
 
 Serve = Callable[..., Sandbox]
 Row = dict[str, Any]

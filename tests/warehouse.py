@@ -9,8 +9,8 @@ from typing import Any
 
 import duckdb
 
-from unify_source.oddities import parse_instant
 from unify_source.tables import INSTANT, TABLES
+from unify_source.times import parse_instant
 
 Rows = dict[str, list[tuple[Any, ...]]]
 

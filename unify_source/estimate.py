@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from unify_source.client import Client
 from unify_source.reader import asking, instants
 from unify_source.settings import Settings
-from unify_source.window import EPOCH, TICK, Window, a_page, cut, is_in_order
+from unify_source.times import EPOCH, TICK
+from unify_source.window import Window, a_page, cut, is_in_order
 
 _PIECES_OF_A_PART = 8
 # A piece that seems to hold more than this share of all rows is looked at again, in halves.

@@ -22,8 +22,9 @@ from unify_source.reader import Reading, first_instant
 from unify_source.settings import Settings
 from unify_source.split import empty, quarantined, released, split
 from unify_source.tables import BY_NAME, CURSOR, INSTANT, QUARANTINE, TEXT, Table
+from unify_source.times import EPOCH
 from unify_source.warehouse import News, Warehouse
-from unify_source.window import EPOCH, Window, cut
+from unify_source.window import Window, cut
 
 TICKET = "batch"
 

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 
 from unify_source.oddities import Unreadable
 from unify_source.tables import CURSOR, INSTANT, KEY, TEXT
-from unify_source.window import EPOCH, Window, rfc3339
+from unify_source.times import EPOCH, kept_instant, rfc3339
+from unify_source.window import Window
 
 TAIL_LIMIT = 2_000
 MOST_TAILS = 4
@@ -44,7 +45,7 @@ class Tail:
         self._written_at = _newest_of([self._known, *self._others.values()])
         self._lookback = lookback
         newest = max((at for at, _ in self._known.values()), default=None)
-        self._newest = datetime.fromisoformat(newest) if newest else None
+        self._newest = kept_instant(newest) if newest else None
         self._rows: pa.Table | None = None
         self._written: list[pa.Table] = []
         self._counted: tuple[int, dict[str, datetime]] | None = None
@@ -224,7 +225,7 @@ class AskAgain:
 
 
 def _instant(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
+    return kept_instant(text) if text else None
 
 
 def _keys_and_doubtful(written: list[pa.Table]) -> tuple[int, dict[str, datetime]]:

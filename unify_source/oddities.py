@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
 from unify_source.tables import CURSOR, INSTANT, KEY, TABLES, promised_type
+from unify_source.times import parse_instant
 
 AS_JSON = "$json"
 """An object with this one key stands for a list that Arrow could not type: its JSON text."""
@@ -28,11 +28,7 @@ _INSTANTS = {
     for name, kind in table.columns.items()
     if kind == INSTANT
 }
-_RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))"
-)
 _INT64 = 1 << 63
-_MICROSECONDS = 6
 
 
 @dataclass(frozen=True)
@@ -76,26 +72,6 @@ def examine(row: Any) -> Unreadable | None:
     if problem is None and row.get(CURSOR) is None:
         problem = f"{CURSOR} is missing"
     return Unreadable(raw.id, raw.updated_at, problem, raw.raw) if problem else None
-
-
-def parse_instant(text: str) -> datetime | None:
-    """Read an RFC 3339 time as an instant in UTC, cut to microseconds; None for anything else."""
-    match = _RFC3339.fullmatch(text)
-    if match is None:
-        return None
-    day, minute, second, fraction, sign, hours, minutes = match.groups()
-    try:
-        if sign is None and second != "60" and len(fraction or "000000") == _MICROSECONDS:
-            return datetime.fromisoformat(f"{text[:-1]}+00:00")
-        local = datetime.fromisoformat(f"{day}T{minute}:00").replace(tzinfo=timezone.utc)
-        offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
-        # A leap second is written :60; it is the instant after :59.
-        within = timedelta(
-            seconds=int(second), microseconds=int((fraction or "0")[:6].ljust(6, "0"))
-        )
-        return local + within - (offset if sign == "+" else -offset)
-    except (ValueError, OverflowError):
-        return None
 
 
 def with_one_type_each(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ import orjson
 
 from unify_source.client import Client, Page, Parameters
 from unify_source.errors import BrokenPage
-from unify_source.oddities import parse_instant
 from unify_source.schedule import Chain, Schedule
 from unify_source.tables import CURSOR
-from unify_source.window import EPOCH, TICK, Window
+from unify_source.times import EPOCH, TICK, parse_instant
+from unify_source.window import Window
 
 # Up to 22 years, in steps of the square root of two.
 _LOOKS_BACK = 27

@@ -20,6 +20,7 @@ from dlt.destinations.fs_client import FSClientBase
 
 from unify_source.lake import newest_column, newest_of_each
 from unify_source.tables import BY_NAME, DELETED, KEY
+from unify_source.times import kept_instant
 
 LOADS = "_dlt_loads"
 
@@ -93,7 +94,7 @@ def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
     except DestinationUndefinedEntity:
         return []
     found = [json.loads(client.fs_client.read_text(name)) for name in reversed(names[-most:])]
-    return [(datetime.fromisoformat(f["inserted_at"]), f["load_id"], f["status"]) for f in found]
+    return [(kept_instant(f["inserted_at"]), f["load_id"], f["status"]) for f in found]
 
 
 def _aware(at: datetime) -> datetime:

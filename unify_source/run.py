@@ -39,8 +39,9 @@ from unify_source.source import (
     cursor_name,
     window_source,
 )
+from unify_source.times import kept_instant, rfc3339
 from unify_source.trouble import explained
-from unify_source.window import Window, rfc3339
+from unify_source.window import Window
 
 
 def sync(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT, **settings: Any) -> Report:
@@ -241,7 +242,7 @@ class _Backfill:
         known = state_of(run.pipeline).get("backfills", {}).get(self._name)
         if not known or restart:
             return [Window(self._since, self._end)]
-        end, *left = ([datetime.fromisoformat(at) for at in ends] for ends in known)
+        end, *left = ([kept_instant(at) for at in ends] for ends in known)
         windows = [Window(*ends) for ends in left]
         self.resumed_from = windows[0].before if self._newest_first else windows[0].after
         if not self._newest_first:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from unify_source.arrivals import Arrivals
+from unify_source.times import EPOCH
 from unify_source.window import (
     BURST_PAGES,
-    EPOCH,
     FEWEST_PAGES,
     FEWEST_PAGES_OF_THE_BUSY,
     MOST_PAGES,

@@ -9,10 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from unify_source.memory import State
-from unify_source.oddities import parse_instant
 from unify_source.split import Splitting, is_json
 from unify_source.tables import BY_NAME, CURSOR, ENROLLMENTS, INSTANT, TEXT, Table
-from unify_source.window import EPOCH, rfc3339
+from unify_source.times import EPOCH, parse_instant, rfc3339
 
 _ARROW_TO_DLT = {
     TEXT: "text",

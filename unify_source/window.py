@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from statistics import median_low
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-TICK = timedelta(microseconds=1)
+from unify_source.times import EPOCH, TICK, rfc3339
 
 # A slice of fewer pages costs more in half-empty last pages than it gains, while workers are idle;
 # while none is, so does one of fewer than that.
@@ -49,12 +48,6 @@ class Window:
         """Return it as the API's parameters."""
         lower = [("updated_after", rfc3339(self.after))] if self.after else []
         return [*lower, ("updated_before", rfc3339(self.before))]
-
-
-def rfc3339(instant: datetime) -> str:
-    """Write an instant in UTC with microseconds, as in 2026-01-31T08:00:00.000000Z."""
-    utc = instant.astimezone(timezone.utc)
-    return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def cut(window: Window, at: Sequence[datetime]) -> list[Window]:
