@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
 from dlt.common.data_writers.writers import resolve_best_writer_spec
-from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
 from dlt.common.exceptions import TerminalValueError
 from dlt.destinations.exceptions import DatabaseTerminalException
 
@@ -45,7 +45,10 @@ class Writing:
             for table in BY_NAME.values()
         }
         warn_of_slow_format(self._caps)
-        if self._caps and ENROLLMENTS.name in tables:
+        if not self._caps:
+            return
+        merge_in_transactions(dlt.current.pipeline().destination)
+        if ENROLLMENTS.name in tables:
             keep_indexed(dlt.current.pipeline())
 
     def file_format(self, name: str, rows: pa.Table) -> str | None:
@@ -66,6 +69,19 @@ def capabilities() -> DestinationCapabilitiesContext | None:
         return Container()[DestinationCapabilitiesContext]
     except ContextDefaultCannotBeCreated:
         return None
+
+
+def merge_in_transactions(destination: AnyDestination) -> None:
+    """Let each table's merge be one transaction, wherever the destination has transactions.
+
+    dlt leaves `supports_transactions` unset for DuckDB, Postgres and others, and then runs a merge
+    in autocommit, unless its SQL happens to hold the letters of CREATE, DROP or ALTER. Whatever
+    fails between DELETE and INSERT takes rows away. A destination whose DDL is transactional has
+    transactions for rows as well.
+    """
+    caps = destination.capabilities()
+    if caps.supports_ddl_transactions and caps.supports_transactions is None:
+        destination.caps_params["supports_transactions"] = True
 
 
 def file_format(caps: DestinationCapabilitiesContext | None, known: dict[str, Any]) -> str | None:

@@ -12,13 +12,15 @@ from typing import Any, ClassVar
 import dlt
 import orjson
 import pyarrow as pa
+from dlt.common.configuration.container import Container
 from dlt.common.configuration.inject import with_config
+from dlt.common.pipeline import PipelineContext
 from dlt.common.runtime.signals import raise_if_signalled
 from dlt.extract import DltResource, DltSource
 from dlt.extract.items_transform import YieldMapItem
 
 from unify_source.client import Client
-from unify_source.destinations import Writing, capabilities, has_json_columns
+from unify_source.destinations import Writing, capabilities, has_json_columns, merge_in_transactions
 from unify_source.lake import Lake, lake_format, newest_column
 from unify_source.load import Load
 from unify_source.settings import KEY_ENVIRONMENT, Settings, checked_settings, parse_time
@@ -66,6 +68,9 @@ def unify_source(
     # Of any type to dlt, which would refuse a wrong one without saying which value it had.
     given = {name: value for name, value in locals().items() if name != "updated_at"}
     settings = _settings(given)
+    if Container()[PipelineContext].is_active() and dlt.current.pipeline().destination:
+        # A package that an earlier run left is loaded before this source is read.
+        merge_in_transactions(dlt.current.pipeline().destination)
     return enrollments(settings, Load(settings, Client(settings, raise_if_signalled)), updated_at)
 
 
