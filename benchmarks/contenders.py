@@ -61,7 +61,7 @@ def backfill(url: str) -> None:
 
 
 def _command(url: str, *words: str) -> None:
-    from unify_source import cli
+    from unify_source.cli import app as cli
 
     os.environ.update(UNIFY_API_KEY=KEY, SOURCES__UNIFY__BASE_URL=url)
     where = ["--destination", DESTINATION, "--pipeline-name", "compared"]

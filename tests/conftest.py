@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, settings
 from lakes import Delta, DeltaOnS3, Iceberg, Parquet
 from warehouses import BigQuery, ClickHouse
 
-from unify_source.pipelines import open_pipeline
+from unify_source.cli.pipeline import open_pipeline
 from unify_source.sandbox import Account, Sandbox
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"

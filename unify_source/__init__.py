@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unify_source.errors import UnifyError
-    from unify_source.run import backfill, sync
-    from unify_source.source import unify_source
+    from unify_source.load.source import unify_source
+    from unify_source.runs.run import backfill, sync
 
 __all__ = ["UnifyError", "backfill", "sync", "unify_source"]
 __version__ = version("unify-source")
 
 _ROOMS = {
     "UnifyError": "errors",
-    "backfill": "run",
-    "sync": "run",
-    "unify_source": "source",
+    "backfill": "runs.run",
+    "sync": "runs.run",
+    "unify_source": "load.source",
 }
 
 

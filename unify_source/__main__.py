@@ -1,5 +1,5 @@
 """`python -m unify_source` is the command `unify-source`."""
 
-from unify_source.cli import main
+from unify_source.cli.app import main
 
 main()

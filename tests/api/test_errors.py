@@ -1,0 +1,330 @@
+"""Whatever goes wrong ends in two sentences and an exit code, and what passes by is survived."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import dlt
+import pytest
+from conftest import KEY
+from hostile import SECRET, answering, assert_ended, assert_no_secret, sync_command
+from warehouse import shown, stored
+
+from unify_source.api.client import Client
+from unify_source.errors import ApiError, ConfigurationError, ServerFailed
+from unify_source.runs.run import sync
+from unify_source.sandbox import Account, Fault, Request, Sandbox
+from unify_source.settings import checked_settings
+
+Serve = Callable[..., Sandbox]
+
+
+@pytest.fixture
+def api() -> Iterator[Sandbox]:
+    """Start a sandbox whose key can be told from all else."""
+    with Sandbox(Account(300), key=SECRET) as sandbox:
+        yield sandbox
+
+
+FAULTS = {
+    "400": (Fault("400", after=1), 1, ["HTTP 400", "The request is invalid."]),
+    "refused cursor": (Fault("bad_cursor"), 1, ["HTTP 400", "invalid_cursor at cursor"]),
+    "401": (Fault("401"), 2, ["HTTP 401", "api_key"]),
+    "429": (Fault("429"), 1, ["HTTP 429", "requests_per_5min"]),
+    "429 for a minute": (Fault("429", value=60), 1, ["HTTP 429"]),
+    "500": (Fault("500"), 1, ["HTTP 500"]),
+    "502 HTML": (Fault("502_html"), 1, ["HTTP 502"]),
+    "cut before": (Fault("cut_before", after=1), 1, ["connection"]),
+    "cut within": (Fault("cut_within", after=1), 1, ["connection"]),
+    "not JSON": (Fault("not_json", after=1), 1, ["not JSON"]),
+    "truncated JSON": (Fault("truncated_json", after=1), 1, ["not JSON"]),
+    "no list": (Fault("no_list", after=1), 1, ["enrollments"]),
+    "cursor repeats": (Fault("repeat_cursor"), 1, ["same next_cursor"]),
+    "no Date": (Fault("no_date"), 1, ["Date header"]),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_stays_wrong_ends_in_sentences_and_an_exit_code(
+    name: str, api: Sandbox, home: Path
+) -> None:
+    fault, exit_code, words = FAULTS[name]
+    api.arm(fault)
+    before = time.monotonic()
+
+    ran = sync_command(api.url)
+
+    assert_ended(ran, exit_code, *words)
+    assert_no_secret(ran, home)
+    assert time.monotonic() - before < 20
+
+
+def test_the_servers_own_errors_are_shown_and_an_echoed_key_is_not(home: Path) -> None:
+    body = {
+        "status": "bad_request",
+        "message": "Not with THE KEY",
+        "errors": [
+            {"code": "invalid_enum_value", "path": ["status", 0]},
+            {"code": "out_of_range", "path": ["limit"]},
+        ],
+    }
+    with answering(400, body) as url:
+        ran = sync_command(url)
+
+    assert_ended(ran, 1, "Not with", "invalid_enum_value at status.0", "out_of_range at limit")
+    assert_no_secret(ran, home)
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code", "headers"),
+    [(403, 2, {}), (404, 1, {}), (302, 1, {"Location": "http://127.0.0.1:9/"})],
+)
+def test_other_answers_end_the_run_as_well(
+    status: int, exit_code: int, headers: dict[str, str], home: Path
+) -> None:
+    with answering(status, {"message": "no"}, **headers) as url:
+        ran = sync_command(url)
+
+    assert_ended(ran, exit_code, f"HTTP {status}")
+    assert_no_secret(ran, home)
+
+
+def test_no_connection_says_where_to_look(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    ran = sync_command(closed)
+
+    assert_ended(ran, 1, closed, "base_url")
+    assert_no_secret(ran, home)
+
+
+def test_without_a_key_nothing_is_requested(api: Sandbox) -> None:
+    ran = sync_command(api.url, UNIFY_API_KEY="")
+
+    assert_ended(ran, 2, "There is no API key", "UNIFY_API_KEY", "secrets.toml")
+    assert api.requests == []
+
+
+def test_plain_http_to_another_host_is_refused_before_any_request(api: Sandbox) -> None:
+    # Linux takes this address for this machine, so that a request would arrive.
+    ran = sync_command(api.url.replace("127.0.0.1", "0.0.0.0"))
+
+    assert_ended(ran, 2, "base_url", "https")
+    assert api.requests == []
+
+
+WRONG_OPTIONS = {
+    "--sequence-id": "S-1",
+    "--person-id": "3c90c3cc-0d44-4b50-8888",
+    "--mailbox-id": "sales@x.test",
+    "--play-id": "1",
+    "--status": "PAUSED",
+    "--workers": "0",
+}
+WRONG_SETTINGS = {
+    "base_url": "api.unifygtm.com",
+    "sequence_id": "S-1",
+    "person_id": "x",
+    "mailbox_id": "5",
+    "enrolled_by_play_id": "play",
+    "status": "DONE",
+    "start": "yesterday",
+    "lookback": "-10m",
+    "page_size": "101",
+    "workers": "1000",
+    "requests_per_5min": "0",
+    "window_rows": "0",
+    "request_timeout": "-1",
+    "retry_budget": "0",
+}
+
+
+def test_every_option_that_cannot_be_is_refused_by_name_before_any_request(api: Sandbox) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(
+            pool.map(partial(sync_command, api.url), *zip(*WRONG_OPTIONS.items(), strict=True))
+        )
+
+    for (name, value), ran in zip(WRONG_OPTIONS.items(), ended, strict=True):
+        assert_ended(ran, 2, name.removeprefix("--play-").removeprefix("--").replace("-", "_"))
+        assert value in ran.stderr
+    assert api.requests == []
+
+
+@pytest.mark.parametrize("name", WRONG_SETTINGS)
+def test_every_setting_that_cannot_be_is_refused_by_name_before_any_request(
+    name: str, api: Sandbox, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNIFY_API_KEY", SECRET)
+    monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", api.url)
+    monkeypatch.setenv(f"SOURCES__UNIFY__{name.upper()}", WRONG_SETTINGS[name])
+
+    with pytest.raises(ConfigurationError) as caught:
+        sync(pipeline)
+
+    assert name in caught.value.what
+    assert WRONG_SETTINGS[name] in caught.value.what
+    assert caught.value.exit_code == 2
+    assert api.requests == []
+
+
+def test_a_key_that_cannot_be_is_refused_unseen(api: Sandbox, home: Path) -> None:
+    ran = sync_command(api.url, UNIFY_API_KEY=f"{SECRET} {SECRET}")
+
+    assert_ended(ran, 2, "api_key")
+    assert_no_secret(ran, home)
+    assert api.requests == []
+
+
+@pytest.mark.parametrize("fault", [None, Fault("401"), Fault("500")])
+def test_the_key_is_shown_nowhere_even_where_everything_is_logged(
+    fault: Fault | None, api: Sandbox, home: Path
+) -> None:
+    api.arm(*([fault] if fault else []))
+
+    ran = sync_command(api.url, "--verbose", RUNTIME__LOG_LEVEL="DEBUG")
+
+    assert (ran.returncode == 0) == (fault is None)
+    assert len(ran.stderr.splitlines()) > 10
+    assert_no_secret(ran, home)
+
+
+def test_a_broken_destination_ends_the_run_and_the_next_one_goes_on(
+    api: Sandbox, home: Path
+) -> None:
+    file = home / "unify_gtm.duckdb"
+    file.write_bytes(b"this is no database" * 100)
+    ran = sync_command(api.url)
+    assert_ended(ran, 1, "The load failed")
+
+    file.unlink()
+    assert sync_command(api.url).returncode == 0
+    assert stored(file) == shown(api.account.rows())
+
+
+def full_disk(home: Path) -> None:
+    (home / "unify_gtm.duckdb.lock.json").symlink_to("/dev/full")
+
+
+def lock_of_another(home: Path) -> None:
+    (home / "unify_gtm.duckdb.lock").touch(mode=0o000)
+    if os.access(home / "unify_gtm.duckdb.lock", os.W_OK):
+        pytest.skip("this user may write everywhere")
+
+
+def lock_that_is_a_folder(home: Path) -> None:
+    (home / "unify_gtm.duckdb.lock").mkdir()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+@pytest.mark.parametrize(
+    ("obstacle", "words"),
+    [
+        (full_disk, ["No space left on device", "make room"]),
+        (lock_of_another, ["Permission denied", "unify_gtm.duckdb.lock", "let this user"]),
+        (lock_that_is_a_folder, ["Is a directory", "unify_gtm.duckdb.lock"]),
+    ],
+)
+def test_what_the_system_refuses_ends_in_sentences_as_well(
+    obstacle: Callable[[Path], None], words: list[str], api: Sandbox, home: Path
+) -> None:
+    obstacle(home)
+
+    ran = sync_command(api.url)
+
+    assert_ended(ran, 1, *words)
+    assert "[Errno" not in ran.stderr
+
+
+PASSING = [
+    Fault("429", times=2, after=1),
+    Fault("500", times=2),
+    Fault("502_html", times=2, after=1),
+    Fault("cut_before", times=2),
+    Fault("cut_within", times=2, after=1),
+    Fault("truncated_json", times=2, after=1),
+    Fault("not_json", times=2, after=1),
+    Fault("slow", times=2, after=1, value=0.3),
+]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.kind)
+def test_what_passes_is_survived(fault: Fault, serve: Serve, pipeline: dlt.Pipeline) -> None:
+    api = serve(Account(250), faults=[fault])
+
+    sync(pipeline, api_key=KEY, base_url=api.url)
+
+    struck = [request for request in api.requests if request.status != 200]
+    assert len(struck) == (
+        2 if fault.kind[0] in "45" or "cut_before" in fault.kind else len(struck)
+    )
+    assert stored("unify_gtm.duckdb") == shown(api.account.rows())
+
+
+def waited(requests: list[Request]) -> list[float]:
+    """Return the seconds from each refusal to the request after it."""
+    return [
+        (after.at - refused.at).total_seconds()
+        for refused, after in pairwise(requests)
+        if refused.status == 429
+    ]
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(2, 2.0), ("date", 1.0)])
+def test_retry_after_is_obeyed_in_seconds_and_as_a_date(
+    asked: float | str, seconds: float, serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = serve(Account(250), faults=[Fault("429", times=1, after=2, value=asked)])
+
+    sync(pipeline, api_key=KEY, base_url=api.url, workers=1)
+
+    assert len(waited(api.requests)) == 1
+    assert seconds <= waited(api.requests)[0] < seconds + 1
+    assert stored("unify_gtm.duckdb") == shown(api.account.rows())
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("asked", ["0", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_server_that_asks_for_no_wait_is_not_hammered(status: int, asked: str) -> None:
+    with answering(status, {}, **{"Retry-After": asked}) as url:
+        asking = Client(checked_settings({"api_key": KEY, "base_url": url, "retry_budget": 2}))
+        with pytest.raises(ApiError):
+            asking.server_time()
+
+    assert 2 <= asking.requests <= 12
+
+
+def test_who_was_told_to_wait_as_long_as_others_does_not_come_back_with_them() -> None:
+    asked: list[tuple[str, float]] = []
+    workers = 8
+    with answering(503, {}, asked, **{"Retry-After": "1"}) as url:
+        asking = Client(checked_settings({"api_key": KEY, "base_url": url, "retry_budget": 1.5}))
+        with ThreadPoolExecutor(workers) as pool:
+            pages = [pool.submit(asking.page, [("limit", str(n))]) for n in range(workers)]
+
+    assert all(isinstance(page.exception(), ServerFailed) for page in pages)
+    times = [[at for path, at in asked if path == one] for one in {path for path, _ in asked}]
+    waits = [second - first for first, second in times]
+    assert len(waits) == workers
+    assert min(waits) >= 1.0
+    assert max(waits) - min(waits) > 0.02
+
+
+def test_all_workers_wait_when_one_is_told_to(serve: Serve, pipeline: dlt.Pipeline) -> None:
+    api = serve(Account(3_000), latency=0.02, faults=[Fault("429", times=1, after=25, value=2)])
+
+    sync(pipeline, api_key=KEY, base_url=api.url, workers=8, page_size=20)
+
+    refused = next(request for request in api.requests if request.status == 429)
+    since = [(request.at - refused.at).total_seconds() for request in api.requests]
+    # Requests that were on their way already arrive at once.
+    assert [seconds for seconds in since if 0.5 < seconds < 1.9] == []
+    assert [seconds for seconds in since if seconds >= 1.9]
+    assert stored("unify_gtm.duckdb") == shown(api.account.rows())

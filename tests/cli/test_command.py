@@ -1,0 +1,136 @@
+"""The command line as a person or a scheduler meets it: words in, lines and an exit code out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import duckdb
+import pytest
+from commands import command, only_json
+from conftest import KEY
+from warehouse import shown, stored
+
+from unify_source.resources import TABLES
+from unify_source.sandbox import Account, Sandbox
+
+Serve = Callable[..., Sandbox]
+
+COMMANDS = ("sync", "backfill", "check", "status", "demo", "sandbox")
+
+
+@pytest.fixture
+def api(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """Start a sandbox, and name it and its key in the environment, as a user would."""
+    sandbox = serve(Account(300))
+    monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", sandbox.url)
+    monkeypatch.setenv("UNIFY_API_KEY", KEY)
+    return sandbox
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    ran = command("--version")
+
+    assert (ran.returncode, ran.stdout) == (0, f"unify-source {version('unify-source')}\n")
+
+
+def test_help_names_every_command_and_every_command_has_help_of_its_own() -> None:
+    whole = command("--help")
+    assert whole.returncode == 0
+    for name in COMMANDS:
+        assert f" {name} " in whole.stdout
+        ran = command(name, "--help")
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert f"Usage: python -m unify_source {name} " in ran.stdout
+        if name != "sandbox":
+            assert {"--json", "--quiet", "--verbose"} <= set(ran.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sink"], "sink"),
+        (["sync", "--fast"], "--fast"),
+        (["sync", "extra"], "extra"),
+        (["sync", "--workers", "many"], "--workers"),
+    ],
+)
+def test_words_that_are_not_known_end_with_2_and_are_named(words: list[str], said: str) -> None:
+    ran = command(*words)
+
+    assert ran.returncode == 2
+    assert said in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_sync_says_what_it_loaded_and_then_that_nothing_changed(api: Sandbox) -> None:
+    first, second = command("sync"), command("sync")
+
+    assert (first.returncode, second.returncode) == (0, 0)
+    loaded = len(api.account)
+    assert first.stdout.startswith(f"{loaded} enrollments loaded into duckdb, dataset unify (")
+    assert second.stdout.startswith("Nothing changed since the last run (")
+    assert stored("unify_gtm.duckdb") == shown(api.account.rows())
+
+
+def test_sync_with_json_prints_one_object(api: Sandbox) -> None:
+    ran = command("sync", "--json")
+
+    found = only_json(ran)
+    assert ran.returncode == 0
+    tables = stored("unify_gtm.duckdb")
+    assert found["enrollments"] == len(tables["enrollments"]) == 300
+    assert found["requests"] == len(api.requests)
+    newest = max(row[2] for row in tables["enrollments"])
+    assert found["cursor"] == newest.isoformat()
+    assert found["quarantined"] == 0
+
+
+def test_quiet_prints_nothing_but_errors(api: Sandbox) -> None:
+    ran = command("sync", "--quiet")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+    assert stored("unify_gtm.duckdb") == shown(api.account.rows())
+
+    wrong = command("sync", "--quiet", UNIFY_API_KEY="another")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith("Error: The API refused the key")
+
+
+def test_an_error_with_json_is_one_object_too(api: Sandbox) -> None:
+    ran = command("sync", "--json", UNIFY_API_KEY="another")
+
+    found = only_json(ran)
+    assert ran.returncode == found["exit_code"] == 2
+    assert ran.stderr == f"Error: {found['error']}\n{found['next_step']}\n"
+    assert [request.status for request in api.requests] == [401]
+
+
+def test_pipeline_and_dataset_name_the_file_and_the_schema(api: Sandbox, home: Path) -> None:
+    ran = command("sync", "--pipeline-name", "mine", "--dataset", "raw", "--quiet")
+
+    assert ran.returncode == 0
+    assert stored("mine.duckdb", "raw") == shown(api.account.rows())
+    assert [path.name for path in home.glob("*.duckdb")] == ["mine.duckdb"]
+
+
+def test_a_file_and_a_dataset_of_one_name_are_refused(api: Sandbox, home: Path) -> None:
+    ran = command("sync", "--pipeline-name", "unify", "--dataset", "unify")
+
+    assert ran.returncode == 2
+    assert "'unify'" in ran.stderr
+    assert "--pipeline-name" in ran.stderr
+    assert api.requests == []
+    assert list(home.glob("*.duckdb")) == []
+
+
+def test_demo_needs_no_key_and_leaves_the_tables_it_talks_of(home: Path) -> None:
+    ran = command("demo", "--enrollments", "200")
+
+    assert ran.returncode == 0
+    assert "unify_demo.duckdb" in ran.stdout
+    with duckdb.connect(str(home / "unify_demo.duckdb"), read_only=True) as connection:
+        found = connection.execute("SELECT count(*) FROM unify.enrollments").fetchone()
+    assert found
+    assert found[0] >= 200
+    assert all(table.name in ran.stdout for table in TABLES)

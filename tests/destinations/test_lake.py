@@ -1,0 +1,52 @@
+"""A load is made ready for a lake: each key once, in the format that was asked for."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import dlt
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unify_source.destinations.lake import lake_format, newest_of_each
+from unify_source.errors import ConfigurationError
+from unify_source.settings import TABLE_FORMATS, checked_settings
+
+START = datetime(2026, 6, 1, tzinfo=timezone.utc)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), min_size=1))
+def test_of_each_key_the_newest_row_stays_and_of_equals_the_last(
+    rows: list[tuple[str, int]],
+) -> None:
+    times = [START + timedelta(seconds=second) for _, second in rows]
+    table = pa.table({"id": [key for key, _ in rows], "at": times, "row": range(len(rows))})
+
+    kept = newest_of_each(table, "at")
+
+    expected: dict[str, tuple[int, int]] = {}
+    for number, (key, second) in enumerate(rows):
+        expected[key] = max(expected.get(key, (second, number)), (second, number))
+    assert dict(zip(*kept.select(["id", "row"]).to_pydict().values(), strict=True)) == {
+        key: number for key, (_, number) in expected.items()
+    }
+
+
+@pytest.mark.parametrize("wanted", TABLE_FORMATS)
+def test_a_lake_has_the_format_that_was_asked_for_and_a_database_its_own(wanted: str) -> None:
+    settings = checked_settings({"api_key": "key", "table_format": f" {wanted.upper()} "})
+
+    lake, database = (dlt.destination(name).capabilities() for name in ("filesystem", "duckdb"))
+    assert lake_format(lake, settings.table_format) == wanted
+    assert lake_format(database, settings.table_format) is None
+
+
+def test_a_format_that_no_lake_has_is_refused_by_name() -> None:
+    with pytest.raises(ConfigurationError, match="table_format is 'hudi'"):
+        checked_settings({"api_key": "key", "table_format": "hudi"})
+
+
+def test_a_lake_keeps_delta_tables_unless_told_otherwise() -> None:
+    assert checked_settings({"api_key": "key"}).table_format == "delta"

@@ -1,0 +1,373 @@
+"""What only Postgres can show: formats, indexes, its lock, and a server that goes away."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import dlt
+import pytest
+from conftest import KEY, rounds_and_chance, start_command
+from destinations import Postgres, opened
+from listing import listing, version
+from postgres import PASSWORD, Server, ask
+from proxy import Proxy
+from standing import account, change, load
+from stopping import assert_stops
+from warehouse import shown
+
+from unify_source import UnifyError, sync
+from unify_source.cli.pipeline import open_pipeline
+from unify_source.errors import LoadFailed
+from unify_source.resources import QUARANTINE, TABLES
+from unify_source.runs.health import check, status
+from unify_source.sandbox import DRIFTS, Account, Sandbox
+
+Serve = Callable[..., Sandbox]
+
+CREDENTIALS = "DESTINATION__POSTGRES__CREDENTIALS"
+TO_POSTGRES = ("--destination", "postgres")
+
+
+@pytest.fixture
+def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Postgres]:
+    """Give each test an empty database."""
+    with opened(Postgres, home, request) as found:
+        yield found
+
+
+def ended(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:
+    """Wait for a command and return its exit code and what it said."""
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out + err
+
+
+def indexed(warehouse: Postgres) -> set[tuple[str, str]]:
+    found = warehouse.ask("SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'unify'")
+    return {(table, re.findall(r"\((\w+)\)", made)[0]) for table, made in found}
+
+
+def test_every_key_has_an_index_from_the_first_load_on(serve: Serve, warehouse: Postgres) -> None:
+    load(warehouse, serve(account()))
+
+    keys = {(table.name, "id") for table in (*TABLES, QUARANTINE)}
+    owners = {(table.name, table.dies_with) for table in TABLES if table.dies_with}
+    assert indexed(warehouse) >= keys | owners
+
+
+@pytest.mark.parametrize("first", ["with the driver", "without it"])
+def test_json_columns_take_rows_in_whatever_format_the_driver_lets_them_come(
+    first: str, serve: Serve, warehouse: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living = account()
+    api = serve(living, reshape=DRIFTS["new-fields"])
+    is_missing = first == "without it"
+    for seed in range(3):
+        monkeypatch.setenv("DISABLE_ADBC_DETECTION", str(is_missing))
+        load(warehouse, api)
+        assert warehouse.stored() == shown(living.rows())
+        lists = warehouse.reads("enrollments", ["beta_list"])
+        assert all(found == (["a", "b"],) for found in lists)
+        change(living, 100, seed)
+        is_missing = not is_missing
+
+
+def test_without_the_driver_texts_are_kept_and_a_warning_is_given(
+    warehouse: Postgres, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("DISABLE_ADBC_DETECTION", "true")
+    texts = ["", "NULL", "\\N", "a\\b", "'", "two\nlines", "ü☃😀", "%s{}"]
+    rows = [
+        version(f"e{n}", "05Z", sequence={"id": f"s{n}", "name": text, "is_paused": False})
+        for n, text in enumerate(texts)
+    ]
+
+    with listing(rows) as url, caplog.at_level(logging.WARNING, "unify_source"):
+        load(warehouse, url)
+
+    assert warehouse.stored() == shown(rows)
+    assert "pip install 'unify-source[postgres]'" in caplog.text
+
+
+def test_a_character_that_postgres_cannot_store_does_not_stop_the_load(
+    warehouse: Postgres,
+) -> None:
+    row = version("e1", "05Z", sequence={"id": "s1", "name": "a\0b", "is_paused": False})
+
+    with listing([row]) as url:
+        load(warehouse, url)
+
+    assert warehouse.stored()["sequences"] == [("s1", "a\ufffdb", False)]
+
+
+def secretly_at(address: str, server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let the environment lead to the server's port with a password, and return the password."""
+    secret = "pa55-w0rd-of-mine"
+    monkeypatch.setenv(CREDENTIALS, address.format(secret, urlsplit(server).port))
+    return secret
+
+
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        "postgresql://loader:{0}@127.0.0.1:1/warehouse",
+        "postgresql://stranger:{0}@127.0.0.1:{1}/warehouse",
+        "postgresql://loader:{0}@127.0.0.1:{1}/nowhere",
+        "postgresql://loader:{0}@127.0.0.1:wrong/warehouse",
+        "loader:{0}@127.0.0.1:{1}/warehouse",
+        "host=127.0.0.1 user=loader password={0}",
+    ],
+)
+def test_no_error_shows_the_password(
+    credentials: str, serve: Serve, postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = secretly_at(credentials, postgres_server, monkeypatch)
+    said: dict[str, Any] = {"api_key": KEY, "base_url": serve(Account(10)).url}
+
+    def opened() -> dlt.Pipeline:
+        return open_pipeline("unify_gtm", "postgres", "unify")
+
+    for run in (lambda: sync(opened(), **said), lambda: check(opened(), **said)):
+        with pytest.raises(UnifyError) as failed:
+            run()
+        assert secret not in str(failed.value)
+    with pytest.raises(UnifyError) as failed:
+        status(opened())
+    assert secret not in str(failed.value)
+
+
+@pytest.mark.parametrize("address", ["postgresql://x:{0}@127.0.0.1:{1}/x", "x:{0}@127.0.0.1/x"])
+def test_no_log_and_no_trace_shows_the_password(
+    address: str, serve: Serve, postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = secretly_at(address, postgres_server, monkeypatch)
+
+    code, said = ended(start_command(serve(Account(10)), "sync", "--verbose", *TO_POSTGRES))
+
+    assert code in (1, 2)
+    assert "Traceback" in said
+    assert secret not in said
+
+
+def test_tls_is_spoken_where_it_is_required(
+    serve: Serve, warehouse: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = serve(account())
+    with Proxy(warehouse.dsn, tls=True) as encrypting:
+        monkeypatch.setenv(CREDENTIALS, f"{encrypting.url}?sslmode=require")
+        load(warehouse, api)
+        assert encrypting.encrypted > 2
+        assert warehouse.stored() == shown(api.account.rows())
+
+        monkeypatch.setenv(CREDENTIALS, f"{encrypting.url}?sslmode=verify-full")
+        with pytest.raises(UnifyError, match="certificate"):
+            load(warehouse, api)
+
+    with Proxy(warehouse.dsn) as plain:
+        monkeypatch.setenv(CREDENTIALS, f"{plain.url}?sslmode=require")
+        with pytest.raises(UnifyError, match="SSL"):
+            load(warehouse, api)
+
+
+def test_a_server_that_is_killed_in_mid_load_costs_nothing_but_time(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server() as server:
+        monkeypatch.setenv(CREDENTIALS, server.dsn)
+
+        def take_away() -> None:
+            server.kill()
+            server.start()
+
+        assert_survives(serve, Postgres({CREDENTIALS: server.dsn}), take_away)
+
+
+def test_a_path_that_is_dropped_in_mid_load_costs_nothing_but_time(
+    serve: Serve, warehouse: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Proxy(warehouse.dsn) as path:
+        monkeypatch.setenv(CREDENTIALS, path.url)
+
+        def take_away() -> None:
+            path.silence()
+            time.sleep(0.5)
+            path.cut()
+
+        assert_survives(serve, warehouse, take_away)
+
+
+def assert_survives(serve: Serve, warehouse: Postgres, take_away: Callable[[], None]) -> None:
+    """Take the server away at a random moment of a load: the next run makes the tables equal."""
+    rounds, chance = rounds_and_chance(2)
+    api = serve(Account(2_000, seed=chance.randrange(10**6)))
+    for _ in range(rounds):
+        running = start_command(api, "sync", "--quiet", *TO_POSTGRES)
+        _wait_for_a_load(warehouse.dsn, running)
+        time.sleep(chance.uniform(0, 0.7))
+        take_away()
+        assert_failed_kindly(*ended(running))
+
+        time.sleep(1.1)
+        assert ended(start_command(api, "sync", "--quiet", *TO_POSTGRES)) == (0, "")
+        assert warehouse.stored() == shown(api.account.rows())
+        api.account.change(1_000, seed=chance.randrange(10**6))
+        time.sleep(1.1)
+
+
+def _wait_for_a_load(dsn: str, running: subprocess.Popen[str]) -> None:
+    """Wait until a run has the lock and more than that one connection: it loads, or soon will."""
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    while running.poll() is None and ask(dsn, sessions)[0][0] < 3:
+        time.sleep(0.01)
+
+
+def assert_failed_kindly(code: int, said: str) -> None:
+    """A run that the server left may have been done by then; else it says so in a sentence."""
+    print(code, said)  # noqa: T201 - to see what a failure was like
+    assert code in (0, 1)
+    assert "Traceback" not in said
+    assert PASSWORD not in said
+    # The driver's library prints the server's own last words, if there were any.
+    assert len([line for line in said.splitlines() if not line.startswith("FATAL")]) <= 2
+    assert code == 0 or "run it again" in said
+
+
+def holding(serve: Serve) -> tuple[Sandbox, subprocess.Popen[str]]:
+    """Start a run that holds the lock until its sandbox answers, which it never does."""
+    never = serve(Account(50), latency=1_000)
+    return never, start_command(never, "sync", *TO_POSTGRES)
+
+
+def _wait_for_the_lock(warehouse: Postgres) -> None:
+    until = time.monotonic() + 30
+    while not warehouse.ask("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    time.sleep(0.1)
+
+
+def test_who_waits_too_long_learns_who_holds_the_dataset_since_when_and_where(
+    serve: Serve, warehouse: Postgres
+) -> None:
+    _, first = holding(serve)
+    _wait_for_the_lock(warehouse)
+    api = serve(Account(50))
+
+    code, said = ended(start_command(api, "sync", "--lock-timeout", "0.5", *TO_POSTGRES))
+
+    assert code == 5
+    assert f"process {first.pid} on {os.uname().nodename[:12]}" in said
+    assert re.search(r"since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", said)
+
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert ended(start_command(api, "sync", "--quiet", *TO_POSTGRES)) == (0, "")
+    assert warehouse.stored() == shown(api.account.rows())
+
+
+def test_waiting_for_another_run_it_stops_at_a_signal(serve: Serve, warehouse: Postgres) -> None:
+    _, first = holding(serve)
+    _wait_for_the_lock(warehouse)
+    second = start_command(serve(Account(50)), "sync", "--lock-timeout", "30", *TO_POSTGRES)
+    # The second key is that of the one who waits.
+    while len(warehouse.ask("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted")) < 2:
+        assert second.poll() is None
+        time.sleep(0.02)
+
+    assert_stops(second)
+    assert_stops(first, signal.SIGTERM)
+
+
+def test_a_sync_gets_in_between_two_windows_of_a_long_backfill(
+    serve: Serve, warehouse: Postgres
+) -> None:
+    api = serve(Account(4_000), latency=0.02)
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    sync(warehouse.pipeline(), **said)
+    api.account.change(200, seed=3)
+    long = start_command(api, "backfill", "--from", "2000-01-01", "--workers", "2", *TO_POSTGRES)
+    _wait_for_the_lock(warehouse)
+    short = start_command(api, "sync", *TO_POSTGRES)
+    short_code, short_said = ended(short)
+    is_still_running = long.poll() is None
+    long_code, long_said = ended(long)
+
+    assert short_code == 0, short_said
+    assert is_still_running
+    assert long_code == 0, long_said
+    time.sleep(1.1)
+    sync(warehouse.pipeline(), **said)
+    assert warehouse.stored() == shown(api.account.rows())
+
+
+@pytest.mark.parametrize("moment", ["reading", "loading"])
+def test_a_run_that_lost_its_lock_does_not_commit_its_window(
+    moment: str, serve: Serve, warehouse: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = serve(account(400))
+    pipeline = warehouse.pipeline()
+
+    def lose_the_lock(*_: Any) -> None:
+        warehouse.ask(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+
+    step = "normalize" if moment == "reading" else "load"
+    proceed = getattr(pipeline, step)
+
+    def proceed_without_the_lock() -> Any:
+        lose_the_lock()
+        return proceed()
+
+    monkeypatch.setattr(pipeline, step, proceed_without_the_lock)
+
+    with pytest.raises(LoadFailed, match="was lost"):
+        sync(pipeline, api_key=KEY, base_url=api.url)
+
+    assert status(warehouse.pipeline()).cursor is None
+    load(warehouse, api)
+    assert warehouse.stored() == shown(api.account.rows())
+
+
+def test_a_server_that_soon_ends_idle_sessions_does_not_end_the_locks(
+    serve: Serve, warehouse: Postgres
+) -> None:
+    api = serve(account(400), latency=0.5)
+    ((name,),) = warehouse.ask("SELECT current_database()")
+    warehouse.ask(f"ALTER DATABASE {name} SET idle_session_timeout = '1s'")
+
+    sync(warehouse.pipeline(), api_key=KEY, base_url=api.url, page_size=50, workers=1)
+
+    assert warehouse.stored() == shown(api.account.rows())
+
+
+def test_check_status_and_the_example_read_postgres_as_well(
+    serve: Serve, warehouse: Postgres
+) -> None:
+    api = serve(account())
+    nothing = status(warehouse.pipeline())
+    assert (nothing.rows, nothing.loads, nothing.cursor) == ({}, [], None)
+    assert check(warehouse.pipeline(), api_key=KEY, base_url=serve(Account(5)).url)
+    load(warehouse, api)
+
+    found = status(warehouse.pipeline())
+
+    assert found.rows["enrollments"] == 300
+    assert found.cursor
+    assert found.loads
+    script = Path(__file__).parents[2] / "pipelines" / "ask_the_warehouse.py"
+    text = script.read_text().replace('destination="duckdb"', 'destination="postgres"')
+    ran = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "POSITIVE" in ran.stdout

@@ -1,0 +1,111 @@
+"""Played through without threads, in any order of work, a schedule leaves nothing out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+
+from accounts import START
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unify_source.extract.schedule import Chain, Portion, Schedule
+from unify_source.extract.window import Window
+
+Row = tuple[datetime, int]
+LENGTH = timedelta(days=400)
+
+
+@dataclass
+class Hand:
+    """A worker with a slice: the rows that the server lists, and those it has read so far."""
+
+    chain: Chain
+    rows: list[Row]
+    page_size: int
+    read: int = 0
+
+    def go_on(self, schedule: Schedule, found: dict[Portion, set[int]]) -> bool:
+        """Read a page; return whether the slice was read to its end, or cut."""
+        page = self.rows[self.read : self.read + self.page_size]
+        self.read += self.page_size
+        portion = self.chain.portion
+        assert not portion.arrivals.has_ended
+        portion.arrivals.put(b"{}")
+        found.setdefault(portion, set()).update(number for _, number in page)
+        is_due = schedule.count_page(self.chain)
+        if self.read >= len(self.rows):
+            return True
+        return is_due and schedule.cut(self.chain, [at for at, _ in page])
+
+
+@st.composite
+def lists(draw: st.DrawFn) -> list[Row]:
+    """Draw up to a thousand rows, alone or in bursts, in the order of a server's list."""
+    chance = Random(draw(st.integers(0, 10**9)))
+    instants = draw(st.sampled_from([1, 20, 10**6, 10**6]))
+    burst = draw(st.sampled_from([1.0, 0.01]))
+    size = draw(st.sampled_from([0, 1, 40, 1_000, 1_000, 1_000]))
+    at = [chance.randrange(instants) / instants for _ in range(size)]
+    at = [each if chance.random() < 0.1 else each * burst for each in at]
+    rows = [(START + LENGTH * each, number) for number, each in enumerate(at)]
+    order = draw(st.sampled_from(["ascending", "descending", "none"]))
+    return rows if order == "none" else sorted(rows, reverse=order == "descending")
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    rows=lists(),
+    page_size=st.sampled_from([1, 5, 10]),
+    workers=st.integers(1, 16),
+    enough=st.none() | st.sampled_from([1, 2, 5, 20, 50]),
+    newest_first=st.booleans(),
+    seed=st.integers(0, 10**9),
+)
+def test_every_portion_has_been_read_whole_when_it_ends_and_all_of_them_are_all_there_is(
+    rows: list[Row],
+    page_size: int,
+    workers: int,
+    enough: int | None,
+    newest_first: bool,  # noqa: FBT001 - drawn
+    seed: int,
+) -> None:
+    chance = Random(seed)
+    whole = Window(START, START + 2 * LENGTH)
+    schedule = Schedule([whole], workers=workers, enough=enough, newest_first=newest_first)
+    hands: list[Hand] = []
+    found: dict[Portion, set[int]] = {}
+    ended: list[Window] = []
+    steps = 0
+
+    while schedule.portions:
+        steps += 1
+        assert steps < 50_000, "it never ends"
+        first = schedule.portions[0]
+        if first.arrivals.has_ended:
+            assert found[first] >= {number for at, number in rows if first.window.holds(at)}
+            ended.append(schedule.portions.popleft().window)
+            continue
+        # Whoever loads asks for what comes next sooner or later, and only then is there room.
+        if chance.random() < 0.01:
+            first.arrivals.ask()
+        able = [hand for hand in hands if not hand.chain.portion.arrivals.is_full]
+        if schedule.is_ready and len(hands) < workers and chance.random() < 0.5:
+            chain = schedule.take()
+            listed = [row for row in rows if chain.window.holds(row[0])]
+            hands.append(Hand(chain, listed, page_size))
+        elif able:
+            hand = chance.choice(able)
+            if hand.go_on(schedule, found):
+                hands.remove(hand)
+                schedule.done(hand.chain)
+        else:
+            first.arrivals.ask()
+
+    assert schedule.is_over
+    assert not hands
+    if newest_first:
+        ended.reverse()
+    assert [each.after for each in ended] == [whole.after, *(each.before for each in ended[:-1])]
+    assert ended[-1].before == whole.before

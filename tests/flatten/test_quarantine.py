@@ -1,0 +1,231 @@
+"""Rows that break the API's promises are set aside whole, told of, and let go when mended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from typing import Any
+
+import dlt
+import duckdb
+import pytest
+from commands import command, only_json
+from conftest import KEY
+from warehouse import shown, stored
+
+from unify_source.errors import UnifyError
+from unify_source.load.packages import cursor
+from unify_source.runs.run import backfill, sync
+from unify_source.sandbox import DRIFTS, Account, Clock, Fault, Sandbox
+
+Serve = Callable[..., Sandbox]
+Row = dict[str, Any]
+
+START = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
+FILE = "unify_gtm.duckdb"
+DRIFT = DRIFTS["changed-types"]
+
+
+def account(size: int) -> Account:
+    return Account(size, clock=Clock(START))
+
+
+def quarantine() -> dict[str, tuple[str, Row]]:
+    """Return what stands in quarantine: key -> reason and the row as it was sent."""
+    with duckdb.connect(FILE, read_only=True) as connection:
+        found = connection.execute(
+            "SELECT id, reason, raw, seen_at FROM unify.enrollments_quarantine"
+        ).fetchall()
+    assert all(reason and seen_at for _, reason, _, seen_at in found)
+    rows = {key: (reason, json.loads(raw)) for key, reason, raw, _ in found}
+    assert len(rows) == len(found)
+    return rows
+
+
+def parted(rows: list[Row]) -> tuple[list[Row], dict[str, Row]]:
+    """Return the rows that the drift leaves alone, and what it makes of the others, by id."""
+    good = [row for row in rows if DRIFT(row) == row]
+    return good, {row["id"]: DRIFT(row) for row in rows if DRIFT(row) != row}
+
+
+def is_nobodys(row: Row | None) -> bool:
+    """Tell whether a row lacks its person, which its table can hold."""
+    return row is not None and row["person"] is None
+
+
+REASONS: dict[str, Callable[[Row], bool]] = {
+    "is_paused is text, not true or false": lambda row: row["is_paused"] == "true",
+    "updated_at is missing": lambda row: "updated_at" not in row,
+    "id is missing": lambda row: row["id"] is None,
+    "mailbox is text, not an object": lambda row: isinstance(row["mailbox"], str),
+    "created_at is a number, not text": lambda row: isinstance(row["created_at"], int),
+    "status is a number, not text": lambda row: row["status"] == 3,
+    "updated_at is 'yesterday', not an RFC 3339 time": lambda row: (
+        row.get("updated_at") == "yesterday"
+    ),
+}
+
+
+def test_good_rows_are_loaded_and_bad_ones_stand_whole_beside_their_reasons(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = serve(account(4_000), reshape=DRIFT)
+    good, bad = parted(api.account.rows())
+    nobodys = [row for row in bad.values() if is_nobodys(row)]
+    unreadable = [row for row in bad.values() if not is_nobodys(row)]
+
+    report = sync(pipeline, api_key=KEY, base_url=api.url)
+
+    assert stored(FILE)["enrollments"] == shown([*good, *nobodys])["enrollments"]
+    found = quarantine()
+    assert report.quarantined == len(found) == len(unreadable) > 10
+    by_content = {json.dumps(row, sort_keys=True) for _, row in found.values()}
+    assert by_content == {json.dumps(row, sort_keys=True) for row in unreadable}
+    for key, (reason, row) in found.items():
+        assert REASONS[reason](row)
+        assert row["id"] == key if row["id"] else len(key) == len(sha256().hexdigest())
+    assert {reason for reason, _ in found.values()} == set(REASONS)
+
+
+def test_quarantine_ends_with_3_unless_it_is_accepted_and_is_written_once(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = serve(account(500), reshape=DRIFT)
+    monkeypatch.setenv("UNIFY_API_KEY", KEY)
+    monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", api.url)
+    first = command("sync")
+    held, tables = quarantine(), stored(FILE)
+
+    assert first.returncode == 3
+    assert f"{len(held)} rows are in enrollments_quarantine" in first.stdout
+
+    second = command("sync", "--json")
+    assert second.returncode == 3
+    assert only_json(second)["quarantined"] == len(held)
+    assert only_json(second)["enrollments"] == 0
+    assert (quarantine(), stored(FILE)) == (held, tables)
+
+    assert command("sync", "--accept-quarantine").returncode == 0
+    status = command("status", "--json")
+    assert only_json(status)["quarantined"] == len(held)
+
+
+def test_once_the_api_is_mended_rows_with_an_id_leave_although_they_are_old(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    living = account(4_000)
+    _, bad = parted(living.rows())
+    sync(pipeline, api_key=KEY, base_url=serve(living, reshape=DRIFT).url)
+    held = [row for _, row in quarantine().values()]
+    without_id = [row for row in held if row["id"] is None]
+    reached = cursor(pipeline)
+    assert reached
+    assert 0 < len(without_id) < len(held)
+
+    living.clock.advance(timedelta(days=1))
+    report = sync(pipeline, api_key=KEY, base_url=serve(living).url)
+
+    assert [row for _, row in quarantine().values()] == without_id
+    assert report.quarantined == len(without_id)
+    assert report.enrollments == len(held) - len(without_id)
+    # Nothing tells that a row was loaded without its person, nor an id of one that came without.
+    rows = [
+        bad[row["id"]] if is_nobodys(bad.get(row["id"])) else row
+        for row in living.rows()
+        if row["id"] not in bad or bad[row["id"]]["id"]
+    ]
+    assert stored(FILE)["enrollments"] == shown(rows)["enrollments"]
+
+
+def test_a_row_in_quarantine_that_is_gone_from_the_api_leaves_as_well(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = serve(account(500), reshape=DRIFT)
+    sync(pipeline, api_key=KEY, base_url=api.url)
+    gone = next(key for key, (_, row) in quarantine().items() if row["id"])
+
+    api.account.remove(gone)
+    sync(pipeline, api_key=KEY, base_url=api.url)
+
+    assert gone not in quarantine()
+
+
+def test_a_row_that_breaks_later_keeps_its_last_good_version_and_is_told_of(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    living = account(50)
+    sync(pipeline, api_key=KEY, base_url=serve(living).url)
+    row = living.rows()[10]
+    living.clock.advance(timedelta(seconds=5))
+    moved = {**row, "updated_at": living.clock.now().isoformat(), "status": "DRAFT"}
+    living.put({**moved, "is_paused": "no"})
+    before = stored(FILE)
+
+    sync(pipeline, api_key=KEY, base_url=serve(living).url)
+    assert stored(FILE) == before
+    assert quarantine()[row["id"]][0] == "is_paused is text, not true or false"
+
+    living.put(moved)
+    sync(pipeline, api_key=KEY, base_url=serve(living).url)
+    assert quarantine() == {}
+    assert stored(FILE) == shown(living.rows())
+
+
+def half_unreadable(row: Row) -> Row:
+    return {**row, "is_paused": "paused"} if int(row["id"][:2], 16) % 2 else row
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_run_ends_although_more_rows_are_unreadable_than_are_asked_for_by_id(
+    serve: Serve, pipeline: dlt.Pipeline, workers: int
+) -> None:
+    api = serve(account(4_000), reshape=half_unreadable)
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 50}
+    said["window_rows"] = 400
+
+    for _ in range(2):
+        api.reset()
+        report = sync(pipeline, workers=workers, **said)
+
+        assert report.quarantined == sum(half_unreadable(row) != row for row in api.account.rows())
+        assert len(api.requests) <= 1_000 + 2.5 * 4_000 / 50
+
+    api.reset()
+    backfill(pipeline, "2026-01-01", "2026-03-01", workers=workers, **said)
+
+    assert len(api.requests) <= 60
+    asked_from = {v for asked in api.requests for k, v in asked.query if k == "updated_after"}
+    assert min(asked_from) >= "2026-01-01"
+
+
+@pytest.mark.parametrize("first", ["windows", "failure", "backfill", "filter", "changes"])
+def test_once_the_api_is_mended_all_rows_leave_the_quarantine_whatever_ran_first(
+    serve: Serve, pipeline: dlt.Pipeline, first: str
+) -> None:
+    living = account(4_000)
+    api = serve(living, reshape=half_unreadable)
+    sync(pipeline, api_key=KEY, base_url=api.url)
+    living.clock.advance(timedelta(days=1))
+    if first == "changes":
+        for seed in range(20):
+            living.clock.advance(timedelta(hours=1))
+            living.change(100, seed=seed)
+    mended = serve(living)
+    said: dict[str, Any] = {"api_key": KEY, "base_url": mended.url, "page_size": 50, "workers": 2}
+    if first == "failure":
+        mended.arm(Fault("400", after=1_040))
+        with pytest.raises(UnifyError):
+            sync(pipeline, window_rows=400, **said)
+        mended.arm()
+    elif first == "backfill":
+        backfill(pipeline, "2026-01-01", "2026-01-02", **said)
+    elif first == "filter":
+        sync(pipeline, status="DRAFT", **said)
+
+    report = sync(pipeline, window_rows=400, **said)
+
+    assert report.quarantined == 0
+    assert quarantine() == {}
+    assert stored(FILE) == shown(living.rows())

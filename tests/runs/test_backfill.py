@@ -1,0 +1,513 @@
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from itertools import cycle, product
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pytest
+from conftest import KEY, rounds_and_chance, start_command
+from dlt.common.runtime.collector import NullCollector
+from warehouse import shown, stored
+
+from unify_source.cli.pipeline import open_pipeline
+from unify_source.destinations.lock import Turns
+from unify_source.errors import ConfigurationError, UnifyError
+from unify_source.load.packages import cursor, state_of
+from unify_source.load.source import unify_source
+from unify_source.runs.report import Report
+from unify_source.runs.run import backfill, sync
+from unify_source.sandbox import Account, Clock, Fault, Sandbox
+
+FILE = "unify_gtm.duckdb"
+LONG_AGO = "2000-01-01"
+
+start = partial(start_command, window_rows=2_000)
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a few thousand rows be many windows."""
+    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "400")
+
+
+def opened() -> dlt.Pipeline:
+    return open_pipeline("unify_gtm", "duckdb", "unify")
+
+
+def reading() -> subprocess.Popen[str]:
+    """Start a program that has the file open until it is told something."""
+    program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); input()"
+    reader = subprocess.Popen(
+        [sys.executable, "-c", program, FILE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert reader.stdout
+    reader.stdout.readline()
+    return reader
+
+
+def loaded(pipeline: dlt.Pipeline) -> int:
+    with pipeline.sql_client() as client:
+        found = client.execute_sql("SELECT count(*) FROM unify._dlt_loads WHERE status = 0")
+    return int(found[0][0]) if found else 0
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_backfill_fills_the_tables_in_windows_and_leaves_no_progress_behind(
+    serve: Callable[..., Sandbox],
+    newest_first: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    api = serve(Account(3_000))
+    pipeline = opened()
+
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 2}
+    backfill(pipeline, LONG_AGO, newest_first=newest_first, **said)
+
+    assert stored(FILE) == shown(api.account.rows())
+    assert loaded(pipeline) > 2
+    assert state_of(pipeline)["backfills"] == {}
+
+
+def test_a_backfill_leaves_the_cursor_alone_and_the_next_sync_is_incremental(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(2_000))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    pipeline = opened()
+    sync(pipeline, **said)
+    before = cursor(pipeline)
+    time.sleep(1.1)
+    api.account.change(100, seed=1)
+    time.sleep(1.1)
+
+    backfill(pipeline, LONG_AGO, **said)
+
+    assert cursor(pipeline) == before
+    api.reset()
+    sync(pipeline, **said)
+    assert len(api.requests) < 10
+    assert cursor(pipeline) != before
+    assert stored(FILE) == shown(api.account.rows())
+
+
+def test_a_backfill_reloads_what_changed_without_moving_its_updated_at(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(300))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    pipeline = opened()
+    sync(pipeline, **said)
+    for row in api.account.rows():
+        if row["reply_email_message"]:
+            api.account.put({**row, "reply_email_message": None, "is_replied": False})
+    expected = shown(api.account.rows())
+    assert not expected["reply_email_messages"]
+
+    backfill(pipeline, LONG_AGO, **said)
+
+    assert stored(FILE) == expected
+
+
+def test_a_range_loads_what_was_updated_within_both_ends_included(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(600))
+    rows = api.account.rows()
+    first, last = rows[100]["updated_at"], rows[300]["updated_at"]
+
+    backfill(opened(), first, last, api_key=KEY, base_url=api.url)
+
+    expected = [r["id"] for r in rows if _at(first) <= _at(r["updated_at"]) <= _at(last)]
+    assert [row[0] for row in stored(FILE)["enrollments"]] == sorted(expected)
+
+
+def test_a_range_that_ends_with_a_date_loads_that_whole_day(serve: Callable[..., Sandbox]) -> None:
+    api = serve(Account(600))
+    rows = api.account.rows()
+    day = rows[300]["updated_at"][:10]
+
+    report = backfill(opened(), day, day, api_key=KEY, base_url=api.url)
+
+    expected = [r["id"] for r in rows if _at(r["updated_at"]).isoformat().startswith(day)]
+    assert report.enrollments == len(expected) > 0
+    assert [row[0] for row in stored(FILE)["enrollments"]] == sorted(expected)
+
+
+def test_a_range_in_the_future_loads_nothing_and_says_why(serve: Callable[..., Sandbox]) -> None:
+    said: dict[str, Any] = {"api_key": KEY, "base_url": serve(Account(50)).url}
+
+    to_come = backfill(opened(), "2100-01-01", "2100-12-31", **said)
+    empty = backfill(opened(), LONG_AGO, LONG_AGO, **said)
+
+    assert "lies in the future" in to_come.as_lines()[0]
+    assert to_come.as_json()["is_in_future"] is True
+    assert "Nothing was updated in that range" in empty.as_lines()[0]
+    assert empty.as_json()["is_in_future"] is False
+    assert "is_in_future" not in sync(opened(), **said).as_json()
+
+
+def test_an_end_that_is_an_empty_variable_of_the_shell_is_refused_before_any_request(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(10))
+    for words in ((), ("--plan",)):
+        process = start(api, "backfill", "--from", LONG_AGO, "--to", "", *words)
+        _, said = process.communicate(timeout=60)
+
+        assert process.returncode == 2
+        assert "--to is ''" in said
+    assert api.requests == []
+
+
+def _at(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc)
+
+
+def test_a_backfill_that_failed_goes_on_where_it_was(serve: Callable[..., Sandbox]) -> None:
+    # One worker reads the quarter of 400 pages that is the first window before any other page.
+    api = serve(Account(8_000), faults=[Fault("400", after=200)])
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 1}
+    pipeline = opened()
+    with pytest.raises(UnifyError):
+        backfill(pipeline, LONG_AGO, "2030-01-01", **said)
+    half = len(stored(FILE)["enrollments"])
+    api.arm()
+    api.reset()
+
+    backfill(pipeline, LONG_AGO, "2030-01-01", **said)
+
+    assert 0 < half < 8_000
+    asked_from = {v for r in api.requests for k, v in r.query if k == "updated_after"}
+    assert min(asked_from) > LONG_AGO + "T00"
+    assert stored(FILE) == shown(api.account.rows())
+
+
+@pytest.mark.parametrize("until", [None, "2030-01-01"])
+@pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
+def test_a_backfill_that_goes_on_weeks_later_loads_what_moved_meanwhile_and_says_so(
+    serve: Callable[..., Sandbox],
+    until: str | None,
+    *,
+    newest_first: bool,
+) -> None:
+    clock = Clock(datetime(2026, 6, 1, 12, tzinfo=timezone.utc))
+    api = serve(Account(2_000, clock=clock))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 1}
+    pipeline = opened()
+
+    def fill(window_rows: int = 400) -> Report:
+        return backfill(
+            pipeline,
+            LONG_AGO,
+            until,
+            newest_first=newest_first,
+            window_rows=window_rows,
+            **said,
+        )
+
+    for stop in (50, 30):
+        api.arm(Fault("400", after=stop))
+        with pytest.raises(UnifyError):
+            fill()
+        clock.advance(timedelta(days=30))
+        api.account.change(150, seed=stop)
+        clock.advance(timedelta(seconds=1))
+    api.arm()
+
+    report = fill()
+
+    assert stored(FILE) == shown(api.account.rows())
+    assert report.resumed_from
+    assert "--restart begins anew" in report.as_lines()[1]
+    assert state_of(pipeline)["backfills"] == {}
+    assert fill(10_000).resumed_from is None
+
+
+def test_a_range_the_wrong_way_round_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="later than"):
+        backfill(opened(), "2026-02-01", "2026-01-01", api_key=KEY)
+
+
+def test_killed_at_any_moment_and_started_again_a_backfill_ends_equal_and_a_kill_costs_a_window(
+    serve: Callable[..., Sandbox],
+) -> None:
+    kills, chance = rounds_and_chance(10)
+    rows = max(24_000, 1_200 * kills)
+    pages, pages_of_a_window = rows / 50, 10
+    api = serve(Account(rows), latency=0.005)
+    words = ("backfill", "--from", LONG_AGO, "--to", "2030-01-01", "--quiet")
+    for _ in range(kills):
+        asked = len(api.requests)
+        process = start(api, *words, window_rows=500)
+        while len(api.requests) == asked and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 1))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+    last = start(api, *words, window_rows=500)
+    _, said = last.communicate(timeout=120)
+
+    assert last.returncode == 0, said
+    assert stored(FILE) == shown(api.account.rows())
+    print(f"{kills} kills: {len(api.requests):,} requests for {pages:,.0f} pages")  # noqa: T201
+    # A window may be larger where the rows lie closer than they seemed, and the next was begun.
+    undisturbed = 1.05 * pages
+    assert len(api.requests) <= min(2 * undisturbed, 1.2 * pages + 2 * kills * pages_of_a_window)
+
+
+def test_interrupted_a_backfill_stops_within_seconds_and_says_how_to_go_on(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(20_000), latency=0.05)
+    process = start(api, "backfill", "--from", LONG_AGO)
+    until = time.monotonic() + 60
+    while len(api.requests) < 30 and time.monotonic() < until:
+        time.sleep(0.05)
+
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    _, said = process.communicate(timeout=30)
+
+    assert time.monotonic() - asked < 10
+    assert process.returncode == 1
+    assert "goes on" in said
+    assert "Traceback" not in said
+
+
+def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_right(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(6_000), latency=0.02)
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    sync(opened(), **said)
+    api.account.change(200, seed=3)
+    long = start(api, "backfill", "--from", LONG_AGO, "--workers", "2", window_rows=500)
+    until = time.monotonic() + 60
+    while not Path(FILE + ".lock.json").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    short = start(api, "sync")
+    _, short_said = short.communicate(timeout=60)
+    is_still_running = long.poll() is None
+    _, long_said = long.communicate(timeout=120)
+
+    assert short.returncode == 0, short_said
+    assert is_still_running
+    assert long.returncode == 0, long_said
+    sync(opened(), **said)
+    assert stored(FILE) == shown(api.account.rows())
+
+
+def test_what_a_backfill_had_read_ahead_when_it_gave_way_turns_nothing_back(
+    serve: Callable[..., Sandbox],
+) -> None:
+    account = Account(6_000)
+    api = serve(account)
+    long = start(api, "backfill", "--from", LONG_AGO, window_rows=500)
+    until = time.monotonic() + 60
+    while not Path(FILE + ".lock.json").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    pipeline = opened()
+
+    with Turns(pipeline, 60).turn():
+        is_still_running = long.poll() is None
+        account.change(6_000, seed=4)
+        time.sleep(1.1)
+        pipeline.run(unify_source(api_key=KEY, base_url=api.url))
+    _, said = long.communicate(timeout=120)
+
+    assert is_still_running
+    assert long.returncode == 0, said
+    assert stored(FILE) == shown(account.rows())
+
+
+class FullDisk(NullCollector):
+    """Fails as soon as rows are written."""
+
+    def update(self, name: str, *_: Any, **__: Any) -> None:
+        if name == "enrollments":
+            raise OSError(28, "No space left on device")
+
+
+def test_a_first_load_that_fails_after_its_pages_were_read_leaves_no_thread_behind(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(3_000))
+    pipeline = dlt.pipeline(
+        "unify_gtm", destination="duckdb", dataset_name="unify", progress=FullDisk()
+    )
+
+    with pytest.raises(UnifyError, match="No space left"):
+        sync(pipeline, api_key=KEY, base_url=api.url)
+
+    until = time.monotonic() + 5
+    while (left := readers()) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert left == []
+
+
+def readers() -> list[str]:
+    return [each.name for each in threading.enumerate() if each.name.startswith("page-")]
+
+
+def test_a_backfill_that_gave_way_waits_for_its_next_turn_as_long_as_it_takes(
+    serve: Callable[..., Sandbox],
+) -> None:
+    hold = threading.Event()
+    account = Account(6_000)
+    api = serve(account, latency=0.02)
+    slow = serve(account, on_request=lambda _: hold.wait(60))
+    words = ("--workers", "2", "--lock-timeout", "0.5")
+    long = start(api, "backfill", "--from", LONG_AGO, *words, window_rows=500)
+    until = time.monotonic() + 60
+    while not Path(FILE + ".lock.json").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+    other = start(slow, "sync", "--lock-timeout", "30")
+    while not slow.requests and time.monotonic() < until:
+        time.sleep(0.02)
+    time.sleep(1.5)
+    is_still_running = long.poll() is None
+    hold.set()
+    _, long_said = long.communicate(timeout=120)
+    _, other_said = other.communicate(timeout=120)
+
+    assert is_still_running, long_said
+    assert long.returncode == 0, long_said
+    assert other.returncode == 0, other_said
+    assert stored(FILE) == shown(account.rows())
+
+
+def test_a_program_that_opens_the_file_between_two_turns_is_waited_for_as_long_as_it_takes() -> (
+    None
+):
+    turns = Turns(opened(), timeout=0.3)
+    with turns.turn():
+        pass
+    reader = reading()
+    threading.Timer(1.5, reader.communicate, args=["\n"]).start()
+    began = time.monotonic()
+
+    with turns.turn():
+        assert time.monotonic() - began > 1
+
+
+def test_who_waits_longer_than_the_lock_timeout_learns_who_holds_it(
+    serve: Callable[..., Sandbox],
+) -> None:
+    hold = threading.Event()
+    api = serve(Account(50), on_request=lambda _: hold.wait(60))
+    first = start(api, "sync")
+    until = time.monotonic() + 60
+    while not Path(FILE + ".lock.json").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+
+    second = start(api, "sync", "--lock-timeout", "2.5")
+    _, said = second.communicate(timeout=60)
+    hold.set()
+    first.communicate(timeout=120)
+
+    assert second.returncode == 5
+    meanwhile, at_last = said.split("Error: ")
+    holder = rf"The dataset is in use: process {first.pid} on .+ has held it since 20"
+    assert re.match(holder.replace("The", "Waiting, for the"), meanwhile)
+    assert re.match(holder, at_last)
+    assert first.returncode == 0
+
+
+def test_two_runs_at_once_lose_double_and_turn_back_nothing(serve: Callable[..., Sandbox]) -> None:
+    api = serve(Account(2_000))
+    kinds = [("sync",), ("backfill", "--from", LONG_AGO)]
+    rounds, chance = rounds_and_chance(4)
+    for turn, both in zip(range(rounds), cycle(product(kinds, kinds)), strict=False):
+        api.account.change(100, seed=2 * turn)
+        runs = []
+        for words in both:
+            runs.append(start(api, *words, window_rows=400))
+            time.sleep(chance.uniform(0, 1))
+        api.account.change(100, seed=2 * turn + 1)
+        for process in runs:
+            _, said = process.communicate(timeout=120)
+            assert process.returncode == 0, said
+        time.sleep(1.1)
+        sync(opened(), api_key=KEY, base_url=api.url)
+        assert stored(FILE) == shown(api.account.rows())
+
+
+def test_an_open_reader_is_waited_for_and_named(serve: Callable[..., Sandbox]) -> None:
+    api = serve(Account(200))
+    sync(opened(), api_key=KEY, base_url=api.url)
+    reader = reading()
+
+    with pytest.raises(UnifyError, match=rf"PID {reader.pid}\b.* has held it, for longer"):
+        sync(opened(), api_key=KEY, base_url=api.url, lock_timeout=0.3)
+    threading.Timer(1.0, reader.communicate, args=["\n"]).start()
+
+    assert sync(opened(), api_key=KEY, base_url=api.url, lock_timeout=30).enrollments == 0
+
+
+def test_the_lookback_is_not_read_again_between_the_windows_of_one_run(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(4_000))
+
+    report = sync(opened(), api_key=KEY, base_url=api.url, lookback=timedelta(days=300))
+
+    assert report.requests < 1.15 * 40 + 20
+    assert stored(FILE) == shown(api.account.rows())
+
+
+def test_a_terminal_shows_rows_windows_and_the_time_left(serve: Callable[..., Sandbox]) -> None:
+    api = serve(Account(4_000))
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unify_source", "backfill", "--from", LONG_AGO],
+        env={
+            **os.environ,
+            "TERM": "xterm",
+            "COLUMNS": "200",
+            "UNIFY_API_KEY": KEY,
+            "SOURCES__UNIFY__BASE_URL": api.url,
+        },
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    said = b""
+    # Linux answers with an error once nobody holds the other end.
+    with suppress(OSError):
+        while more := os.read(ours, 65536):
+            said += more
+    os.close(ours)
+
+    assert process.wait() == 0, said
+    shows = rb"[\d,]+ enrollments read, [\d,]+ rows/s, \d+ windows done, about \d+ s left"
+    assert re.search(shows, said), said
+
+
+def test_a_first_backfill_until_a_day_to_come_does_not_keep_what_vanishes_later(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api = serve(Account(600))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    backfill(opened(), LONG_AGO, "2100-01-01", **said)
+    api.account.change(400, seed=5)
+    time.sleep(1.1)
+
+    sync(opened(), **said)
+
+    assert stored(FILE) == shown(api.account.rows())

@@ -1,0 +1,193 @@
+"""`check` before the first load and `status` after any: sentences, or one JSON object."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import dlt
+import duckdb
+import pytest
+from commands import command, only_json
+from conftest import KEY
+from warehouse import stored
+
+from unify_source.errors import ConfigurationError, KeyRefused, UnifyError
+from unify_source.resources import QUARANTINE
+from unify_source.runs.health import check, status
+from unify_source.runs.run import sync
+from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
+
+Serve = Callable[..., Sandbox]
+
+FILE = "unify_gtm.duckdb"
+
+
+@pytest.fixture
+def api(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    sandbox = serve(Account(300))
+    monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", sandbox.url)
+    monkeypatch.setenv("UNIFY_API_KEY", KEY)
+    return sandbox
+
+
+def test_check_says_that_key_clock_and_destination_are_in_order(api: Sandbox) -> None:
+    ran = command("check")
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    key, clock, destination = ran.stdout.splitlines()
+    assert key == f"The key is valid at {api.url}."
+    assert clock.startswith("This machine's clock and the server's differ by ")
+    assert clock in [f"This machine's clock and the server's differ by {n} s." for n in (0, 1, 2)]
+    assert destination == "duckdb can be written, dataset unify."
+    assert [dict(request.query)["limit"] for request in api.requests] == ["1"]
+
+
+def test_check_with_json_is_one_object(api: Sandbox) -> None:
+    found = only_json(command("check", "--json"))
+
+    assert 0 <= found.pop("clock_off_by_seconds") <= 2
+    assert found == {
+        "key": "valid",
+        "base_url": api.url,
+        "destination": "duckdb",
+        "dataset": "unify",
+        "writable": True,
+    }
+
+
+def test_check_refuses_a_wrong_key_with_2(api: Sandbox) -> None:
+    ran = command("check", UNIFY_API_KEY="another")
+
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("Error: The API refused the key (HTTP 401")
+    assert len(api.requests) == 1
+
+
+@pytest.mark.usefixtures("home")
+def test_check_without_a_key_asks_for_one() -> None:
+    ran = command("check")
+
+    assert ran.returncode == 2
+    assert "UNIFY_API_KEY" in ran.stderr
+
+
+@pytest.mark.parametrize(("hours", "side"), [(3, "behind"), (-3, "ahead of")])
+def test_check_refuses_a_clock_that_is_off(
+    hours: int, side: str, serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    clock = Clock(datetime.now(timezone.utc) + timedelta(hours=hours, seconds=30 * (hours > 0)))
+    api = serve(Account(5, clock=clock))
+
+    with pytest.raises(ConfigurationError) as caught:
+        check(pipeline, api_key=KEY, base_url=api.url)
+
+    assert f"is 3 hours {side} the server's" in caught.value.what
+
+
+def test_check_tells_a_destination_that_cannot_be_written(
+    api: Sandbox, pipeline: dlt.Pipeline, home: Path
+) -> None:
+    (home / FILE).write_bytes(b"this is no database" * 100)
+
+    with pytest.raises(UnifyError) as caught:
+        check(pipeline)
+
+    assert caught.value.exit_code in (1, 2)
+    assert len(api.requests) == 1
+
+
+def test_check_tells_an_api_that_is_not_there(pipeline: dlt.Pipeline) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+    with pytest.raises(UnifyError, match=r"no connection to the API .*127\.0\.0\.1"):
+        check(pipeline, api_key=KEY, base_url=closed, retry_budget=0.3)
+
+
+def test_check_leaves_what_has_been_loaded(api: Sandbox, pipeline: dlt.Pipeline) -> None:
+    sync(pipeline)
+    before = stored(FILE)
+    assert before["enrollments"]
+
+    check(pipeline)
+    with pytest.raises(KeyRefused):
+        check(pipeline, api_key="another")
+
+    assert stored(FILE) == before
+    assert status(pipeline).rows["enrollments"] == len(api.account)
+
+
+@pytest.mark.usefixtures("home")
+def test_status_before_the_first_load_says_what_to_do() -> None:
+    ran = command("status")
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "Nothing has been loaded yet" in ran.stdout
+    assert "unify-source sync" in ran.stdout
+    found = only_json(command("status", "--json"))
+    assert (found["cursor"], found["rows"], found["loads"]) == (None, {}, [])
+
+
+def test_status_shows_cursor_loads_rows_and_freshness(api: Sandbox, pipeline: dlt.Pipeline) -> None:
+    report = sync(pipeline)
+    assert report.cursor
+    requests = len(api.requests)
+    tables = stored(FILE)
+
+    ran = command("status")
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert f"The newest change that was loaded is of {report.cursor.isoformat()}" in ran.stdout
+    for name, rows in tables.items():
+        line = next(line for line in ran.stdout.splitlines() if f" {name} " in line)
+        assert f" {len(rows):,} " in line
+    assert len(api.requests) == requests
+
+
+def test_status_with_json_is_one_object(api: Sandbox, pipeline: dlt.Pipeline) -> None:
+    report = sync(pipeline)
+    assert report.cursor
+
+    found = only_json(command("status", "--json"))
+
+    tables = stored(FILE)
+    assert found["rows"] == {**{t: len(rows) for t, rows in tables.items()}, QUARANTINE.name: 0}
+    assert found["rows"]["enrollments"] == len(api.account)
+    assert found["cursor"] == report.cursor.isoformat()
+    behind = (datetime.now(timezone.utc) - report.cursor).total_seconds()
+    assert behind - 30 < found["behind_seconds"] <= behind
+    assert (found["pipeline"], found["destination"], found["dataset"]) == (
+        "unify_gtm",
+        "duckdb",
+        "unify",
+    )
+    assert found["quarantined"] == 0
+    with duckdb.connect(FILE, read_only=True) as connection:
+        loads = connection.execute("SELECT load_id FROM unify._dlt_loads").fetchall()
+    assert {(load["load_id"],) for load in found["loads"]} == set(loads)
+    assert {load["state"] for load in found["loads"]} == {"loaded"}
+
+
+def test_status_tells_of_rows_in_quarantine(serve: Serve, pipeline: dlt.Pipeline) -> None:
+    api = serve(Account(500), reshape=DRIFTS["changed-types"])
+    report = sync(pipeline, api_key=KEY, base_url=api.url)
+    assert report.quarantined
+
+    found = status(pipeline)
+
+    assert found.rows[QUARANTINE.name] == found.as_json()["quarantined"] == report.quarantined
+    assert any(f"{report.quarantined} rows are in quarantine" in line for line in found.as_lines())
+
+
+def test_status_of_an_empty_account_says_so(pipeline: dlt.Pipeline) -> None:
+    with Sandbox(Account(0), key=KEY) as api:
+        sync(pipeline, api_key=KEY, base_url=api.url)
+
+    found = status(pipeline)
+
+    assert found.cursor is None
+    assert set(found.rows.values()) == {0}
+    assert "No enrollment has been loaded yet." in found.as_lines()

@@ -1,0 +1,277 @@
+"""What users can rely on, on every destination: one set of tests, run on each of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from conftest import KEY, rounds_and_chance, start_command
+from destinations import Destination
+from listing import SECONDS, listing, version
+from standing import START, Serve, account, change, load
+from warehouse import shown
+
+from unify_source import UnifyError, backfill, sync, unify_source
+from unify_source.load.packages import cursor, quarantined
+from unify_source.resources import FLAG, INSTANT, QUARANTINE, TABLES, TEXT
+from unify_source.sandbox import DRIFTS, Account, Fault
+
+Row = dict[str, Any]
+
+TYPES = {TEXT: "text", FLAG: "bool", INSTANT: "timestamp"}
+
+
+def assert_unique(warehouse: Destination) -> None:
+    for table in (*TABLES, QUARANTINE):
+        keys = warehouse.keys(table.name)
+        assert keys == sorted(set(keys))
+
+
+@pytest.mark.promise("P1", "P2", "P13")
+def test_tables_equal_the_api_at_first_after_nothing_and_after_changes(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(1_000))
+    load(warehouse, api)
+    assert warehouse.stored() == (first := shown(api.account.rows()))
+
+    api.account.clock.advance(timedelta(seconds=1))
+    done = warehouse.loads()
+    load(warehouse, api)
+    assert warehouse.stored() == first
+    assert warehouse.loads() == done
+
+    for seed in range(3):
+        change(api.account, 100, seed)
+        load(warehouse, api)
+        assert warehouse.stored() == shown(api.account.rows()) != first
+    assert_unique(warehouse)
+
+
+@pytest.mark.promise("P1", "P2", "P4", "P6", "P12")
+def test_three_lines_of_dlt_keep_the_promises_as_well(serve: Serve, warehouse: Destination) -> None:
+    api = serve(account())
+    for seed in range(3):
+        pipeline = warehouse.pipeline(machine=str(seed))
+        pipeline.run(unify_source(api_key=KEY, base_url=api.url))
+        assert warehouse.stored() == shown(api.account.rows())
+        change(api.account, 100, seed)
+    assert_unique(warehouse)
+
+
+@pytest.mark.promise("P3")
+@pytest.mark.parametrize("apart", [False, True], ids=["in one load", "in two loads"])
+def test_of_two_versions_the_newer_stays(warehouse: Destination, *, apart: bool) -> None:
+    old, newer, newest = (version("e1", s, status=f"S{n}") for n, s in enumerate(SECONDS))
+
+    for rows in [[newest], [old, newer]] if apart else [[old, newest, newer]]:
+        with listing(rows) as url:
+            load(warehouse, url)
+
+    assert warehouse.stored() == shown([newest])
+
+
+@pytest.mark.promise("P4")
+def test_replies_and_classifications_that_are_gone_there_are_gone_here(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(200))
+    load(warehouse, api)
+    rows = [row for row in api.account.rows() if row["reply_email_message"]]
+    now = (START + timedelta(minutes=1)).isoformat()
+    gone, less, moved, *_ = rows
+    other = next(row for row in api.account.rows() if not row["reply_email_message"])
+    less_reply = {**less["reply_email_message"], "classifications": []}
+    api.account.put_many(
+        [
+            {**gone, "reply_email_message": None, "updated_at": now},
+            {**less, "reply_email_message": less_reply, "updated_at": now},
+            {**moved, "reply_email_message": None, "updated_at": now},
+            {**other, "reply_email_message": moved["reply_email_message"], "updated_at": now},
+        ]
+    )
+    api.account.clock.advance(timedelta(minutes=2))
+
+    load(warehouse, api)
+
+    expected = shown(api.account.rows())
+    assert len(expected["reply_email_messages"]) == len(rows) - 1
+    assert warehouse.stored() == expected
+
+
+@pytest.mark.promise("P1")
+def test_texts_arrive_as_they_are_the_empty_and_the_odd_ones_too(warehouse: Destination) -> None:
+    texts = ["", " ", "NULL", "\\N", '"', "'", "a,b;c\td", "two\nlines\r\n", "\\.", "ü☃😀", "%s{}"]
+    rows = [
+        version(f"e{n}", "05Z", sequence={"id": f"s{n}", "name": text, "is_paused": False})
+        for n, text in enumerate(texts)
+    ]
+
+    with listing(rows) as url:
+        load(warehouse, url)
+
+    assert warehouse.stored() == shown(rows)
+
+
+ADDED = {
+    "beta_text": "text",
+    "beta_count": "bigint",
+    "beta_share": "double",
+    "beta_flag": "bool",
+    "beta_at": "timestamp",
+    "beta_object__level": "text",
+    "beta_object__inner__level": "text",
+    "beta_object__inner__count": "bigint",
+    "beta_list": "json",
+}
+
+
+@pytest.mark.promise("P9")
+def test_new_fields_become_columns_in_the_same_run(serve: Serve, warehouse: Destination) -> None:
+    living = account()
+    load(warehouse, serve(living))
+    change(living, 100)
+
+    drifted = serve(living, reshape=DRIFTS["new-fields"])
+    load(warehouse, drifted)
+    change(living, 100, seed=2)
+    load(warehouse, drifted)
+
+    assert warehouse.stored() == shown(living.rows())
+    for table in ("enrollments", "people", "sequences", "reply_email_messages"):
+        found = warehouse.columns(table)
+        added = {**ADDED, "beta_list": warehouse.json}
+        assert {name: found.get(name) for name in added} == added
+        assert "beta_nothing" not in found
+    names = ["beta_text", "beta_count", "beta_share", "beta_flag", "beta_object__inner__count"]
+    values = warehouse.reads("enrollments", [*names, "beta_list"])
+    values = [(*row[:-1], _parsed(row[-1])) for row in values if row[0] is not None]
+    assert len(values) > 100
+    assert all(row == ("new", 36, 0.25, True, 2, ["a", "b"]) for row in values)
+
+
+def _parsed(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
+
+
+@pytest.mark.promise("P9")
+def test_what_cannot_be_read_goes_to_quarantine_and_comes_back_when_mended(
+    serve: Serve, warehouse: Destination
+) -> None:
+    living = account()
+    broken = dict.fromkeys(living.ids()[:3], "paused")
+
+    def reshape(row: Row) -> Row:
+        return {**row, "is_paused": broken[row["id"]]} if row["id"] in broken else row
+
+    api = serve(living, reshape=reshape)
+    load(warehouse, api)
+    raw = warehouse.reads(QUARANTINE.name, ["id", "reason", "raw"])
+    assert {key: json.loads(text)["id"] for key, _, text in raw} == {key: key for key in broken}
+    assert {reason for _, reason, _ in raw} == {"is_paused is text, not true or false"}
+    good = [row for row in living.rows() if row["id"] not in broken]
+    assert warehouse.stored()["enrollments"] == shown(good)["enrollments"]
+
+    broken.clear()
+    living.clock.advance(timedelta(seconds=1))
+    load(warehouse, api)
+
+    assert quarantined(warehouse.pipeline()) == 0
+    assert warehouse.keys(QUARANTINE.name) == []
+    assert warehouse.stored() == shown(living.rows())
+
+
+@pytest.mark.promise("P12")
+def test_an_empty_account_makes_every_table_with_every_column_and_type(
+    serve: Serve, warehouse: Destination
+) -> None:
+    load(warehouse, serve(account(0)))
+
+    for table in (*TABLES, QUARANTINE):
+        found = warehouse.columns(table.name)
+        promised = {item.name: TYPES[item.type] for item in table.schema()}
+        assert {name: found.get(name) for name in promised} == promised
+        assert warehouse.keys(table.name) == []
+
+
+@pytest.mark.promise("P6")
+def test_with_an_empty_working_folder_the_next_run_is_incremental(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(2_000))
+    load(warehouse, api)
+    reached = cursor(warehouse.pipeline())
+    shutil.rmtree("machines")
+    change(api.account, 50)
+    api.reset()
+
+    again = sync(warehouse.pipeline(machine="two"), api_key=KEY, base_url=api.url)
+
+    assert reached
+    assert len(api.requests) <= 10
+    assert 0 < again.enrollments < 500
+    assert warehouse.stored() == shown(api.account.rows())
+
+
+@pytest.mark.promise("P5", "P2")
+def test_killed_at_random_moments_and_run_again_it_ends_equal(
+    serve: Serve, warehouse: Destination
+) -> None:
+    rounds, chance = rounds_and_chance(3)
+    api = serve(Account(2_000, seed=chance.randrange(10**6)), latency=0.005)
+    words = ("sync", "--quiet", "--destination", warehouse.dlt_name)
+    for _ in range(rounds):
+        api.reset()
+        process = start_command(api, *words)
+        while not api.requests and process.poll() is None:
+            time.sleep(0.01)
+        try:
+            process.wait(chance.uniform(0.0, 2.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+        api.account.change(100, seed=chance.randrange(10**6))
+
+    time.sleep(1.1)
+    last = start_command(api, *words)
+    _, said = last.communicate(timeout=120)
+
+    assert (last.returncode, said) == (0, "")
+    assert warehouse.stored() == shown(api.account.rows())
+    assert_unique(warehouse)
+
+
+@pytest.mark.promise("P7")
+def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
+    serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "400")
+    api = serve(Account(4_000))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 1}
+    sync(warehouse.pipeline(), **said)
+    reached = cursor(warehouse.pipeline())
+    done = len(warehouse.loads())
+    for row in api.account.rows():
+        api.account.put({**row, "reply_email_message": None})  # Without moving `updated_at`.
+    times = sorted(row["updated_at"] for row in api.account.rows())
+    first, last = times[0], times[-1]
+    api.arm(Fault("400", after=90))
+    with pytest.raises(UnifyError):
+        backfill(warehouse.pipeline(), first, last, **said)
+    assert len(warehouse.loads()) > done
+    assert warehouse.stored() != shown(api.account.rows())
+    api.arm()
+    api.reset()
+
+    backfill(warehouse.pipeline(machine="two"), first, last, **said)
+
+    asked_from = {v for r in api.requests for k, v in r.query if k == "updated_after"}
+    assert min(asked_from) > first
+    assert cursor(warehouse.pipeline()) == reached
+    assert warehouse.stored() == shown(api.account.rows())

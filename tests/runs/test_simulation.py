@@ -1,0 +1,82 @@
+"""Time and failure: rows change while they are read, in every order that a server may list in."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import KEY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from warehouse import Rows, shown, stored
+
+from unify_source.cli.pipeline import open_pipeline
+from unify_source.runs.run import sync
+from unify_source.sandbox import Account, Clock, Sandbox
+
+START = datetime(2026, 3, 1, tzinfo=timezone.utc)
+LOOKBACK = timedelta(minutes=10)
+ORDERS = ["updated", "updated_desc", "created", "id"]
+
+
+def simulate(seed: int, order: str, *, lookback: str = "10m", runs: int = 2) -> tuple[Rows, Rows]:
+    """Load an account that changes all the time; return what it shows in the end, and the tables.
+
+    A minute passes with every request, so that one run takes longer than the lookback. Four of
+    ten changes become visible late, by up to the lookback, and so in another order.
+    """
+    chance = random.Random(seed)
+    clock = Clock(start=START, tick=timedelta(minutes=1))
+    account = Account(chance.randrange(40, 120), seed=seed, clock=clock, days=2)
+
+    def change(_: Any) -> None:
+        late = LOOKBACK * chance.uniform(0.1, 0.95) if chance.random() < 0.4 else None
+        account.change(chance.randrange(1, 3), seed=chance.randrange(10**9), visible_after=late)
+
+    with tempfile.TemporaryDirectory() as folder:
+        said: dict[str, Any] = {
+            "api_key": KEY,
+            "lookback": lookback,
+            "page_size": chance.choice([3, 5, 10]),
+            "workers": chance.choice([1, 1, 3]),
+        }
+
+        def load(url: str) -> None:
+            pipeline = open_pipeline(
+                "simulated",
+                "duckdb",
+                "unify",
+                pipelines_dir=folder,
+                credentials=f"{folder}/simulated.duckdb",
+            )
+            sync(pipeline, base_url=url, **said)
+
+        with Sandbox(account, key=KEY, order=order, on_request=change) as changing:
+            for _run in range(runs):
+                load(changing.url)
+                for _ in range(5):
+                    clock.advance(timedelta(minutes=chance.random()))
+                    change(None)
+        clock.advance(LOOKBACK + timedelta(seconds=1))
+        with Sandbox(account, key=KEY, order=order) as still:
+            load(still.url)
+        return shown(account.rows()), stored(Path(folder) / "simulated.duckdb")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@settings(max_examples=6)
+@given(seed=st.integers(0, 10**6))
+def test_once_changes_stop_one_more_sync_makes_every_table_equal(order: str, seed: int) -> None:
+    expected, found = simulate(seed, order)
+
+    assert found == expected
+
+
+def test_without_a_lookback_late_rows_are_missed_so_the_simulation_can_fail() -> None:
+    outcomes = [simulate(seed, "updated", lookback="0s") for seed in range(6)]
+
+    assert any(found != expected for expected, found in outcomes)

@@ -1,0 +1,108 @@
+"""Ctrl-C and SIGTERM end a command within seconds while it waits for its turn or for the API."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pytest
+from conftest import KEY, start_command
+from filelock import FileLock
+from stopping import assert_stops
+
+from unify_source import sync
+from unify_source.sandbox import Account, Fault, Sandbox
+
+Serve = Callable[..., Sandbox]
+
+FILE = "unify_gtm.duckdb"
+PLAN = ("backfill", "--from", "2000-01-01", "--plan")
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["sync", "status"])
+def test_waiting_for_another_run_it_stops(command: str, number: int, serve: Serve) -> None:
+    with FileLock(FILE + ".lock"):
+        process = start_command(serve(), command, "--lock-timeout", "30")
+        wait_until(Path(FILE + ".lock.next").exists)
+
+        assert_stops(process, number)
+
+
+def test_waiting_for_a_program_that_has_the_file_open_it_stops(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = serve(Account(50))
+    sync(pipeline, api_key=KEY, base_url=api.url)
+    program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, FILE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as reader:
+        assert reader.stdout
+        reader.stdout.readline()
+        process = start_command(api, "sync", "--lock-timeout", "30")
+        wait_until(Path(FILE + ".lock.json").exists)
+
+        assert_stops(process)
+        reader.communicate(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [(("sync",), signal.SIGINT), (("check",), signal.SIGTERM), (PLAN, signal.SIGINT)],
+)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault("500"), id="fails"),
+        pytest.param(Fault("429", value=60), id="asks to wait"),
+        pytest.param(Fault("slow", value=1_000), id="is silent"),
+    ],
+)
+def test_waiting_for_the_api_it_stops(
+    words: tuple[str, ...], number: int, fault: Fault, serve: Serve
+) -> None:
+    api = serve(Account(50), faults=[fault])
+    process = start_command(api, *words)
+    wait_until(lambda: len(api.requests) > 0)
+
+    assert_stops(process, number)
+
+
+@pytest.mark.parametrize("fault", [Fault("500", after=12), Fault("429", after=12, value=60)])
+def test_waiting_for_the_pages_of_a_plan_it_stops(fault: Fault, serve: Serve) -> None:
+    api = serve(Account(500), faults=[fault])
+    process = start_command(api, *PLAN)
+    wait_until(lambda: len(api.requests) > 12)
+
+    assert_stops(process)
+
+
+@pytest.mark.parametrize("fault", [Fault("500", after=1), Fault("429", after=1, value=60)])
+def test_waiting_for_rows_in_quarantine_it_stops(
+    fault: Fault, serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    def unreadable(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "is_paused": "true"}
+
+    api = serve(Account(20), reshape=unreadable)
+    assert sync(pipeline, api_key=KEY, base_url=api.url).quarantined == 20
+    api.reset()
+    api.arm(fault)
+    process = start_command(api, "sync")
+    wait_until(lambda: len(api.requests) > 1)
+
+    assert_stops(process)

@@ -1,0 +1,490 @@
+"""A sync loads what the API shows: all of it at first, then only what changed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import dlt
+import duckdb
+import pytest
+from conftest import KEY
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from listing import SECONDS, Row, instant, listing, version
+from warehouse import columns, shown, stored
+
+from unify_source import unify_source
+from unify_source.cli.pipeline import open_pipeline
+from unify_source.load.packages import cursor
+from unify_source.resources import FLAG, INSTANT, QUARANTINE, TABLES, TEXT, Table
+from unify_source.runs.report import Report
+from unify_source.runs.run import sync
+from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
+
+Serve = Callable[..., Sandbox]
+
+START = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
+FILE = "unify_gtm.duckdb"
+DUCKDB_TYPES = {TEXT: "VARCHAR", FLAG: "BOOLEAN", INSTANT: "TIMESTAMP WITH TIME ZONE"}
+
+
+def account(size: int = 300, **options: Any) -> Account:
+    """Return an account whose clock stands still, so that a test says what a run can see."""
+    return Account(size, clock=Clock(START), **options)
+
+
+def load(pipeline: dlt.Pipeline, api: Sandbox | str, **said: Any) -> Report:
+    url = api if isinstance(api, str) else api.url
+    return sync(pipeline, api_key=KEY, base_url=url, **said)
+
+
+def change(changing: Account, count: int, seed: int = 1) -> None:
+    changing.change(count, seed=seed)
+    changing.clock.advance(timedelta(seconds=1))
+
+
+def loads(file: str = FILE) -> list[tuple[Any, ...]]:
+    with duckdb.connect(file, read_only=True) as connection:
+        return connection.execute("SELECT * FROM unify._dlt_loads ORDER BY load_id").fetchall()
+
+
+def repeated_keys(file: str = FILE) -> list[tuple[str, str]]:
+    with duckdb.connect(file, read_only=True) as connection:
+        return [
+            (table.name, key)
+            for table in (*TABLES, QUARANTINE)
+            for (key,) in connection.execute(
+                f"SELECT id FROM unify.{table.name} GROUP BY id HAVING count(*) > 1"
+            ).fetchall()
+        ]
+
+
+def ids(table: str = "enrollments", file: str = FILE) -> set[str]:
+    with duckdb.connect(file, read_only=True) as connection:
+        return {key for (key,) in connection.execute(f"SELECT id FROM unify.{table}").fetchall()}
+
+
+def promised_types(table: Table) -> dict[str, str]:
+    return {item.name: DUCKDB_TYPES[item.type] for item in table.schema()}
+
+
+def types(table: Table) -> dict[str, str]:
+    found = columns(FILE, table.name)
+    return {name: found.get(name, "there is no such column") for name in table.schema().names}
+
+
+def test_tables_equal_the_api_after_a_first_run_an_idle_one_and_one_with_changes(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = serve(account(20_000))
+    load(pipeline, api)
+    assert stored(FILE) == (first := shown(api.account.rows()))
+    assert repeated_keys() == []
+
+    api.reset()
+    loaded = loads()
+    api.account.clock.advance(timedelta(seconds=1))
+    load(pipeline, api)
+    assert len(api.requests) <= 3
+    assert stored(FILE) == first
+    assert loads() == loaded
+
+    for seed in range(20):
+        api.account.clock.advance(timedelta(minutes=3))
+        change(api.account, 50, seed)
+    api.reset()
+    load(pipeline, api)
+    assert len(api.requests) <= 25
+    assert stored(FILE) == shown(api.account.rows()) != first
+    assert repeated_keys() == []
+
+
+@pytest.mark.parametrize("order", ["updated", "updated_desc", "created", "id"])
+def test_a_crowd_on_one_instant_is_complete_in_any_order(
+    order: str, serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = serve(account(300, one_instant=3_000), order=order)
+
+    load(pipeline, api)
+
+    assert stored(FILE) == shown(api.account.rows())
+
+
+@pytest.mark.parametrize("listed", [(0, 2, 1), (2, 1, 0), (1, 0, 2)], ids=str)
+@pytest.mark.parametrize("apart", [False, True], ids=["one page", "a page each"])
+def test_of_versions_in_one_load_the_latest_stays(
+    listed: tuple[int, ...], *, apart: bool, pipeline: dlt.Pipeline
+) -> None:
+    rows = [version("e1", SECONDS[n], status=f"S{n}") for n in listed]
+
+    with listing(*([row] for row in rows)) if apart else listing(rows) as url:
+        load(pipeline, url)
+
+    assert stored(FILE) == shown([version("e1", "05.900Z", status="S2")])
+
+
+@pytest.mark.parametrize("second", ["05.20Z", "05.900Z"])
+def test_a_version_that_stands_does_not_give_way_to_an_older_one(
+    second: str, pipeline: dlt.Pipeline
+) -> None:
+    newer, older = version("e1", second, status="NEW"), version("e1", "05Z", status="OLD")
+
+    for row in (newer, older):
+        with listing([row]) as url:
+            load(pipeline, url)
+    assert stored(FILE) == shown([newer])
+
+    newest = version("e1", "05.9001Z", status="NEWEST")
+    with listing([newest]) as url:
+        load(pipeline, url)
+    assert stored(FILE) == shown([newest])
+
+
+def _reply(number: int, categories: Sequence[str]) -> Row:
+    return {
+        "id": f"reply-{number}",
+        "subject": f"Re: {number}",
+        "classifications": [
+            {"id": f"class-{number}-{n}", "category": category}
+            for n, category in enumerate(categories)
+        ],
+        "received_at": "2026-05-01T08:00:00Z",
+    }
+
+
+CATEGORIES = st.lists(st.sampled_from(["POSITIVE", "NEGATIVE", "NEUTRAL"]), max_size=3)
+# What happens: an enrollment gets (another) reply, loses it, or gives it to a second one.
+HAPPENINGS = st.one_of(
+    st.tuples(st.just("gets"), st.integers(0, 3), st.integers(0, 5), CATEGORIES),
+    st.tuples(st.just("loses"), st.integers(0, 3)),
+    st.tuples(st.just("gives"), st.integers(0, 3), st.integers(0, 3)),
+)
+
+
+def happen(changing: Account, keys: list[str], happening: Any) -> None:
+    what, first, *more = happening
+    rows = {key: changing.get(key) or {} for key in keys}
+    before = copy.deepcopy(rows)
+    one = rows[keys[first]]
+    if what == "gets":
+        number, categories = more
+        for row in rows.values():
+            if (row["reply_email_message"] or {}).get("id") == f"reply-{number}":
+                row["reply_email_message"] = None
+        one["reply_email_message"] = _reply(number, categories)
+    elif what == "loses":
+        one["reply_email_message"] = None
+    elif more[0] != first:
+        other = rows[keys[more[0]]]
+        other["reply_email_message"], one["reply_email_message"] = one["reply_email_message"], None
+    changing.clock.advance(timedelta(milliseconds=1))
+    now = changing.clock.now().isoformat()
+    changing.put_many({**row, "updated_at": now} for key, row in rows.items() if row != before[key])
+
+
+@settings(max_examples=5, phases=[Phase.explicit, Phase.generate])
+@given(st.lists(st.lists(HAPPENINGS, min_size=1, max_size=4), min_size=2, max_size=4))
+def test_replies_and_classifications_follow_their_enrollments(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[list[Any]]
+) -> None:
+    folder = tmp_path_factory.mktemp("replies")
+    changing = account(4)
+    keys = changing.ids()
+    pipeline = open_pipeline(
+        "replies", "duckdb", "unify", credentials=f"{folder}/r.duckdb", pipelines_dir=str(folder)
+    )
+    with Sandbox(changing, key=KEY) as api:
+        for happenings in runs:
+            for happening in happenings:
+                happen(changing, keys, happening)
+            changing.clock.advance(timedelta(minutes=30))
+            load(pipeline, api)
+
+            assert stored(folder / "r.duckdb") == shown(changing.rows())
+
+
+def test_an_empty_account_makes_every_table_with_every_column_and_type(
+    pipeline: dlt.Pipeline,
+) -> None:
+    with Sandbox(account(0), key=KEY) as api:
+        load(pipeline, api)
+
+    for table in (*TABLES, QUARANTINE):
+        assert types(table) == promised_types(table)
+        assert ids(table.name) == set()
+
+
+def test_rows_without_play_and_reply_make_every_table_with_every_column_and_type(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    bare = account(0)
+    bare.put_many(
+        {**row, "enrolled_by_play": None, "reply_email_message": None}
+        for row in account(150).rows()
+    )
+    load(pipeline, serve(bare))
+
+    for table in (*TABLES, QUARANTINE):
+        assert types(table) == promised_types(table)
+    assert stored(FILE) == shown(bare.rows())
+    assert ids("plays") == ids("reply_email_messages") == set()
+
+    bare.put_many({**row, "updated_at": START.isoformat()} for row in account(150).rows())
+    load(pipeline, serve(bare))
+    assert stored(FILE) == shown(bare.rows())
+    assert ids("reply_classifications")
+
+
+EXAMPLE = """
+{
+  "enrollments": [
+    {
+      "id": "3c90c3cc-0d44-4b50-8888-8dd25736052a",
+      "created_at": "2023-11-07T05:31:56Z",
+      "updated_at": "2023-11-07T05:31:56Z",
+      "sequence": {
+        "id": "3c90c3cc-0d44-4b50-8888-8dd25736052a",
+        "name": "<string>",
+        "is_paused": true
+      },
+      "person": {
+        "id": "3c90c3cc-0d44-4b50-8888-8dd25736052a",
+        "email": "jsmith@example.com",
+        "first_name": "<string>",
+        "last_name": "<string>",
+        "linkedin_url": "<string>"
+      },
+      "mailbox": {
+        "id": "3c90c3cc-0d44-4b50-8888-8dd25736052a",
+        "email": "jsmith@example.com",
+        "display_name": "<string>",
+        "is_paused": true,
+        "is_unauthorized": true
+      },
+      "reply_email_message": {
+        "id": "3c90c3cc-0d44-4b50-8888-8dd25736052a",
+        "subject": "<string>",
+        "classifications": [
+          {
+            "id": "3c90c3cc-0d44-4b50-8888-8dd25736052a"
+          }
+        ],
+        "received_at": "2023-11-07T05:31:56Z"
+      },
+      "is_blocked": true,
+      "is_bounced": true,
+      "is_canceled": true,
+      "is_excluded": true,
+      "is_opted_out": true,
+      "is_paused": true,
+      "is_replied": true,
+      "started_at": "2023-11-07T05:31:56Z",
+      "ended_at": "2023-11-07T05:31:56Z"
+    }
+  ],
+  "next_cursor": null
+}
+"""
+
+
+def test_the_example_of_the_reference_page_loads_with_nulls_for_what_it_lacks(
+    pipeline: dlt.Pipeline,
+) -> None:
+    with listing(json.loads(EXAMPLE)["enrollments"]) as url:
+        load(pipeline, url)
+
+    key, at = "3c90c3cc-0d44-4b50-8888-8dd25736052a", datetime(2023, 11, 7, 5, 31, 56)  # noqa: DTZ001 - its zone follows
+    then = at.replace(tzinfo=timezone.utc)
+    assert stored(FILE) == {
+        "enrollments": [(key, then, then, then, then, None, *[True] * 7, key, key, key, None, key)],
+        "sequences": [(key, "<string>", True)],
+        "people": [(key, "jsmith@example.com", "<string>", "<string>", "<string>")],
+        "mailboxes": [(key, "jsmith@example.com", "<string>", True, True)],
+        "plays": [],
+        "reply_email_messages": [(key, "<string>", then, key)],
+        "reply_classifications": [(key, None, key)],
+    }
+    for table in (*TABLES, QUARANTINE):
+        assert types(table) == promised_types(table)
+
+
+def test_fields_that_are_new_in_the_middle_of_life_become_columns_in_the_same_run(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    living = account()
+    load(pipeline, serve(living))
+    change(living, 100)
+
+    load(pipeline, serve(living, reshape=DRIFTS["new-fields"]))
+
+    assert stored(FILE) == shown(living.rows())
+    added = {
+        "beta_text": "VARCHAR",
+        "beta_count": "BIGINT",
+        "beta_share": "DOUBLE",
+        "beta_flag": "BOOLEAN",
+        "beta_at": "TIMESTAMP WITH TIME ZONE",
+        "beta_object__level": "VARCHAR",
+        "beta_object__inner__level": "VARCHAR",
+        "beta_object__inner__count": "BIGINT",
+        "beta_list": "JSON",
+    }
+    for table in ("enrollments", "people", "sequences", "reply_email_messages"):
+        found = columns(FILE, table)
+        assert {name: found.get(name) for name in added} == added
+        assert "beta_nothing" not in found
+    with duckdb.connect(FILE, read_only=True) as connection:
+        values = connection.execute(
+            "SELECT DISTINCT beta_text, beta_count, beta_share, beta_flag,"
+            " beta_object__inner__count, beta_list::VARCHAR FROM unify.enrollments"
+            " WHERE beta_text IS NOT NULL"
+        ).fetchall()
+    assert values == [("new", 36, 0.25, True, 2, '["a","b"]')]
+
+
+@pytest.mark.parametrize("part", ["sequence", "person", "mailbox", "enrolled_by_play"])
+def test_a_filter_loads_what_it_names_and_nothing_else(
+    part: str, serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = serve()
+    rows = api.account.rows()
+    wanted = next(row[part]["id"] for row in rows if row[part])
+
+    load(pipeline, api, **{f"{part}_id": wanted})
+
+    assert stored(FILE) == shown(row for row in rows if row[part] and row[part]["id"] == wanted)
+
+
+def test_several_statuses_load_the_rows_of_each(serve: Serve, pipeline: dlt.Pipeline) -> None:
+    api = serve()
+
+    load(pipeline, api, status=["draft", "FINISHED"])
+
+    rows = api.account.rows()
+    assert stored(FILE) == shown(row for row in rows if row["status"] in ("DRAFT", "FINISHED"))
+
+
+def test_filtered_runs_have_cursors_of_their_own(serve: Serve, pipeline: dlt.Pipeline) -> None:
+    api = serve(account())
+    load(pipeline, api, status="FINISHED")
+    assert cursor(pipeline) is None
+    load(pipeline, api)
+    assert stored(FILE) == shown(api.account.rows())
+    unfiltered = cursor(pipeline)
+    assert unfiltered is not None
+
+    change(api.account, 200)
+    load(pipeline, api, status="FINISHED")
+    load(pipeline, api, status=["FINISHED", "DRAFT"])
+    assert cursor(pipeline) == unfiltered
+    assert stored(FILE) != shown(api.account.rows())
+
+    load(pipeline, api)
+    assert stored(FILE) == shown(api.account.rows())
+
+    before = api.account.clock.now()
+    change(api.account, 50, seed=2)
+    load(pipeline, api)
+    report = load(pipeline, api, status="FINISHED")
+    rows = api.account.rows()
+    assert stored(FILE) == shown(rows)
+    within_lookback = [row for row in rows if instant(row) >= before - timedelta(minutes=10)]
+    assert 0 < report.enrollments <= len(within_lookback)
+
+
+@pytest.mark.parametrize("start", ["2026-05-01", START - timedelta(days=31, hours=12)])
+def test_nothing_older_than_start_is_loaded(
+    start: Any, serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = serve(account())
+    may = datetime(2026, 5, 1, tzinfo=timezone.utc)
+    recent = [row for row in api.account.rows() if instant(row) >= may]
+    assert 0 < len(recent) < 300
+
+    load(pipeline, api, start=start)
+    assert stored(FILE) == shown(recent)
+
+    change(api.account, 50)
+    load(pipeline, api, start=start)
+    assert (
+        stored(FILE)["enrollments"]
+        == shown(row for row in api.account.rows() if instant(row) >= may)["enrollments"]
+    )
+
+
+@pytest.mark.parametrize("as_text", [True, False], ids=["text", "datetime"])
+def test_a_range_loads_from_its_first_instant_until_before_its_last_and_leaves_the_cursor(
+    serve: Serve, pipeline: dlt.Pipeline, *, as_text: bool
+) -> None:
+    api = serve(account())
+    rows = api.account.rows()
+    first, last = instant(rows[100]), instant(rows[200])
+    ends: list[Any] = [first.isoformat(), last.isoformat()] if as_text else [first, last]
+
+    pipeline.run(
+        unify_source(
+            api_key=KEY,
+            base_url=api.url,
+            updated_at=dlt.sources.incremental(initial_value=ends[0], end_value=ends[1]),
+        )
+    )
+
+    assert stored(FILE) == shown(row for row in rows if first <= instant(row) < last)
+    assert cursor(pipeline) is None
+    load(pipeline, api)
+    assert stored(FILE) == shown(rows)
+
+
+def test_a_scheduler_may_give_the_range(
+    serve: Serve, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = serve(account())
+    rows = api.account.rows()
+    first, last = instant(rows[100]), instant(rows[200])
+    monkeypatch.setenv("DLT_INTERVAL_START", first.isoformat())
+    monkeypatch.setenv("DLT_INTERVAL_END", last.isoformat())
+
+    pipeline.run(
+        unify_source(
+            api_key=KEY,
+            base_url=api.url,
+            updated_at=dlt.sources.incremental(allow_external_schedulers=True),
+        )
+    )
+
+    assert stored(FILE) == shown(row for row in rows if first <= instant(row) < last)
+    assert cursor(pipeline) is None
+
+
+def test_three_lines_of_dlt_a_function_and_the_command_make_the_same_tables(
+    serve: Serve, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = serve(account())
+    monkeypatch.setenv("UNIFY_API_KEY", KEY)
+    monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", api.url)
+
+    def all_three() -> None:
+        dlt.pipeline("lines", destination="duckdb", dataset_name="unify").run(unify_source())
+        sync(open_pipeline("function", "duckdb", "unify"))
+        subprocess.run(
+            [sys.executable, "-m", "unify_source", "sync", "--pipeline-name", "command"],
+            cwd=home,
+            check=True,
+            capture_output=True,
+        )
+
+    for seed in range(2):
+        all_three()
+        for name in ("lines", "function", "command"):
+            assert stored(f"{name}.duckdb") == shown(api.account.rows())
+            for table in (*TABLES, QUARANTINE):
+                described = columns(f"{name}.duckdb", table.name)
+                assert described == columns("lines.duckdb", table.name)
+        change(api.account, 50, seed)

@@ -1,0 +1,162 @@
+"""Destinations that the promises are tried on: how each is reached, and read without dlt.
+
+To add one: a class with `reads` and `columns`, and its place in `DESTINATIONS`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import dlt
+import duckdb
+import postgres
+import pytest
+from warehouse import Rows
+
+from unify_source.cli.pipeline import open_pipeline
+from unify_source.resources import TABLES
+
+DATASET = "unify"
+
+
+class Destination:
+    """One destination: `environment` is all that a pipeline or a command needs to reach it.
+
+    `dlt_name` is what dlt calls it, `json` what its JSON columns are. `broken` names the promises
+    that are known not to hold on it, or single tests of them, each with its reason.
+    """
+
+    name: ClassVar[str]
+    dlt_name: ClassVar[str]
+    json: ClassVar[str] = "json"
+    lane: ClassVar[tuple[pytest.MarkDecorator, ...]] = ()
+    broken: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path, request: pytest.FixtureRequest) -> Iterator[Destination]:
+        """Give an empty one; `folder` is the test's own."""
+        raise NotImplementedError
+
+    def reads(self, table: str, columns: list[str]) -> list[tuple[Any, ...]]:
+        """Read these columns in any order of rows: times aware, JSON as Python values."""
+        raise NotImplementedError
+
+    def columns(self, table: str) -> dict[str, str]:
+        """Tell the columns of a table: text, bool, timestamp, bigint, double or json."""
+        raise NotImplementedError
+
+    def pipeline(self, machine: str = "one", **said: Any) -> dlt.Pipeline:
+        """Open the commands' pipeline, with a working folder for each machine."""
+        folder = Path("machines", machine).absolute()
+        return open_pipeline("unify_gtm", self.dlt_name, DATASET, pipelines_dir=str(folder), **said)
+
+    def stored(self) -> Rows:
+        """Return every promised column of every table, sorted by key."""
+        return {
+            table.name: sorted(self.reads(table.name, table.schema().names), key=lambda row: row[0])
+            for table in TABLES
+        }
+
+    def keys(self, table: str) -> list[str]:
+        """Return the keys of a table, sorted, as often as they stand there."""
+        return sorted(key for (key,) in self.reads(table, ["id"]))
+
+    def loads(self) -> list[str]:
+        """Return the loads that were finished."""
+        return sorted(load for (load,) in self.reads("_dlt_loads", ["load_id"]))
+
+
+class DuckDB(Destination):
+    """A file in the test's folder."""
+
+    name = dlt_name = "duckdb"
+    _TYPES: ClassVar[dict[str, str]] = {
+        "VARCHAR": "text",
+        "BOOLEAN": "bool",
+        "TIMESTAMP WITH TIME ZONE": "timestamp",
+        "BIGINT": "bigint",
+        "DOUBLE": "double",
+        "JSON": "json",
+    }
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path, request: pytest.FixtureRequest) -> Iterator[Destination]:
+        del request
+        yield cls({"DESTINATION__DUCKDB__CREDENTIALS": str(folder / "unify_gtm.duckdb")})
+
+    def reads(self, table: str, columns: list[str]) -> list[tuple[Any, ...]]:
+        return self._ask(f"SELECT {', '.join(columns)} FROM {DATASET}.{table}")
+
+    def columns(self, table: str) -> dict[str, str]:
+        described = self._ask(f"DESCRIBE {DATASET}.{table}")
+        return {name: self._TYPES[kind] for name, kind, *_ in described}
+
+    def _ask(self, question: str) -> list[tuple[Any, ...]]:
+        (file,) = self.environment.values()
+        with duckdb.connect(file, read_only=True) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            return connection.execute(question).fetchall()
+
+
+class Postgres(Destination):
+    """A database of its own on a server that runs."""
+
+    name = dlt_name = "postgres"
+    _TYPES: ClassVar[dict[str, str]] = {
+        "character varying": "text",
+        "boolean": "bool",
+        "timestamp with time zone": "timestamp",
+        "bigint": "bigint",
+        "double precision": "double",
+        "json": "json",
+        "jsonb": "json",
+    }
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path, request: pytest.FixtureRequest) -> Iterator[Destination]:
+        del folder
+        with postgres.database(request.getfixturevalue("postgres_server")) as dsn:
+            yield cls({"DESTINATION__POSTGRES__CREDENTIALS": dsn})
+
+    @property
+    def dsn(self) -> str:
+        """The address of the database."""
+        return self.environment["DESTINATION__POSTGRES__CREDENTIALS"]
+
+    def reads(self, table: str, columns: list[str]) -> list[tuple[Any, ...]]:
+        return list(self.ask(f"SELECT {', '.join(columns)} FROM {DATASET}.{table}"))
+
+    def columns(self, table: str) -> dict[str, str]:
+        described = self.ask(
+            "SELECT column_name, data_type FROM information_schema.columns"
+            " WHERE table_schema = %s AND table_name = %s",
+            DATASET,
+            table,
+        )
+        return {name: self._TYPES[kind] for name, kind in described}
+
+    def ask(self, question: str, *values: Any) -> Any:
+        """Ask the database, not through dlt."""
+        return postgres.ask(self.dsn, question, *values)
+
+
+DESTINATIONS: tuple[type[Destination], ...] = (DuckDB, Postgres)
+
+
+@contextmanager
+def opened(kind: type[Destination], folder: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Give an empty destination, and let this process and those that it starts reach it."""
+    with kind.opened(folder, request) as found, pytest.MonkeyPatch.context() as patch:
+        for name, value in found.environment.items():
+            patch.setitem(os.environ, name, value)
+        yield found

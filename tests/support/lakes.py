@@ -1,0 +1,140 @@
+"""Lakes that the promises are tried on, read by other libraries than dlt's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import duckdb
+import pyarrow as pa
+import pytest
+from destinations import DATASET, Destination
+from servers import S3_KEYS, s3_environment
+
+from unify_source.settings import DELTA, ICEBERG, PARQUET
+
+PAGE = Path(__file__).parents[2] / "DESTINATIONS.md"
+_TYPES = {
+    pa.bool_(): "bool",
+    pa.int64(): "bigint",
+    pa.float64(): "double",
+    pa.timestamp("us", tz="UTC"): "timestamp",
+}
+
+
+class Lake(Destination):
+    """A folder of tables in one format."""
+
+    dlt_name = "filesystem"
+    lane = (pytest.mark.lane,)
+    json = "text"
+    table_format: ClassVar[str]
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path, request: pytest.FixtureRequest) -> Iterator[Destination]:
+        del request
+        yield cls(cls.said(str(folder / "lake")))
+
+    @classmethod
+    def said(cls, url: str) -> dict[str, str]:
+        """Return what a pipeline or a command has to be told."""
+        return {
+            "DESTINATION__FILESYSTEM__BUCKET_URL": url,
+            "SOURCES__UNIFY__TABLE_FORMAT": cls.table_format,
+        }
+
+    @property
+    def place(self) -> str:
+        """Where the tables are."""
+        return f"{self.environment['DESTINATION__FILESYSTEM__BUCKET_URL']}/{DATASET}"
+
+    def reads(self, table: str, columns: list[str]) -> list[tuple[Any, ...]]:
+        rows = self.read(table).select(columns).to_pylist()
+        return [tuple(row.values()) for row in rows]
+
+    def columns(self, table: str) -> dict[str, str]:
+        return {item.name: _TYPES.get(item.type, "text") for item in self.read(table).schema}
+
+    def loads(self) -> list[str]:
+        files = Path(self.place, "_dlt_loads").glob("*.jsonl")
+        return sorted(json.loads(file.read_text())["load_id"] for file in files)
+
+    def read(self, table: str) -> pa.Table:
+        """Read a whole table."""
+        raise NotImplementedError
+
+
+class Delta(Lake):
+    """Delta tables, read by deltalake itself."""
+
+    name = "Delta, folder"
+    table_format = DELTA
+    options: ClassVar[dict[str, str]] = {}
+
+    def read(self, table: str) -> pa.Table:
+        from deltalake import DeltaTable  # noqa: PLC0415 - of the lane
+
+        return DeltaTable(f"{self.place}/{table}", storage_options=self.options).to_pyarrow_table()
+
+
+class DeltaOnS3(Delta):
+    """Delta tables in a bucket of a server that speaks S3."""
+
+    name = "Delta, S3"
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path, request: pytest.FixtureRequest) -> Iterator[Destination]:
+        address = request.getfixturevalue("s3_server")
+        bucket = re.sub(r"\W", "-", folder.name.lower()).strip("-")
+        self = cls({**cls.said(f"s3://{bucket}/lake"), **s3_environment(address)})
+        self.options = {**S3_KEYS, "endpoint_url": address, "allow_http": "true"}  # type: ignore[misc]
+        self.files.mkdir(bucket)
+        yield self
+
+    @property
+    def files(self) -> Any:
+        """The bucket's files, not through dlt."""
+        import s3fs  # noqa: PLC0415 - of the lane
+
+        keys = {"key": S3_KEYS["aws_access_key_id"], "secret": S3_KEYS["aws_secret_access_key"]}
+        address = self.options["endpoint_url"]
+        return s3fs.S3FileSystem(**keys, endpoint_url=address, use_listings_cache=False)
+
+    def loads(self) -> list[str]:
+        files = self.files
+        found = files.glob(f"{self.place}/_dlt_loads/*.jsonl")
+        return sorted(json.loads(files.read_text(file))["load_id"] for file in found)
+
+
+class Iceberg(Lake):
+    """Iceberg tables, read by pyiceberg from their metadata, without a catalog."""
+
+    name = "Iceberg, folder"
+    table_format = ICEBERG
+
+    def read(self, table: str) -> pa.Table:
+        from pyiceberg.table import StaticTable  # noqa: PLC0415 - of the lane
+
+        newest = max(Path(self.place, table, "metadata").glob("*.metadata.json"))
+        return StaticTable.from_metadata(str(newest)).scan().to_arrow()
+
+
+class Parquet(Lake):
+    """Plain files, read by DuckDB through the views that the page on destinations gives."""
+
+    name = "Parquet, folder"
+    table_format = PARQUET
+
+    def read(self, table: str) -> pa.Table:
+        page = PAGE.read_text()
+        (views,) = re.findall(r"```sql\n(CREATE MACRO.*?)```", page, re.DOTALL)
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            connection.execute(views.replace("lake/unify", self.place))
+            return connection.sql(f"FROM {table}").to_arrow_table()

@@ -1,0 +1,253 @@
+"""Words in, exit code out: the command `unify-source`."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import unify_source
+from unify_source.cli.options import LOADING, READING, SHOWING, Said, taking
+from unify_source.errors import UnifyError
+
+if TYPE_CHECKING:
+    import dlt
+
+    from unify_source.cli.console import Screen
+    from unify_source.runs.report import Report
+
+FAILED, QUARANTINED = 1, 3
+_STOPPED = "Nothing is lost: run it again, it goes on from here."
+_PLAN_STOPPED = "Nothing was loaded: run it again."
+# M_ARENA_MAX of glibc's malloc.h.
+_MOST_HEAPS = -8
+
+_accepting = click.option(
+    "--accept-quarantine", is_flag=True, help="End with 0 although rows are in quarantine."
+)
+
+
+@click.group(
+    name="unify-source",
+    context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
+    epilog="Start with demo (no key needed), then check, then sync.",
+)
+@click.version_option(
+    unify_source.__version__, message="%(prog)s %(version)s", prog_name="unify-source"
+)
+def app() -> None:
+    """Unify sequence enrollments in your own warehouse: complete, typed, incremental."""
+
+
+@app.command()
+@_accepting
+@taking(*LOADING)
+def sync(said: Said, *, accept_quarantine: bool) -> None:
+    """Load what changed since the last run; at first everything.
+
+    The API key is read from the environment, UNIFY_API_KEY, or from .dlt/secrets.toml.
+    """
+    with _screen(said) as screen:
+        with _importing():
+            from unify_source.runs.run import sync as run_sync
+
+        pipeline = _pipeline(said, screen)
+        report = run_sync(pipeline, lock_timeout=said.lock_timeout, **said.settings)
+        _end(said, screen, report, accept_quarantine=accept_quarantine)
+
+
+@app.command()
+@click.option(
+    "--from", "since", required=True, help="A date or an RFC 3339 time; without an offset UTC."
+)
+@click.option("--to", "until", help="Likewise; a date is that whole day; now, unless set.")
+@click.option("--plan", is_flag=True, help="Show windows and time; load nothing.")
+@click.option("--newest-first", is_flag=True, help="Load the newest window first.")
+@click.option("--restart", is_flag=True, help="Begin anew instead of going on.")
+@_accepting
+@taking(*LOADING)
+def backfill(
+    said: Said,
+    *,
+    since: str,
+    until: str | None,
+    plan: bool,
+    newest_first: bool,
+    restart: bool,
+    accept_quarantine: bool,
+) -> None:
+    """Reload what was updated in a range of time; the cursor stays.
+
+    Stopped and started again with the same range it goes on where it was.
+    """
+    with _screen(said, _PLAN_STOPPED if plan else _STOPPED) as screen:
+        with _importing():
+            from unify_source.runs.plan import plan as run_plan
+            from unify_source.runs.run import backfill as run_backfill
+
+        if plan:
+            planned = run_plan(since, until, **said.settings)
+            screen.result(planned.as_json(), planned.as_lines())
+            return
+        report = run_backfill(
+            _pipeline(said, screen),
+            since,
+            until,
+            newest_first=newest_first,
+            restart=restart,
+            lock_timeout=said.lock_timeout,
+            **said.settings,
+        )
+        _end(said, screen, report, accept_quarantine=accept_quarantine)
+
+
+@app.command()
+@taking(*READING)
+def check(said: Said) -> None:
+    """Check the key, the clock and the destination, before any load."""
+    with _screen(said) as screen:
+        with _importing():
+            from unify_source.runs.health import check as run_check
+
+        found = run_check(_pipeline(said), lock_timeout=said.lock_timeout)
+        screen.result(found.as_json(), found.as_lines())
+
+
+@app.command()
+@taking(*READING)
+def status(said: Said) -> None:
+    """Show the cursor, the last loads, and how fresh the tables are."""
+    with _screen(said) as screen:
+        with _importing():
+            from unify_source.runs.health import status as run_status
+
+        found = run_status(_pipeline(said), lock_timeout=said.lock_timeout)
+        screen.result(found.as_json(), found.as_lines())
+        screen.table("Rows", ["table", "rows"], found.row_grid())
+        screen.table("Last loads", ["finished", "load", "state"], found.load_grid())
+
+
+@app.command()
+@click.option(
+    "--enrollments", default=20_000, type=click.IntRange(1), help="How many the sandbox holds."
+)
+@taking(*SHOWING)
+def demo(said: Said, *, enrollments: int) -> None:
+    """Load the sandbox and answer a question from it; no key needed."""
+    with _screen(said) as screen:
+        from unify_source.cli.demo import run_demo
+
+        run_demo(screen, enrollments)
+
+
+@app.command()
+@click.option("--port", default=8100, type=click.IntRange(0, 65535), help="0 finds a free one.")
+@click.option("--enrollments", default=20_000, type=click.IntRange(0), help="How many it holds.")
+@click.option("--seed", default=1, help="The same seed makes the same data.")
+@click.option("--key", default="sandbox-key", help="The API key it accepts.")
+@click.option(
+    "--order", default="updated", help="How it lists: updated, updated_desc, created or id."
+)
+@click.option(
+    "--latency", default=0.0, type=click.FloatRange(0), help="Seconds before each answer."
+)
+@click.option(
+    "--changes-per-second",
+    default=0.0,
+    type=click.FloatRange(0),
+    help="Live mode: enrollments change while it runs.",
+)
+@click.option(
+    "--rate-limit", type=click.FloatRange(0.1), help="Requests a second; beyond it answers 429."
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    help="KIND or KIND:RATE, such as 429:0.01 or cut_within:0.005; may be repeated.",
+)
+@click.option("--drift", help="new-fields, changed-types or page-example.")
+def sandbox(**options: Any) -> None:
+    """Run a local API on this machine, to try and to test."""
+    with _screen(Said()):
+        from unify_source.cli.demo import run_sandbox
+
+        run_sandbox(**options)
+
+
+def main() -> None:
+    """Run the command line: the exit code is the contract's."""
+    # Both are read when dlt and Arrow are imported; dlt reports usage unless told not to.
+    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+    # Arrow's own pools are no faster here, and hold on to a third more memory.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    # glibc gives each thread a heap of its own, and they hold on to half as much again.
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(_MOST_HEAPS, 2)
+    app()
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    # A million objects that stay: looking for garbage among them takes a tenth of the start.
+    # Frozen and thawed, they count as the oldest, which are looked at least.
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.unfreeze()
+        gc.enable()
+
+
+def _end(said: Said, screen: Screen, report: Report, *, accept_quarantine: bool) -> None:
+    screen.result(report.as_json(), report.as_lines())
+    if report.quarantined and not accept_quarantine:
+        if said.quiet:
+            screen.warn(report.quarantine_line())
+        sys.exit(QUARANTINED)
+
+
+@contextmanager
+def _screen(said: Said, stopped: str = _STOPPED) -> Iterator[Screen]:
+    from unify_source.cli.console import Screen
+
+    os.environ.setdefault("RUNTIME__LOG_LEVEL", "INFO" if said.verbose else "CRITICAL")
+    logging.getLogger("unify_source").setLevel(logging.ERROR if said.quiet else logging.WARNING)
+    screen = Screen(as_json=said.json, quiet=said.quiet)
+    try:
+        yield screen
+    except UnifyError as error:
+        if said.verbose:
+            from unify_source.load.dlt_errors import without_passwords
+
+            sys.stderr.write(without_passwords(traceback.format_exc()))
+        screen.error(error)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        screen.error(UnifyError("Stopped.", stopped))
+        raise SystemExit(FAILED) from None
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - whoever read has gone
+        raise SystemExit(FAILED) from None
+
+
+def _pipeline(said: Said, screen: Screen | None = None) -> dlt.Pipeline:
+    from unify_source.cli.pipeline import open_pipeline
+    from unify_source.load.dlt_errors import explained
+
+    with explained():
+        return open_pipeline(
+            said.pipeline_name,
+            said.destination,
+            said.dataset,
+            progress=screen.progress() if screen else None,
+        )

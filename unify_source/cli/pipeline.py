@@ -1,0 +1,126 @@
+"""The pipeline that the commands use: its working folder, and its progress on the screen."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dlt
+from dlt.common.destination.exceptions import DestinationException
+from dlt.common.runtime.collector import NULL_COLLECTOR
+from filelock import FileLock
+
+from unify_source.cli.console import RowProgress
+from unify_source.errors import ConfigurationError
+from unify_source.load.source import RESOURCE
+from unify_source.runs.run import WindowProgress
+
+_FOLDER = "unify-source"
+_LOCK = "in-use.lock"
+# A folder that new may belong to a process that is about to lock it.
+_NEW_SECONDS = 60
+
+
+def open_pipeline(
+    name: str,
+    destination: str,
+    dataset: str,
+    *,
+    progress: RowProgress | None = None,
+    credentials: Any = None,
+    pipelines_dir: str | None = None,
+) -> dlt.Pipeline:
+    """Return the pipeline that the commands use, with its progress shown.
+
+    Its working folder goes with the process, unless `pipelines_dir` is given: all that a later run
+    needs stands in the destination, and runs that share a folder would get in each other's way.
+    Raises ConfigurationError for names that a destination cannot keep apart.
+    """
+    if destination == "duckdb" and name == dataset:
+        raise ConfigurationError(
+            f"Pipeline and dataset are both named {name!r}, so DuckDB could not tell its file"
+            " from its schema.",
+            "Choose another --pipeline-name or --dataset.",
+        )
+    try:
+        pipeline: dlt.Pipeline = dlt.pipeline(
+            name,
+            destination=dlt.destination(destination, credentials=credentials),
+            dataset_name=dataset,
+            pipelines_dir=pipelines_dir or _folder_of_this_process(),
+            progress=_Counting(progress) if progress else NULL_COLLECTOR,
+        )
+    except DestinationException:
+        raise ConfigurationError(
+            f"destination is {destination!r}, which dlt does not know.",
+            "Name one of dlt's destinations, such as duckdb or postgres.",
+        ) from None
+    return pipeline
+
+
+def _folder_of_this_process() -> str:
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}-"))
+    lock = _LifeLock(folder / _LOCK, thread_local=False)
+    lock.acquire(timeout=0)
+    atexit.register(_remove, folder, lock, os.getpid())
+    for other in folder.parent.glob(f"{_FOLDER}-*"):
+        if _is_abandoned(other, folder.stat().st_uid):
+            shutil.rmtree(other, ignore_errors=True)
+    return str(folder)
+
+
+class _LifeLock(FileLock):
+    # A fork has the lock as well, and would let go of it for all when it ends.
+    def __del__(self, *_: object) -> None:
+        pass
+
+
+def _remove(folder: Path, lock: FileLock, process: int) -> None:
+    if os.getpid() == process:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path, user: int) -> bool:
+    # Whether a process lives cannot be asked: of one in another container, nobody has heard here.
+    lock = folder / _LOCK
+    try:
+        if folder.lstat().st_uid != user or time.time() - lock.stat().st_mtime < _NEW_SECONDS:
+            return False
+        with FileLock(lock).acquire(timeout=0):
+            return True
+    except OSError:
+        return False
+
+
+class _Counting(WindowProgress):
+    # dlt tells every step and table; a person wants to know of enrollments.
+    def __init__(self, progress: RowProgress) -> None:
+        self._progress = progress
+
+    def window_done(self, left: timedelta) -> None:
+        self._progress.window_done(left)
+
+    def update(
+        self,
+        name: str,
+        inc: int = 1,
+        total: int | None = None,
+        inc_total: int | None = None,
+        message: str | None = None,
+        label: str | None = None,
+    ) -> None:
+        if self.step.startswith("Extract") and name == RESOURCE:
+            self._progress.add(inc)
+
+    def _start(self, step: str) -> None:
+        pass
+
+    def _stop(self) -> None:
+        self._progress.close()

@@ -1,0 +1,1 @@
+"""What differs from one destination to another."""

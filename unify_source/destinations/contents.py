@@ -1,0 +1,101 @@
+"""What stands in a destination, read in the same way from a database and from a lake.
+
+A lake is read with the libraries that write it: DuckDB, through which dlt reads files, would fetch
+an extension for each of them from the network.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+import dlt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.fs_client import FSClientBase
+
+from unify_source.destinations.lake import newest_column, newest_of_each
+from unify_source.resources import BY_NAME, DELETED, KEY
+from unify_source.times import kept_instant
+
+LOADS = "_dlt_loads"
+
+
+def row_count(pipeline: dlt.Pipeline, name: str) -> int | None:
+    """Return how many rows a table has, None where there is no such table."""
+    client = pipeline.destination_client()
+    if isinstance(client, FSClientBase):
+        return _row_count_of_files(client, name)
+    found = _rows(client, name, "COUNT(*)")
+    return int(found[0][0]) if found else None
+
+
+def last_loads(pipeline: dlt.Pipeline, most: int) -> list[tuple[datetime, str, int]]:
+    """Return when the last loads ended, their ids and how (0 is well), the newest first."""
+    client = pipeline.destination_client()
+    if isinstance(client, FSClientBase):
+        rows = _loads_in_files(client, most)
+    else:
+        last = f"ORDER BY inserted_at DESC LIMIT {most}"
+        rows = _rows(client, LOADS, "inserted_at, load_id, status", last)
+    return [(_aware(at), load, status) for at, load, status in rows]
+
+
+def _rows(client: Any, name: str, columns: str, last: str = "") -> list[Any]:
+    with client.sql_client as sql:
+        table = sql.make_qualified_table_name(name)
+        try:
+            return list(sql.execute_sql(f"SELECT {columns} FROM {table} {last}") or [])  # noqa: S608 - our own names
+        except DatabaseUndefinedRelation:
+            return []
+
+
+def _row_count_of_files(client: Any, name: str) -> int | None:
+    if name not in client.schema.tables:
+        return None
+    table_format = client.prepare_load_table(name).get("table_format")
+    try:
+        if table_format == "delta":
+            dataset = client.load_open_table(table_format, name).to_pyarrow_dataset()
+            return int(dataset.count_rows())
+        if table_format == "iceberg":
+            return int(client.load_open_table(table_format, name).scan().count())
+        files = client.list_table_files(name)
+    except DestinationUndefinedEntity:
+        return None
+    return _keys_in(client, files, newest_column(BY_NAME[name]))
+
+
+def _keys_in(client: Any, files: list[str], newest: str) -> int:
+    # Files hold a row in every version: a key stands while its newest one is not marked deleted.
+    rows = pa.concat_tables(
+        (_columns_of(client, file, [KEY, newest, DELETED]) for file in sorted(files)),
+        promote_options="default",
+    )
+    stand = newest_of_each(rows, newest)
+    if DELETED not in stand.schema.names:
+        return len(stand)
+    return len(stand) - int(pc.sum(stand[DELETED]).as_py() or 0)
+
+
+def _columns_of(client: Any, file: str, names: list[str]) -> pa.Table:
+    with client.fs_client.open(file, "rb") as opened:
+        return pq.ParquetFile(opened).read(columns=names)
+
+
+def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
+    try:
+        # A file's name ends with the load's id, which is the second when it began.
+        names = sorted(client.list_table_files(LOADS))
+    except DestinationUndefinedEntity:
+        return []
+    found = [json.loads(client.fs_client.read_text(name)) for name in reversed(names[-most:])]
+    return [(kept_instant(f["inserted_at"]), f["load_id"], f["status"]) for f in found]
+
+
+def _aware(at: datetime) -> datetime:
+    return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)

@@ -1,0 +1,201 @@
+"""What differs from destination to destination, told by dlt's capabilities where they say it.
+
+The format of the files that carry rows, texts that cannot be stored, and indexes on keys.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dlt
+import pyarrow as pa
+import pyarrow.compute as pc
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
+from dlt.common.data_writers.writers import resolve_best_writer_spec
+from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
+from dlt.common.exceptions import TerminalValueError
+from dlt.destinations.exceptions import DatabaseTerminalException
+
+from unify_source.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
+
+PARQUET, CSV = "parquet", "csv"
+
+# What no capability says. A scan of a table of millions for every merge is what an index spares
+# where rows are kept by row; and a text of Postgres cannot hold U+0000.
+_INDEXED = ("postgres",)
+_WITHOUT_NUL = ("postgres", "redshift")
+_NUL, _REPLACEMENT = "\0", "\ufffd"
+
+_log = logging.getLogger(__name__)
+
+
+class Writing:
+    """How one load is written: decided by the schema at its beginning, the same to its end.
+
+    Makes the indexes that are missing before the first rows are merged.
+    """
+
+    def __init__(self, tables: Mapping[str, Any]) -> None:
+        self._caps = capabilities()
+        self._formats = {
+            table.name: file_format(self._caps, dict(tables.get(table.name, {})))
+            for table in BY_NAME.values()
+        }
+        warn_of_slow_format(self._caps)
+        if not self._caps:
+            return
+        merge_in_transactions(dlt.current.pipeline().destination)
+        if ENROLLMENTS.name in tables:
+            keep_indexed(dlt.current.pipeline())
+
+    def file_format(self, name: str, rows: pa.Table) -> str | None:
+        """Return the format to ask dlt for, None to leave it to dlt.
+
+        That is for a table without rows, which dlt cannot load from Parquet through ADBC.
+        """
+        return self._formats[name] if len(rows) else None
+
+    def storable(self, rows: pa.Table) -> pa.Table:
+        """Return rows that the destination can store: U+FFFD where it has no U+0000."""
+        return storable(self._caps, rows)
+
+
+def capabilities() -> DestinationCapabilitiesContext | None:
+    """Return what the destination of the running pipeline can do, None where there is none."""
+    try:
+        return Container()[DestinationCapabilitiesContext]
+    except ContextDefaultCannotBeCreated:
+        return None
+
+
+def merge_in_transactions(destination: AnyDestination) -> None:
+    """Let each table's merge be one transaction, wherever the destination has transactions.
+
+    dlt leaves `supports_transactions` unset for DuckDB, Postgres and others, and then runs a merge
+    in autocommit, unless its SQL happens to hold the letters of CREATE, DROP or ALTER. Whatever
+    fails between DELETE and INSERT takes rows away. A destination whose DDL is transactional has
+    transactions for rows as well.
+    """
+    caps = destination.capabilities()
+    if caps.supports_ddl_transactions and caps.supports_transactions is None:
+        destination.caps_params["supports_transactions"] = True
+
+
+def file_format(caps: DestinationCapabilitiesContext | None, known: dict[str, Any]) -> str | None:
+    """Return the format to ask dlt for, for a table that its schema knows as `known`.
+
+    Where dlt would take CSV: any other, the fastest that the destination takes, for dlt's CSV does
+    not tell the empty text from null. None leaves the choice to dlt. A table whose JSON columns
+    were made for another format than Parquet stays without it: where the type of such a column
+    depends on the format, Parquet files could never be loaded into it.
+    """
+    if not caps or CSV not in (caps.supported_loader_file_formats or []):
+        return None
+    preferred, supported = _supported(caps, known)
+    refused = {CSV}
+    if known.get("file_format") != PARQUET and _has_json(known) and _json_depends_on_format(caps):
+        refused.add(PARQUET)
+    left = [name for name in supported if name not in refused]
+    return str(resolve_best_writer_spec("arrow", left, preferred).file_format)
+
+
+def has_json_columns(caps: DestinationCapabilitiesContext | None) -> bool:
+    """Tell whether JSON columns can be loaded; if not, JSON has to be text.
+
+    BigQuery cannot load them from Parquet files, and a table's files are all of one format.
+    """
+    if not caps or not caps.type_mapper or PARQUET not in _supported(caps, {})[1]:
+        return True
+    column: Any = {"name": "any", "data_type": "json"}
+    try:
+        caps.get_type_mapper().ensure_supported_type(column, {"name": "any"}, "parquet")
+    except TerminalValueError:
+        return False
+    return True
+
+
+def warn_of_slow_format(caps: DestinationCapabilitiesContext | None) -> None:
+    """Log a warning where Parquet could be loaded, were its driver installed."""
+    if caps and PARQUET in (caps.supported_loader_file_formats or []):
+        preferred, supported = _supported(caps, {})
+        if PARQUET not in supported:
+            _log.warning(
+                "The ADBC driver is missing, so rows are loaded as %s, several times slower:"
+                " pip install 'unify-source[postgres]'.",
+                preferred,
+            )
+
+
+def storable(caps: DestinationCapabilitiesContext | None, rows: pa.Table) -> pa.Table:
+    """Return rows that the destination can store: U+FFFD where it has no U+0000."""
+    if not caps or caps.sqlglot_dialect not in _WITHOUT_NUL:
+        return rows
+    for number, item in enumerate(rows.schema):
+        if item.type == TEXT and pc.any(pc.match_substring(rows[number], _NUL)).as_py():
+            mended = pc.replace_substring(rows[number], _NUL, _REPLACEMENT)
+            rows = rows.set_column(number, item, mended)
+    return rows
+
+
+def keep_indexed(pipeline: dlt.Pipeline) -> None:
+    """Make the missing indexes of the tables that exist: on keys, and on what rows die with.
+
+    Made after the first rows, which is faster than before them. Does nothing where rows are found
+    without, or where the role may load the tables but does not own them.
+    """
+    # Asked before it is opened: dlt reads files through DuckDB, which fetches extensions for that.
+    if pipeline.destination.capabilities().sqlglot_dialect not in _INDEXED:
+        return
+    with pipeline.sql_client() as client:
+        schema = client.dataset_name
+        found = client.execute_sql("SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
+        made = client.execute_sql("SELECT indexname FROM pg_indexes WHERE schemaname = %s", schema)
+        tables, names = ({name for (name,) in rows or []} for rows in (found, made))
+        for table, name, column in _indexes():
+            if table not in tables or name in names:
+                continue
+            where = client.make_qualified_table_name(table)
+            try:
+                client.execute_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {where} ({column})")
+                client.execute_sql(f"ANALYZE {where}")
+            except DatabaseTerminalException as error:
+                _log.warning("No index on %s of %s: %s", column, table, str(error).strip())
+
+
+def _indexes() -> Iterator[tuple[str, str, str]]:
+    for table in BY_NAME.values():
+        for column in _looked_up(table):
+            yield table.name, f"{table.name}__{column.strip('_')}", column
+
+
+def _looked_up(table: Table) -> list[str]:
+    return [KEY, table.dies_with] if table.dies_with else [KEY]
+
+
+def _supported(
+    caps: DestinationCapabilitiesContext, known: dict[str, Any]
+) -> tuple[Any, list[Any]]:
+    preferred, supported = caps.preferred_loader_file_format, caps.supported_loader_file_formats
+    if select := caps.loader_file_format_selector:
+        preferred, supported = select(
+            preferred,
+            list(supported or []),
+            table_schema={"name": known.get("name", ""), "columns": {}},
+        )
+    return preferred, list(supported or [])
+
+
+def _has_json(known: dict[str, Any]) -> bool:
+    return any(column.get("data_type") == "json" for column in known.get("columns", {}).values())
+
+
+def _json_depends_on_format(caps: DestinationCapabilitiesContext) -> bool:
+    column: Any = {"name": "any", "data_type": "json"}
+    tables: list[Any] = [{"name": "any"}, {"name": "any", "file_format": PARQUET}]
+    if not caps.type_mapper:
+        return False
+    mapper = caps.get_type_mapper()
+    return len({mapper.to_destination_type(column, table) for table in tables}) > 1

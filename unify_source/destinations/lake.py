@@ -1,0 +1,169 @@
+"""Loads into a lake: held whole until their end, then made ready for a merge by key alone.
+
+dlt merges Delta and Iceberg tables by the primary key and by nothing else. Two rows with one key it
+refuses or keeps both, and it takes away only rows that are named by their keys, on Iceberg none. So
+the rows of one load wait for its last batch. Then the newest of each key goes on, and the keys that
+stand in the lake are looked at: what belonged to an enrollment, and does no longer, is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import dlt
+import pyarrow as pa
+import pyarrow.compute as pc
+from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+
+from unify_source.flatten.split import empty, marked_deleted
+from unify_source.resources import (
+    AS_OF,
+    BY_NAME,
+    CURSOR,
+    DELETED,
+    ENROLLMENTS,
+    KEY,
+    QUARANTINE,
+    TEXT,
+    Table,
+)
+from unify_source.settings import ICEBERG, PARQUET
+
+_KEYS_IN_ONE_DELETE = 1_000
+
+Rows = Iterable[tuple[Table, pa.Table]]
+
+
+def newest_column(table: Table) -> str:
+    """Return the column that tells which of two rows with one key is the newer."""
+    return "seen_at" if table is QUARANTINE else CURSOR if table is ENROLLMENTS else AS_OF
+
+
+def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str | None:
+    """Return the format of the tables in a lake; None where the destination is a database."""
+    if not caps or "delete-insert" in (caps.supported_merge_strategies or []):
+        return None
+    return wanted
+
+
+class Lake:
+    """Holds the rows of one load until it ends, then gives them as one table each.
+
+    Parquet files take every row as it comes: the newest is found by who reads them.
+    """
+
+    def __init__(self, table_format: str) -> None:
+        self.format = table_format
+        self._held: dict[str, tuple[Table, list[pa.Table]]] = {}
+
+    def hints(self, table: Table) -> dict[str, Any]:
+        """Return how a table is written."""
+        if self.format == PARQUET:
+            return {"write_disposition": "append", "file_format": PARQUET}
+        # dlt merges into an Iceberg table by a thousand rows at a time, however many are new.
+        if self.format == ICEBERG and _opened(self.format, table.name) is None:
+            return {"write_disposition": "append", "table_format": self.format}
+        merge = {"disposition": "merge", "strategy": "upsert"}
+        return {"write_disposition": merge, "table_format": self.format}
+
+    def ready(self, rows: Rows, *, is_last: bool) -> Iterator[tuple[Table, pa.Table]]:
+        """Hold the rows of one batch; with the last one, yield what has to be written."""
+        for table, batch in rows:
+            self._held.setdefault(table.name, (table, []))[1].append(batch)
+        if not is_last:
+            return
+        held, self._held = self._held, {}
+        for table, batches in held.values():
+            rows = pa.concat_tables(batches, promote_options="default")
+            if self.format == PARQUET:
+                yield table, rows
+                continue
+            found = _opened(self.format, table.name)
+            merged = self._merged(table, rows, found)
+            if len(merged) or found is None:
+                yield table, merged
+        # dlt keeps the schema before it makes the tables: a run that died may have made some only.
+        for table in BY_NAME.values():
+            if table.name not in held and _opened(self.format, table.name) is None:
+                yield table, empty(table)
+
+    def _merged(self, table: Table, rows: pa.Table, found: Any) -> pa.Table:
+        newest = newest_of_each(rows, newest_column(table))
+        if self.format == ICEBERG and found is not None:
+            _widen(found, newest)
+        if DELETED not in rows.schema.names:
+            return newest
+        deleted = pc.fill_null(newest[DELETED], fill_value=False)
+        living = newest.filter(pc.invert(deleted))
+        if found is None:
+            return living
+        gone = _gone(_standing(self.format, found, table), table, rows, living)
+        if self.format == ICEBERG:
+            _delete(found, gone[KEY].to_pylist())
+            return living
+        return pa.concat_tables([living, marked_deleted(table, gone)], promote_options="default")
+
+
+def newest_of_each(rows: pa.Table, newest: str) -> pa.Table:
+    """Return one row of each key: the newest, of several the last."""
+    number = pa.array(range(len(rows)), pa.int64())
+    order = pc.sort_indices(
+        pa.table({"at": rows[newest], "number": number}),
+        sort_keys=[("at", "descending"), ("number", "descending")],
+    )
+    ranked = pa.table({KEY: rows[KEY].take(order), "rank": number})
+    firsts = ranked.group_by(KEY).aggregate([("rank", "min")])["rank_min"]
+    return rows.take(order.take(firsts))
+
+
+def _gone(standing: pa.Table, table: Table, rows: pa.Table, living: pa.Table) -> pa.Table:
+    """Return the standing rows that the loaded ones replace without having their keys."""
+    owner = table.dies_with or KEY
+    touched = pc.is_in(standing[owner], value_set=rows[owner].combine_chunks())
+    kept = pc.is_in(standing[KEY], value_set=living[KEY].combine_chunks())
+    return standing.filter(pc.and_not(touched, kept))
+
+
+def _opened(table_format: str, name: str) -> Any:
+    """Open a table of the running pipeline in its own library (of files, list them); or None."""
+    if name not in dlt.current.source_schema().tables:
+        return None
+    client: Any = dlt.current.pipeline().destination_client()
+    try:
+        if table_format == PARQUET:
+            return client.list_table_files(name) or None
+        return client.load_open_table(table_format, name)
+    except DestinationUndefinedEntity:
+        return None
+
+
+def _standing(table_format: str, found: Any, table: Table) -> pa.Table:
+    names = [KEY, table.dies_with or KEY]
+    columns = list(dict.fromkeys(names))
+    rows = (
+        found.scan(selected_fields=tuple(columns)).to_arrow()
+        if table_format == ICEBERG
+        else found.to_pyarrow_table(columns=columns)
+    )
+    return rows.select(columns).cast(pa.schema([pa.field(name, TEXT) for name in columns]))
+
+
+def _widen(found: Any, rows: pa.Table) -> None:
+    # An upsert compares with the columns that the last snapshot had, and fails for a new one:
+    # https://github.com/apache/iceberg-python/issues/3105
+    if set(rows.schema.names) <= set(found.schema().column_names):
+        return
+    with found.update_schema() as update:
+        update.union_by_name(rows.schema)
+    found.append(rows.slice(0, 0))
+
+
+def _delete(found: Any, keys: list[str]) -> None:
+    # Before the load is committed, for dlt takes nothing away from an Iceberg table. They are gone
+    # from the API all the same, whatever becomes of the load.
+    from pyiceberg.expressions import In  # noqa: PLC0415 - an extra
+
+    for start in range(0, len(keys), _KEYS_IN_ONE_DELETE):
+        found.delete(In(KEY, keys[start : start + _KEYS_IN_ONE_DELETE]))

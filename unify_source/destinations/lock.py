@@ -1,0 +1,153 @@
+"""Runs on one dataset take turns: a lock that is kept where the data is, and dies with its holder.
+
+DuckDB: a file beside the database, locked by the operating system. Postgres: an advisory lock in
+the database. Other destinations can offer neither, so that their runs must not overlap.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import dlt
+from dlt.destinations.exceptions import DestinationConnectionError
+from filelock import FileLock, Timeout
+
+from unify_source.destinations.lock_postgres import postgres_turn
+from unify_source.destinations.lock_wait import Held, Holder, Wait, this_run
+from unify_source.errors import ConfigurationError
+
+LOCK_TIMEOUT = 60.0
+_FOREVER = 1e9
+
+
+class Turns:
+    """Hands out turns on a pipeline's dataset; `turn` waits up to `timeout` seconds for the first.
+
+    For the next it waits as long as it takes: who gave way is not ended by the other's long window.
+    """
+
+    def __init__(self, pipeline: dlt.Pipeline, timeout: float) -> None:
+        if not 0 <= timeout < _FOREVER:
+            raise ConfigurationError(
+                f"lock_timeout is {timeout}, which is no number of seconds to wait.",
+                "Choose 0 or more.",
+            )
+        self._pipeline = pipeline
+        self._timeout = timeout
+        self._locks: tuple[Held, ...] = ()
+
+    def is_held(self) -> bool:
+        """Tell whether the turn is still ours: the connection that holds it may have been lost."""
+        return bool(self._locks) and all(lock.is_held() for lock in self._locks)
+
+    def is_wanted(self) -> bool:
+        """Tell whether another run waits for the turn that this one has."""
+        return any(lock.is_wanted() for lock in self._locks)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold dlt's working folder, which two projects may share, and the dataset.
+
+        Raises LockHeld.
+        """
+        folder = Path(self._pipeline.pipelines_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        wait = Wait(self._timeout)
+        with (
+            _file_turn(folder / self._pipeline.pipeline_name, wait) as of_folder,
+            self._dataset_turn(wait) as of_dataset,
+        ):
+            self._locks = (of_folder, of_dataset)
+            self._timeout = _FOREVER
+            try:
+                yield
+            finally:
+                self._locks = ()
+
+    def _dataset_turn(self, wait: Wait) -> AbstractContextManager[Held]:
+        kind = self._pipeline.destination.destination_type.rsplit(".")[-1]
+        if kind == "duckdb":
+            # Entering the client would open the file, which another run may have.
+            client = self._pipeline.destination_client()
+            if file := _database_file(client):
+                return _database_turn(client, file, wait)
+        if kind == "postgres":
+            return postgres_turn(self._pipeline, wait)
+        return nullcontext(Held())
+
+
+def _database_file(client: Any) -> Path | None:
+    name = client.config.credentials._conn_str()  # noqa: SLF001 - dlt has no public name for it
+    return None if name.startswith(":") or "://" in name else Path(name)
+
+
+@contextmanager
+def _database_turn(client: Any, file: Path, wait: Wait) -> Iterator[Held]:
+    with _file_turn(file, wait) as held:
+        # Held open, for DuckDB writes all to disk whenever the last connection is closed.
+        while holder := _opened_by(client.sql_client):
+            wait.pause(holder.copy)
+        try:
+            yield held
+        finally:
+            client.sql_client.close_connection()
+
+
+@contextmanager
+def _file_turn(file: Path, wait: Wait) -> Iterator[Held]:
+    note = file.with_name(file.name + ".lock.json")
+    lock = FileLock(str(file) + ".lock")
+    # Who waits holds this one: so the holder sees it, and does not overtake it.
+    with _acquired(_queue(file), note, wait):
+        _acquired(lock, note, wait)
+    try:
+        note.write_text(json.dumps(this_run()))
+        yield Held(is_wanted=lambda: _is_queued_for(file))
+    finally:
+        with suppress(OSError):
+            note.unlink()
+        lock.release()
+
+
+def _acquired(lock: FileLock, note: Path, wait: Wait) -> AbstractContextManager[Any]:
+    # The lock's own waiting hears no signal.
+    while True:
+        with suppress(Timeout):
+            return lock.acquire(timeout=0)
+        wait.pause(lambda: _read_note(note))
+
+
+def _queue(file: Path) -> FileLock:
+    return FileLock(str(file) + ".lock.next")
+
+
+def _is_queued_for(file: Path) -> bool:
+    try:
+        with _queue(file).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _opened_by(client: Any) -> Holder | None:
+    # Any program that has the file open keeps others from writing, a reader included.
+    try:
+        client.open_connection()
+    except DestinationConnectionError as error:
+        if "Could not set lock" not in str(error):
+            raise
+        _, _, said = str(error).partition("Conflicting lock is held in ")
+        return {"what": said.split(". ", maxsplit=1)[0] or "another program"}
+    return None
+
+
+def _read_note(note: Path) -> Holder:
+    try:
+        found = json.loads(note.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,86 @@
+"""The lock of a dataset in Postgres: an advisory one, which ends with its holder's session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import dlt
+from dlt.destinations.exceptions import DatabaseException
+
+from unify_source.destinations.lock_wait import Held, Holder, Wait, this_run
+
+# Postgres cuts the name of a session there.
+_LONGEST_NAME = 63
+# A machine that vanishes without a word lets go after a minute, not after the system's two hours.
+_OF_THE_SESSION = {
+    "tcp_keepalives_idle": 30,
+    "tcp_keepalives_interval": 10,
+    "tcp_keepalives_count": 3,
+}
+# The lock's session says nothing while a window is read. Servers below 14 end no idle ones.
+_STAY = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
+_TRY = "SELECT pg_try_advisory_lock(hashtext(%s))"
+_LET_GO = "SELECT pg_advisory_unlock(hashtext(%s))"
+_HOLDER = (
+    "FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted"
+    " AND objsubid = 1 AND objid = (hashtext(%s)::bigint & 4294967295)::oid"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+@contextmanager
+def postgres_turn(pipeline: dlt.Pipeline, wait: Wait) -> Iterator[Held]:
+    """Hold a pipeline's dataset. Raises LockHeld."""
+    with pipeline.sql_client() as client:
+        key = f"unify-source {client.dataset_name}"
+        queue = f"{key}, next"
+        for setting, value in _OF_THE_SESSION.items():
+            client.execute_sql(f"SET {setting} = {value}")
+        client.execute_sql(_STAY)
+        # Who waits holds the second key: so the holder sees it, and does not overtake it.
+        for wanted in (queue, key):
+            while not _true(client, _TRY, wanted):
+                wait.pause(lambda: _holder(client, key))
+        client.execute_sql(_LET_GO, queue)
+        # Others read it from here: a role may see the name of another's session, and little else.
+        client.execute_sql("SELECT set_config('application_name', %s, false)", _session_name())
+        try:
+            yield Held(lambda: _holds(client, key), lambda: _is_locked(client, queue))
+        finally:
+            # A connection that broke has let go of the lock by itself.
+            with suppress(Exception):
+                client.execute_sql(_LET_GO, key)
+
+
+def _is_locked(client: Any, key: str) -> bool:
+    is_free = _true(client, _TRY, key)
+    if is_free:
+        client.execute_sql(_LET_GO, key)
+    return not is_free
+
+
+def _holds(client: Any, key: str) -> bool:
+    try:
+        return _true(client, f"SELECT count(*) = 1 {_HOLDER} AND pid = pg_backend_pid()", key)
+    except DatabaseException:
+        return False
+
+
+def _true(client: Any, question: str, key: str) -> bool:
+    found = client.execute_sql(question, key)
+    return bool(found and found[0][0])
+
+
+def _session_name() -> str:
+    me = this_run()
+    return f"unify-source {me['since']} {me['what'].split()[-1]} {me['where']}"[:_LONGEST_NAME]
+
+
+def _holder(client: Any, key: str) -> Holder:
+    found = client.execute_sql(f"SELECT application_name {_HOLDER}", key)
+    words = str(found[0][0]).split(" ", maxsplit=3) if found else []
+    if len(words) < 4 or words[0] != "unify-source":  # noqa: PLR2004 - what `_session_name` writes
+        return {}
+    return {"since": words[1], "what": f"process {words[2]}", "where": words[3]}

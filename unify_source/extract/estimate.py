@@ -1,0 +1,165 @@
+"""How many rows a window holds, and where, estimated from a page here and there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from unify_source.api.client import Client
+from unify_source.extract.reader import asking, instants
+from unify_source.extract.window import Window, a_page, cut, is_in_order
+from unify_source.settings import Settings
+from unify_source.times import EPOCH, TICK
+
+_PIECES_OF_A_PART = 8
+# A piece that seems to hold more than this share of all rows is looked at again, in halves.
+_LARGE = 1 / 8
+_MOST_HALVINGS = 32
+_SHORTEST = timedelta(seconds=1)
+# So many pages of one instant are read before it is a burst.
+_MOST_PAGES = 5
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of time and the rows in it: counted, or guessed from how dense a page of it is.
+
+    The rows are a lower bound where many share an instant and were not read to the last.
+    """
+
+    window: Window
+    rows: int
+    is_counted: bool
+    is_lower_bound: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether another look would tell no more."""
+        return self.is_counted or _length(self.window) < 2 * _SHORTEST
+
+
+def rows_over_time(client: Client, settings: Settings, window: Window, parts: int) -> list[Piece]:
+    """Return so many equal parts of a window, each with about how many rows it holds.
+
+    Asks for some eight pages of each part, `workers` at a time, and for a few more where rows seem
+    to crowd. Most often it is right within a fifth, where the list is in no order of time within
+    half to twice. A burst of more than five pages, or one that begins behind other rows, is
+    counted in part only, and the part says so where a page meets it in the order of time. Raises
+    an ApiError.
+    """
+    with ThreadPoolExecutor(settings.workers) as pool:
+
+        def measured(windows: Sequence[Window]) -> list[Piece]:
+            waiting = [pool.submit(_measured, client, settings, each) for each in windows]
+            try:
+                return [each.result() for each in waiting]
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+        pieces = _looked_at_again(measured(_apart(window, parts * _PIECES_OF_A_PART)), measured)
+    return [
+        _together(part, [piece for piece in pieces if part.holds(_middle(piece.window))])
+        for part in _evenly(window, parts)
+    ]
+
+
+def _together(part: Window, pieces: Sequence[Piece]) -> Piece:
+    return Piece(
+        part,
+        sum(piece.rows for piece in pieces),
+        is_counted=all(piece.is_counted for piece in pieces),
+        is_lower_bound=any(piece.is_lower_bound for piece in pieces),
+    )
+
+
+def _looked_at_again(
+    pieces: list[Piece], measured: Callable[[Sequence[Window]], list[Piece]]
+) -> list[Piece]:
+    for _ in range(_MOST_HALVINGS):
+        doubtful = [piece for piece in pieces if not piece.is_settled]
+        largest = max(doubtful, key=lambda piece: piece.rows, default=None)
+        if largest is None or largest.rows <= _LARGE * sum(piece.rows for piece in pieces):
+            break
+        pieces.remove(largest)
+        pieces += measured(_apart(largest.window, 2))
+    return pieces
+
+
+def _measured(client: Client, settings: Settings, window: Window) -> Piece:
+    """Count a piece's rows, or guess them from its first page, and a few more in a burst."""
+    listed = _listed(client, settings, window)
+    pages: list[list[datetime]] = []
+    seen: list[datetime] = []
+    for page, is_last in listed:
+        pages.append(page)
+        seen += page
+        if is_last:
+            return Piece(window, len(seen), is_counted=True)
+        if len(set(seen)) > 1 or len(pages) == _MOST_PAGES:
+            break
+    is_one_instant = len(set(seen)) == 1
+    if seen and not is_one_instant and is_in_order(seen) and pages[-1]:
+        end = window.before if seen[0] < seen[-1] else window.after or EPOCH
+        left = abs(end - seen[-1]) / a_page(dict(enumerate(pages, 1)))
+        rows = round(len(seen) + left * len(pages[-1]))
+        return Piece(window, rows, is_counted=False, is_lower_bound=_is_amid_a_burst(seen, listed))
+    if not seen or _length(window) < _SHORTEST:
+        return Piece(window, len(seen), is_counted=False, is_lower_bound=True)
+    beside = _measured(client, settings, _beside(window, seen[0]))
+    rows = 4 * beside.rows + (len(seen) if is_one_instant else 0)
+    is_lower_bound = is_one_instant or beside.is_lower_bound
+    return Piece(window, rows, is_counted=False, is_lower_bound=is_lower_bound)
+
+
+def _listed(
+    client: Client, settings: Settings, window: Window
+) -> Iterator[tuple[list[datetime], bool]]:
+    """Yield the instants of each page of a window, and whether it is the last."""
+    parameters = [*settings.filters, ("limit", str(settings.page_size))]
+    cursor: str | None = None
+    while True:
+        body, cursor = client.page(asking(parameters, window, cursor))
+        yield instants(body), cursor is None
+        if cursor is None:
+            return
+
+
+def _is_amid_a_burst(
+    seen: Sequence[datetime], listed: Iterator[tuple[list[datetime], bool]]
+) -> bool:
+    """Tell whether more rows share the last instant than any other, to beyond the next page."""
+    edge, rows_of = seen[-1], Counter(seen)
+    if rows_of[edge] == 1 or rows_of.most_common(1)[0][1] > rows_of[edge]:
+        return False
+    page, is_last = next(listed)
+    return not is_last and set(page) == {edge}
+
+
+def _beside(window: Window, instant: datetime) -> Window:
+    """Return a quarter of a window, from the middle of the longer side of an instant."""
+    longer = max(cut(window, [instant]), key=_length)
+    half = _length(window) / 8
+    return Window(_middle(longer) - half, _middle(longer) + half)
+
+
+def _evenly(window: Window, parts: int) -> list[Window]:
+    step = _length(window) / parts
+    return cut(window, [window.before - step * number for number in range(1, parts)])
+
+
+def _apart(window: Window, parts: int) -> list[Window]:
+    # What many rows share, midnight perhaps, is a boundary sooner or later, and counts once.
+    first, *others = _evenly(window, parts)
+    return [first, *(Window((other.after or EPOCH) + TICK, other.before) for other in others)]
+
+
+def _middle(window: Window) -> datetime:
+    return window.before - _length(window) / 2
+
+
+def _length(window: Window) -> timedelta:
+    return window.before - (window.after or EPOCH)

@@ -1,0 +1,50 @@
+"""Pages decoded beside the work that comes after, and joined to what is worth loading at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pyarrow as pa
+
+from unify_source.flatten.decode import Batch, decode
+
+JOINED_ROWS = 60_000
+JOINED_SECONDS = 2.0
+
+
+def decoded(reading: Iterable[list[bytes]]) -> Iterator[Batch]:
+    """Decode one batch while the one before it is written: Arrow frees the interpreter."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: Future[Batch] | None = None
+        for bodies in reading:
+            coming = pool.submit(decode, bodies)
+            if waiting:
+                yield waiting.result()
+            waiting = coming
+        if waiting:
+            yield waiting.result()
+
+
+def joined(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Join batches of one schema: dlt takes as long for a few rows of a table as for many."""
+    held: list[Batch] = []
+    since = time.monotonic()
+    for batch in batches:
+        if held and held[0].rows.schema != batch.rows.schema:
+            yield _join(held)
+            held = []
+        since = since if held else time.monotonic()
+        held.append(batch)
+        is_old = time.monotonic() > since + JOINED_SECONDS
+        if is_old or sum(len(item.rows) for item in held) >= JOINED_ROWS:
+            yield _join(held)
+            held = []
+    if held:
+        yield _join(held)
+
+
+def _join(batches: list[Batch]) -> Batch:
+    rows = pa.concat_tables([batch.rows for batch in batches])
+    return Batch(rows, [row for batch in batches for row in batch.unreadable])

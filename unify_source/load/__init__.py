@@ -1,0 +1,1 @@
+"""The dlt source: its resources, its state, its load packages."""

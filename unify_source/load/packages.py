@@ -1,0 +1,133 @@
+"""What is asked of a dlt pipeline: to open, to start from its destination, to tell its state."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import dlt
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.common.pipeline import ExtractInfo
+from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
+
+from unify_source.destinations.contents import row_count
+from unify_source.load.source import RESOURCE, SOURCE
+from unify_source.resources import BY_NAME, CURSOR, QUARANTINE
+
+_FOLDER = "unify-source"
+_LOCK = "in-use.lock"
+# A folder that new may belong to a process that is about to lock it.
+_NEW_SECONDS = 60
+
+ALL = tuple(BY_NAME)
+
+
+def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
+    """Bring the pipeline to the state of its destination, and return the schema that stands there.
+
+    The working folder is emptied: what a run left in it that died may be older than what another
+    machine has loaded since, and the cursor in the destination knows what has been loaded. A
+    pipeline that loads other sources as well keeps its folder, and loses what is ours in it.
+    """
+    is_shared = bool(set(pipeline.schema_names) - {SOURCE})
+    if not is_shared:
+        folder = pipeline.get_local_state_val("initial_cwd")
+        pipeline.drop()
+        # The folder where the pipeline ran first is where it looks for a DuckDB file without path.
+        pipeline.set_local_state_val("initial_cwd", folder)
+    pipeline.sync_destination()
+    with pipeline.destination_client() as client:
+        if is_shared:
+            _forget_unloaded(pipeline, client)
+        try:
+            found = client.get_stored_schema(SOURCE)  # type: ignore[attr-defined]
+        except DestinationUndefinedEntity:
+            found = None
+    return dlt.Schema.from_stored_schema(json.loads(found.schema)) if found else dlt.Schema(SOURCE)
+
+
+def _forget_unloaded(pipeline: dlt.Pipeline, client: Any) -> None:
+    """Take our state from the destination, and delete the packages that wait and say otherwise."""
+    ours = _of_source(_stored_state(pipeline, client))
+    with pipeline.managed_state() as state:
+        if ours or _of_source(state):
+            state.setdefault("sources", {})[SOURCE] = ours
+        for package in _waiting(pipeline):
+            shutil.rmtree(package)
+            # What it says of the other sources shall be written again.
+            force_state_extract(state)
+
+
+def _waiting(pipeline: dlt.Pipeline) -> Iterator[str]:
+    # One may stand in both, where dlt died between the two: it is found again when it is deleted.
+    for list_packages in (
+        pipeline.list_normalized_load_packages,
+        pipeline.list_extracted_load_packages,
+    ):
+        for load in list_packages():
+            package = pipeline.get_load_package_info(load)
+            tables = {
+                job.job_file_info.table_name for jobs in package.jobs.values() for job in jobs
+            }
+            # dlt writes the state of all sources with the rows of the one that came first.
+            if package.schema_name == SOURCE or tables == {package.schema.state_table_name}:
+                yield package.package_path
+
+
+def _stored_state(pipeline: dlt.Pipeline, client: Any) -> Any:
+    try:
+        return load_pipeline_state_from_destination(pipeline.pipeline_name, client) or {}
+    except DestinationUndefinedEntity:
+        return {}
+
+
+def take_back(pipeline: dlt.Pipeline, loads: list[str]) -> None:
+    """Let the next run begin where these loads began: their rows stay, and are read again."""
+    with pipeline.sql_client() as client:
+        table = client.make_qualified_table_name("_dlt_loads")
+        for load in loads:
+            # dlt restores the state of no load but one with status 0.
+            client.execute_sql(
+                f"UPDATE {table} SET status = 1 WHERE load_id = %s",  # noqa: S608 - our names
+                load,
+            )
+
+
+def packages_with_rows(extracted: ExtractInfo) -> set[str]:
+    """Return the packages that must be loaded: those with rows, a new state's included."""
+    return {
+        package
+        for package, parts in extracted.metrics.items()
+        if any(table.items_count for part in parts for table in part["table_metrics"].values())
+    }
+
+
+def state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
+    """Return what the resource keeps between runs, as the pipeline knows it."""
+    found: dict[str, Any] = _of_source(pipeline.state).get("resources", {}).get(RESOURCE, {})
+    return found
+
+
+def _of_source(state: Any) -> dict[str, Any]:
+    found: dict[str, Any] = state.get("sources", {}).get(SOURCE, {})
+    return found
+
+
+def cursor(pipeline: dlt.Pipeline, name: str = CURSOR) -> datetime | None:
+    """Return how far a pipeline has loaded, None before the first load."""
+    value = state_of(pipeline).get("incremental", {}).get(name, {}).get("last_value")
+    return value if isinstance(value, datetime) else None
+
+
+def quarantined(pipeline: dlt.Pipeline) -> int:
+    """Return how many rows stand in quarantine, from any run."""
+    return row_counts(pipeline, (QUARANTINE.name,)).get(QUARANTINE.name, 0)
+
+
+def row_counts(pipeline: dlt.Pipeline, names: tuple[str, ...] = ALL) -> dict[str, int]:
+    """Return the rows of the tables that exist in the dataset."""
+    found = {name: row_count(pipeline, name) for name in names}
+    return {name: count for name, count in found.items() if count is not None}

@@ -1,0 +1,1 @@
+"""What commands and scripts call: sync, backfill, plan, check, status."""
