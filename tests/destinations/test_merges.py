@@ -13,7 +13,6 @@ from standing import account, change
 from warehouse import shown
 
 from unify_source import UnifyError, sync, unify_source
-from unify_source.destinations.lake import newest_column
 from unify_source.resources import TABLES, Table
 from unify_source.sandbox import Sandbox
 
@@ -33,7 +32,7 @@ def by_three_lines(warehouse: Destination, url: str) -> None:
 
 def forbid_newer_rows(warehouse: Destination, table: Table) -> None:
     """Let every INSERT of a row that is newer than those of the table fail."""
-    name, column = f"{DATASET}.{table.name}", newest_column(table)
+    name, column = f"{DATASET}.{table.name}", table.newest
     if isinstance(warehouse, Postgres):
         ((newest,),) = warehouse.ask(f"SELECT max({column})::text FROM {name}")
         check = f"CHECK ({column} <= '{newest}') NOT VALID"

@@ -116,7 +116,13 @@ def test_the_diagram_draws_every_column_with_its_type_and_key() -> None:
     assert drawn == {
         table.name: [
             [TYPE_NAMES[item.type], item.name]
-            + (["PK"] if item.name == "id" else ["FK"] if item.name in table.links else [])
+            + (
+                ["PK"]
+                if item.name == "id"
+                else ["FK"]
+                if table.column(item.name).references
+                else []
+            )
             for item in table.schema()
         ]
         for table in ALL
@@ -125,12 +131,11 @@ def test_the_diagram_draws_every_column_with_its_type_and_key() -> None:
 
 def test_the_diagram_joins_the_tables_along_their_links() -> None:
     [diagram] = [block for block in blocks("mermaid") if block.startswith("erDiagram")]
-    by_path = {table.path: table.name for table in TABLES}
     joined = {
-        (by_path[path[:-1]], table.name, name)
-        for table in TABLES
-        for name, path in table.links.items()
-        if not name.startswith("_")
+        (column.references, table.name, column.name)
+        for table in ALL
+        for column in table.columns
+        if column.references in {known.name for known in ALL}
     }
 
     # A reply and its enrollment name each other; one line is enough.

@@ -304,7 +304,7 @@ def test_the_example_of_the_reference_page_loads_with_nulls_for_what_it_lacks(
     then = at.replace(tzinfo=timezone.utc)
     assert stored(FILE) == {
         "enrollments": [(key, then, then, then, then, None, *[True] * 7, key, key, key, None, key)],
-        "sequences": [(key, "<string>", True)],
+        "sequences": [(key, "<string>", True, *[None] * 6)],
         "people": [(key, "jsmith@example.com", "<string>", "<string>", "<string>")],
         "mailboxes": [(key, "jsmith@example.com", "<string>", True, True)],
         "plays": [],

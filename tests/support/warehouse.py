@@ -53,8 +53,9 @@ def shown(rows: Iterable[dict[str, Any]]) -> Rows:
 
 def _cells(table: str, source: dict[str, Any], **links: Any) -> tuple[str, tuple[Any, ...]]:
     found = next(t for t in TABLES if t.name == table)
-    values = [_value(source.get(name), kind) for name, kind in found.columns.items()]
-    return source["id"], (*values, *links.values())
+    known = {**source, **links}
+    values = (_value(known.get(c.name), c.type) for c in found.columns if not c.is_internal)
+    return source["id"], tuple(values)
 
 
 def _value(value: Any, kind: Any) -> Any:
@@ -67,7 +68,7 @@ def _value(value: Any, kind: Any) -> Any:
 
 def _enrollment(row: dict[str, Any]) -> list[tuple[str, tuple[Any, ...]]]:
     nested = ("sequence", "person", "mailbox", "enrolled_by_play", "reply_email_message")
-    return [_cells("enrollments", row, **{n: (row.get(n) or {}).get("id") for n in nested})]
+    return [_cells("enrollments", row, **{f"{n}_id": (row.get(n) or {}).get("id") for n in nested})]
 
 
 def _entity(table: str) -> Callable[[dict[str, Any]], list[tuple[str, tuple[Any, ...]]]]:
@@ -86,7 +87,7 @@ def _reply(row: dict[str, Any]) -> list[tuple[str, tuple[Any, ...]]]:
 def _classifications(row: dict[str, Any]) -> list[tuple[str, tuple[Any, ...]]]:
     reply = row.get("reply_email_message") or {}
     return [
-        _cells("reply_classifications", found, reply=reply["id"])
+        _cells("reply_classifications", found, reply_email_message_id=reply["id"])
         for found in reply.get("classifications", [])
     ]
 

@@ -18,7 +18,7 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.fs_client import FSClientBase
 
-from unify_source.destinations.lake import newest_column, newest_of_each
+from unify_source.destinations.lake import newest_of_each
 from unify_source.resources import BY_NAME, DELETED, KEY
 from unify_source.times import kept_instant
 
@@ -67,7 +67,7 @@ def _row_count_of_files(client: Any, name: str) -> int | None:
         files = client.list_table_files(name)
     except DestinationUndefinedEntity:
         return None
-    return _keys_in(client, files, newest_column(BY_NAME[name]))
+    return _keys_in(client, files, BY_NAME[name].newest)
 
 
 def _keys_in(client: Any, files: list[str], newest: str) -> int:

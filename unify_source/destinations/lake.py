@@ -19,13 +19,9 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from unify_source.flatten.split import empty, marked_deleted
 from unify_source.resources import (
-    AS_OF,
     BY_NAME,
-    CURSOR,
     DELETED,
-    ENROLLMENTS,
     KEY,
-    QUARANTINE,
     TEXT,
     Table,
 )
@@ -34,11 +30,6 @@ from unify_source.settings import ICEBERG, PARQUET
 _KEYS_IN_ONE_DELETE = 1_000
 
 Rows = Iterable[tuple[Table, pa.Table]]
-
-
-def newest_column(table: Table) -> str:
-    """Return the column that tells which of two rows with one key is the newer."""
-    return "seen_at" if table is QUARANTINE else CURSOR if table is ENROLLMENTS else AS_OF
 
 
 def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str | None:
@@ -90,7 +81,7 @@ class Lake:
                 yield table, empty(table)
 
     def _merged(self, table: Table, rows: pa.Table, found: Any) -> pa.Table:
-        newest = newest_of_each(rows, newest_column(table))
+        newest = newest_of_each(rows, table.newest)
         if self.format == ICEBERG and found is not None:
             _widen(found, newest)
         if DELETED not in rows.schema.names:

@@ -17,7 +17,7 @@ import pyarrow.json as pj
 
 from unify_source.errors import BrokenPage
 from unify_source.flatten.row_by_row import Unreadable, examine, with_one_type_each
-from unify_source.resources import CURSOR, INSTANT, KEY, TABLES, TEXT, promised_type
+from unify_source.resources import CURSOR, ENROLLMENT_LIST, INSTANT, KEY, TEXT
 
 _BLOCK = 1 << 20
 
@@ -54,7 +54,7 @@ def _one_line(body: bytes) -> bytes:
 
 
 def _read(lines: list[bytes]) -> pa.Table:
-    promised = promised_type()
+    promised = ENROLLMENT_LIST.promised_type()
     table = _parse(lines, promised)
     found = table.schema.field("enrollments").type.value_type
     if (learned := _times_as_text(promised, found)) != promised:
@@ -106,7 +106,7 @@ def _times_as_text(promised: pa.StructType, found: pa.StructType) -> pa.StructTy
 def _as_promised(rows: pa.Table) -> bool:
     if rows[KEY].null_count or rows[CURSOR].null_count or _any(pc.equal(rows[KEY], "")):
         return False
-    paths = {table.path for table in TABLES if table.path}
+    paths = {part.path for part in ENROLLMENT_LIST.parts if part.path}
     return all(_keys_present(_column_at(rows, path)) for path in paths)
 
 
@@ -130,10 +130,8 @@ def _column_at(rows: pa.Table, path: tuple[str, ...]) -> pa.ChunkedArray:
 
 
 def _with_instants(rows: pa.Table) -> pa.Table:
-    for table in TABLES:
-        for name, kind in table.columns.items():
-            if kind == INSTANT:
-                rows = _with_instant(rows, (*table.path, name))
+    for path in ENROLLMENT_LIST.instants():
+        rows = _with_instant(rows, path)
     return rows
 
 

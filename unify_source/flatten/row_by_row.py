@@ -15,19 +15,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from unify_source.resources import CURSOR, INSTANT, KEY, TABLES, promised_type
+from unify_source.resources import CURSOR, ENROLLMENT_LIST, KEY
 from unify_source.times import parse_instant
 
 AS_JSON = "$json"
 """An object with this one key stands for a list that Arrow could not type: its JSON text."""
 
-_PROMISED = promised_type()
-_INSTANTS = {
-    (*table.path, name)
-    for table in TABLES
-    for name, kind in table.columns.items()
-    if kind == INSTANT
-}
+_PROMISED = ENROLLMENT_LIST.promised_type()
+_INSTANTS = set(ENROLLMENT_LIST.instants())
 _INT64 = 1 << 63
 
 

@@ -19,18 +19,20 @@ from unify_source.resources import (
     AS_OF,
     CURSOR,
     DELETED,
+    ENROLLMENT_LIST,
     ENROLLMENTS,
     FLAG,
     INSTANT,
+    JSON_METADATA,
     KEY,
     QUARANTINE,
-    TABLES,
     TEXT,
+    Column,
+    Part,
     Table,
 )
 
-JSON = {"json": "1"}
-"""The metadata of a field whose text is JSON."""
+JSON = JSON_METADATA
 
 _ZONED = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)$"
 
@@ -53,7 +55,7 @@ class Splitting:
 def split(
     rows: pa.Table, read_at: datetime, how: Splitting, new: pa.ChunkedArray | None = None
 ) -> dict[str, pa.Table]:
-    """Split enrollments into the tables of `tables.TABLES`, in that order.
+    """Split enrollments into the tables of their resource, in its order.
 
     Every table has its promised columns, typed, then new ones. A sequence, a person, a mailbox or a
     play may stand several times, with an `_as_of` that rises by a microsecond a row from `read_at`
@@ -63,7 +65,10 @@ def split(
     """
     rows = rows.combine_chunks()
     older = rows if new is None else rows.filter(pc.invert(new))
-    return {table.name: _table_of(rows, older, table, read_at, how) for table in TABLES}
+    return {
+        part.table.name: _table_of(rows, older, part, read_at, how)
+        for part in ENROLLMENT_LIST.parts
+    }
 
 
 def quarantined(rows: list[Unreadable], seen_at: datetime) -> pa.Table:
@@ -101,16 +106,21 @@ def empty(table: Table) -> pa.Table:
 
 
 def _table_of(
-    rows: pa.Table, older: pa.Table, table: Table, read_at: datetime, how: Splitting
+    rows: pa.Table, older: pa.Table, part: Part, read_at: datetime, how: Splitting
 ) -> pa.Table:
-    objects, parents = _objects(rows, table.path)
-    columns = {name: _field(objects, name, kind) for name, kind in table.columns.items()}
-    for name, path in table.links.items():
-        columns[name] = _of(parents, _value_at(rows, path))
+    table = part.table
+    objects, parents = _objects(rows, part.path)
+    read = set(part.columns())
+    columns = {
+        column.name: _column(rows, objects, parents, column)
+        if column in read
+        else pa.nulls(len(objects), column.type)
+        for column in table.columns
+    }
     taken = {*columns, AS_OF, DELETED}
     fields = [pa.field(name, column.type, nullable=name != KEY) for name, column in columns.items()]
     arrays = list(columns.values())
-    for name, column, metadata in _new_columns(objects, table, taken, how):
+    for name, column, metadata in _new_columns(objects, part, taken, how):
         fields.append(pa.field(name, column.type, metadata=metadata))
         arrays.append(column)
     made = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
@@ -120,6 +130,14 @@ def _table_of(
     if table is ENROLLMENTS:
         return made
     return _last_of_each(_with_merge_columns(table, made, _rising(read_at, len(made))))
+
+
+def _column(
+    rows: pa.Table, objects: pa.StructArray, parents: pa.Array | None, column: Column
+) -> pa.Array:
+    if column.path is None:
+        return _field(objects, column.name, column.type)
+    return _of(parents, _value_at(rows, column.path))
 
 
 def _objects(rows: pa.Table, path: tuple[str, ...]) -> tuple[pa.StructArray, pa.Array | None]:
@@ -172,9 +190,9 @@ def _with_merge_columns(table: Table, made: pa.Table, as_of: pa.Array) -> pa.Tab
     if table is not QUARANTINE:
         made = made.append_column(pa.field(AS_OF, INSTANT), as_of)
     if table.dies_with or table is QUARANTINE:
-        for name in table.links:
-            if name not in made.schema.names:
-                made = made.append_column(pa.field(name, TEXT), pa.nulls(len(made), TEXT))
+        for column in table.columns:
+            if column.name not in made.schema.names:
+                made = made.append_column(column.field(), pa.nulls(len(made), column.type))
         made = made.append_column(pa.field(DELETED, FLAG), pa.nulls(len(made), FLAG))
     return made
 
@@ -217,21 +235,23 @@ def _numbers(length: int) -> pa.Array:
 
 
 def _new_columns(
-    objects: pa.StructArray, table: Table, taken: set[str], how: Splitting
+    objects: pa.StructArray, part: Part, taken: set[str], how: Splitting
 ) -> Iterator[tuple[str, pa.Array, dict[str, str] | None]]:
-    promised = {*table.columns, *(other.path[len(table.path)] for other in _below(table))}
+    below = {other.path[len(part.path)] for other in _below(part)}
+    promised = {*(column.name for column in part.own()), *below}
     for path, column in _leaves(objects, promised):
         if pa.types.is_null(column.type):
             continue
         value, metadata = _storable(column)
         metadata = metadata if how.json_columns else None
         name = _free_name(how.normalize("__".join(path) or "unnamed"), taken)
-        yield from _conformed(table, name, value, metadata, taken, how)
+        yield from _conformed(part.table, name, value, metadata, taken, how)
 
 
-def _below(table: Table) -> list[Table]:
-    depth = len(table.path)
-    return [other for other in TABLES if other.path[:depth] == table.path != other.path]
+def _below(part: Part) -> list[Part]:
+    depth = len(part.path)
+    parts = ENROLLMENT_LIST.parts
+    return [other for other in parts if other.path[:depth] == part.path != other.path]
 
 
 def _leaves(

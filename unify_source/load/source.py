@@ -26,7 +26,7 @@ from unify_source.destinations.formats import (
     has_json_columns,
     merge_in_transactions,
 )
-from unify_source.destinations.lake import Lake, lake_format, newest_column
+from unify_source.destinations.lake import Lake, lake_format
 from unify_source.flatten.split import is_json
 from unify_source.load.load import Load
 from unify_source.load.schema import Warehouse
@@ -184,7 +184,7 @@ def _split(resource: DltResource, load: Load) -> DltResource:
 
 def _hints(table: Table, schema: pa.Schema, how: dict[str, Any]) -> Any:
     columns: dict[str, Any] = {item.name: {"data_type": "json"} for item in schema if is_json(item)}
-    columns[newest_column(table)] = {"dedup_sort": "desc"}
+    columns[table.newest] = {"dedup_sort": "desc"}
     if DELETED in schema.names:
         columns[DELETED] = {"hard_delete": True}
     return dlt.mark.make_hints(table_name=table.name, primary_key=KEY, columns=columns, **how)
