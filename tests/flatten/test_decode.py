@@ -12,6 +12,7 @@ from shapes import anything, enrollments, moments, written
 
 from unify_source.errors import BrokenPage
 from unify_source.flatten.decode import decode
+from unify_source.resources import ENROLLMENT_LIST
 from unify_source.times import parse_instant
 
 INSTANTS = ("created_at", "updated_at", "started_at", "ended_at")
@@ -36,7 +37,7 @@ def test_every_promised_value_arrives_as_it_was_sent(
 ) -> None:
     bodies = [page(*rows[i::pages], indent=indent) for i in range(pages)]
 
-    batch = decode(bodies)
+    batch = decode(ENROLLMENT_LIST, bodies)
 
     expected = [with_instants(row) for i in range(pages) for row in rows[i::pages]]
     assert batch.unreadable == []
@@ -78,7 +79,7 @@ def test_instants_finer_than_microseconds_are_cut_and_their_rows_kept(
 ) -> None:
     one[name] = "2026-01-31T08:00:00.1234567Z"
 
-    batch = decode([page(one, other)])
+    batch = decode(ENROLLMENT_LIST, [page(one, other)])
 
     assert batch.unreadable == []
     assert batch.rows[name][0].as_py() == datetime(2026, 1, 31, 8, 0, 0, 123456, timezone.utc)
@@ -114,7 +115,7 @@ def test_a_row_that_breaks_a_promise_is_set_aside_whole_and_the_others_are_read(
 ) -> None:
     BROKEN[reason](one)
 
-    batch = decode([page(one, other)])
+    batch = decode(ENROLLMENT_LIST, [page(one, other)])
 
     assert [row.reason for row in batch.unreadable] == [reason]
     assert json.loads(batch.unreadable[0].raw) == one
@@ -125,7 +126,7 @@ def test_a_row_that_breaks_a_promise_is_set_aside_whole_and_the_others_are_read(
 @settings(max_examples=5)
 @given(other=enrollments)
 def test_a_row_that_is_no_object_is_set_aside_under_a_hash(row: Any, other: dict[str, Any]) -> None:
-    batch = decode([page(row, other)])
+    batch = decode(ENROLLMENT_LIST, [page(row, other)])
 
     assert len(batch.unreadable) == 1
     assert len(batch.unreadable[0].key) == 64
@@ -150,7 +151,7 @@ def test_whatever_else_the_api_sends_no_row_is_lost(
         target.update({k: v for k, v in extra.items() if k not in target})
         sent.append(row)
 
-    batch = decode([page(*sent)])
+    batch = decode(ENROLLMENT_LIST, [page(*sent)])
 
     assert batch.unreadable == []
     assert batch.rows["id"].to_pylist() == [row["id"] for row in sent]
@@ -169,7 +170,7 @@ def test_whatever_else_the_api_sends_no_row_is_lost(
 )
 def test_a_body_that_is_no_page_is_an_error(body: bytes) -> None:
     with pytest.raises(BrokenPage):
-        decode([page(), body])
+        decode(ENROLLMENT_LIST, [page(), body])
 
 
 @given(st.lists(enrollments, min_size=1, max_size=3))
@@ -177,6 +178,6 @@ def test_a_new_date_keeps_its_spelling(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         row["renewal"] = {"day": "2026-01-31"}
 
-    batch = decode([page(*rows)])
+    batch = decode(ENROLLMENT_LIST, [page(*rows)])
 
     assert [r["renewal"] for r in batch.rows.to_pylist()] == [{"day": "2026-01-31"}] * len(rows)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from shapes import anything, enrollments
 
 from unify_source.flatten.decode import decode
-from unify_source.flatten.split import JSON, Splitting, empty, quarantined, released, split
-from unify_source.resources import INSTANT, QUARANTINE, TABLES, TEXT
+from unify_source.flatten.split import JSON, Splitting, empty, is_json, quarantined, released, split
+from unify_source.resources import ENROLLMENT_LIST, INSTANT, QUARANTINE, SEQUENCE_LIST, TABLES, TEXT
 from unify_source.times import parse_instant
 
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
@@ -21,7 +21,9 @@ NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
 def split_rows(rows: list[Any], *, new: bool = False, **how: Any) -> dict[str, pa.Table]:
     body = json.dumps({"enrollments": rows, "next_cursor": None}).encode()
     never_loaded = pa.chunked_array([pa.array([new] * len(rows), pa.bool_())])
-    return split(decode([body]).rows, NOW, Splitting(**how), never_loaded)
+    return split(
+        ENROLLMENT_LIST, decode(ENROLLMENT_LIST, [body]).rows, NOW, Splitting(**how), never_loaded
+    )
 
 
 def instant(text: str | None) -> datetime | None:
@@ -212,7 +214,7 @@ def test_a_new_field_never_takes_the_place_of_a_column(name: str) -> None:
 def test_the_quarantine_holds_reason_and_row_and_lets_go_by_key() -> None:
     body = b'{"enrollments":[{"id":"e1"},{"id":"e2","updated_at":"2026-01-01T00:00:00Z"}]}'
 
-    table = quarantined(decode([body]).unreadable, NOW)
+    table = quarantined(decode(ENROLLMENT_LIST, [body]).unreadable, NOW)
 
     assert table.schema == empty(QUARANTINE).schema
     assert [(r["id"], r["reason"], json.loads(r["raw"])) for r in table.to_pylist()] == [
@@ -227,3 +229,87 @@ def test_a_new_list_of_empty_objects_is_kept() -> None:
     enrollment = split_rows([row])["enrollments"].to_pylist()[0]
 
     assert (enrollment["things"], enrollment["one"]) == ("[{},{}]", "[{}]")
+
+
+def listed_sequence(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": f"s{number}",
+        "created_at": "2026-01-31T07:00:00Z",
+        "updated_at": "2026-01-31T08:00:00.5+01:00",
+        "owner": {"id": "u1", "email": "o@x.test", "first_name": "Ada", "last_name": None},
+        "name": f"Sequence {number}",
+        "is_paused": False,
+        "send_schedule": {
+            "id": "c1",
+            "created_at": "2026-01-31T07:00:00Z",
+            "updated_at": "2026-01-31T08:00:00Z",
+            "is_default": True,
+            "name": "Weekdays",
+            "rules": {
+                "time_zone": "Europe/Berlin",
+                "send_days": {"2": [{"start_time": "09:00", "end_time": "17:30"}], "1": None},
+                "excluded_dates": ["2026-12-24"],
+            },
+        },
+        "sequence_ruleset": {
+            "id": "r1",
+            "name": "Rules",
+            "is_default": False,
+            "block_reenrollment_value": 30,
+            "block_reenrollment_units": "DAY",
+        },
+        **changes,
+    }
+
+
+def split_sequences(*rows: dict[str, Any]) -> dict[str, pa.Table]:
+    body = json.dumps({"sequences": rows, "next_cursor": None}).encode()
+    batch = decode(SEQUENCE_LIST, [body])
+    assert batch.unreadable == []
+    return split(SEQUENCE_LIST, batch.rows, NOW, Splitting())
+
+
+def test_a_list_without_a_window_is_split_by_its_own_facts() -> None:
+    bare = listed_sequence(2, send_schedule=None, sequence_ruleset=None)
+
+    tables = split_sequences(listed_sequence(1), bare)
+
+    assert list(tables) == ["sequences", "users", "send_schedules", "sequence_rulesets"]
+    assert tables["sequences"].to_pylist() == [
+        {
+            "id": f"s{number}",
+            "name": f"Sequence {number}",
+            "is_paused": False,
+            "created_at": datetime(2026, 1, 31, 7, tzinfo=timezone.utc),
+            "updated_at": datetime(2026, 1, 31, 7, 0, 0, 500000, tzinfo=timezone.utc),
+            "owner_id": "u1",
+            "send_schedule_id": schedule,
+            "sequence_ruleset_id": rules,
+            "missing_since": None,
+            "_as_of": NOW + timedelta(microseconds=number - 1),
+        }
+        for number, schedule, rules in ((1, "c1", "r1"), (2, None, None))
+    ]
+    assert tables["sequence_rulesets"]["block_reenrollment_value"].to_pylist() == [30]
+    for table in tables.values():
+        assert table["_as_of"].null_count == 0
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"send_days": {"2": [{"start": "09:00"}], "1": None}, "days": ["2026-12-24"]},
+        ["2026-12-24", [None, {"b": 1, "a": 1.50}]],
+        "closed",
+        12345678901234567890,
+        True,
+    ],
+)
+def test_a_promised_json_column_keeps_any_shape_as_it_was_sent(rules: Any) -> None:
+    schedule = {"id": "c1", "rules": rules}
+    other = listed_sequence(2, send_schedule={"id": "c2", "rules": {"time_zone": "UTC"}})
+
+    schedules = split_sequences(listed_sequence(1, send_schedule=schedule), other)["send_schedules"]
+
+    assert schedules["rules"][0].as_py() == json.dumps(rules, separators=(",", ":"))
+    assert is_json(schedules.schema.field("rules"))

@@ -9,17 +9,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pyarrow as pa
 
 from unify_source.flatten.decode import Batch, decode
+from unify_source.resources import Resource
 
 JOINED_ROWS = 60_000
 JOINED_SECONDS = 2.0
 
 
-def decoded(reading: Iterable[list[bytes]]) -> Iterator[Batch]:
+def decoded(resource: Resource, reading: Iterable[list[bytes]]) -> Iterator[Batch]:
     """Decode one batch while the one before it is written: Arrow frees the interpreter."""
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[Batch] | None = None
         for bodies in reading:
-            coming = pool.submit(decode, bodies)
+            coming = pool.submit(decode, resource, bodies)
             if waiting:
                 yield waiting.result()
             waiting = coming

@@ -17,7 +17,7 @@ import pyarrow.json as pj
 
 from unify_source.errors import BrokenPage
 from unify_source.flatten.row_by_row import Unreadable, examine, with_one_type_each
-from unify_source.resources import CURSOR, ENROLLMENT_LIST, INSTANT, KEY, TEXT
+from unify_source.resources import CURSOR, INSTANT, JSON, KEY, TEXT, Resource
 
 _BLOCK = 1 << 20
 
@@ -34,18 +34,18 @@ class Batch:
     unreadable: list[Unreadable] = field(default_factory=list)
 
 
-def decode(bodies: Sequence[bytes]) -> Batch:
-    """Read pages (JSON objects with the list `enrollments`) as one batch.
+def decode(resource: Resource, bodies: Sequence[bytes]) -> Batch:
+    """Read pages (JSON objects with the list of the resource) as one batch.
 
     Raises BrokenPage for a body that is no such page.
     """
     try:
-        rows = _read([_one_line(body) for body in bodies])
-        if _as_promised(rows):
-            return Batch(_with_instants(rows))
+        rows = _read(resource, [_one_line(body) for body in bodies])
+        if _as_promised(resource, rows):
+            return Batch(_with_instants(resource, rows))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
         pass
-    return _decode_row_by_row(bodies)
+    return _decode_row_by_row(resource, bodies)
 
 
 def _one_line(body: bytes) -> bytes:
@@ -53,13 +53,14 @@ def _one_line(body: bytes) -> bytes:
     return body.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in body else body
 
 
-def _read(lines: list[bytes]) -> pa.Table:
-    promised = ENROLLMENT_LIST.promised_type()
-    table = _parse(lines, promised)
-    found = table.schema.field("enrollments").type.value_type
+def _read(resource: Resource, lines: list[bytes]) -> pa.Table:
+    key = resource.list_key
+    promised = _parsed_type(resource.promised_type())
+    table = _parse(key, lines, promised)
+    found = table.schema.field(key).type.value_type
     if (learned := _times_as_text(promised, found)) != promised:
-        table = _parse(lines, learned)
-    pages_read = table["enrollments"]
+        table = _parse(key, lines, learned)
+    pages_read = table[key]
     if len(pages_read) != len(lines) or pages_read.null_count:
         raise pa.ArrowInvalid("a page without its list")
     chunks = [pc.list_flatten(chunk) for chunk in pages_read.chunks]
@@ -71,13 +72,22 @@ def _read(lines: list[bytes]) -> pa.Table:
     return rows
 
 
-def _parse(lines: list[bytes], row: pa.StructType) -> pa.Table:
+def _parsed_type(kind: pa.DataType) -> pa.DataType:
+    # What is promised as JSON comes as its text: Arrow refuses it as anything else.
+    if pa.types.is_struct(kind):
+        return pa.struct([(item.name, _parsed_type(item.type)) for item in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_parsed_type(kind.value_type))
+    return TEXT if kind == JSON else kind
+
+
+def _parse(key: str, lines: list[bytes], row: pa.StructType) -> pa.Table:
     longest = max(map(len, lines), default=0) + 1
     return pj.read_json(
         pa.BufferReader(b"\n".join(lines)),
         read_options=pj.ReadOptions(use_threads=False, block_size=max(_BLOCK, longest)),
         parse_options=pj.ParseOptions(
-            explicit_schema=pa.schema({"enrollments": pa.list_(row)}),
+            explicit_schema=pa.schema({key: pa.list_(row)}),
             unexpected_field_behavior="infer",
         ),
     )
@@ -103,10 +113,10 @@ def _times_as_text(promised: pa.StructType, found: pa.StructType) -> pa.StructTy
     return pa.struct(list(fields.items()))
 
 
-def _as_promised(rows: pa.Table) -> bool:
+def _as_promised(resource: Resource, rows: pa.Table) -> bool:
     if rows[KEY].null_count or rows[CURSOR].null_count or _any(pc.equal(rows[KEY], "")):
         return False
-    paths = {part.path for part in ENROLLMENT_LIST.parts if part.path}
+    paths = {part.path for part in resource.parts if part.path}
     return all(_keys_present(_column_at(rows, path)) for path in paths)
 
 
@@ -129,8 +139,8 @@ def _column_at(rows: pa.Table, path: tuple[str, ...]) -> pa.ChunkedArray:
     return pc.struct_field(column, list(path[1:])) if path[1:] else column
 
 
-def _with_instants(rows: pa.Table) -> pa.Table:
-    for path in ENROLLMENT_LIST.instants():
+def _with_instants(resource: Resource, rows: pa.Table) -> pa.Table:
+    for path in resource.instants():
         rows = _with_instant(rows, path)
     return rows
 
@@ -151,32 +161,34 @@ def _cast_at(column: pa.Array, path: tuple[str, ...]) -> pa.Array:
     return pa.StructArray.from_arrays(list(fields.values()), list(fields), mask=pc.is_null(column))
 
 
-def _decode_row_by_row(bodies: Iterable[bytes]) -> Batch:
+def _decode_row_by_row(resource: Resource, bodies: Iterable[bytes]) -> Batch:
     readable: list[dict[str, Any]] = []
     unreadable: list[Unreadable] = []
-    for row in _rows(bodies):
-        odd = examine(row)
-        if odd is None and (odd := _refused_by_arrow(row)) is None:
+    for row in _rows(resource, bodies):
+        odd = examine(resource, row)
+        if odd is None and (odd := _refused_by_arrow(resource, row)) is None:
             readable.append(row)
         elif odd is not None:
             unreadable.append(odd)
-    page = {"enrollments": with_one_type_each(readable)}
-    return Batch(_with_instants(_read([json.dumps(page).encode()])), unreadable)
+    page = {resource.list_key: with_one_type_each(resource, readable)}
+    rows = _read(resource, [json.dumps(page).encode()])
+    return Batch(_with_instants(resource, rows), unreadable)
 
 
-def _refused_by_arrow(row: dict[str, Any]) -> Unreadable | None:
+def _refused_by_arrow(resource: Resource, row: dict[str, Any]) -> Unreadable | None:
     try:
-        _read([json.dumps({"enrollments": with_one_type_each([row])}).encode()])
+        page = {resource.list_key: with_one_type_each(resource, [row])}
+        _read(resource, [json.dumps(page).encode()])
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         return Unreadable.of(row, f"cannot be read: {str(error)[:200]}")
     return None
 
 
-def _rows(bodies: Iterable[bytes]) -> Iterator[Any]:
+def _rows(resource: Resource, bodies: Iterable[bytes]) -> Iterator[Any]:
     for body in bodies:
         try:
             page = json.loads(body)
-            yield from page["enrollments"]
+            yield from page[resource.list_key]
         except (ValueError, TypeError, KeyError) as error:
             raise BrokenPage(
                 f"The API sent a page that cannot be read ({type(error).__name__}: {error}).",

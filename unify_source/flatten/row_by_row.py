@@ -15,15 +15,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from unify_source.resources import CURSOR, ENROLLMENT_LIST, KEY
+from unify_source.resources import CURSOR, FLAG, JSON, KEY, TEXT, WHOLE, Path, Resource
 from unify_source.times import parse_instant
 
 AS_JSON = "$json"
 """An object with this one key stands for a list that Arrow could not type: its JSON text."""
 
-_PROMISED = ENROLLMENT_LIST.promised_type()
-_INSTANTS = set(ENROLLMENT_LIST.instants())
 _INT64 = 1 << 63
+_NOT = {FLAG: "not true or false", WHOLE: "not a whole number of 64 bits", TEXT: "not text"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Unreadable:
         return self.id or hashlib.sha256(self.raw.encode()).hexdigest()
 
 
-def examine(row: Any) -> Unreadable | None:
+def examine(resource: Resource, row: Any) -> Unreadable | None:
     """Say why a row cannot be read as its tables promise, None where it can.
 
     A readable row's instants are rewritten in place, in microseconds and UTC.
@@ -63,51 +62,61 @@ def examine(row: Any) -> Unreadable | None:
     raw = Unreadable.of(row, "")
     if not _is_unicode(json.dumps(row, ensure_ascii=False)):
         return Unreadable.of(row, "holds text that is not Unicode")
-    problem = _problem(row, _PROMISED, ())
+    instants = set(resource.instants())
+    problem = _problem(row, resource.promised_type(), (), instants)
     if problem is None and row.get(CURSOR) is None:
         problem = f"{CURSOR} is missing"
     return Unreadable(raw.id, raw.updated_at, problem, raw.raw) if problem else None
 
 
-def with_one_type_each(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_one_type_each(resource: Resource, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows with every unknown field of one type throughout, so that Arrow can read them.
 
     A field of whole and broken numbers becomes broken numbers, any other mixture JSON text. Lists
     become an object with the one key `$json`.
     """
-    kinds: dict[tuple[str, ...], set[str]] = {}
+    promised = resource.promised_type()
+    kinds: dict[Path, set[str]] = {}
     for row in rows:
-        _collect(row, _PROMISED, (), kinds)
-    return [_unified(row, _PROMISED, (), kinds) for row in rows]
+        _collect(row, promised, (), kinds)
+    return [_unified(row, promised, (), kinds) for row in rows]
 
 
-def _problem(value: Any, promised: pa.DataType, path: tuple[str, ...]) -> str | None:
+def _problem(value: Any, promised: pa.DataType, path: Path, instants: set[Path]) -> str | None:
     where = ".".join(path)
-    if value is None:
+    if value is None or promised == JSON:
         return None
     if pa.types.is_struct(promised):
-        return _problem_of_object(value, promised, path)
+        return _problem_of_object(value, promised, path, instants)
     if pa.types.is_list(promised):
         if not isinstance(value, list):
             return f"{where} is {_kind(value)}, not a list"
         items = (
-            _problem(item, promised.value_type, path) if item is not None else f"{where} has null"
+            _problem(item, promised.value_type, path, instants)
+            if item is not None
+            else f"{where} has null"
             for item in value
         )
         return next(filter(None, items), None)
-    if pa.types.is_boolean(promised):
-        return None if isinstance(value, bool) else f"{where} is {_kind(value)}, not true or false"
-    return None if isinstance(value, str) else f"{where} is {_kind(value)}, not text"
+    return None if _is_promised(value, promised) else f"{where} is {_kind(value)}, {_NOT[promised]}"
 
 
-def _problem_of_object(value: Any, promised: pa.StructType, path: tuple[str, ...]) -> str | None:
+def _is_promised(value: Any, promised: pa.DataType) -> bool:
+    if promised == WHOLE:
+        return type(value) is int and -_INT64 <= value < _INT64
+    return isinstance(value, bool if promised == FLAG else str)
+
+
+def _problem_of_object(
+    value: Any, promised: pa.StructType, path: Path, instants: set[Path]
+) -> str | None:
     if not isinstance(value, dict):
         return f"{'.'.join(path)} is {_kind(value)}, not an object"
     for item in promised:
         below = (*path, item.name)
-        if problem := _problem(value.get(item.name), item.type, below):
+        if problem := _problem(value.get(item.name), item.type, below, instants):
             return problem
-        if below in _INSTANTS and isinstance(text := value.get(item.name), str):
+        if below in instants and isinstance(text := value.get(item.name), str):
             instant = parse_instant(text)
             if instant is None:
                 return f"{'.'.join(below)} is {text[:40]!r}, not an RFC 3339 time"
@@ -135,6 +144,8 @@ def _is_unicode(text: str) -> bool:
 def _collect(
     value: Any, promised: pa.DataType | None, path: tuple[str, ...], kinds: dict[Any, set[str]]
 ) -> None:
+    if promised == JSON:
+        return
     if isinstance(value, dict):
         for key, item in value.items():
             _collect(item, _below(promised, key), (*path, key), kinds)
@@ -148,6 +159,8 @@ def _collect(
 def _unified(
     value: Any, promised: pa.DataType | None, path: tuple[str, ...], kinds: dict[Any, set[str]]
 ) -> Any:
+    if promised == JSON and value is not None:
+        return _compact(value)
     if isinstance(value, list) and promised is not None:
         return [_unified(item, promised.value_type, path, kinds) for item in value]
     found = kinds.get(path, set()) if promised is None else set()
@@ -160,9 +173,8 @@ def _unified(
         return value
     if found <= {"int", "float"}:
         return float(value)
-    if found == {"list"}:
-        return {AS_JSON: _compact(value)}
-    return value if isinstance(value, str) else _compact(value)
+    text = value if isinstance(value, str) else _compact(value)
+    return {AS_JSON: text} if found == {"list"} else text
 
 
 def _below(promised: pa.DataType | None, key: str) -> pa.DataType | None:

@@ -19,8 +19,6 @@ from unify_source.resources import (
     AS_OF,
     CURSOR,
     DELETED,
-    ENROLLMENT_LIST,
-    ENROLLMENTS,
     FLAG,
     INSTANT,
     JSON_METADATA,
@@ -29,6 +27,7 @@ from unify_source.resources import (
     TEXT,
     Column,
     Part,
+    Resource,
     Table,
 )
 
@@ -53,9 +52,13 @@ class Splitting:
 
 
 def split(
-    rows: pa.Table, read_at: datetime, how: Splitting, new: pa.ChunkedArray | None = None
+    resource: Resource,
+    rows: pa.Table,
+    read_at: datetime,
+    how: Splitting,
+    new: pa.ChunkedArray | None = None,
 ) -> dict[str, pa.Table]:
-    """Split enrollments into the tables of their resource, in its order.
+    """Split listed rows into the tables of their resource, in its order.
 
     Every table has its promised columns, typed, then new ones. A sequence, a person, a mailbox or a
     play may stand several times, with an `_as_of` that rises by a microsecond a row from `read_at`
@@ -66,8 +69,8 @@ def split(
     rows = rows.combine_chunks()
     older = rows if new is None else rows.filter(pc.invert(new))
     return {
-        part.table.name: _table_of(rows, older, part, read_at, how)
-        for part in ENROLLMENT_LIST.parts
+        part.table.name: _table_of(resource, rows, older, part, read_at, how)
+        for part in resource.parts
     }
 
 
@@ -106,7 +109,12 @@ def empty(table: Table) -> pa.Table:
 
 
 def _table_of(
-    rows: pa.Table, older: pa.Table, part: Part, read_at: datetime, how: Splitting
+    resource: Resource,
+    rows: pa.Table,
+    older: pa.Table,
+    part: Part,
+    read_at: datetime,
+    how: Splitting,
 ) -> pa.Table:
     table = part.table
     objects, parents = _objects(rows, part.path)
@@ -114,20 +122,20 @@ def _table_of(
     columns = {
         column.name: _column(rows, objects, parents, column)
         if column in read
-        else pa.nulls(len(objects), column.type)
+        else pa.nulls(len(objects), column.field().type)
         for column in table.columns
     }
     taken = {*columns, AS_OF, DELETED}
-    fields = [pa.field(name, column.type, nullable=name != KEY) for name, column in columns.items()]
+    fields = [column.field() for column in table.columns]
     arrays = list(columns.values())
-    for name, column, metadata in _new_columns(objects, part, taken, how):
+    for name, column, metadata in _new_columns(objects, resource, part, taken, how):
         fields.append(pa.field(name, column.type, metadata=metadata))
         arrays.append(column)
     made = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
     if table.dies_with:
         made = _with_merge_columns(table, made, _of(parents, _value_at(rows, (CURSOR,))))
         return _with_childless(made, table, older)
-    if table is ENROLLMENTS:
+    if table.newest == CURSOR:
         return made
     return _last_of_each(_with_merge_columns(table, made, _rising(read_at, len(made))))
 
@@ -136,7 +144,7 @@ def _column(
     rows: pa.Table, objects: pa.StructArray, parents: pa.Array | None, column: Column
 ) -> pa.Array:
     if column.path is None:
-        return _field(objects, column.name, column.type)
+        return _field(objects, column.name, column.field().type)
     return _of(parents, _value_at(rows, column.path))
 
 
@@ -185,9 +193,7 @@ def _constant(instant: datetime, length: int) -> pa.Array:
 
 
 def _with_merge_columns(table: Table, made: pa.Table, as_of: pa.Array) -> pa.Table:
-    if table is ENROLLMENTS:
-        return made
-    if table is not QUARANTINE:
+    if table.newest == AS_OF:
         made = made.append_column(pa.field(AS_OF, INSTANT), as_of)
     if table.dies_with or table is QUARANTINE:
         for column in table.columns:
@@ -235,9 +241,9 @@ def _numbers(length: int) -> pa.Array:
 
 
 def _new_columns(
-    objects: pa.StructArray, part: Part, taken: set[str], how: Splitting
+    objects: pa.StructArray, resource: Resource, part: Part, taken: set[str], how: Splitting
 ) -> Iterator[tuple[str, pa.Array, dict[str, str] | None]]:
-    below = {other.path[len(part.path)] for other in _below(part)}
+    below = {other.path[len(part.path)] for other in _below(resource, part)}
     promised = {*(column.name for column in part.own()), *below}
     for path, column in _leaves(objects, promised):
         if pa.types.is_null(column.type):
@@ -248,10 +254,9 @@ def _new_columns(
         yield from _conformed(part.table, name, value, metadata, taken, how)
 
 
-def _below(part: Part) -> list[Part]:
+def _below(resource: Resource, part: Part) -> list[Part]:
     depth = len(part.path)
-    parts = ENROLLMENT_LIST.parts
-    return [other for other in parts if other.path[:depth] == part.path != other.path]
+    return [other for other in resource.parts if other.path[:depth] == part.path != other.path]
 
 
 def _leaves(

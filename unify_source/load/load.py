@@ -22,7 +22,15 @@ from unify_source.flatten.row_by_row import Unreadable
 from unify_source.flatten.split import empty, quarantined, released, split
 from unify_source.load.schema import News, Warehouse
 from unify_source.load.state import AskAgain, State, Tail
-from unify_source.resources import BY_NAME, CURSOR, INSTANT, QUARANTINE, TEXT, Table
+from unify_source.resources import (
+    BY_NAME,
+    CURSOR,
+    ENROLLMENT_LIST,
+    INSTANT,
+    QUARANTINE,
+    TEXT,
+    Table,
+)
 from unify_source.settings import Settings
 from unify_source.times import EPOCH
 
@@ -160,7 +168,7 @@ class Load:
         ids, self._released = self._released, []
         warehouse = self._known_warehouse()
         if len(batch.rows):
-            made = split(batch.rows, seen_at, warehouse.splitting, batch.new)
+            made = split(ENROLLMENT_LIST, batch.rows, seen_at, warehouse.splitting, batch.new)
             yield from self._written((BY_NAME[name], table) for name, table in made.items())
         quarantine = [quarantined(set_aside, seen_at), released(pa.array(ids, TEXT), seen_at)]
         yield from self._written((QUARANTINE, table) for table in quarantine)
@@ -212,7 +220,7 @@ class Load:
         if window.is_empty:
             return
         self.reading = self.reading or self._new_reading(window)
-        for batch in joined(decoded(self.reading)):
+        for batch in joined(decoded(ENROLLMENT_LIST, self.reading)):
             yield Batch(self._within(batch.rows, window), batch.unreadable), True
         self.covered = self.reading.covered
 
@@ -243,7 +251,7 @@ class Load:
             found = dict(zip(ids, pool.map(self._client.enrollment, ids), strict=True))
         self._released += again.gone(key for key, row in found.items() if row is None)
         rows = [row for row in found.values() if row is not None]
-        yield decode([b'{"enrollments":[' + b",".join(rows) + b"]}"])
+        yield decode(ENROLLMENT_LIST, [b'{"enrollments":[' + b",".join(rows) + b"]}"])
 
     @staticmethod
     def _remember(state: State, again: AskAgain, tail: Tail, covered: Window) -> None:
