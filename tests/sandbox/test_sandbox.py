@@ -19,6 +19,7 @@ from unify_source.sandbox import DRIFTS, Account, Clock, Fault, Request, Sandbox
 
 START = datetime(2026, 8, 1, 12, tzinfo=timezone.utc)
 LIST = "/sequences/v1/enrollments"
+SEQUENCES = "/sequences/v1/sequences"
 Row = dict[str, Any]
 
 
@@ -31,17 +32,17 @@ def ask(sandbox: Sandbox, path: str = LIST, **query: Any) -> requests.Response:
     return requests.get(sandbox.url + path, query, headers=headers, timeout=10)
 
 
-def pages(sandbox: Sandbox, **query: Any) -> Iterator[list[Row]]:
+def pages(sandbox: Sandbox, path: str = LIST, **query: Any) -> Iterator[list[Row]]:
     while True:
-        page = ask(sandbox, **query).json()
-        yield page["enrollments"]
+        page = ask(sandbox, path, **query).json()
+        yield page[path.rpartition("/")[2]]
         if page["next_cursor"] is None:
             return
         query["cursor"] = page["next_cursor"]
 
 
-def listed(sandbox: Sandbox, **query: Any) -> list[Row]:
-    return [row for page in pages(sandbox, **{"limit": 100, **query}) for row in page]
+def listed(sandbox: Sandbox, path: str = LIST, **query: Any) -> list[Row]:
+    return [row for page in pages(sandbox, path, **{"limit": 100, **query}) for row in page]
 
 
 def instant(text: str) -> datetime:

@@ -15,7 +15,7 @@ import requests
 import schemathesis
 from hypothesis import given, settings
 from schemathesis import GenerationMode
-from test_sandbox import LIST, Row, account, ask, listed
+from test_sandbox import LIST, SEQUENCES, Row, account, ask, listed
 
 from unify_source.sandbox import Fault, Sandbox
 
@@ -92,6 +92,17 @@ def test_every_row_is_as_documented_before_and_after_changes() -> None:
             sandbox.account.change(1000, seed=seed)
 
 
+def test_every_sequence_is_as_documented_before_and_after_changes() -> None:
+    with Sandbox(account(30_000)) as sandbox:
+        for seed in range(3):
+            rows = listed(sandbox, SEQUENCES)
+            promised(SEQUENCES, 200).validate({"sequences": rows, "next_cursor": None})
+            assert len(rows) == 60 + seed
+            sandbox.account.change(100, seed=seed)
+            sandbox.account.edit_any_sequence(seed=seed)
+            sandbox.account.upgrade_sequence(rows[0]["id"])
+
+
 def test_the_check_itself_refuses_what_is_not_documented(still: Sandbox) -> None:
     row = listed(still, status="FINISHED")[0]
     validator = promised(LIST, 200)
@@ -108,6 +119,18 @@ def test_every_refusal_has_its_documented_body(still: Sandbox) -> None:
     check(ask(still, f"{LIST}/{still.account.ids()[0]}"), one)
     check(ask(still, f"{LIST}/{UNKNOWN_ID}"), one)
     check(ask(still, f"{LIST}/7"), one)
+
+
+def test_every_refusal_of_a_sequence_has_its_documented_body(still: Sandbox) -> None:
+    one = SEQUENCES + "/{id}"
+    check(ask(still, SEQUENCES), SEQUENCES)
+    check(ask(still, SEQUENCES, limit=0, cursor="y"), SEQUENCES)
+    check(requests.get(still.url + SEQUENCES, timeout=10), SEQUENCES)
+    known = still.account.sequences()[0]["id"]
+    answers = [ask(still, f"{SEQUENCES}/{name}") for name in (known, UNKNOWN_ID, "7")]
+    for answer in answers:
+        check(answer, one)
+    assert [answer.status_code for answer in answers] == [200, 404, 400]
     check(requests.get(f"{still.url}{LIST}/7", timeout=10), one)
 
 
@@ -120,7 +143,7 @@ def test_every_error_made_to_order_has_its_documented_body(kind: str) -> None:
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
-@pytest.mark.parametrize("path", [LIST, LIST + "/{id}"])
+@pytest.mark.parametrize("path", [LIST, LIST + "/{id}", SEQUENCES, SEQUENCES + "/{id}"])
 def test_schemathesis_finds_no_answer_that_the_document_forbids(
     still: Sandbox, path: str, mode: GenerationMode
 ) -> None:
@@ -138,7 +161,7 @@ def test_schemathesis_finds_no_answer_that_the_document_forbids(
         statuses[answer.status_code] += 1
 
     probe()
-    assert statuses[200 if path == LIST else 404] > 0 or mode is GenerationMode.NEGATIVE
+    assert statuses[404 if path.endswith("{id}") else 200] > 0 or mode is GenerationMode.NEGATIVE
     assert sum(statuses.values()) >= 50
 
 

@@ -20,16 +20,17 @@ _MESSAGES = {
 CLOSE = "sandbox.close"
 
 
-def page(rows: Sequence[bytes], next_cursor: str | None) -> Response:
-    """Return rows as a page."""
-    body = b'{"enrollments":[%b],"next_cursor":%b}' % (
+def page(listing: str, rows: Sequence[bytes], next_cursor: str | None) -> Response:
+    """Return rows as a page of the list with this name."""
+    body = b'{"%b":[%b],"next_cursor":%b}' % (
+        listing.encode(),
         b",".join(rows),
         json.dumps(next_cursor).encode(),
     )
     return Response(body, media_type="application/json")
 
 
-def enrollment(row: bytes) -> Response:
+def single(row: bytes) -> Response:
     """Return a single row."""
     return Response(row, media_type="application/json")
 

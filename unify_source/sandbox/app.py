@@ -1,12 +1,12 @@
-"""The two addresses of the enrollments API, as an ASGI application."""
+"""The addresses of the API, as an ASGI application: each list, and each of its rows by id."""
 
 import asyncio
 import contextlib
 import hmac
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from urllib.parse import parse_qsl
 
@@ -17,9 +17,10 @@ from unify_source.sandbox import answers, faults, parameters
 from unify_source.sandbox.account import Account
 from unify_source.sandbox.drift import Reshape
 from unify_source.sandbox.instants import http_date
+from unify_source.sandbox.query import Query
 from unify_source.sandbox.rows import decode, encode
 
-_LIST = "/sequences/v1/enrollments"
+_LISTS = {f"/sequences/v1/{listing}": listing for listing in parameters.PARAMETERS}
 _BURST = 0.1
 _LEAST_BURST = 5.0
 
@@ -48,7 +49,7 @@ class Behaviour:
     latency: float = 0.0
     on_request: Callable[[Request], None] | None = None
     rate_limit: float | None = None
-    reshape: Reshape | None = None
+    reshape: Mapping[str, Reshape] = field(default_factory=dict)
 
 
 class Bucket:
@@ -117,22 +118,23 @@ class App:
 
     def _route(self, method: str, request: Request) -> Response:
         start, _, name = request.path.rpartition("/")
-        if request.path != _LIST and (start != _LIST or not name):
+        listing = _LISTS.get(request.path) or (_LISTS.get(start) if name else None)
+        if not listing:
             return answers.error(404)
         if method != "GET":
             return answers.error(405)
-        if request.path == _LIST:
-            return self._page(request)
-        row = self._account.json(parameters.enrollment_id(name))
-        return answers.enrollment(self._reshaped(row)) if row else answers.error(404)
+        if request.path in _LISTS:
+            return self._page(listing, request)
+        row = self._account.json(parameters.listed_id(name), listing)
+        return answers.single(self._reshaped(listing, row)) if row else answers.error(404)
 
-    def _page(self, request: Request) -> Response:
-        query = parameters.query(request.query, self._behaviour.order)
-        rows, cursor = self._account.page(query)
-        return answers.page([self._reshaped(row) for row in rows], cursor)
+    def _page(self, listing: str, request: Request) -> Response:
+        start = Query(listing, self._behaviour.order)
+        rows, cursor = self._account.page(parameters.query(request.query, start))
+        return answers.page(listing, [self._reshaped(listing, row) for row in rows], cursor)
 
-    def _reshaped(self, row: bytes) -> bytes:
-        reshape = self._behaviour.reshape
+    def _reshaped(self, listing: str, row: bytes) -> bytes:
+        reshape = self._behaviour.reshape.get(listing)
         return encode(reshape(decode(row))) if reshape else row
 
 

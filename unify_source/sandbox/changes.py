@@ -13,6 +13,7 @@ from unify_source.sandbox.rows import FLAGS, Document
 _TRIES = 40
 _NEW_PERSON = 0.5
 _MOST_CLASSIFICATIONS = 4
+LIVE = ("DRAFT", "IN_PROGRESS")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,30 @@ class Team:
             if found and wanted(found):
                 return found
         return None
+
+
+def new_name(rng: Random) -> str:
+    """Return another name for a sequence."""
+    title = words.SEQUENCE.format(pick(words.CAMPAIGNS, rng), pick(words.SEGMENTS, rng))
+    return f"{title} ({rng.getrandbits(16):04x})"
+
+
+def upgraded(rows: Sequence[Document], sequence: Document, at: str, rng: Random) -> list[Document]:
+    """Return rows canceled, where they are live, and for each a new one in a new sequence."""
+    changed: list[Document] = []
+    for row in rows:
+        if row.get("status") in LIVE:
+            over = {"status": "FINISHED", "is_canceled": True, "is_paused": False}
+            changed.append({**row, **over, "ended_at": at, "updated_at": at})
+            changed.append({**_draft(row, at, rng), "sequence": sequence, "updated_at": at})
+    return changed
+
+
+def _draft(like: Document, at: str, rng: Random) -> Document:
+    """Return a new enrollment with the people and things of another."""
+    nothing_yet = {"reply_email_message": None, "started_at": None, "ended_at": None}
+    new = {"id": uuid(rng), "created_at": at, "status": "DRAFT"}
+    return {**like, **new, **nothing_yet, **dict.fromkeys(FLAGS, False)}
 
 
 def _reply_arrives(team: Team, at: str) -> Change:
@@ -141,9 +166,7 @@ def _enrolled(team: Team, at: str) -> Change:
     person = known["person"]
     if team.rng.random() < _NEW_PERSON:
         person = cast.person(team.people(), team.rng, uuid(team.rng))
-    nothing_yet = {"reply_email_message": None, "started_at": None, "ended_at": None}
-    new = {"id": uuid(team.rng), "created_at": at, "person": person, "status": "DRAFT"}
-    return Change([like | new | nothing_yet | dict.fromkeys(FLAGS, False)])
+    return Change([{**_draft(like, at, team.rng), "person": person}])
 
 
 def _person_renamed(team: Team, _at: str) -> Change:
@@ -158,10 +181,7 @@ def _sequence_renamed(team: Team, _at: str) -> Change:
     found = team.find()
     if not found:
         return Change()
-    campaign, segment = pick(words.CAMPAIGNS, team.rng), pick(words.SEGMENTS, team.rng)
-    title = words.SEQUENCE.format(campaign, segment)
-    values: Document = {"name": f"{title} ({team.rng.getrandbits(16):04x})"}
-    return Change([found], [("sequence", found["sequence"]["id"], values)])
+    return Change([found], [("sequence", found["sequence"]["id"], {"name": new_name(team.rng)})])
 
 
 def _has_reply(row: Document) -> bool:

@@ -28,6 +28,16 @@ class Span:
         return self.days * DAY
 
     @property
+    def longest(self) -> int:
+        """How long before its last update an enrollment can have been made, in microseconds."""
+        return min(60 * DAY, self.length // 7)
+
+    @property
+    def first(self) -> int:
+        """The instant before which no enrollment was made."""
+        return self.now - self.length - self.longest
+
+    @property
     def settled(self) -> int:
         """The instant from which on the newest, sparse part begins."""
         return self.now - NEWEST

@@ -2,8 +2,7 @@
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
-
-from unify_source.sandbox.rows import Row
+from typing import Generic, Protocol, TypeVar
 
 Key = tuple[int, str]
 
@@ -11,17 +10,36 @@ Key = tuple[int, str]
 _MANY = 200
 
 
-class View:
+class Listed(Protocol):
+    """What a list of the API is made of. Times in microseconds."""
+
+    @property
+    def id(self) -> str:
+        """The id, unique within its list."""
+
+    @property
+    def created(self) -> int:
+        """When it was made."""
+
+    @property
+    def updated(self) -> int:
+        """When it was last changed."""
+
+
+T = TypeVar("T", bound=Listed)
+
+
+class View(Generic[T]):
     """The keys of the rows that match, sorted: by a position first, by id where positions tie."""
 
     def __init__(
-        self, position: Callable[[Row], int], matches: Callable[[Row], bool], rows: Iterable[Row]
+        self, position: Callable[[T], int], matches: Callable[[T], bool], rows: Iterable[T]
     ) -> None:
         self._position = position
         self._matches = matches
         self.keys: list[Key] = sorted((position(row), row.id) for row in rows if matches(row))
 
-    def replace(self, old: Sequence[Row], new: Sequence[Row]) -> None:
+    def replace(self, old: Sequence[T], new: Sequence[T]) -> None:
         """Take out the keys of `old` rows and put in those of `new` ones."""
         gone = [(self._position(row), row.id) for row in old if self._matches(row)]
         come = [(self._position(row), row.id) for row in new if self._matches(row)]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from unify_source.sandbox.cast import Cast, Cells
 from unify_source.sandbox.chance import dice, uuid
 from unify_source.sandbox.history import Span, rounded, updates
-from unify_source.sandbox.instants import DAY, stamp
+from unify_source.sandbox.instants import stamp
 from unify_source.sandbox.replies import LONG_SUBJECT, reply
 from unify_source.sandbox.rows import FLAGS, Entities, Row, encode
 
@@ -69,7 +69,7 @@ class Scribe:
 
     def __init__(self, span: Span, rng: Random) -> None:
         self._rng = rng
-        self._longest = min(60 * DAY, span.length // 7)
+        self._longest = span.longest
         self._replies = 0
         # A dice with a hundred sides, and on each what JSON says of it.
         self._outcomes = [

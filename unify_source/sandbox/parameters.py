@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from unify_source.sandbox import instants
@@ -29,10 +30,14 @@ class _BadValueError(Exception):
     """A value that a parameter cannot have; its text is the error's code."""
 
 
-def query(pairs: Pairs, order: str) -> Query:
-    """Return what a list request asks for; raise `RefusedError` with every problem there is."""
+def query(pairs: Pairs, start: Query) -> Query:
+    """Return what a request adds to the query that its list starts from.
+
+    A parameter that this list does not have is ignored. Raises `RefusedError` with every problem.
+    """
+    pairs = [(name, value) for name, value in pairs if name in PARAMETERS[start.listing]]
     problems = [_problem("duplicate_parameter", name) for name in _repeated(pairs)]
-    values: dict[str, Any] = {"order": order}
+    values: dict[str, Any] = {}
     given = dict(reversed(pairs))
     for name, read in _READERS.items():
         try:
@@ -45,7 +50,7 @@ def query(pairs: Pairs, order: str) -> Query:
         problems.append(_problem("invalid_enum_value", "status"))
     if problems:
         raise RefusedError(problems)
-    asked = Query(status=frozenset(statuses), **values)
+    asked = replace(start, status=frozenset(statuses), **values)
     if "cursor" not in given:
         return asked
     if found := asked.behind(given["cursor"]):
@@ -53,7 +58,7 @@ def query(pairs: Pairs, order: str) -> Query:
     raise RefusedError([_problem("invalid_cursor", "cursor")])
 
 
-def enrollment_id(text: str) -> str:
+def listed_id(text: str) -> str:
     """Return the id in a path as the API writes it; raise `RefusedError` if it is no UUID."""
     try:
         return _uuid(text)
@@ -106,4 +111,8 @@ _READERS: dict[str, Callable[[str], int | str]] = {
     "enrolled_by_play_id": _uuid,
     "updated_after": _after,
     "updated_before": _before,
+}
+PARAMETERS = {
+    "enrollments": ("cursor", "status", *_READERS),
+    "sequences": ("cursor", "limit"),
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 
-from unify_source.sandbox.index import Key
+from unify_source.sandbox.index import Key, Listed
 from unify_source.sandbox.rows import Row
 
 ORDERS = ("updated", "updated_desc", "created", "id")
@@ -21,6 +21,7 @@ _DIGEST = 9
 class Query:
     """One list request. Bounds in microseconds, both inclusive; empty filters match everything."""
 
+    listing: str = "enrollments"
     order: str = "updated"
     sequence_id: str = ""
     person_id: str = ""
@@ -52,7 +53,7 @@ class Query:
         return replace(self, limit=1, after=None)
 
     @property
-    def position(self) -> Callable[[Row], int]:
+    def position(self) -> Callable[[Listed], int]:
         """Where a row stands in the order; rows that tie stand by id."""
         if self.by_update:
             return attrgetter("updated")
@@ -98,5 +99,5 @@ class Query:
         return hashlib.sha256(json.dumps(asked).encode() + position).digest()[:_DIGEST]
 
 
-def _nowhere(_row: Row) -> int:
+def _nowhere(_row: Listed) -> int:
     return 0

@@ -48,10 +48,14 @@ class Shared:
         self.id = name
         self.json = text
 
+    def document(self) -> Document:
+        """Return the entity parsed."""
+        return decode(self.json.partition(b":")[2])
+
     def update(self, values: Document) -> None:
         """Give the entity other values, in all enrollments at once."""
-        kind, colon, text = self.json.partition(b":")
-        self.json = kind + colon + encode({**decode(text), **values})
+        kind = self.json.partition(b":")[0]
+        self.json = kind + b":" + encode({**self.document(), **values})
 
 
 class Row:
@@ -93,6 +97,8 @@ class Row:
 
     def json(self) -> bytes:
         """Return the row as the API sends it."""
+        if not self.is_regular:
+            return self.head
         return b"".join(
             (
                 self.head,
@@ -126,9 +132,9 @@ class Entities:
         """Return the shared entity equal to `document`; where it differs, one of its own."""
         if document is None:
             return NO_PLAY
-        text = f',"{kind}":'.encode() + encode(document)
-        known = self._by_kind[kind].setdefault(document["id"], Shared(document["id"], text))
-        return known if known.json == text else Shared(document["id"], text)
+        own = _loose(kind, document)
+        known = self._by_kind[kind].setdefault(own.id, own)
+        return known if known.json == own.json else own
 
     def known(self, kind: str, name: str) -> Shared | None:
         """Return the shared entity with this id."""
@@ -147,7 +153,7 @@ class Entities:
         )
         status = str(document.get("status"))
         if not _is_regular(document):
-            cells = [Shared(_id(document.get(kind)), b"") for kind in KINDS]
+            cells = [_loose(kind, document.get(kind)) for kind in KINDS]
             return Row(name, times, status, encode(document), _four(cells), b"")
         head = encode({key: document[key] for key in _HEAD})[:-1]
         tail = b"," + encode({key: document[key] for key in _TAIL})[1:]
@@ -158,6 +164,13 @@ class Entities:
 def _four(cells: list[Shared]) -> tuple[Shared, Shared, Shared, Shared]:
     sequence, person, mailbox, play = cells
     return sequence, person, mailbox, play
+
+
+def _loose(kind: str, entity: object) -> Shared:
+    """Return an entity that no other row shares, without JSON where it is no object."""
+    if not isinstance(entity, dict):
+        return Shared("", b"")
+    return Shared(_id(entity), f',"{kind}":'.encode() + encode(entity))
 
 
 def _id(entity: object) -> str:

@@ -23,6 +23,7 @@ from unify_source.sandbox.query import ORDERS
 _HOST = "127.0.0.1"
 _TURN = 0.1
 _GRACE = 0.3
+_SEQUENCE_EVERY = 10
 
 
 class Protocol(HttpToolsProtocol):
@@ -56,13 +57,14 @@ class Server(uvicorn.Server):
 
 
 class Sandbox:
-    """The enrollments API of an account, on loopback, for as long as the context lasts.
+    """The API of an account, on loopback, for as long as the context lasts.
 
     `order` is the order of the list: "updated", "updated_desc", "created" or "id". `latency`
     seconds precede each answer. `on_request` is called before each answer is made, on the server's
-    thread. Beyond `rate_limit` requests per second the answer is 429. `reshape` rewrites each row
-    on its way out (see `DRIFTS`). `changes_per_second` changes happen by themselves. Raises
-    `ValueError` for an unknown order, and on entry `OSError` if `port` is taken.
+    thread. Beyond `rate_limit` requests per second the answer is 429. `reshape` rewrites each
+    enrollment on its way out (see `DRIFTS`). `changes_per_second` changes happen by themselves,
+    and after every tenth one a sequence is renamed, paused or resumed. Raises `ValueError` for an
+    unknown order, and on entry `OSError` if `port` is taken.
     """
 
     def __init__(
@@ -84,7 +86,8 @@ class Sandbox:
         self.account = account
         self.key = key
         self._port = port
-        behaviour = Behaviour(key, order, latency, on_request, rate_limit, reshape)
+        reshapes = {"enrollments": reshape} if reshape else {}
+        behaviour = Behaviour(key, order, latency, on_request, rate_limit, reshapes)
         self._app = App(account, behaviour)
         self._changes_per_second = changes_per_second
         self._stopping = threading.Event()
@@ -135,13 +138,14 @@ class Sandbox:
 
     def _live(self) -> None:
         """Change the account at the rate asked for; fractions of a change add up."""
-        owed, turn = 0.0, 0
+        owed, made = 0.0, 0
         while not self._stopping.wait(_TURN):
             owed += self._changes_per_second * _TURN
-            turn += 1
-            if owed >= 1:
-                self.account.change(int(owed), seed=turn)
-                owed -= int(owed)
+            if due := int(owed):
+                self.account.change(due, seed=made)
+                if made // _SEQUENCE_EVERY != (made + due) // _SEQUENCE_EVERY:
+                    self.account.edit_any_sequence(seed=made)
+                owed, made = owed - due, made + due
 
 
 def serve(
