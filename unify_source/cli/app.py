@@ -154,7 +154,17 @@ def demo(said: Said, *, enrollments: int) -> None:
 @click.option("--seed", default=1, help="The same seed makes the same data.")
 @click.option("--key", default="sandbox-key", help="The API key it accepts.")
 @click.option(
-    "--order", default="updated", help="How it lists: updated, updated_desc, created or id."
+    "--order",
+    default="updated",
+    type=click.Choice(("updated", "updated_desc", "created", "id")),
+    help="The order of its lists.",
+)
+@click.option(
+    "--cursor",
+    default="keyset",
+    type=click.Choice(("keyset", "offset")),
+    help="What a cursor hides: the last row's key, or how many rows came before. With an offset,"
+    " rows that move between two requests make others come twice or not at all.",
 )
 @click.option(
     "--latency", default=0.0, type=click.FloatRange(0), help="Seconds before each answer."

@@ -69,11 +69,6 @@ def run_sandbox(
 ) -> None:
     """Serve the sandbox until it is interrupted; `faults` are KIND or KIND:RATE."""
     sandbox = _sandbox()
-    known = ("updated", "updated_desc", "created", "id")
-    if options["order"] not in known:
-        raise ConfigurationError(
-            f"--order is {options['order']!r}.", f"Choose from {', '.join(known)}."
-        )
     if drift is not None and drift not in sandbox.DRIFTS:
         raise ConfigurationError(
             f"--drift is {drift!r}.", f"Choose from {', '.join(sandbox.DRIFTS)}."

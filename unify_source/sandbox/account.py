@@ -90,7 +90,7 @@ class Account:
                 backwards=query.order == "updated_desc",
             )
             page = [rows[name].json() for _, name in keys]
-        return page, query.cursor(keys[-1]) if has_more else None
+        return page, query.next_cursor(keys) if has_more else None
 
     def put(self, row: Document, *, visible_at: datetime | None = None) -> None:
         """Insert or replace one enrollment, as it is; until `visible_at` the previous one shows."""

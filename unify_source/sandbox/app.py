@@ -46,6 +46,7 @@ class Behaviour:
 
     key: str = "sandbox-key"
     order: str = "updated"
+    cursor: str = "keyset"
     latency: float = 0.0
     on_request: Callable[[Request], None] | None = None
     rate_limit: float | None = None
@@ -129,7 +130,7 @@ class App:
         return answers.single(self._reshaped(listing, row)) if row else answers.error(404)
 
     def _page(self, listing: str, request: Request) -> Response:
-        start = Query(listing, self._behaviour.order)
+        start = Query(listing, self._behaviour.order, self._behaviour.cursor)
         rows, cursor = self._account.page(parameters.query(request.query, start))
         return answers.page(listing, [self._reshaped(listing, row) for row in rows], cursor)
 

@@ -53,18 +53,30 @@ class View(Generic[T]):
             insort(self.keys, key)
 
     def page(
-        self, bounds: tuple[int, int] | None, cursor: Key | None, limit: int, *, backwards: bool
+        self,
+        bounds: tuple[int, int] | None,
+        after: Key | int | None,
+        limit: int,
+        *,
+        backwards: bool,
     ) -> tuple[list[Key], bool]:
-        """Return `limit` keys behind the cursor, in inclusive bounds, and whether more follow."""
+        """Return up to `limit` keys in inclusive bounds, and whether more follow.
+
+        They come after a key, or after so many keys, counted as they stand now.
+        """
         start, end = 0, len(self.keys)
         if bounds:
             start = bisect_left(self.keys, (bounds[0], ""))
             end = bisect_left(self.keys, (bounds[1] + 1, ""))
         if backwards:
-            if cursor:
-                end = min(end, bisect_left(self.keys, cursor))
+            if isinstance(after, int):
+                end = max(start, end - after)
+            elif after:
+                end = min(end, bisect_left(self.keys, after))
             first = max(start, end - limit)
             return self.keys[first:end][::-1], first > start
-        if cursor:
-            start = max(start, bisect_right(self.keys, cursor))
+        if isinstance(after, int):
+            start += after
+        elif after:
+            start = max(start, bisect_right(self.keys, after))
         return self.keys[start : min(end, start + limit)], start + limit < end

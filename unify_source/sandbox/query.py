@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 
@@ -12,6 +12,7 @@ from unify_source.sandbox.index import Key, Listed
 from unify_source.sandbox.rows import Row
 
 ORDERS = ("updated", "updated_desc", "created", "id")
+CURSORS = ("keyset", "offset")
 FOREVER = 2**63
 
 _DIGEST = 9
@@ -19,10 +20,14 @@ _DIGEST = 9
 
 @dataclass(frozen=True)
 class Query:
-    """One list request. Bounds in microseconds, both inclusive; empty filters match everything."""
+    """One list request. Bounds in microseconds, both inclusive; empty filters match everything.
+
+    It begins `after` a row's key, or after so many rows where `paging` is "offset".
+    """
 
     listing: str = "enrollments"
     order: str = "updated"
+    paging: str = "keyset"
     sequence_id: str = ""
     person_id: str = ""
     mailbox_id: str = ""
@@ -31,7 +36,7 @@ class Query:
     updated_after: int | None = None
     updated_before: int | None = None
     limit: int = 50
-    after: Key | None = None
+    after: Key | int | None = None
 
     @property
     def by_update(self) -> bool:
@@ -46,11 +51,10 @@ class Query:
 
     def selection(self) -> "Query":
         """Return what many pages have in common: bounds too, unless the order itself finds them."""
+        common = replace(self, paging="keyset", limit=1, after=None)
         if self.by_update:
-            return replace(
-                self, order="updated", updated_after=None, updated_before=None, limit=1, after=None
-            )
-        return replace(self, limit=1, after=None)
+            common = replace(common, order="updated", updated_after=None, updated_before=None)
+        return common
 
     @property
     def position(self) -> Callable[[Listed], int]:
@@ -71,9 +75,14 @@ class Query:
             and (not self.status or row.status in self.status)
         )
 
-    def cursor(self, key: Key) -> str:
-        """Return the opaque cursor behind a row's key, of use to this query alone."""
-        position = json.dumps(key).encode()
+    def next_cursor(self, keys: Sequence[Key]) -> str:
+        """Return the opaque cursor behind a page of these keys, of use to this query alone."""
+        if self.paging == "keyset":
+            return self._cursor(keys[-1])
+        return self._cursor((self.after if isinstance(self.after, int) else 0) + len(keys))
+
+    def _cursor(self, after: Key | int) -> str:
+        position = json.dumps(after).encode()
         return base64.urlsafe_b64encode(self._digest(position) + position).decode().rstrip("=")
 
     def behind(self, cursor: str) -> "Query | None":
@@ -85,10 +94,10 @@ class Query:
         position = text[_DIGEST:]
         if text[:_DIGEST] != self._digest(position):
             return None
-        us, name = json.loads(position)
-        found = replace(self, after=(us, name))
+        found = json.loads(position)
+        after = tuple(found) if isinstance(found, list) else found
         # base64 can be written in several ways; only the one that was handed out counts.
-        return found if self.cursor((us, name)) == cursor else None
+        return replace(self, after=after) if self._cursor(after) == cursor else None
 
     def _digest(self, position: bytes) -> bytes:
         asked = [

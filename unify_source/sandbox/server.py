@@ -18,7 +18,7 @@ from unify_source.sandbox.answers import CLOSE
 from unify_source.sandbox.app import App, Behaviour, Request
 from unify_source.sandbox.drift import Reshape
 from unify_source.sandbox.faults import Armed, Fault
-from unify_source.sandbox.query import ORDERS
+from unify_source.sandbox.query import CURSORS, ORDERS
 
 _HOST = "127.0.0.1"
 _TURN = 0.1
@@ -59,12 +59,15 @@ class Server(uvicorn.Server):
 class Sandbox:
     """The API of an account, on loopback, for as long as the context lasts.
 
-    `order` is the order of the list: "updated", "updated_desc", "created" or "id". `latency`
-    seconds precede each answer. `on_request` is called before each answer is made, on the server's
-    thread. Beyond `rate_limit` requests per second the answer is 429. `reshape` rewrites each
-    enrollment on its way out (see `DRIFTS`). `changes_per_second` changes happen by themselves,
-    and after every tenth one a sequence is renamed, paused or resumed. Raises `ValueError` for an
-    unknown order, and on entry `OSError` if `port` is taken.
+    `order` is the order of the lists: "updated", "updated_desc", "created" or "id". `cursor`
+    tells what a cursor hides: the last row's key ("keyset") or how many rows came before
+    ("offset"). With an offset, rows that move between two requests make others come twice or
+    not at all. `latency` seconds precede each answer. `on_request` is called before each answer
+    is made, on the server's thread. Beyond `rate_limit` requests per second the answer is 429.
+    `reshape` rewrites each enrollment on its way out (see `DRIFTS`). `changes_per_second`
+    changes happen by themselves, and after every tenth one a sequence is renamed, paused or
+    resumed. Raises `ValueError` for an unknown order or cursor, and on entry `OSError` if
+    `port` is taken.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Sandbox:
         key: str = "sandbox-key",
         port: int = 0,
         order: str = "updated",
+        cursor: str = "keyset",
         latency: float = 0.0,
         faults: Iterable[Fault] = (),
         on_request: Callable[[Request], None] | None = None,
@@ -83,11 +87,13 @@ class Sandbox:
     ) -> None:
         if order not in ORDERS:
             raise ValueError(f"no such order: {order!r}; there are {', '.join(ORDERS)}")
+        if cursor not in CURSORS:
+            raise ValueError(f"no such cursor: {cursor!r}; there are {', '.join(CURSORS)}")
         self.account = account
         self.key = key
         self._port = port
         reshapes = {"enrollments": reshape} if reshape else {}
-        behaviour = Behaviour(key, order, latency, on_request, rate_limit, reshapes)
+        behaviour = Behaviour(key, order, cursor, latency, on_request, rate_limit, reshapes)
         self._app = App(account, behaviour)
         self._changes_per_second = changes_per_second
         self._stopping = threading.Event()
