@@ -9,7 +9,8 @@ UnifyError                      exit code 1 unless said otherwise
 │   ├── RateLimited                HTTP 429 for longer than the retry budget
 │   ├── ServerFailed               HTTP 5xx for longer than the retry budget
 │   ├── Unreachable                no connection, or none that lasted
-│   └── BrokenPage                 not JSON, no list, a cursor that repeats
+│   ├── BrokenPage                 not JSON, no list, a cursor that repeats
+│   └── RowUnavailable             one row that cannot be had; the others can
 ├── LoadFailed                     the destination did not take the data
 └── LockHeld                    5  another run held the dataset for too long
 """
@@ -81,6 +82,10 @@ class Unreachable(ApiError):
 
 class BrokenPage(ApiError):
     """An answer with status 200 that is not what the API promises."""
+
+
+class RowUnavailable(ApiError):
+    """One row could not be had by its id: it may stay as it is, and the run goes on."""
 
 
 class LoadFailed(UnifyError):

@@ -17,7 +17,6 @@ import requests
 from unify_source.errors import ConfigurationError
 
 BASE_URL = "https://api.unifygtm.com"
-ENROLLMENTS_PATH = "/sequences/v1/enrollments"
 STATUSES = ("DRAFT", "IN_PROGRESS", "FINISHED")
 ID_FILTERS = ("sequence_id", "person_id", "mailbox_id", "enrolled_by_play_id")
 KEY_ENVIRONMENT = "UNIFY_API_KEY"

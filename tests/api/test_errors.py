@@ -19,6 +19,7 @@ from warehouse import shown, stored
 
 from unify_source.api.client import Client
 from unify_source.errors import ApiError, ConfigurationError, ServerFailed
+from unify_source.resources import ENROLLMENT_LIST
 from unify_source.runs.run import sync
 from unify_source.sandbox import Account, Fault, Request, Sandbox
 from unify_source.settings import checked_settings
@@ -296,7 +297,7 @@ def test_a_server_that_asks_for_no_wait_is_not_hammered(status: int, asked: str)
     with answering(status, {}, **{"Retry-After": asked}) as url:
         asking = Client(checked_settings({"api_key": KEY, "base_url": url, "retry_budget": 2}))
         with pytest.raises(ApiError):
-            asking.server_time()
+            asking.server_time(ENROLLMENT_LIST)
 
     assert 2 <= asking.requests <= 12
 
@@ -307,7 +308,10 @@ def test_who_was_told_to_wait_as_long_as_others_does_not_come_back_with_them() -
     with answering(503, {}, asked, **{"Retry-After": "1"}) as url:
         asking = Client(checked_settings({"api_key": KEY, "base_url": url, "retry_budget": 1.5}))
         with ThreadPoolExecutor(workers) as pool:
-            pages = [pool.submit(asking.page, [("limit", str(n))]) for n in range(workers)]
+            pages = [
+                pool.submit(asking.page, ENROLLMENT_LIST, [("limit", str(n))])
+                for n in range(workers)
+            ]
 
     assert all(isinstance(page.exception(), ServerFailed) for page in pages)
     times = [[at for path, at in asked if path == one] for one in {path for path, _ in asked}]

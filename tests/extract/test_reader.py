@@ -21,6 +21,7 @@ from unify_source.api.client import Client
 from unify_source.errors import BrokenPage, KeyRefused, ServerFailed, UnifyError
 from unify_source.extract.reader import Reading, first_instant
 from unify_source.extract.window import Window, cut, slices
+from unify_source.resources import ENROLLMENT_LIST
 from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
 from unify_source.settings import checked_settings
 from unify_source.times import parse_instant
@@ -34,9 +35,9 @@ def client(api: Sandbox, **said: Any) -> Client:
 
 def reading(api: Sandbox, window: Window, **how: Any) -> Reading:
     asking = client(api)
-    first = first_instant(asking, window.before) if window.after is None else None
+    first = first_instant(asking, ENROLLMENT_LIST, window.before) if window.after is None else None
     how = {"page_size": 100, "workers": 8, **how}
-    return Reading(asking, cut(window, [first] if first else []), (), **how)
+    return Reading(asking, ENROLLMENT_LIST, cut(window, [first] if first else []), (), **how)
 
 
 def rows_of(read: Reading) -> Counter[str]:
@@ -349,7 +350,7 @@ def test_an_error_in_one_worker_ends_them_all_at_once(
     before = set(threading.enumerate())
     with Sandbox(account(20_000), key=KEY, latency=0.02, faults=[fault]) as api:
         asking = client(api, retry_budget=0.3)
-        made = Reading(asking, [Window(None, START)], (), page_size=20, workers=8)
+        made = Reading(asking, ENROLLMENT_LIST, [Window(None, START)], (), page_size=20, workers=8)
         started = time.monotonic()
 
         with pytest.raises(error):
@@ -382,7 +383,7 @@ def test_the_first_instant_lies_before_every_row_whatever_the_order(order: str) 
     oldest = min(instants(read).values())
 
     with Sandbox(read, key=KEY, order=order) as api:
-        found = first_instant(client(api), START)
+        found = first_instant(client(api), ENROLLMENT_LIST, START)
 
         assert found
         assert timedelta() < oldest - found < (START - oldest) / 2
@@ -391,7 +392,7 @@ def test_the_first_instant_lies_before_every_row_whatever_the_order(order: str) 
 
 def test_the_first_instant_of_a_list_that_begins_with_it_is_found_by_two_requests() -> None:
     with Sandbox(account(1_500), key=KEY) as api:
-        first_instant(client(api), START)
+        first_instant(client(api), ENROLLMENT_LIST, START)
 
         assert len(api.requests) == 2
 
@@ -410,7 +411,12 @@ def test_an_error_in_one_worker_keeps_the_others_from_trying_again() -> None:
     refused = [Fault("401", after=30, times=1), Fault("500", after=30)]
     with Sandbox(account(20_000), key=KEY, latency=0.02, faults=refused) as api:
         made = Reading(
-            client(api, retry_budget=60), [Window(None, START)], (), page_size=20, workers=8
+            client(api, retry_budget=60),
+            ENROLLMENT_LIST,
+            [Window(None, START)],
+            (),
+            page_size=20,
+            workers=8,
         )
 
         with pytest.raises(KeyRefused):

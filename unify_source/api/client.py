@@ -31,20 +31,32 @@ from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.exceptions import HTTPError
 
 from unify_source.api.budget import RequestBudget
-from unify_source.api.responses import OK, TOO_MANY, error_of, next_cursor, retry_after, unreachable
+from unify_source.api.responses import (
+    FORBIDDEN,
+    GONE,
+    OK,
+    TOO_MANY,
+    Page,
+    error_of,
+    is_row,
+    page_of,
+    retry_after,
+    unreachable,
+)
 from unify_source.errors import (
+    ApiError,
     BrokenPage,
     ConfigurationError,
-    NotFound,
     RateLimited,
+    RowUnavailable,
     ServerFailed,
     UnifyError,
     Unreachable,
 )
-from unify_source.settings import ENROLLMENTS_PATH, Settings
+from unify_source.resources import KEY, Resource
+from unify_source.settings import Settings
 
 Parameters = Sequence[tuple[str, str]]
-Page = tuple[bytes, str | None]
 Answer = TypeVar("Answer")
 
 _RETRIED = (RateLimited, ServerFailed, Unreachable, BrokenPage)
@@ -53,10 +65,12 @@ _HEARTBEAT_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 _BACKOFF = wait_random_exponential(multiplier=1, max=60)
 _LEAST_ASKED = 1.0
+_ROW_SECONDS = 5.0
+_LEFT_ALONE = "It is left as it is, and the next run asks for it again."
 
 
 class Client:
-    """Asks the list and single-enrollment endpoints, safely from many threads.
+    """Asks for pages of a list and for single rows, safely from many threads.
 
     Waits out 429, 5xx, broken connections and broken bodies with backoff and jitter, as
     `Retry-After` says where it is sent, until the retry budget is spent. Counts `requests`.
@@ -68,50 +82,46 @@ class Client:
         self._settings = settings
         self._heartbeat = heartbeat
         self._line = _Line(settings)
-        self._patience = stop_before_delay(settings.retry_budget)
-        self._retrying = Retrying(
-            retry=retry_if_exception_type(_RETRIED),
-            stop=self._patience,
-            wait=_pause,
-            before_sleep=self._tell,
-            reraise=True,
-        )
         self._budget = RequestBudget(settings.requests_per_5min)
         self._counted = threading.Lock()
         self._told = time.monotonic() - _TOLD_EVERY
         self.requests = 0
 
-    def page(self, parameters: Parameters) -> Page:
-        """Return one page's body and the cursor of the next page, None at the end.
+    def page(self, resource: Resource, parameters: Parameters) -> Page:
+        """Return one page of a list. Raises an ApiError, or KeyRefused."""
+        return self._attended(lambda: self._page(resource, parameters))
 
-        Raises an ApiError, or KeyRefused.
-        """
-        return self._attended(lambda: self._page(parameters))
-
-    def pages(self, stopped: threading.Event) -> Callable[[Parameters], Page]:
+    def pages(self, resource: Resource, stopped: threading.Event) -> Callable[[Parameters], Page]:
         """Return `page` for workers that may be stopped: once they are, nothing is tried again."""
-        retrying = self._retrying_until(stopped)
-        return lambda parameters: retrying(self._page, parameters)
+        retrying = self._retrying_until(stopped, self._settings.retry_budget)
+        return lambda parameters: retrying(self._page, resource, parameters)
 
-    def enrollment(self, enrollment_id: str) -> bytes | None:
-        """Return one enrollment's JSON body, None where the API no longer has it."""
+    def row(self, resource: Resource, key: str) -> bytes | None:
+        """Return the JSON of the row with an id, None where the API no longer has it.
+
+        Takes seconds, whatever the retry budget. Raises RowUnavailable where this row cannot be
+        had, for any reason but a refused key: KeyRefused.
+        """
         try:
-            path = f"/{quote(enrollment_id, safe='')}"
-            return self._attended(lambda: self._answer(path, ()).data)
-        except NotFound:
-            return None
+            return self._attended(
+                lambda: self._row(resource, key), min(_ROW_SECONDS, self._settings.retry_budget)
+            )
+        except RowUnavailable:
+            raise
+        except ApiError as error:
+            raise _unavailable(resource, key, error.what, error.status) from None
 
-    def server_time(self) -> datetime:
+    def server_time(self, resource: Resource) -> datetime:
         """Return the server's clock, in whole seconds rounded down, from the `Date` header.
 
         Raises BrokenPage where the header is missing: no window can be closed without it.
         """
-        return self._attended(self._time)
+        return self._attended(lambda: self._time(resource))
 
-    def _attended(self, ask: Callable[[], Answer]) -> Answer:
+    def _attended(self, ask: Callable[[], Answer], budget: float | None = None) -> Answer:
         """Ask in a thread of its own: nothing else ends the wait for a server that is silent."""
         stopped = threading.Event()
-        retrying = self._retrying_until(stopped)
+        retrying = self._retrying_until(stopped, budget or self._settings.retry_budget)
         answer: Future[Answer] = Future()
 
         def work() -> None:
@@ -129,14 +139,19 @@ class Client:
         finally:
             stopped.set()
 
-    def _retrying_until(self, stopped: threading.Event) -> Retrying:
-        return self._retrying.copy(
-            stop=stop_any(self._patience, stop_when_event_set(stopped)),
+    def _retrying_until(self, stopped: threading.Event, budget: float) -> Retrying:
+        return Retrying(
+            retry=retry_if_exception_type(_RETRIED),
+            stop=stop_any(stop_before_delay(budget), stop_when_event_set(stopped)),
+            wait=_pause,
             sleep=sleep_using_event(stopped),
+            before_sleep=self._tell,
+            reraise=True,
         )
 
-    def _time(self) -> datetime:
-        sent = self._answer("", (("limit", "1"),)).headers.get("Date", "")
+    def _time(self, resource: Resource) -> datetime:
+        answer = self._accepted(self._answer(resource.path, (("limit", "1"),)))
+        sent = answer.headers.get("Date", "")
         try:
             return parsedate_to_datetime(sent).astimezone(timezone.utc)
         except ValueError:
@@ -146,9 +161,27 @@ class Client:
                 "If a proxy stands between, let it pass the Date header.",
             ) from None
 
-    def _page(self, parameters: Parameters) -> Page:
-        body = self._answer("", parameters).data
-        return body, next_cursor(body)
+    def _page(self, resource: Resource, parameters: Parameters) -> Page:
+        answer = self._accepted(self._answer(resource.path, parameters))
+        return page_of(answer.data, resource.list_key)
+
+    def _row(self, resource: Resource, key: str) -> bytes | None:
+        if not key.strip("."):
+            # As a step of a path it would be another address.
+            raise _unavailable(resource, key, "No address can be made of its id.")
+        timeout = min(_ROW_SECONDS, self._settings.request_timeout)
+        answer = self._answer(f"{resource.path}/{quote(key, safe='')}", (), timeout)
+        if answer.status in GONE:
+            return None
+        if answer.status == FORBIDDEN:
+            # The list is open to the key: it is this row that is not.
+            raise _unavailable(resource, key, "The API answered HTTP 403.", FORBIDDEN)
+        body = self._accepted(answer).data
+        if not is_row(body, KEY, key):
+            raise BrokenPage(
+                "The API answered 200 with something other than the row.", _LEFT_ALONE, status=OK
+            )
+        return body
 
     def _tell(self, state: RetryCallState) -> None:
         now, error = time.monotonic(), _error_in(state)
@@ -156,20 +189,26 @@ class Client:
             self._told = now
             _log.warning("%s Trying again in %.0f s.", error.what, state.next_action.sleep)
 
-    def _answer(self, path: str, parameters: Parameters) -> BaseHTTPResponse:
+    def _accepted(self, answer: BaseHTTPResponse) -> BaseHTTPResponse:
+        if answer.status != OK:
+            raise error_of(answer, self._settings.api_key)
+        return answer
+
+    def _answer(
+        self, path: str, parameters: Parameters, timeout: float | None = None
+    ) -> BaseHTTPResponse:
+        timeout = timeout or self._settings.request_timeout
         self._budget.wait()
         with self._counted:
             self.requests += 1
         try:
-            answer = self._line.get(path, parameters)
+            answer = self._line.get(path, parameters, timeout)
         except HTTPError as error:
-            timeout = self._settings.request_timeout
             raise unreachable(error, self._settings.base_url, timeout) from None
         if answer.status == TOO_MANY:
             self._budget.refused(retry_after(answer))
-        if answer.status != OK:
-            raise error_of(answer, self._settings.api_key)
-        self._budget.answered()
+        elif answer.status == OK:
+            self._budget.answered()
         return answer
 
 
@@ -178,7 +217,7 @@ class _Line(HTTPAdapter):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(pool_maxsize=settings.workers)
-        url = settings.base_url + ENROLLMENTS_PATH
+        url = settings.base_url
         session = Session(raise_for_status=False)
         session.headers["Accept"] = "application/json"
         request = session.prepare_request(
@@ -201,11 +240,10 @@ class _Line(HTTPAdapter):
                 f"{error}.",
                 "Check the environment variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.",
             ) from None
-        self._url = self.request_url(request, proxies)
+        self._url = self.request_url(request, proxies).rstrip("/")
         self._headers = dict(request.headers)
-        self._timeout = Timeout(connect=settings.request_timeout, read=settings.request_timeout)
 
-    def get(self, path: str, parameters: Parameters) -> BaseHTTPResponse:
+    def get(self, path: str, parameters: Parameters, timeout: float) -> BaseHTTPResponse:
         """Send one GET and read the whole answer."""
         # A session would add cookies, hooks, and redirects, which carry the key to other hosts; it
         # takes longer for a page than the server, and reads it in steps of 10 kB.
@@ -215,9 +253,16 @@ class _Line(HTTPAdapter):
             headers=self._headers,
             retries=False,
             redirect=False,
-            timeout=self._timeout,
+            timeout=Timeout(connect=timeout, read=timeout),
         )
         return answer
+
+
+def _unavailable(
+    resource: Resource, key: str, reason: str, status: int | None = None
+) -> RowUnavailable:
+    what = f"The row {key[:100]!r} of {resource.name} could not be read: {reason}"
+    return RowUnavailable(what, _LEFT_ALONE, status=status)
 
 
 def _pause(state: RetryCallState) -> float:

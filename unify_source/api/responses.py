@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from urllib3 import BaseHTTPResponse
@@ -28,41 +29,56 @@ from unify_source.errors import (
     Unreachable,
 )
 
-OK, BAD_REQUEST, NOT_FOUND, TOO_MANY, FAILED = 200, 400, 404, 429, 500
-REFUSED = (401, 403)
-
-# A quote inside a JSON string is always escaped, so these bytes are a key and never text.
-_KEY = b'"next_cursor"'
-_LIST = re.compile(rb'\s*\{\s*"enrollments"\s*:\s*\[')
-_AT_THE_END = re.compile(_KEY + rb'\s*:\s*(null|"(?:[^"\\]|\\.)*")\s*\}\s*')
+OK, BAD_REQUEST, FORBIDDEN, NOT_FOUND, TOO_MANY, FAILED = 200, 400, 403, 404, 429, 500
+REFUSED = (401, FORBIDDEN)
+GONE = (NOT_FOUND, 410)
 
 
-def next_cursor(body: bytes) -> str | None:
-    """Return the cursor that a page names, None at the end of the list. Raises BrokenPage."""
-    at = body.rfind(_KEY)
-    found = _AT_THE_END.fullmatch(body, at) if at >= 0 and _LIST.match(body) else None
-    if found:
-        cursor: str | None = orjson.loads(found[1])
-        return cursor
-    return _next_cursor(_parsed_page(body))
+class Page(NamedTuple):
+    """One page of a list: its body, the cursor of the next page (None at the end), its rows.
+
+    The rows are for looking at; the body is what is loaded.
+    """
+
+    body: bytes
+    next_cursor: str | None
+    rows: list[Any]
 
 
-def _parsed_page(body: bytes) -> dict[str, Any]:
+def page_of(body: bytes, list_key: str) -> Page:
+    """Read a page whose list stands under `list_key`. Raises BrokenPage."""
+    page = _parsed(body)
+    rows = page.get(list_key) if isinstance(page, dict) else None
+    if not isinstance(page, dict) or not isinstance(rows, list):
+        raise BrokenPage(
+            f"The API answered 200 with a page that has no list of {list_key}.",
+            "Nothing is lost: run it again. If it stays so, check base_url, or the API changed.",
+            status=OK,
+        )
+    return Page(body, _next_cursor(page), rows)
+
+
+def is_row(body: bytes, name: str, key: str) -> bool:
+    """Tell whether a body is the object whose key, under `name`, is `key`. Raises BrokenPage."""
+    row = _parsed(body)
+    return isinstance(row, dict) and row.get(name) == key
+
+
+def _parsed(body: bytes) -> Any:
     try:
-        page = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    # A single row may hold half a surrogate, NaN or a number of a thousand digits. Those are the
+    # row's own trouble, and no reason to refuse its page.
+    try:
+        return json.loads(body, parse_int=str)
+    except (ValueError, RecursionError) as error:
         raise BrokenPage(
             f"The API answered 200 with a body that is not JSON ({error}; {len(body)} bytes).",
             "Nothing is lost: run it again. If it stays so, a proxy may be answering instead.",
             status=OK,
         ) from None
-    if not isinstance(page, dict) or not isinstance(page.get("enrollments"), list):
-        raise BrokenPage(
-            "The API answered 200 with a page that has no list of enrollments.",
-            "Nothing is lost: run it again. If it stays so, check base_url, or the API changed.",
-            status=OK,
-        )
-    return page
 
 
 def _next_cursor(page: dict[str, Any]) -> str | None:

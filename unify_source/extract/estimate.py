@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from unify_source.api.client import Client
 from unify_source.extract.reader import asking, instants
 from unify_source.extract.window import Window, a_page, cut, is_in_order
+from unify_source.resources import Resource
 from unify_source.settings import Settings
 from unify_source.times import EPOCH, TICK
 
@@ -41,7 +42,9 @@ class Piece:
         return self.is_counted or _length(self.window) < 2 * _SHORTEST
 
 
-def rows_over_time(client: Client, settings: Settings, window: Window, parts: int) -> list[Piece]:
+def rows_over_time(
+    client: Client, resource: Resource, settings: Settings, window: Window, parts: int
+) -> list[Piece]:
     """Return so many equal parts of a window, each with about how many rows it holds.
 
     Asks for some eight pages of each part, `workers` at a time, and for a few more where rows seem
@@ -53,7 +56,7 @@ def rows_over_time(client: Client, settings: Settings, window: Window, parts: in
     with ThreadPoolExecutor(settings.workers) as pool:
 
         def measured(windows: Sequence[Window]) -> list[Piece]:
-            waiting = [pool.submit(_measured, client, settings, each) for each in windows]
+            waiting = [pool.submit(_measured, client, resource, settings, each) for each in windows]
             try:
                 return [each.result() for each in waiting]
             except BaseException:
@@ -89,9 +92,9 @@ def _looked_at_again(
     return pieces
 
 
-def _measured(client: Client, settings: Settings, window: Window) -> Piece:
+def _measured(client: Client, resource: Resource, settings: Settings, window: Window) -> Piece:
     """Count a piece's rows, or guess them from its first page, and a few more in a burst."""
-    listed = _listed(client, settings, window)
+    listed = _listed(client, resource, settings, window)
     pages: list[list[datetime]] = []
     seen: list[datetime] = []
     for page, is_last in listed:
@@ -109,21 +112,22 @@ def _measured(client: Client, settings: Settings, window: Window) -> Piece:
         return Piece(window, rows, is_counted=False, is_lower_bound=_is_amid_a_burst(seen, listed))
     if not seen or _length(window) < _SHORTEST:
         return Piece(window, len(seen), is_counted=False, is_lower_bound=True)
-    beside = _measured(client, settings, _beside(window, seen[0]))
+    beside = _measured(client, resource, settings, _beside(window, seen[0]))
     rows = 4 * beside.rows + (len(seen) if is_one_instant else 0)
     is_lower_bound = is_one_instant or beside.is_lower_bound
     return Piece(window, rows, is_counted=False, is_lower_bound=is_lower_bound)
 
 
 def _listed(
-    client: Client, settings: Settings, window: Window
+    client: Client, resource: Resource, settings: Settings, window: Window
 ) -> Iterator[tuple[list[datetime], bool]]:
     """Yield the instants of each page of a window, and whether it is the last."""
     parameters = [*settings.filters, ("limit", str(settings.page_size))]
     cursor: str | None = None
     while True:
-        body, cursor = client.page(asking(parameters, window, cursor))
-        yield instants(body), cursor is None
+        page = client.page(resource, asking(parameters, window, cursor))
+        cursor = page.next_cursor
+        yield instants(page.rows), cursor is None
         if cursor is None:
             return
 

@@ -8,20 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import orjson
-
-from unify_source.api.client import Client, Page, Parameters
+from unify_source.api.client import Client, Parameters
+from unify_source.api.responses import Page
 from unify_source.errors import BrokenPage
 from unify_source.extract.schedule import Chain, Schedule
 from unify_source.extract.window import Window
-from unify_source.resources import CURSOR
+from unify_source.resources import CURSOR, Resource
 from unify_source.times import EPOCH, TICK, parse_instant
 
 # Up to 22 years, in steps of the square root of two.
 _LOOKS_BACK = 27
 
 
-def first_instant(client: Client, before: datetime) -> datetime | None:
+def first_instant(client: Client, resource: Resource, before: datetime) -> datetime | None:
     """Return an instant before which, at the time of asking, there was no row; None if none found.
 
     It is just before the first row where the list begins with the oldest, else up to half as long
@@ -30,13 +29,13 @@ def first_instant(client: Client, before: datetime) -> datetime | None:
     """
 
     def listed(window: Window) -> Page:
-        return client.page([("limit", "1"), *window.parameters()])
+        return client.page(resource, [("limit", "1"), *window.parameters()])
 
     def is_empty(until: datetime) -> bool:
-        body, following = listed(Window(None, until))
-        return following is None and not _rows(body)
+        page = listed(Window(None, until))
+        return page.next_cursor is None and not page.rows
 
-    for instant in instants(listed(Window(None, before))[0])[:1]:
+    for instant in instants(listed(Window(None, before)).rows)[:1]:
         if is_empty(instant - TICK):
             return instant - TICK
     if before <= EPOCH:
@@ -63,6 +62,7 @@ class Reading:
     def __init__(
         self,
         client: Client,
+        resource: Resource,
         windows: Sequence[Window],
         filters: Parameters,
         *,
@@ -83,7 +83,7 @@ class Reading:
         self._heartbeat = heartbeat
         self._changed = threading.Condition()
         self._stopped = threading.Event()
-        self._page = client.pages(self._stopped)
+        self._page = client.pages(resource, self._stopped)
         self._threads = [
             threading.Thread(target=self._work, name=f"page-{number}", daemon=True)
             for number in range(workers)
@@ -134,22 +134,21 @@ class Reading:
         cursor: str | None = None
         followed: set[str] = set()
         while not self._stopped.is_set():
-            body, following = self._page(asking(self._parameters, chain.window, cursor))
-            chain.portion.arrivals.put(body)
+            page = self._page(asking(self._parameters, chain.window, cursor))
+            chain.portion.arrivals.put(page.body)
             with self._changed:
                 is_due = self._schedule.count_page(chain)
                 if chain.portion.is_full and self._schedule.idle:
                     self._changed.notify_all()
-            if following is None:
+            cursor = page.next_cursor
+            if cursor is None:
                 return
-            if following in followed:
+            if cursor in followed:
                 raise _repeats(chain.window)
-            followed.add(following)
-            cursor = following
+            followed.add(cursor)
             if is_due:
-                page = instants(body)
                 with self._changed:
-                    if self._schedule.cut(chain, page):
+                    if self._schedule.cut(chain, instants(page.rows)):
                         return
 
 
@@ -159,21 +158,12 @@ def asking(parameters: Parameters, window: Window, cursor: str | None) -> Parame
     return [*asked, ("cursor", cursor)] if cursor else asked
 
 
-def instants(body: bytes) -> list[datetime]:
+def instants(rows: Sequence[Any]) -> list[datetime]:
     """Return the `updated_at` of a page's rows in their order, those that tell one since 1970."""
-    texts = (row.get(CURSOR) for row in _rows(body) if isinstance(row, dict))
+    texts = (row.get(CURSOR) for row in rows if isinstance(row, dict))
     found = (parse_instant(text) for text in texts if isinstance(text, str))
     # An unset time is written 0001-01-01T00:00:00Z, and nothing comes before it.
     return [instant for instant in found if instant and instant > EPOCH]
-
-
-def _rows(body: bytes) -> list[Any]:
-    try:
-        rows = orjson.loads(body)["enrollments"]
-    except (ValueError, TypeError, KeyError):
-        # Whoever decodes the page says what is wrong with it.
-        return []
-    return rows if isinstance(rows, list) else []
 
 
 def _repeats(window: Window) -> BrokenPage:

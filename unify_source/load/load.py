@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pyarrow.compute as pc
 from dlt.common.runtime.signals import raise_if_signalled
 
 from unify_source.api.client import Client
-from unify_source.errors import LoadFailed
+from unify_source.errors import LoadFailed, RowUnavailable
 from unify_source.extract.reader import Reading, first_instant
 from unify_source.extract.window import Window, cut
 from unify_source.flatten.batches import decoded, joined
@@ -33,6 +34,8 @@ from unify_source.resources import (
 )
 from unify_source.settings import Settings
 from unify_source.times import EPOCH
+
+_log = logging.getLogger(__name__)
 
 TICKET = "batch"
 
@@ -168,7 +171,7 @@ class Load:
         ids, self._released = self._released, []
         warehouse = self._known_warehouse()
         if len(batch.rows):
-            made = split(ENROLLMENT_LIST, batch.rows, seen_at, warehouse.splitting, batch.new)
+            made = split(batch.rows, seen_at, warehouse.splitting, batch.new)
             yield from self._written((BY_NAME[name], table) for name, table in made.items())
         quarantine = [quarantined(set_aside, seen_at), released(pa.array(ids, TEXT), seen_at)]
         yield from self._written((QUARANTINE, table) for table in quarantine)
@@ -203,7 +206,7 @@ class Load:
         if self._part:
             after = self._part.window.after or start
             return Window(again.begin(after), self._part.window.before)
-        now = self._client.server_time()
+        now = self._client.server_time(ENROLLMENT_LIST)
         return Window(again.begin(start), min(end or now, now))
 
     def _rows(self, window: Window, again: AskAgain, tail: Tail) -> Iterator[tuple[pa.Table, bool]]:
@@ -220,7 +223,7 @@ class Load:
         if window.is_empty:
             return
         self.reading = self.reading or self._new_reading(window)
-        for batch in joined(decoded(ENROLLMENT_LIST, self.reading)):
+        for batch in joined(decoded(self.reading)):
             yield Batch(self._within(batch.rows, window), batch.unreadable), True
         self.covered = self.reading.covered
 
@@ -228,6 +231,7 @@ class Load:
         settings, part = self._settings, self._part
         return Reading(
             self._client,
+            ENROLLMENT_LIST,
             _windows(self._client, window),
             settings.filters,
             page_size=settings.page_size,
@@ -248,10 +252,17 @@ class Load:
         if not ids:
             return
         with ThreadPoolExecutor(self._settings.workers) as pool:
-            found = dict(zip(ids, pool.map(self._client.enrollment, ids), strict=True))
+            found = dict(zip(ids, pool.map(self._row, ids), strict=True))
         self._released += again.gone(key for key, row in found.items() if row is None)
-        rows = [row for row in found.values() if row is not None]
-        yield decode(ENROLLMENT_LIST, [b'{"enrollments":[' + b",".join(rows) + b"]}"])
+        rows = [row for row in found.values() if isinstance(row, bytes)]
+        yield decode([b'{"enrollments":[' + b",".join(rows) + b"]}"])
+
+    def _row(self, key: str) -> bytes | RowUnavailable | None:
+        try:
+            return self._client.row(ENROLLMENT_LIST, key)
+        except RowUnavailable as error:
+            _log.warning("%s", error)
+            return error
 
     @staticmethod
     def _remember(state: State, again: AskAgain, tail: Tail, covered: Window) -> None:
@@ -266,5 +277,5 @@ def _windows(client: Client, window: Window) -> list[Window]:
     """Cut off the time before the first row, so that the rest can be cut by time."""
     if window.after is not None:
         return [window]
-    first = first_instant(client, window.before)
+    first = first_instant(client, ENROLLMENT_LIST, window.before)
     return cut(window, [first] if first else [])

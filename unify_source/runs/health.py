@@ -16,7 +16,7 @@ from unify_source.errors import ConfigurationError
 from unify_source.load.dlt_errors import explained
 from unify_source.load.packages import cursor, row_counts, start_over
 from unify_source.load.source import configured
-from unify_source.resources import QUARANTINE
+from unify_source.resources import ENROLLMENT_LIST, QUARANTINE
 from unify_source.settings import Settings
 
 CLOCK_TOLERANCE = timedelta(seconds=60)
@@ -128,7 +128,7 @@ def check(
     """
     with explained():
         said: Settings = configured(**settings)
-        server = Client(said, raise_if_signalled).server_time()
+        server = Client(said, raise_if_signalled).server_time(ENROLLMENT_LIST)
         off = datetime.now(timezone.utc) - server
         if abs(off) > CLOCK_TOLERANCE:
             side = "ahead of" if off > timedelta(0) else "behind"

@@ -17,6 +17,7 @@ from unify_source.extract.reader import first_instant
 from unify_source.extract.window import Window
 from unify_source.load.dlt_errors import explained
 from unify_source.load.source import configured
+from unify_source.resources import ENROLLMENT_LIST
 from unify_source.settings import parse_range
 
 PARTS = 16
@@ -112,15 +113,15 @@ def plan(start: str | date, end: str | date | None = None, **settings: Any) -> P
     with explained():
         said = configured(**settings)
         client = Client(said, raise_if_signalled)
-        now = client.server_time()
+        now = client.server_time(ENROLLMENT_LIST)
         if since > now:
             to_come = [Part(since, until or since, 0, is_lower_bound=False)]
             return Plan(to_come, said.page_size, said.window_rows, 0.0, is_in_future=True)
         before = min(until or now, now)
-        first = first_instant(client, before) or since
+        first = first_instant(client, ENROLLMENT_LIST, before) or since
         window = Window(max(since, first), before)
         began, asked = time.monotonic(), client.requests
-        found = rows_over_time(client, said, window, PARTS)
+        found = rows_over_time(client, ENROLLMENT_LIST, said, window, PARTS)
         latency = (time.monotonic() - began) / (client.requests - asked)
         a_request = max(latency, BUDGET_SECONDS / said.requests_per_5min)
         parts = [

@@ -39,6 +39,7 @@ from unify_source.load.source import (
     cursor_name,
     window_source,
 )
+from unify_source.resources import ENROLLMENT_LIST
 from unify_source.runs.footprint import give_back, hold_down
 from unify_source.runs.report import Report
 from unify_source.settings import Settings, parse_range
@@ -53,7 +54,7 @@ def sync(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT, **settin
     """
     with explained(), closing(_Run(pipeline, configured(**settings), lock_timeout)) as run:
         run.load(
-            lambda: [Window(None, run.client.server_time())],
+            lambda: [Window(None, run.client.server_time(ENROLLMENT_LIST))],
             lambda load, schema, _: window_source(run.settings, load, schema),
         )
         return run.report("sync")
@@ -247,7 +248,7 @@ class _Backfill:
 
         The rest reaches up to now as well: a row that was still to come may have moved there.
         """
-        now = run.client.server_time()
+        now = run.client.server_time(ENROLLMENT_LIST)
         self._end = min(self._until or now, now)
         known = state_of(run.pipeline).get("backfills", {}).get(self._name)
         if not known or restart:

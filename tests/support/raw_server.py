@@ -1,0 +1,83 @@
+"""A server of bytes: what a test writes is what arrives, whether it is HTTP or not."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+Query = dict[str, str]
+
+
+@dataclass
+class Asked:
+    """One request: its path, its query and its whole head."""
+
+    path: str
+    query: Query
+    head: bytes
+
+
+@dataclass
+class RawServer:
+    """The address of a server, and what it was asked."""
+
+    port: int
+    asked: list[Asked] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def raw_server(answer: Callable[[Asked, socket.socket], None]) -> Iterator[RawServer]:
+    """Serve one request a connection: `answer` writes to it, and it is closed afterwards."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        server = RawServer(listener.getsockname()[1])
+
+        def serve(client: socket.socket) -> None:
+            # The client may have had enough in the middle of it.
+            with client, suppress(OSError):
+                head = b""
+                while b"\r\n\r\n" not in head and (data := client.recv(65536)):
+                    head += data
+                if not head:
+                    return
+                target = urlsplit(head.split(b" ", 2)[1].decode())
+                query = dict(parse_qsl(target.query, keep_blank_values=True))
+                asked = Asked(target.path, query, head)
+                server.asked.append(asked)
+                answer(asked, client)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    threading.Thread(target=serve, args=[client], daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield server
+        finally:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+
+
+def response(
+    body: bytes | Any, status: int = 200, *, length: int | None = None, **headers: str
+) -> bytes:
+    """Return a whole response; a body that is not bytes is sent as JSON."""
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    lines = [
+        f"HTTP/1.1 {status} Whatever",
+        f"Content-Length: {len(sent) if length is None else length}",
+        "Connection: close",
+        *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()),
+    ]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + sent
