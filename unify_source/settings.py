@@ -42,6 +42,7 @@ class Settings:
     requests_per_5min: int = 100_000
     window_rows: int = 200_000
     request_timeout: float = 60.0
+    """Seconds to connect, and between two bytes; a whole response may take four times as long."""
     retry_budget: float = 900.0
     table_format: str = DELTA
 
@@ -167,7 +168,7 @@ def _base_url(name: str, value: object) -> str:
         raise ConfigurationError(
             f"{name} carries a user name or a password.", "Leave them out; the key is enough."
         )
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+    if parts.scheme == "http" and not is_loopback(url):
         raise ConfigurationError(
             f"{name} is {url!r}: over plain http the key could be read on the way.",
             "Use https; http is for this machine only (127.0.0.1, ::1, localhost).",
@@ -179,7 +180,9 @@ def _without_password(url: str) -> str:
     return re.sub(r"//[^@/]*@", "//…@", url)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(url: str) -> bool:
+    """Tell whether an address is this machine's own."""
+    host = urlsplit(url).hostname or ""
     try:
         return ip_address(host).is_loopback
     except ValueError:

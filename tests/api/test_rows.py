@@ -129,3 +129,19 @@ def test_the_run_goes_on_past_a_row_that_cannot_be_had(name: str, pipeline: dlt.
             rows += [version(f"n{len(rows)}", "07Z")]
 
     assert len(stored("unify_gtm.duckdb")["enrollments"]) == len(rows) - 1
+
+
+def test_a_row_that_is_refused_for_a_day_does_not_stop_the_list_for_a_day() -> None:
+    def answer(asked: Asked, to: socket.socket) -> None:
+        is_list = asked.path == ENROLLMENT_LIST.path
+        page = response({"enrollments": [], "next_cursor": None})
+        to.sendall(page if is_list else response(b"", 429, Retry_After="86400"))
+
+    with raw_server(answer) as server:
+        asking = client(server.url, retry_budget=1)
+        with pytest.raises(RowUnavailable):
+            asking.row(ENROLLMENT_LIST, ID)
+        started = time.monotonic()
+
+        assert asking.page(ENROLLMENT_LIST, []).rows == []
+        assert time.monotonic() - started < 5

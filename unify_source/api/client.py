@@ -5,17 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, wait
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from datetime import datetime
+from typing import TypeVar
+from urllib.parse import quote
 
-import requests
-from dlt.sources.helpers.requests import Session
-from requests.adapters import HTTPAdapter
-from requests.auth import AuthBase
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -27,26 +22,25 @@ from tenacity import (
     wait_random,
     wait_random_exponential,
 )
-from urllib3 import BaseHTTPResponse, Timeout
-from urllib3.exceptions import HTTPError
 
 from unify_source.api.budget import RequestBudget
+from unify_source.api.connection import Connection, Parameters
+from unify_source.api.http_dates import http_date
 from unify_source.api.responses import (
     FORBIDDEN,
     GONE,
     OK,
     TOO_MANY,
     Page,
+    Response,
     error_of,
     is_row,
     page_of,
     retry_after,
-    unreachable,
 )
 from unify_source.errors import (
     ApiError,
     BrokenPage,
-    ConfigurationError,
     RateLimited,
     RowUnavailable,
     ServerFailed,
@@ -56,7 +50,6 @@ from unify_source.errors import (
 from unify_source.resources import KEY, Resource
 from unify_source.settings import Settings
 
-Parameters = Sequence[tuple[str, str]]
 Answer = TypeVar("Answer")
 
 _RETRIED = (RateLimited, ServerFailed, Unreachable, BrokenPage)
@@ -81,7 +74,7 @@ class Client:
     def __init__(self, settings: Settings, heartbeat: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
         self._heartbeat = heartbeat
-        self._line = _Line(settings)
+        self._connection = Connection(settings)
         self._budget = RequestBudget(settings.requests_per_5min)
         self._counted = threading.Lock()
         self._told = time.monotonic() - _TOLD_EVERY
@@ -150,33 +143,33 @@ class Client:
         )
 
     def _time(self, resource: Resource) -> datetime:
-        answer = self._accepted(self._answer(resource.path, (("limit", "1"),)))
-        sent = answer.headers.get("Date", "")
-        try:
-            return parsedate_to_datetime(sent).astimezone(timezone.utc)
-        except ValueError:
+        response = self._accepted(self._send(resource.path, (("limit", "1"),)))
+        sent = response.headers.get("Date", "")
+        now = http_date(sent)
+        if now is None:
             raise BrokenPage(
-                f"The API's answer has no readable Date header ({sent!r}), so the window of"
+                f"The API's response has no readable Date header ({sent[:100]!r}), so the window of"
                 " changes to read cannot be closed at the server's clock.",
                 "If a proxy stands between, let it pass the Date header.",
-            ) from None
+            )
+        return now
 
     def _page(self, resource: Resource, parameters: Parameters) -> Page:
-        answer = self._accepted(self._answer(resource.path, parameters))
-        return page_of(answer.data, resource.list_key)
+        response = self._accepted(self._send(resource.path, parameters))
+        return page_of(response.body, resource.list_key)
 
     def _row(self, resource: Resource, key: str) -> bytes | None:
         if not key.strip("."):
             # As a step of a path it would be another address.
             raise _unavailable(resource, key, "No address can be made of its id.")
         timeout = min(_ROW_SECONDS, self._settings.request_timeout)
-        answer = self._answer(f"{resource.path}/{quote(key, safe='')}", (), timeout)
-        if answer.status in GONE:
+        response = self._send(f"{resource.path}/{quote(key, safe='')}", (), timeout)
+        if response.status in GONE:
             return None
-        if answer.status == FORBIDDEN:
+        if response.status == FORBIDDEN:
             # The list is open to the key: it is this row that is not.
             raise _unavailable(resource, key, "The API answered HTTP 403.", FORBIDDEN)
-        body = self._accepted(answer).data
+        body = self._accepted(response).body
         if not is_row(body, KEY, key):
             raise BrokenPage(
                 "The API answered 200 with something other than the row.", _LEFT_ALONE, status=OK
@@ -189,73 +182,24 @@ class Client:
             self._told = now
             _log.warning("%s Trying again in %.0f s.", error.what, state.next_action.sleep)
 
-    def _accepted(self, answer: BaseHTTPResponse) -> BaseHTTPResponse:
-        if answer.status != OK:
-            raise error_of(answer, self._settings.api_key)
-        return answer
+    def _accepted(self, response: Response) -> Response:
+        if response.status != OK:
+            raise error_of(response, self._settings.api_key)
+        return response
 
-    def _answer(
-        self, path: str, parameters: Parameters, timeout: float | None = None
-    ) -> BaseHTTPResponse:
+    def _send(self, path: str, parameters: Parameters, timeout: float | None = None) -> Response:
         timeout = timeout or self._settings.request_timeout
         self._budget.wait()
         with self._counted:
             self.requests += 1
-        try:
-            answer = self._line.get(path, parameters, timeout)
-        except HTTPError as error:
-            raise unreachable(error, self._settings.base_url, timeout) from None
-        if answer.status == TOO_MANY:
-            self._budget.refused(retry_after(answer))
-        elif answer.status == OK:
+        response = self._connection.get(path, parameters, timeout)
+        if response.status == TOO_MANY:
+            # All workers pause, and each of them gives up by itself: none waits for a year.
+            asked = min(retry_after(response) or 0.0, self._settings.retry_budget)
+            self._budget.refused(asked)
+        elif response.status == OK:
             self._budget.answered()
-        return answer
-
-
-class _Line(HTTPAdapter):
-    """A connection for each worker, kept from window to window, all with settings found once."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(pool_maxsize=settings.workers)
-        url = settings.base_url
-        session = Session(raise_for_status=False)
-        session.headers["Accept"] = "application/json"
-        request = session.prepare_request(
-            requests.Request("GET", url, auth=_KeyAuth(settings.api_key))
-        )
-        how = session.merge_environment_settings(url, {}, False, None, None)
-        verify, cert, proxies = how["verify"], how["cert"], how["proxies"]
-        try:
-            self._pool: Any = self.get_connection_with_tls_context(request, verify, proxies, cert)
-            self.cert_verify(self._pool, url, verify, cert)  # type: ignore[no-untyped-call]
-        except (requests.RequestException, HTTPError, TypeError, UnicodeError):
-            # A TypeError for one without a host. The error may hold the password of its address.
-            raise ConfigurationError(
-                "The proxy that the environment names has no host, or is of a kind that is not"
-                " supported.",
-                "Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs requests[socks].",
-            ) from None
-        except OSError as error:
-            raise ConfigurationError(
-                f"{error}.",
-                "Check the environment variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.",
-            ) from None
-        self._url = self.request_url(request, proxies).rstrip("/")
-        self._headers = dict(request.headers)
-
-    def get(self, path: str, parameters: Parameters, timeout: float) -> BaseHTTPResponse:
-        """Send one GET and read the whole answer."""
-        # A session would add cookies, hooks, and redirects, which carry the key to other hosts; it
-        # takes longer for a page than the server, and reads it in steps of 10 kB.
-        answer: BaseHTTPResponse = self._pool.urlopen(
-            "GET",
-            f"{self._url}{path}?{urlencode(parameters)}",
-            headers=self._headers,
-            retries=False,
-            redirect=False,
-            timeout=Timeout(connect=timeout, read=timeout),
-        )
-        return answer
+        return response
 
 
 def _unavailable(
@@ -275,13 +219,3 @@ def _pause(state: RetryCallState) -> float:
 
 def _error_in(state: RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
-
-
-class _KeyAuth(AuthBase):
-    # dlt and urllib3 print headers= when they log at DEBUG, but never an auth object.
-    def __init__(self, key: str) -> None:
-        self._key = key
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["x-api-key"] = self._key
-        return request

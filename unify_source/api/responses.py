@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
-from urllib3 import BaseHTTPResponse
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NewConnectionError,
-    ProxyError,
-    ReadTimeoutError,
-    SSLError,
-)
 
+from unify_source.api.http_dates import http_date
 from unify_source.errors import (
     ApiError,
     BrokenPage,
@@ -26,12 +18,20 @@ from unify_source.errors import (
     RateLimited,
     RequestRefused,
     ServerFailed,
-    Unreachable,
 )
 
 OK, BAD_REQUEST, FORBIDDEN, NOT_FOUND, TOO_MANY, FAILED = 200, 400, 403, 404, 429, 500
 REFUSED = (401, FORBIDDEN)
+CURSOR_LIMIT = 4096
 GONE = (NOT_FOUND, 410)
+
+
+class Response(NamedTuple):
+    """A whole response; its `headers` are found in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Page(NamedTuple):
@@ -90,13 +90,22 @@ def _next_cursor(page: dict[str, Any]) -> str | None:
             "Nothing is lost: run it again. If it stays so, the API changed: please report it.",
             status=OK,
         )
+    if cursor == "" or len(cursor or "") > CURSOR_LIMIT:
+        # Asked again, it says the same: this is no damage on the way.
+        kind = "empty" if not cursor else f"of {len(cursor):,} characters"
+        raise ApiError(
+            f"The API sent a page whose next_cursor is {kind}, so there is no telling whether more"
+            " pages follow.",
+            "Nothing was loaded of it. Please report it to Unify: the last page has null there.",
+            status=OK,
+        )
     return cursor
 
 
-def error_of(answer: BaseHTTPResponse, key: str) -> Exception:
+def error_of(response: Response, key: str) -> Exception:
     """Return the error that an answer other than 200 stands for; `key` is kept out of it."""
     # A proxy may echo what it was sent.
-    status, said = answer.status, _said(answer, key)
+    status, said = response.status, _said(response, key)
     if status in REFUSED:
         return KeyRefused(
             f"The API refused the key (HTTP {status}{said}).",
@@ -109,7 +118,7 @@ def error_of(answer: BaseHTTPResponse, key: str) -> Exception:
                 "Run it again later, or lower requests_per_5min: other programs share the quota.",
                 status=status,
             ),
-            answer,
+            response,
         )
     if status >= FAILED:
         return _with_retry_after(
@@ -118,7 +127,7 @@ def error_of(answer: BaseHTTPResponse, key: str) -> Exception:
                 "Nothing is lost: run it again later.",
                 status=status,
             ),
-            answer,
+            response,
         )
     if status < BAD_REQUEST:
         return ApiError(
@@ -126,31 +135,31 @@ def error_of(answer: BaseHTTPResponse, key: str) -> Exception:
             "Check base_url: redirects are not followed, so that the key reaches no other host.",
             status=status,
         )
-    return _refused(answer, said, key)
+    return _refused(response, said, key)
 
 
-def _refused(answer: BaseHTTPResponse, said: str, key: str) -> RequestRefused:
-    codes = tuple(code for code, _ in _server_errors(answer, key))
+def _refused(response: Response, said: str, key: str) -> RequestRefused:
+    codes = tuple(code for code, _ in _server_errors(response, key))
     details = "; ".join(
-        f"{code} at {path}" if path else code for code, path in _server_errors(answer, key)
+        f"{code} at {path}" if path else code for code, path in _server_errors(response, key)
     )
-    kind = NotFound if answer.status == NOT_FOUND else RequestRefused
+    kind = NotFound if response.status == NOT_FOUND else RequestRefused
     next_step = "Check the filters and times that were given."
-    if any("cursor" in f"{code} {path}".lower() for code, path in _server_errors(answer, key)):
+    if any("cursor" in f"{code} {path}".lower() for code, path in _server_errors(response, key)):
         next_step = "The cursor was refused on the way: run it again, the window is read anew."
     elif kind is NotFound:
         next_step = "Check base_url."
     return kind(
-        f"The API refused the request (HTTP {answer.status}{said}"
+        f"The API refused the request (HTTP {response.status}{said}"
         f"{': ' + details if details else ''}).",
         next_step,
-        status=answer.status,
+        status=response.status,
         codes=codes,
     )
 
 
-def _server_errors(answer: BaseHTTPResponse, key: str) -> list[tuple[str, str]]:
-    errors = _json_object(answer).get("errors")
+def _server_errors(response: Response, key: str) -> list[tuple[str, str]]:
+    errors = _json_object(response).get("errors")
     found = [item for item in errors if isinstance(item, dict)] if isinstance(errors, list) else []
     return [
         (
@@ -161,14 +170,14 @@ def _server_errors(answer: BaseHTTPResponse, key: str) -> list[tuple[str, str]]:
     ]
 
 
-def _said(answer: BaseHTTPResponse, key: str) -> str:
-    message = _json_object(answer).get("message")
+def _said(response: Response, key: str) -> str:
+    message = _json_object(response).get("message")
     return f", {_short(message, key)!r}" if isinstance(message, str) and message else ""
 
 
-def _json_object(answer: BaseHTTPResponse) -> dict[str, Any]:
+def _json_object(response: Response) -> dict[str, Any]:
     try:
-        body = orjson.loads(answer.data)
+        body = orjson.loads(response.body)
     except orjson.JSONDecodeError:
         return {}
     return body if isinstance(body, dict) else {}
@@ -178,39 +187,15 @@ def _short(text: object, key: str) -> str:
     return " ".join(str(text).replace(key, "…").split())[:200]
 
 
-def _with_retry_after(error: ApiError, answer: BaseHTTPResponse) -> ApiError:
-    error.retry_after = retry_after(answer)
+def _with_retry_after(error: ApiError, response: Response) -> ApiError:
+    error.retry_after = retry_after(response)
     return error
 
 
-def retry_after(answer: BaseHTTPResponse) -> float | None:
+def retry_after(response: Response) -> float | None:
     """Return the wait in seconds that the server asks for, in seconds or as a date, if it does."""
-    text = answer.headers.get("Retry-After", "").strip()
+    text = response.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
         return float(text)
-    try:
-        at = parsedate_to_datetime(text)
-        now = parsedate_to_datetime(answer.headers["Date"])
-    except (ValueError, TypeError, KeyError):
-        return None
-    return max(0.0, (at - now).total_seconds())
-
-
-def unreachable(error: HTTPError, base_url: str, request_timeout: float) -> Unreachable:
-    """Return the error for a connection that failed, in words that say where to look."""
-    if isinstance(error, SSLError):
-        what = "The API's certificate could not be verified"
-        next_step = "Check base_url and this machine's certificates and clock."
-    elif isinstance(error, ProxyError):
-        what = "The proxy did not let the request through"
-        next_step = "Check the environment variables HTTPS_PROXY and NO_PROXY."
-    elif isinstance(error, NewConnectionError):
-        what = "There is no connection to the API"
-        next_step = "Check base_url and this machine's network, then run it again."
-    elif isinstance(error, (ConnectTimeoutError, ReadTimeoutError)):
-        what = f"The API was silent for {request_timeout:g} seconds"
-        next_step = "Run it again, or raise request_timeout."
-    else:
-        what = "The connection broke before the answer had come"
-        next_step = "Nothing is lost: run it again."
-    return Unreachable(f"{what} ({base_url}).", next_step)
+    at, now = http_date(text), http_date(response.headers.get("Date", ""))
+    return max(0.0, (at - now).total_seconds()) if at and now else None

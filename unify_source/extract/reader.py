@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from unify_source.api.client import Client, Parameters
+from unify_source.api.client import Client
+from unify_source.api.connection import Parameters
 from unify_source.api.responses import Page
 from unify_source.errors import BrokenPage
 from unify_source.extract.schedule import Chain, Schedule

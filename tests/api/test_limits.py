@@ -1,0 +1,208 @@
+"""No response goes on for ever, and none eats the machine: servers that mean harm, on loopback."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from itertools import repeat
+
+import pytest
+from conftest import KEY
+from raw_server import Asked, raw_server, response
+
+from unify_source.api.client import Client
+from unify_source.api.connection import BODY_LIMIT
+from unify_source.api.responses import CURSOR_LIMIT, Page
+from unify_source.errors import ApiError
+from unify_source.resources import ENROLLMENT_LIST
+from unify_source.settings import checked_settings
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+MB = 1 << 20
+PAGE: dict[str, object] = {"enrollments": [], "next_cursor": None}
+
+
+def every_tenth_second(start: bytes, drop: bytes) -> Iterator[bytes]:
+    yield start
+    for again in repeat(drop):
+        time.sleep(0.1)
+        yield again
+
+
+def at_once(start: bytes, again: bytes) -> Iterator[bytes]:
+    yield start
+    yield from repeat(again)
+
+
+def silence() -> Iterator[bytes]:
+    time.sleep(1)
+    yield b""
+
+
+# A quarter of a gigabyte, in 250 kB.
+BOMB = gzip.compress(b" " * 256 * MB, 1)
+
+
+TOO_SLOW = ["had not sent its whole response after 1.5 seconds", "request_timeout"]
+NOT_HTTP = ["is not HTTP"]
+HEAD, BODY = ["head is larger than 256 kB"], ["body is larger than 32,768 kB", "page_size"]
+
+HOSTILE: dict[str, tuple[Callable[[], Iterator[bytes]], list[str]]] = {
+    "a status that trickles": (lambda: every_tenth_second(b"HTTP/1.1", b" "), TOO_SLOW),
+    "headers that trickle": (lambda: every_tenth_second(OK + b"A: ", b"a"), TOO_SLOW),
+    "a body that trickles": (
+        lambda: every_tenth_second(OK + b"Content-Length: 1000\r\n\r\n", b" "),
+        TOO_SLOW,
+    ),
+    "a body without length that trickles": (
+        lambda: every_tenth_second(OK + b"\r\n", b" "),
+        TOO_SLOW,
+    ),
+    "chunks that trickle": (lambda: every_tenth_second(CHUNKED, b"1\r\n \r\n"), TOO_SLOW),
+    "a size of a chunk that trickles": (lambda: every_tenth_second(CHUNKED, b"0"), TOO_SLOW),
+    "trailers that trickle": (
+        lambda: every_tenth_second(CHUNKED + b"0\r\n", b"A: a\r\n"),
+        TOO_SLOW,
+    ),
+    "continue, a little at a time": (lambda: every_tenth_second(b"", CONTINUE), TOO_SLOW),
+    "continue for ever": (lambda: at_once(b"", CONTINUE), HEAD),
+    "a header without end": (lambda: at_once(OK + b"A: ", b"a" * 1_000), NOT_HTTP),
+    "headers without end": (lambda: at_once(OK, b"A: a\r\n"), NOT_HTTP),
+    "trailers without end": (lambda: at_once(CHUNKED + b"0\r\n", b"A" * 60_000 + b"\r\n"), BODY),
+    "a chunk's size without end": (lambda: at_once(CHUNKED, b"0" * 1_000), NOT_HTTP),
+    "a gigabyte": (
+        lambda: at_once(OK + b"Content-Length: 1073741824\r\n\r\n", b" " * MB),
+        BODY,
+    ),
+    "a body without end": (lambda: at_once(OK + b"\r\n", b" " * MB), BODY),
+    "chunks without end": (
+        lambda: at_once(CHUNKED, b"100000\r\n" + b" " * MB + b"\r\n"),
+        BODY,
+    ),
+    "a bomb": (lambda: iter([response(BOMB, Content_Encoding="gzip")]), BODY),
+    "a bomb in a bomb": (
+        lambda: iter([response(gzip.compress(BOMB), Content_Encoding="gzip, gzip")]),
+        ["could not be unpacked"],
+    ),
+    "packed otherwise": (
+        lambda: iter([response(b"x", Content_Encoding="br")]),
+        ["could not be unpacked"],
+    ),
+    "packed, and cut": (
+        lambda: iter([response(gzip.compress(b"{}")[:-4], Content_Encoding="gzip")]),
+        ["could not be unpacked"],
+    ),
+    "packed in ten thousand pieces": (
+        lambda: iter([response(gzip.compress(b"") * 10_000, Content_Encoding="gzip")]),
+        ["could not be unpacked"],
+    ),
+    "packed, and damaged": (
+        lambda: iter([response(b"\x1f\x8b\x08garbage", Content_Encoding="gzip")]),
+        ["could not be unpacked"],
+    ),
+    "silence": (silence, ["silent for 0.5"]),
+    "no HTTP": (lambda: iter([b"220 mail.example.test ESMTP\r\n"]), NOT_HTTP),
+    "a length that is a lie": (
+        lambda: iter([response(b"{}", length=10**30)]),
+        ["broke before the whole response"],
+    ),
+}
+
+
+def page(url: str) -> Page:
+    given = {"api_key": KEY, "base_url": url, "request_timeout": 0.5, "retry_budget": 1.6}
+    return Client(checked_settings(given)).page(ENROLLMENT_LIST, [("limit", "1")])
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_response_ends_within_its_limits_in_a_sentence(name: str) -> None:
+    parts, words = HOSTILE[name]
+
+    def answer(_: Asked, to: socket.socket) -> None:
+        for part in parts():
+            to.sendall(part)
+
+    with raw_server(answer) as server:
+        tracemalloc.start()
+        started = time.monotonic()
+        with pytest.raises(ApiError) as caught:
+            page(server.url)
+        seconds = time.monotonic() - started
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert len(str(caught.value)) < 300
+    assert seconds < 15
+    assert peak < 2 * BODY_LIMIT + 20 * MB
+
+
+def test_what_is_too_large_is_not_asked_for_again() -> None:
+    with raw_server(lambda _, to: to.sendall(OK + b"\r\n" + b" " * (BODY_LIMIT + MB))) as server:
+        with pytest.raises(ApiError, match="larger"):
+            page(server.url)
+
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_page_of_many_megabytes_is_read(packed: bool) -> None:  # noqa: FBT001 - a parameter
+    body = json.dumps({**PAGE, "enrollments": [{"id": "x" * 20 * MB}]}).encode()
+    sent = response(gzip.compress(body, 1), Content_Encoding="gzip") if packed else response(body)
+    with raw_server(lambda _, to: to.sendall(sent)) as server:
+        assert page(server.url).body == body
+
+
+def test_continue_once_is_heeded() -> None:
+    with raw_server(lambda _, to: to.sendall(CONTINUE + response(PAGE))) as server:
+        assert page(server.url).rows == []
+
+
+@pytest.mark.parametrize(
+    ("cursor", "words"),
+    [("", "next_cursor is empty"), ("x" * (CURSOR_LIMIT + 1), "of 4,097 characters")],
+    ids=["empty", "long"],
+)
+def test_a_cursor_that_cannot_be_one_is_named_after_a_single_request(
+    cursor: str, words: str
+) -> None:
+    with raw_server(lambda _, to: to.sendall(response({**PAGE, "next_cursor": cursor}))) as server:
+        with pytest.raises(ApiError, match=words):
+            page(server.url)
+
+        assert len(server.asked) == 1
+
+
+DAMAGED = {
+    "in mid-page": b'{"enrollments": [{"id": "1", "x: 1}, {"id": "2"}], "next_cursor": null}',
+    "in a character": b'{"enrollments": [{"id": "\xff1"}], "next_cursor": null}',
+    "zeros": b'{"enrollments": [{"id": "1"}\0\0\0\0\0\0\0\0], "next_cursor": null}',
+    "cut": b'{"enrollments": [{"id": "1"}',
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damage_on_the_way_is_tried_again(name: str) -> None:
+    answers = iter([response(DAMAGED[name])])
+    with raw_server(lambda _, to: to.sendall(next(answers, response(PAGE)))) as server:
+        assert page(server.url).rows == []
+
+        assert len(server.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "row",
+    [b'"\\ud800"', b"NaN", b"1" + b"0" * 5_000, b"1e999"],
+    ids=["half a surrogate", "NaN", "a long number", "infinity"],
+)
+def test_what_is_odd_in_one_row_does_not_refuse_its_page(row: bytes) -> None:
+    body = b'{"enrollments": [{"id": "1", "odd": %b}], "next_cursor": "c"}' % row
+    with raw_server(lambda _, to: to.sendall(response(body))) as server:
+        assert page(server.url).next_cursor == "c"
+        assert page(server.url).body == body

@@ -1,0 +1,203 @@
+"""One connection for each worker: TLS, proxies, the key, and what a response may take.
+
+A response may take four times `request_timeout`, 256 kB of headers and 32 MB of body, where a page
+has some 60 kB: a server that means harm, or is broken, may send more and never end.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+import zlib
+from collections.abc import Sequence
+from http.client import HTTPResponse
+from typing import Any, ClassVar
+from urllib.parse import urlencode
+
+import requests
+from dlt.sources.helpers.requests import Session
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from urllib3 import BaseHTTPResponse, Timeout
+from urllib3.exceptions import DecodeError, HTTPError
+
+from unify_source.api.responses import Response
+from unify_source.api.unreachable import too_slow, unreachable
+from unify_source.errors import ApiError, ConfigurationError
+from unify_source.settings import Settings, is_loopback
+
+Parameters = Sequence[tuple[str, str]]
+
+HEAD_LIMIT = 256 << 10
+BODY_LIMIT = 32 << 20
+# Headers and body together may take so many times as long as the silence between two bytes.
+_PATIENCE = 3
+_STEP = 1 << 20
+
+
+class Connection(HTTPAdapter):
+    """Sends GETs from many threads; proxies and certificates are those of the environment.
+
+    Raises ConfigurationError for a proxy or certificates that cannot be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(pool_maxsize=settings.workers)
+        self._base_url = settings.base_url
+        session = Session(raise_for_status=False)
+        session.headers.update({"Accept": "application/json", "Accept-Encoding": "gzip"})
+        request = session.prepare_request(
+            requests.Request("GET", settings.base_url, auth=_KeyAuth(settings.api_key))
+        )
+        self._headers = dict(request.headers)
+        self._pool = self._open(session, request)
+        self._path = request.path_url.rstrip("/")
+        reply = type("Reply", (_Reply,), {"retry_budget": settings.retry_budget})
+        kind = self._pool.ConnectionCls
+        self._pool.ConnectionCls = type("Bounded", (kind,), {"response_class": reply})
+
+    def _open(self, session: Session, request: requests.PreparedRequest) -> Any:
+        url = request.url or ""
+        how = session.merge_environment_settings(url, {}, False, None, None)
+        verify, cert, proxies = how["verify"], how["cert"], how["proxies"]
+        if is_loopback(url):
+            # To a proxy "this machine" is the proxy's own, and plain http would show it the key.
+            proxies = {}
+        try:
+            pool = self.get_connection_with_tls_context(request, verify, proxies, cert)
+            self.cert_verify(pool, url, verify, cert)  # type: ignore[no-untyped-call]
+        except (requests.RequestException, HTTPError, TypeError, UnicodeError):
+            # A TypeError for one without a host. The error may hold the password of its address.
+            raise ConfigurationError(
+                "The proxy that the environment names has no host, or is of a kind that is not"
+                " supported.",
+                "Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs requests[socks].",
+            ) from None
+        except OSError as error:
+            raise ConfigurationError(
+                f"{error}.",
+                "Check the environment variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.",
+            ) from None
+        return pool
+
+    def get(self, path: str, parameters: Parameters, timeout: float) -> Response:
+        """Send one GET and read the whole response. Raises Unreachable, or an ApiError."""
+        # A session would add cookies, hooks, and redirects, which carry the key to other hosts.
+        try:
+            response: BaseHTTPResponse = self._pool.urlopen(
+                "GET",
+                f"{self._path}{path}?{urlencode(parameters)}",
+                headers=self._headers,
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                timeout=Timeout(connect=timeout, read=timeout),
+            )
+            return Response(response.status, response.headers, _body(response))
+        except HTTPError as error:
+            raise unreachable(error, self._base_url, timeout) from None
+
+
+def _body(response: BaseHTTPResponse) -> bytes:
+    steps = []
+    while step := response.read(_STEP, decode_content=False):
+        steps.append(step)
+    body = b"".join(steps)
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    return body if encoding == "identity" else _unpacked(body, encoding)
+
+
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    """Unpack gzip, of which a few kB may hold gigabytes.
+
+    urllib3 would unpack whatever is sent, packed twice as well, and some of it for ever.
+    """
+    if encoding not in ("gzip", "x-gzip"):
+        raise DecodeError(encoding)
+    unpacking = zlib.decompressobj(zlib.MAX_WBITS + 16)
+    try:
+        unpacked = unpacking.decompress(body, BODY_LIMIT + 1)
+    except zlib.error as error:
+        raise DecodeError(error) from None
+    if len(unpacked) > BODY_LIMIT:
+        raise _too_large("body", BODY_LIMIT)
+    if not unpacking.eof or unpacking.unused_data:
+        raise DecodeError("it was cut, or more follows")
+    return unpacked
+
+
+def _too_large(part: str, limit: int) -> ApiError:
+    return ApiError(
+        f"The API sent a response whose {part} is larger than {limit >> 10:,} kB, and was cut off.",
+        "Lower page_size. If it stays so, check base_url, or report it to Unify.",
+    )
+
+
+class _Reply(HTTPResponse):
+    """A response that is read from a socket within limits."""
+
+    retry_budget: ClassVar[float]
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        silence = sock.gettimeout()
+        seconds = min(_PATIENCE * silence, max(silence, self.retry_budget))
+        self._limited = _Limited(self.fp.detach(), sock, silence, seconds)
+        self.fp = io.BufferedReader(self._limited)
+
+    def begin(self) -> None:
+        """Read the head: of all that the server sends before it, "100 Continue" too."""
+        super().begin()
+        self._limited.allow("body", BODY_LIMIT)
+
+
+class _Limited(io.RawIOBase):
+    """A socket's bytes, until they are too many or come too late.
+
+    A timeout of the socket alone begins again with every byte.
+    """
+
+    def __init__(self, raw: io.RawIOBase, sock: Any, silence: float, seconds: float) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._silence = silence
+        self._seconds = seconds
+        self._deadline = time.monotonic() + seconds
+        self.allow("head", HEAD_LIMIT)
+
+    def allow(self, part: str, limit: int) -> None:
+        """Let so many bytes come from now on."""
+        self._part, self._limit, self._left = part, limit, limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise too_slow(self._seconds)
+        self._sock.settimeout(min(self._silence, left))
+        try:
+            count = self._raw.readinto(buffer) or 0
+        except TimeoutError:
+            if left < self._silence:
+                raise too_slow(self._seconds) from None
+            raise
+        self._left -= count
+        if self._left < 0:
+            raise _too_large(self._part, self._limit)
+        return int(count)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _KeyAuth(AuthBase):
+    # dlt and urllib3 print headers= when they log at DEBUG, but never an auth object.
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["x-api-key"] = self._key
+        return request
