@@ -1,9 +1,5 @@
 """The local API keeps its word: what it lists, refuses, breaks and changes."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -446,22 +442,3 @@ def test_each_drift_changes_what_it_says() -> None:
         with Sandbox(data, reshape=DRIFTS[name]) as sandbox:
             changed = sum(row != old for row, old in zip(listed(sandbox), plain, strict=True))
         assert expected * 0.5 <= changed <= expected * 1.5
-
-
-SERVER = """
-from unify_source.sandbox import Account, serve
-serve(Account(10), port=0, key="k", announce=lambda url: print(url, flush=True))
-print("done")
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_served_sandbox_ends_cleanly_when_told_to(number: int) -> None:
-    command = [sys.executable, "-c", SERVER]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout
-        url = process.stdout.readline().strip()
-        assert requests.get(url + LIST, headers={"x-api-key": "k"}, timeout=10).ok
-        os.kill(process.pid, number)
-        assert process.stdout.read() == "done\n"
-    assert process.returncode == 0

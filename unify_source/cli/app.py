@@ -167,13 +167,13 @@ def demo(said: Said, *, enrollments: int) -> None:
     " rows that move between two requests make others come twice or not at all.",
 )
 @click.option(
-    "--latency", default=0.0, type=click.FloatRange(0), help="Seconds before each answer."
+    "--latency", default=0.0, type=click.FloatRange(0, 3600), help="Seconds before each answer."
 )
 @click.option(
     "--changes-per-second",
     default=0.0,
-    type=click.FloatRange(0),
-    help="Live mode: enrollments change while it runs.",
+    type=click.FloatRange(0, 10_000),
+    help="Live mode: enrollments and sequences change while it runs.",
 )
 @click.option(
     "--rate-limit", type=click.FloatRange(0.1), help="Requests a second; beyond it answers 429."
@@ -184,7 +184,11 @@ def demo(said: Said, *, enrollments: int) -> None:
     multiple=True,
     help="KIND or KIND:RATE, such as 429:0.01 or cut_within:0.005; may be repeated.",
 )
-@click.option("--drift", help="new-fields, changed-types or page-example.")
+@click.option(
+    "--drift",
+    type=click.Choice(("new-fields", "changed-types", "page-example")),
+    help="How its enrollments differ from what the API promises.",
+)
 def sandbox(**options: Any) -> None:
     """Run a local API on this machine, to try and to test."""
     with _screen(Said()):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,17 +72,27 @@ def run_sandbox(
 ) -> None:
     """Serve the sandbox until it is interrupted; `faults` are KIND or KIND:RATE."""
     sandbox = _sandbox()
-    if drift is not None and drift not in sandbox.DRIFTS:
-        raise ConfigurationError(
-            f"--drift is {drift!r}.", f"Choose from {', '.join(sandbox.DRIFTS)}."
+    with _port_free(options["port"]):
+        sandbox.serve(
+            sandbox.Account(enrollments, seed=seed),
+            announce=lambda url: print(_welcome(url, options["key"]), flush=True),  # noqa: T201 - its job
+            faults=[_fault(sandbox, text) for text in faults],
+            reshape=sandbox.DRIFTS[drift] if drift else None,
+            **options,
         )
-    sandbox.serve(
-        sandbox.Account(enrollments, seed=seed),
-        announce=lambda url: print(_welcome(url, options["key"]), flush=True),  # noqa: T201 - its job
-        faults=[_fault(sandbox, text) for text in faults],
-        reshape=sandbox.DRIFTS[drift] if drift else None,
-        **options,
-    )
+
+
+@contextmanager
+def _port_free(port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        raise ConfigurationError(
+            f"Port {port} is {'taken' if error.errno == errno.EADDRINUSE else 'not allowed'}.",
+            "Choose another one with --port; with --port 0 the sandbox finds one that is free.",
+        ) from None
 
 
 def _welcome(url: str, key: str) -> str:

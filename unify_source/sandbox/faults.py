@@ -23,7 +23,7 @@ class Fault:
     The first `after` requests that it concerns are spared; of the others each is hit with
     probability `rate` (deterministic in `seed`), at most `times` of them. `value` is the
     Retry-After of "429" (seconds, "date", or None for no header) and the seconds of "slow". An
-    unknown kind (see `KINDS`) raises `ValueError`.
+    unknown kind (see `KINDS`), or a rate that is no probability, raises `ValueError`.
     """
 
     kind: str
@@ -36,6 +36,8 @@ class Fault:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"no such fault: {self.kind!r}; there are {', '.join(KINDS)}")
+        if not 0 <= self.rate <= 1:
+            raise ValueError(f"no such probability: {self.rate}; it is from 0 to 1")
 
 
 @dataclass(frozen=True)

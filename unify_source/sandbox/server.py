@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import threading
@@ -164,9 +165,12 @@ def serve(
 ) -> None:
     """Run a `Sandbox` with the same options until SIGINT or SIGTERM; on the main thread only.
 
-    `announce` is called with the address once it listens.
+    `announce` is called with the address once it listens. Everything that is in memory by then is
+    kept from garbage collection, for good: give it a process of its own.
     """
     stopped = threading.Event()
+    # A full collection walks every row: at 300,000 rows no answer leaves for a third of a second.
+    gc.freeze()
     with _signals(stopped), Sandbox(account, key=key, port=port, **options) as sandbox:
         announce(sandbox.url)
         # Without an end to each wait Windows would not let Ctrl-C through.
