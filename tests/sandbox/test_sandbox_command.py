@@ -10,8 +10,8 @@ from typing import Any
 import click
 import pytest
 import requests
+from asking import LIST, SEQUENCES
 from commands import command
-from test_sandbox import LIST, SEQUENCES
 
 from unify_source.cli.app import sandbox
 from unify_source.sandbox import DRIFTS

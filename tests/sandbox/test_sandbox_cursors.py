@@ -4,7 +4,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from test_sandbox import SEQUENCES, START, Row, account, ask, listed, pages
+from asking import SEQUENCES, START, Row, account, ask, listed, pages
 
 from unify_source.sandbox import Account, Request, Sandbox
 from unify_source.sandbox.query import ORDERS

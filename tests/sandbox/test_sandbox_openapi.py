@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 import requests
 import schemathesis
+from asking import LIST, SEQUENCES, Row, account, ask, listed
 from hypothesis import given, settings
 from schemathesis import GenerationMode
-from test_sandbox import LIST, SEQUENCES, Row, account, ask, listed
 
 from unify_source.sandbox import Fault, Sandbox
 

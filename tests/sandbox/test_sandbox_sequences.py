@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from test_sandbox import LIST, SEQUENCES, START, Row, account, ask, instant, listed, pages
+from asking import LIST, SEQUENCES, START, Row, account, ask, instant, listed, pages
 
 from unify_source.sandbox import Account, Clock, Fault, Sandbox
 
