@@ -81,7 +81,7 @@ class Cast:
         self._people = self._many("person", max(1, round(size * PEOPLE_SHARE)), person)
 
     def cells(self, number: int) -> Cells:
-        """Return whom and what the enrollment with this number is about; nobody is without one."""
+        """Return what the enrollment with this number nests; each person has at least one."""
         rng, people = self._rng, self._people
         return (
             pick(self._sequences, rng),

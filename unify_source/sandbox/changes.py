@@ -1,6 +1,7 @@
 """What happens in a sales team's day, one change at a time."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 
@@ -24,6 +25,10 @@ class Change:
     renames: Sequence[tuple[str, str, Document]] = ()
 
 
+class NoSuchRowError(Exception):
+    """No row was found for what was about to happen."""
+
+
 class Team:
     """People at work: `sample` gives any row or None, `people` counts the persons known so far."""
 
@@ -40,20 +45,20 @@ class Team:
         Empty where nothing can be changed, as in an empty account.
         """
         for _ in range(_TRIES):
-            change = pick(_HAPPENINGS, self.rng)(self, stamp(us))
-            if change.documents:
+            with suppress(NoSuchRowError):
+                change = pick(_HAPPENINGS, self.rng)(self, stamp(us))
                 for document in change.documents:
                     document["updated_at"] = stamp(us)
                 return change
         return Change()
 
-    def find(self, wanted: Callable[[Document], bool] = lambda _: True) -> Document | None:
-        """Return a row that is as wanted, if a few tries find one."""
+    def find(self, wanted: Callable[[Document], bool] = lambda _: True) -> Document:
+        """Return a row that is as wanted; raise `NoSuchRowError` if a few tries find none."""
         for _ in range(_TRIES):
-            found = self._sample(self.rng)
-            if found and wanted(found):
-                return found
-        return None
+            row = self._sample(self.rng)
+            if row and wanted(row):
+                return row
+        raise NoSuchRowError
 
 
 def new_name(rng: Random) -> str:
@@ -81,88 +86,68 @@ def _draft(like: Document, at: str, rng: Random) -> Document:
 
 
 def _reply_arrives(team: Team, at: str) -> Change:
-    found = team.find(_awaits_reply)
-    if not found:
-        return Change()
-    _give_reply(found, reply(team.rng, at), at)
-    return Change([found])
+    row = team.find(_awaits_reply)
+    _give_reply(row, reply(team.rng, at), at)
+    return Change([row])
 
 
 def _reply_vanishes(team: Team, _at: str) -> Change:
-    found = team.find(_has_reply)
-    if not found:
-        return Change()
-    _take_reply(found)
-    return Change([found])
+    row = team.find(_has_reply)
+    _take_reply(row)
+    return Change([row])
 
 
 def _reply_moves(team: Team, at: str) -> Change:
     """Move a reply to the enrollment it belongs to, as when the matcher corrects itself."""
     giver, taker = team.find(_has_reply), team.find(_awaits_reply)
-    if not giver or not taker:
-        return Change()
     _give_reply(taker, _take_reply(giver), at)
     return Change([giver, taker])
 
 
 def _classification_added(team: Team, _at: str) -> Change:
-    found = team.find(lambda row: _has_reply(row) and len(_classes(row)) < _MOST_CLASSIFICATIONS)
-    if not found:
-        return Change()
-    _classes(found).append(classification(team.rng))
-    return Change([found])
+    row = team.find(lambda row: _has_reply(row) and len(_classes(row)) < _MOST_CLASSIFICATIONS)
+    _classes(row).append(classification(team.rng))
+    return Change([row])
 
 
 def _classification_removed(team: Team, _at: str) -> Change:
-    found = team.find(_is_classified)
-    if not found:
-        return Change()
-    _classes(found).remove(pick(_classes(found), team.rng))
-    return Change([found])
+    row = team.find(_is_classified)
+    _classes(row).remove(pick(_classes(row), team.rng))
+    return Change([row])
 
 
 def _recategorised(team: Team, _at: str) -> Change:
-    found = team.find(_is_classified)
-    if not found:
-        return Change()
-    chosen = pick(_classes(found), team.rng)
+    row = team.find(_is_classified)
+    chosen = pick(_classes(row), team.rng)
     others = [category for category in CATEGORIES if category != chosen["category"]]
     chosen["category"] = pick(others, team.rng)
-    return Change([found])
+    return Change([row])
 
 
 def _started(team: Team, at: str) -> Change:
-    found = team.find(lambda row: row["status"] == "DRAFT")
-    if not found:
-        return Change()
-    found |= {"status": "IN_PROGRESS", "started_at": at}
-    return Change([found])
+    row = team.find(lambda row: row["status"] == "DRAFT")
+    row |= {"status": "IN_PROGRESS", "started_at": at}
+    return Change([row])
 
 
 def _pause_toggled(team: Team, _at: str) -> Change:
-    found = team.find(_is_running)
-    if not found:
-        return Change()
-    found["is_paused"] = not found["is_paused"]
-    return Change([found])
+    row = team.find(_is_running)
+    row["is_paused"] = not row["is_paused"]
+    return Change([row])
 
 
 def _ended(team: Team, at: str) -> Change:
-    found = team.find(_is_running)
-    if not found:
-        return Change()
+    row = team.find(_is_running)
     reason = pick(("is_bounced", "is_opted_out", "is_canceled", ""), team.rng)
-    found |= {"status": "FINISHED", "ended_at": at, "is_paused": False}
+    row |= {"status": "FINISHED", "ended_at": at, "is_paused": False}
     if reason:
-        found[reason] = True
-    return Change([found])
+        row[reason] = True
+    return Change([row])
 
 
 def _enrolled(team: Team, at: str) -> Change:
     """Enroll somebody, known or new, in a sequence that has enrollments already."""
     like, known = team.find(), team.find()
-    if not like or not known:
-        return Change()
     person = known["person"]
     if team.rng.random() < _NEW_PERSON:
         person = cast.person(team.people(), team.rng, uuid(team.rng))
@@ -170,18 +155,14 @@ def _enrolled(team: Team, at: str) -> Change:
 
 
 def _person_renamed(team: Team, _at: str) -> Change:
-    found = team.find()
-    if not found:
-        return Change()
+    row = team.find()
     values: Document = {"last_name": pick(words.LAST_NAMES, team.rng)[0]}
-    return Change([found], [("person", found["person"]["id"], values)])
+    return Change([row], [("person", row["person"]["id"], values)])
 
 
 def _sequence_renamed(team: Team, _at: str) -> Change:
-    found = team.find()
-    if not found:
-        return Change()
-    return Change([found], [("sequence", found["sequence"]["id"], {"name": new_name(team.rng)})])
+    row = team.find()
+    return Change([row], [("sequence", row["sequence"]["id"], {"name": new_name(team.rng)})])
 
 
 def _has_reply(row: Document) -> bool:
@@ -201,8 +182,8 @@ def _is_classified(row: Document) -> bool:
 
 
 def _classes(row: Document) -> list[Document]:
-    found: list[Document] = row["reply_email_message"]["classifications"]
-    return found
+    classes: list[Document] = row["reply_email_message"]["classifications"]
+    return classes
 
 
 def _give_reply(row: Document, message: Document, at: str) -> None:
