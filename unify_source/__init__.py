@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unify_source.errors import UnifyError
     from unify_source.load.source import unify_source
-    from unify_source.runs.run import backfill, sync
+    from unify_source.runs.backfill import backfill
+    from unify_source.runs.sync import sync
 
 __all__ = ["UnifyError", "backfill", "sync", "unify_source"]
 __version__ = version("unify-source")
 
 _ROOMS = {
     "UnifyError": "errors",
-    "backfill": "runs.run",
-    "sync": "runs.run",
+    "backfill": "runs.backfill",
+    "sync": "runs.sync",
     "unify_source": "load.source",
 }
 

@@ -87,12 +87,14 @@ class Part:
     """The objects at a path of a listed row, and the table that they become rows of.
 
     Where the object at `path` is a list, each of its items is a row. `only` names the columns that
-    the objects hold, where they hold fewer than the table has.
+    the objects hold, where they hold fewer than the table has. One that `fills_in` gives rows that
+    the table's own list no longer has, and no others.
     """
 
     table: Table
     path: Path = ()
     only: tuple[str, ...] = ()
+    fills_in: bool = False
 
     def columns(self) -> Iterator[Column]:
         """Yield the columns that are read here."""
@@ -151,7 +153,8 @@ class Resource:
                     yield (*part.path, column.name)
 
 
-NOT_SENT = ("missing_since",)
+MISSING_SINCE = "missing_since"
+NOT_SENT = (MISSING_SINCE,)
 """Columns that a run fills in: the API sends no such key."""
 
 
@@ -264,7 +267,7 @@ SEQUENCES = Table(
             references="sequence_rulesets",
         ),
         Column(
-            "missing_since",
+            MISSING_SINCE,
             INSTANT,
             "When a run first missed it in the API's list; null while it is listed.",
         ),
@@ -426,7 +429,7 @@ ENROLLMENT_LIST = Resource(
     lists=("classifications",),
     parts=(
         Part(ENROLLMENTS),
-        Part(SEQUENCES, ("sequence",), only=(KEY, "name", "is_paused")),
+        Part(SEQUENCES, ("sequence",), only=(KEY, "name", "is_paused"), fills_in=True),
         Part(PEOPLE, ("person",)),
         Part(MAILBOXES, ("mailbox",)),
         Part(PLAYS, ("enrolled_by_play",)),
@@ -448,7 +451,8 @@ SEQUENCE_LIST = Resource(
     ),
 )
 
-RESOURCES = (ENROLLMENT_LIST, SEQUENCE_LIST)
+MAIN_LIST = ENROLLMENT_LIST
+"""The list whose resource keeps the state that all tables of a run share."""
 
 TABLES = tuple(part.table for part in ENROLLMENT_LIST.parts)
 """The tables that are split from an enrollment; the quarantine stands beside them."""
@@ -456,5 +460,5 @@ TABLES = tuple(part.table for part in ENROLLMENT_LIST.parts)
 LISTED_TABLES = (USERS, SEND_SCHEDULES, SEQUENCE_RULESETS)
 """The tables that only the list of sequences fills."""
 
-BY_NAME = {table.name: table for table in (*TABLES, QUARANTINE)}
+BY_NAME = {table.name: table for table in (*TABLES, *LISTED_TABLES, QUARANTINE)}
 """Every table of the warehouse, the quarantine last."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta, timezone
 from ipaddress import ip_address
 from typing import Any
@@ -45,6 +45,10 @@ class Settings:
     """Seconds to connect, and between two bytes; a whole response may take four times as long."""
     retry_budget: float = 900.0
     table_format: str = DELTA
+
+    def without_filters(self) -> Settings:
+        """Return the same settings for all rows, whatever was filtered."""
+        return replace(self, filters=())
 
 
 def checked_settings(given: Mapping[str, Any]) -> Settings:

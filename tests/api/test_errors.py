@@ -20,7 +20,7 @@ from warehouse import shown, stored
 from unify_source.api.client import Client
 from unify_source.errors import ApiError, ConfigurationError, ServerFailed
 from unify_source.resources import ENROLLMENT_LIST
-from unify_source.runs.run import sync
+from unify_source.runs.sync import sync
 from unify_source.sandbox import Account, Fault, Request, Sandbox
 from unify_source.settings import checked_settings
 
@@ -207,7 +207,7 @@ def test_a_broken_destination_ends_the_run_and_the_next_one_goes_on(
 
     file.unlink()
     assert sync_command(api.url).returncode == 0
-    assert stored(file) == shown(api.account.rows())
+    assert stored(file) == shown(api.account)
 
 
 def full_disk(home: Path) -> None:
@@ -266,7 +266,7 @@ def test_what_passes_is_survived(fault: Fault, serve: Serve, pipeline: dlt.Pipel
     assert len(struck) == (
         2 if fault.kind[0] in "45" or "cut_before" in fault.kind else len(struck)
     )
-    assert stored("unify_gtm.duckdb") == shown(api.account.rows())
+    assert stored("unify_gtm.duckdb") == shown(api.account)
 
 
 def waited(requests: list[Request]) -> list[float]:
@@ -288,7 +288,7 @@ def test_retry_after_is_obeyed_in_seconds_and_as_a_date(
 
     assert len(waited(api.requests)) == 1
     assert seconds <= waited(api.requests)[0] < seconds + 1
-    assert stored("unify_gtm.duckdb") == shown(api.account.rows())
+    assert stored("unify_gtm.duckdb") == shown(api.account)
 
 
 @pytest.mark.parametrize("status", [429, 503])
@@ -331,4 +331,4 @@ def test_all_workers_wait_when_one_is_told_to(serve: Serve, pipeline: dlt.Pipeli
     # Requests that were on their way already arrive at once.
     assert [seconds for seconds in since if 0.5 < seconds < 1.9] == []
     assert [seconds for seconds in since if seconds >= 1.9]
-    assert stored("unify_gtm.duckdb") == shown(api.account.rows())
+    assert stored("unify_gtm.duckdb") == shown(api.account)

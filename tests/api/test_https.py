@@ -91,7 +91,7 @@ def test_a_companys_own_authority_is_trusted_where_the_environment_names_it(
     ran = sync(https.at, REQUESTS_CA_BUNDLE=bundle)
 
     assert ran.returncode == 0, ran.stderr
-    assert stored(home / "unify_gtm.duckdb") == shown(api.account.rows())
+    assert stored(home / "unify_gtm.duckdb") == shown(api.account)
 
 
 def test_a_certificate_of_an_unknown_authority_is_refused_before_the_key_is_sent(
@@ -121,7 +121,7 @@ def test_a_proxy_of_the_environment_is_used_and_never_sees_the_key(
         ran = sync(HOST, REQUESTS_CA_BUNDLE=bundle, HTTPS_PROXY=f"http://{proxy.at}")
 
     assert ran.returncode == 0, ran.stderr
-    assert stored(home / "unify_gtm.duckdb") == shown(api.account.rows())
+    assert stored(home / "unify_gtm.duckdb") == shown(api.account)
     assert proxy.heads
     assert all(head.startswith(b"CONNECT ") and KEY.encode() not in head for head in proxy.heads)
 

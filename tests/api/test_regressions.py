@@ -20,9 +20,10 @@ from warehouse import shown, stored
 
 from unify_source.errors import UnifyError
 from unify_source.load.packages import state_of
-from unify_source.load.state import MOST_TAILS
+from unify_source.load.tail import MOST_TAILS
+from unify_source.runs.backfill import backfill
 from unify_source.runs.report import Report
-from unify_source.runs.run import backfill, sync
+from unify_source.runs.sync import sync
 from unify_source.sandbox import Account, Fault, Sandbox
 
 Serve = Callable[..., Sandbox]
@@ -48,13 +49,13 @@ def test_a_page_without_its_list_that_passes_is_survived(
 ) -> None:
     api = serve(Account(250), faults=[Fault("no_list", times=2, after=1)])
     load(pipeline, api)
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
 
 
 def test_a_missing_date_that_passes_is_survived(serve: Serve, pipeline: dlt.Pipeline) -> None:
     api = serve(Account(250), faults=[Fault("no_date", times=1)])
     load(pipeline, api)
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
 
 
 def test_a_lock_timeout_below_nothing_is_refused() -> None:
@@ -139,7 +140,7 @@ def test_a_thousand_changes_within_a_millisecond_take_few_requests(
     load(pipeline, api)
 
     assert len(api.requests) <= 25
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
 
 
 def test_without_a_lookback_what_changed_at_the_cursors_own_instant_is_loaded(
@@ -151,7 +152,7 @@ def test_without_a_lookback_what_changed_at_the_cursors_own_instant_is_loaded(
     for status in ("FINISHED", "IN_PROGRESS"):
         api.account.put({**newest, "status": status})
         load(pipeline, api, lookback="0s")
-        assert stored(FILE) == shown(api.account.rows())
+        assert stored(FILE) == shown(api.account)
 
 
 def statuses() -> list[str]:

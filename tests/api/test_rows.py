@@ -17,7 +17,7 @@ from warehouse import stored
 from unify_source.api.client import Client
 from unify_source.errors import KeyRefused, RowUnavailable
 from unify_source.resources import ENROLLMENT_LIST
-from unify_source.runs.run import sync
+from unify_source.runs.sync import sync
 from unify_source.settings import checked_settings
 
 ID = "11111111-1111-4111-8111-000000000007"

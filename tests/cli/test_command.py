@@ -71,7 +71,7 @@ def test_sync_says_what_it_loaded_and_then_that_nothing_changed(api: Sandbox) ->
     loaded = len(api.account)
     assert first.stdout.startswith(f"{loaded} enrollments loaded into duckdb, dataset unify (")
     assert second.stdout.startswith("Nothing changed since the last run (")
-    assert stored("unify_gtm.duckdb") == shown(api.account.rows())
+    assert stored("unify_gtm.duckdb") == shown(api.account)
 
 
 def test_sync_with_json_prints_one_object(api: Sandbox) -> None:
@@ -90,7 +90,7 @@ def test_sync_with_json_prints_one_object(api: Sandbox) -> None:
 def test_quiet_prints_nothing_but_errors(api: Sandbox) -> None:
     ran = command("sync", "--quiet")
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
-    assert stored("unify_gtm.duckdb") == shown(api.account.rows())
+    assert stored("unify_gtm.duckdb") == shown(api.account)
 
     wrong = command("sync", "--quiet", UNIFY_API_KEY="another")
     assert (wrong.returncode, wrong.stdout) == (2, "")
@@ -110,7 +110,7 @@ def test_pipeline_and_dataset_name_the_file_and_the_schema(api: Sandbox, home: P
     ran = command("sync", "--pipeline-name", "mine", "--dataset", "raw", "--quiet")
 
     assert ran.returncode == 0
-    assert stored("mine.duckdb", "raw") == shown(api.account.rows())
+    assert stored("mine.duckdb", "raw") == shown(api.account)
     assert [path.name for path in home.glob("*.duckdb")] == ["mine.duckdb"]
 
 

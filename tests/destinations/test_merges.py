@@ -82,4 +82,4 @@ def test_an_insert_that_fails_leaves_every_row_where_it_was(
     assert warehouse.stored()[table.name] == before[table.name]
     allow_newer_rows(warehouse, table)
     load(warehouse, api.url)
-    assert warehouse.stored() == shown(api.account.rows())
+    assert warehouse.stored() == shown(api.account)

@@ -74,7 +74,7 @@ def test_json_columns_take_rows_in_whatever_format_the_driver_lets_them_come(
     for seed in range(3):
         monkeypatch.setenv("DISABLE_ADBC_DETECTION", str(is_missing))
         load(warehouse, api)
-        assert warehouse.stored() == shown(living.rows())
+        assert warehouse.stored() == shown(living)
         lists = warehouse.reads("enrollments", ["beta_list"])
         assert all(found == (["a", "b"],) for found in lists)
         change(living, 100, seed)
@@ -166,7 +166,7 @@ def test_tls_is_spoken_where_it_is_required(
         monkeypatch.setenv(CREDENTIALS, f"{encrypting.url}?sslmode=require")
         load(warehouse, api)
         assert encrypting.encrypted > 2
-        assert warehouse.stored() == shown(api.account.rows())
+        assert warehouse.stored() == shown(api.account)
 
         monkeypatch.setenv(CREDENTIALS, f"{encrypting.url}?sslmode=verify-full")
         with pytest.raises(UnifyError, match="certificate"):
@@ -218,7 +218,7 @@ def assert_survives(serve: Serve, warehouse: Postgres, take_away: Callable[[], N
 
         time.sleep(1.1)
         assert ended(start_command(api, "sync", "--quiet", *TO_POSTGRES)) == (0, "")
-        assert warehouse.stored() == shown(api.account.rows())
+        assert warehouse.stored() == shown(api.account)
         api.account.change(1_000, seed=chance.randrange(10**6))
         time.sleep(1.1)
 
@@ -271,7 +271,7 @@ def test_who_waits_too_long_learns_who_holds_the_dataset_since_when_and_where(
     first.send_signal(signal.SIGKILL)
     first.communicate()
     assert ended(start_command(api, "sync", "--quiet", *TO_POSTGRES)) == (0, "")
-    assert warehouse.stored() == shown(api.account.rows())
+    assert warehouse.stored() == shown(api.account)
 
 
 def test_waiting_for_another_run_it_stops_at_a_signal(serve: Serve, warehouse: Postgres) -> None:
@@ -306,7 +306,7 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill(
     assert long_code == 0, long_said
     time.sleep(1.1)
     sync(warehouse.pipeline(), **said)
-    assert warehouse.stored() == shown(api.account.rows())
+    assert warehouse.stored() == shown(api.account)
 
 
 @pytest.mark.parametrize("moment", ["reading", "loading"])
@@ -336,7 +336,7 @@ def test_a_run_that_lost_its_lock_does_not_commit_its_window(
 
     assert status(warehouse.pipeline()).cursor is None
     load(warehouse, api)
-    assert warehouse.stored() == shown(api.account.rows())
+    assert warehouse.stored() == shown(api.account)
 
 
 def test_a_server_that_soon_ends_idle_sessions_does_not_end_the_locks(
@@ -348,7 +348,7 @@ def test_a_server_that_soon_ends_idle_sessions_does_not_end_the_locks(
 
     sync(warehouse.pipeline(), api_key=KEY, base_url=api.url, page_size=50, workers=1)
 
-    assert warehouse.stored() == shown(api.account.rows())
+    assert warehouse.stored() == shown(api.account)
 
 
 def test_check_status_and_the_example_read_postgres_as_well(

@@ -259,7 +259,7 @@ def test_the_first_commands_work_as_they_stand(serve: Serve) -> None:
     assert done.returncode == 0, done.stderr
     assert "The key is valid" in done.stdout
     assert re.search(r"│ enrollments +│ +300 │", done.stdout)
-    assert stored("unify_gtm.duckdb") == shown(api.account.rows())
+    assert stored("unify_gtm.duckdb") == shown(api.account)
 
 
 def test_every_sandbox_that_is_shown_starts_and_answers() -> None:
@@ -395,7 +395,7 @@ def test_the_code_that_is_shown_runs(serve: Serve) -> None:
     ran = [in_shell(shlex.join([sys.executable, "-c", b]), **of_api(api)) for b in blocks("python")]
 
     assert [done.returncode for done in ran] == [0, 0, 0], [done.stderr for done in ran]
-    assert stored("unify_gtm.duckdb") == shown(api.account.rows())
+    assert stored("unify_gtm.duckdb") == shown(api.account)
     assert "IN_PROGRESS" in ran[1].stdout
     assert ran[2].stdout.endswith(" 500\n")
 

@@ -17,7 +17,8 @@ from warehouse import shown, stored
 
 from unify_source.errors import UnifyError
 from unify_source.load.packages import cursor
-from unify_source.runs.run import backfill, sync
+from unify_source.runs.backfill import backfill
+from unify_source.runs.sync import sync
 from unify_source.sandbox import DRIFTS, Account, Clock, Fault, Sandbox
 
 Serve = Callable[..., Sandbox]
@@ -170,7 +171,7 @@ def test_a_row_that_breaks_later_keeps_its_last_good_version_and_is_told_of(
     living.put(moved)
     sync(pipeline, api_key=KEY, base_url=serve(living).url)
     assert quarantine() == {}
-    assert stored(FILE) == shown(living.rows())
+    assert stored(FILE) == shown(living)
 
 
 def half_unreadable(row: Row) -> Row:
@@ -228,4 +229,4 @@ def test_once_the_api_is_mended_all_rows_leave_the_quarantine_whatever_ran_first
 
     assert report.quarantined == 0
     assert quarantine() == {}
-    assert stored(FILE) == shown(living.rows())
+    assert stored(FILE) == shown(living)

@@ -60,7 +60,7 @@ def test_three_lines_load_the_account_and_then_what_changed(serve: Serve) -> Non
     api = serve(Account(300))
     first = run("three_lines.py", api)
     assert first.returncode == 0, first.stderr
-    assert stored(GTM) == shown(api.account.rows())
+    assert stored(GTM) == shown(api.account)
 
     api.account.change(20, seed=1)
     # The server tells whole seconds, and a run reads up to the last full one.
@@ -69,7 +69,7 @@ def test_three_lines_load_the_account_and_then_what_changed(serve: Serve) -> Non
     again = run("three_lines.py", api)
 
     assert again.returncode == 0, again.stderr
-    assert stored(GTM) == shown(api.account.rows())
+    assert stored(GTM) == shown(api.account)
     assert len(api.requests) < 5
 
 
@@ -81,7 +81,7 @@ def test_a_scheduled_sync_prints_one_line_and_ends_with_zero(serve: Serve) -> No
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 1
     assert " enrollments loaded into duckdb, dataset unify" in done.stdout
-    assert stored(GTM) == shown(api.account.rows())
+    assert stored(GTM) == shown(api.account)
 
 
 def test_a_scheduled_sync_ends_with_three_while_rows_are_in_quarantine(serve: Serve) -> None:
@@ -113,12 +113,12 @@ def test_an_interval_holds_what_was_updated_in_it_and_together_they_hold_everyth
     since = middle - timedelta(minutes=10)
     of_interval = [row for row in account.rows() if updated(row) >= since]
     assert 0 < len(of_interval) < 300
-    assert stored(INTERVALS) == shown(of_interval)
+    assert stored(INTERVALS) == shown(of_interval, account.sequences())
 
     older = run("orchestrated_interval.py", api, first.isoformat(), middle.isoformat())
 
     assert older.returncode == 0, older.stderr
-    assert stored(INTERVALS) == shown(account.rows())
+    assert stored(INTERVALS) == shown(account)
 
 
 def test_the_warehouse_answers_with_the_replies_of_each_category(serve: Serve) -> None:

@@ -26,7 +26,7 @@ from unify_source.cli.pipeline import open_pipeline
 from unify_source.errors import LoadFailed
 from unify_source.load.packages import cursor
 from unify_source.runs.report import Report
-from unify_source.runs.run import sync
+from unify_source.runs.sync import sync
 from unify_source.sandbox import Account, Clock, Sandbox
 
 Serve = Callable[..., Sandbox]
@@ -69,7 +69,7 @@ def test_with_nothing_but_the_database_the_next_run_is_incremental(
 
     assert len(api.requests) <= 20
     assert 0 < report.enrollments < 1_500
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
 
 
 def test_two_machines_take_turns_on_one_database(serve: Serve) -> None:
@@ -78,7 +78,7 @@ def test_two_machines_take_turns_on_one_database(serve: Serve) -> None:
 
     for seed, name in enumerate(["one", "two", "two", "one", "two", "one"]):
         load(machine(name), api)
-        assert stored(FILE) == shown(api.account.rows())
+        assert stored(FILE) == shown(api.account)
         reached.append(cursor(machine(name)))
         change(api.account, 50, seed)
 
@@ -121,7 +121,7 @@ def test_a_run_that_was_killed_costs_nothing_but_time(
     finishing = start_sync(api)
     _, said = finishing.communicate(timeout=60)
     assert (finishing.returncode, said) == (0, b"")
-    assert stored(home / FILE) == shown(api.account.rows())
+    assert stored(home / FILE) == shown(api.account)
 
 
 @pytest.mark.parametrize("lost", [".", "normalize", "load"])
@@ -147,10 +147,10 @@ def test_a_window_whose_files_vanish_is_not_taken_for_loaded(
     # Files that the step does not read, or has read, may be missed by nobody.
     with suppress(LoadFailed):
         sync(pipeline, page_size=20, **said)
-        assert stored(FILE) == shown(api.account.rows())
+        assert stored(FILE) == shown(api.account)
 
     sync(machine("two"), **said)
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
 
 
 @dlt.source(name="other")
@@ -190,10 +190,10 @@ def test_what_a_dead_run_left_beside_another_source_is_read_again_not_loaded_lat
         if seed:
             change(api.account, 100, seed + 10)
             load(machine("two"), api)
-            assert stored(FILE) == shown(api.account.rows())
+            assert stored(FILE) == shown(api.account)
 
         load(shared, api)
-        assert stored(FILE) == shown(api.account.rows())
+        assert stored(FILE) == shown(api.account)
         assert things() == 2 * seed + 3
 
 

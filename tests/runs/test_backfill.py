@@ -27,8 +27,9 @@ from unify_source.destinations.lock import Turns
 from unify_source.errors import ConfigurationError, UnifyError
 from unify_source.load.packages import cursor, state_of
 from unify_source.load.source import unify_source
+from unify_source.runs.backfill import backfill
 from unify_source.runs.report import Report
-from unify_source.runs.run import backfill, sync
+from unify_source.runs.sync import sync
 from unify_source.sandbox import Account, Clock, Fault, Sandbox
 
 FILE = "unify_gtm.duckdb"
@@ -78,7 +79,7 @@ def test_a_backfill_fills_the_tables_in_windows_and_leaves_no_progress_behind(
     said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 2}
     backfill(pipeline, LONG_AGO, newest_first=newest_first, **said)
 
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
     assert loaded(pipeline) > 2
     assert state_of(pipeline)["backfills"] == {}
 
@@ -102,7 +103,7 @@ def test_a_backfill_leaves_the_cursor_alone_and_the_next_sync_is_incremental(
     sync(pipeline, **said)
     assert len(api.requests) < 10
     assert cursor(pipeline) != before
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
 
 
 def test_a_backfill_reloads_what_changed_without_moving_its_updated_at(
@@ -115,7 +116,7 @@ def test_a_backfill_reloads_what_changed_without_moving_its_updated_at(
     for row in api.account.rows():
         if row["reply_email_message"]:
             api.account.put({**row, "reply_email_message": None, "is_replied": False})
-    expected = shown(api.account.rows())
+    expected = shown(api.account)
     assert not expected["reply_email_messages"]
 
     backfill(pipeline, LONG_AGO, **said)
@@ -194,7 +195,7 @@ def test_a_backfill_that_failed_goes_on_where_it_was(serve: Callable[..., Sandbo
     assert 0 < half < 8_000
     asked_from = {v for r in api.requests for k, v in r.query if k == "updated_after"}
     assert min(asked_from) > LONG_AGO + "T00"
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
 
 
 @pytest.mark.parametrize("until", [None, "2030-01-01"])
@@ -231,7 +232,7 @@ def test_a_backfill_that_goes_on_weeks_later_loads_what_moved_meanwhile_and_says
 
     report = fill()
 
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
     assert report.resumed_from
     assert "--restart begins anew" in report.as_lines()[1]
     assert state_of(pipeline)["backfills"] == {}
@@ -264,7 +265,7 @@ def test_killed_at_any_moment_and_started_again_a_backfill_ends_equal_and_a_kill
     _, said = last.communicate(timeout=120)
 
     assert last.returncode == 0, said
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
     print(f"{kills} kills: {len(api.requests):,} requests for {pages:,.0f} pages")  # noqa: T201
     # A window may be larger where the rows lie closer than they seemed, and the next was begun.
     undisturbed = 1.05 * pages
@@ -310,7 +311,7 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_righ
     assert is_still_running
     assert long.returncode == 0, long_said
     sync(opened(), **said)
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
 
 
 def test_what_a_backfill_had_read_ahead_when_it_gave_way_turns_nothing_back(
@@ -333,7 +334,7 @@ def test_what_a_backfill_had_read_ahead_when_it_gave_way_turns_nothing_back(
 
     assert is_still_running
     assert long.returncode == 0, said
-    assert stored(FILE) == shown(account.rows())
+    assert stored(FILE) == shown(account)
 
 
 class FullDisk(NullCollector):
@@ -389,7 +390,7 @@ def test_a_backfill_that_gave_way_waits_for_its_next_turn_as_long_as_it_takes(
     assert is_still_running, long_said
     assert long.returncode == 0, long_said
     assert other.returncode == 0, other_said
-    assert stored(FILE) == shown(account.rows())
+    assert stored(FILE) == shown(account)
 
 
 def test_a_program_that_opens_the_file_between_two_turns_is_waited_for_as_long_as_it_takes() -> (
@@ -445,7 +446,7 @@ def test_two_runs_at_once_lose_double_and_turn_back_nothing(serve: Callable[...,
             assert process.returncode == 0, said
         time.sleep(1.1)
         sync(opened(), api_key=KEY, base_url=api.url)
-        assert stored(FILE) == shown(api.account.rows())
+        assert stored(FILE) == shown(api.account)
 
 
 def test_an_open_reader_is_waited_for_and_named(serve: Callable[..., Sandbox]) -> None:
@@ -468,7 +469,7 @@ def test_the_lookback_is_not_read_again_between_the_windows_of_one_run(
     report = sync(opened(), api_key=KEY, base_url=api.url, lookback=timedelta(days=300))
 
     assert report.requests < 1.15 * 40 + 20
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
 
 
 def test_a_terminal_shows_rows_windows_and_the_time_left(serve: Callable[..., Sandbox]) -> None:
@@ -510,4 +511,4 @@ def test_a_first_backfill_until_a_day_to_come_does_not_keep_what_vanishes_later(
 
     sync(opened(), **said)
 
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)

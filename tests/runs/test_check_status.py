@@ -17,7 +17,7 @@ from warehouse import stored
 from unify_source.errors import ConfigurationError, KeyRefused, UnifyError
 from unify_source.resources import QUARANTINE
 from unify_source.runs.health import check, status
-from unify_source.runs.run import sync
+from unify_source.runs.sync import sync
 from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
 
 Serve = Callable[..., Sandbox]

@@ -39,7 +39,7 @@ def test_tables_equal_the_api_at_first_after_nothing_and_after_changes(
 ) -> None:
     api = serve(account(1_000))
     load(warehouse, api)
-    assert warehouse.stored() == (first := shown(api.account.rows()))
+    assert warehouse.stored() == (first := shown(api.account))
 
     api.account.clock.advance(timedelta(seconds=1))
     done = warehouse.loads()
@@ -50,7 +50,7 @@ def test_tables_equal_the_api_at_first_after_nothing_and_after_changes(
     for seed in range(3):
         change(api.account, 100, seed)
         load(warehouse, api)
-        assert warehouse.stored() == shown(api.account.rows()) != first
+        assert warehouse.stored() == shown(api.account) != first
     assert_unique(warehouse)
 
 
@@ -60,7 +60,7 @@ def test_three_lines_of_dlt_keep_the_promises_as_well(serve: Serve, warehouse: D
     for seed in range(3):
         pipeline = warehouse.pipeline(machine=str(seed))
         pipeline.run(unify_source(api_key=KEY, base_url=api.url))
-        assert warehouse.stored() == shown(api.account.rows())
+        assert warehouse.stored() == shown(api.account)
         change(api.account, 100, seed)
     assert_unique(warehouse)
 
@@ -100,7 +100,7 @@ def test_replies_and_classifications_that_are_gone_there_are_gone_here(
 
     load(warehouse, api)
 
-    expected = shown(api.account.rows())
+    expected = shown(api.account)
     assert len(expected["reply_email_messages"]) == len(rows) - 1
     assert warehouse.stored() == expected
 
@@ -143,7 +143,7 @@ def test_new_fields_become_columns_in_the_same_run(serve: Serve, warehouse: Dest
     change(living, 100, seed=2)
     load(warehouse, drifted)
 
-    assert warehouse.stored() == shown(living.rows())
+    assert warehouse.stored() == shown(living)
     for table in ("enrollments", "people", "sequences", "reply_email_messages"):
         found = warehouse.columns(table)
         added = {**ADDED, "beta_list": warehouse.json}
@@ -184,7 +184,7 @@ def test_what_cannot_be_read_goes_to_quarantine_and_comes_back_when_mended(
 
     assert quarantined(warehouse.pipeline()) == 0
     assert warehouse.keys(QUARANTINE.name) == []
-    assert warehouse.stored() == shown(living.rows())
+    assert warehouse.stored() == shown(living)
 
 
 @pytest.mark.promise("P12")
@@ -216,7 +216,7 @@ def test_with_an_empty_working_folder_the_next_run_is_incremental(
     assert reached
     assert len(api.requests) <= 10
     assert 0 < again.enrollments < 500
-    assert warehouse.stored() == shown(api.account.rows())
+    assert warehouse.stored() == shown(api.account)
 
 
 @pytest.mark.promise("P5", "P2")
@@ -243,7 +243,7 @@ def test_killed_at_random_moments_and_run_again_it_ends_equal(
     _, said = last.communicate(timeout=120)
 
     assert (last.returncode, said) == (0, "")
-    assert warehouse.stored() == shown(api.account.rows())
+    assert warehouse.stored() == shown(api.account)
     assert_unique(warehouse)
 
 
@@ -265,7 +265,7 @@ def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
     with pytest.raises(UnifyError):
         backfill(warehouse.pipeline(), first, last, **said)
     assert len(warehouse.loads()) > done
-    assert warehouse.stored() != shown(api.account.rows())
+    assert warehouse.stored() != shown(api.account)
     api.arm()
     api.reset()
 
@@ -274,4 +274,4 @@ def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
     asked_from = {v for r in api.requests for k, v in r.query if k == "updated_after"}
     assert min(asked_from) > first
     assert cursor(warehouse.pipeline()) == reached
-    assert warehouse.stored() == shown(api.account.rows())
+    assert warehouse.stored() == shown(api.account)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from warehouse import Rows, shown, stored
 
 from unify_source.cli.pipeline import open_pipeline
-from unify_source.runs.run import sync
+from unify_source.runs.sync import sync
 from unify_source.sandbox import Account, Clock, Sandbox
 
 START = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -64,7 +64,7 @@ def simulate(seed: int, order: str, *, lookback: str = "10m", runs: int = 2) -> 
         clock.advance(LOOKBACK + timedelta(seconds=1))
         with Sandbox(account, key=KEY, order=order) as still:
             load(still.url)
-        return shown(account.rows()), stored(Path(folder) / "simulated.duckdb")
+        return shown(account), stored(Path(folder) / "simulated.duckdb")
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -25,7 +25,7 @@ from unify_source.cli.pipeline import open_pipeline
 from unify_source.load.packages import cursor
 from unify_source.resources import FLAG, INSTANT, QUARANTINE, TABLES, TEXT, Table
 from unify_source.runs.report import Report
-from unify_source.runs.run import sync
+from unify_source.runs.sync import sync
 from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
 
 Serve = Callable[..., Sandbox]
@@ -85,7 +85,7 @@ def test_tables_equal_the_api_after_a_first_run_an_idle_one_and_one_with_changes
 ) -> None:
     api = serve(account(20_000))
     load(pipeline, api)
-    assert stored(FILE) == (first := shown(api.account.rows()))
+    assert stored(FILE) == (first := shown(api.account))
     assert repeated_keys() == []
 
     api.reset()
@@ -102,7 +102,7 @@ def test_tables_equal_the_api_after_a_first_run_an_idle_one_and_one_with_changes
     api.reset()
     load(pipeline, api)
     assert len(api.requests) <= 25
-    assert stored(FILE) == shown(api.account.rows()) != first
+    assert stored(FILE) == shown(api.account) != first
     assert repeated_keys() == []
 
 
@@ -114,7 +114,7 @@ def test_a_crowd_on_one_instant_is_complete_in_any_order(
 
     load(pipeline, api)
 
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
 
 
 @pytest.mark.parametrize("listed", [(0, 2, 1), (2, 1, 0), (1, 0, 2)], ids=str)
@@ -207,7 +207,7 @@ def test_replies_and_classifications_follow_their_enrollments(
             changing.clock.advance(timedelta(minutes=30))
             load(pipeline, api)
 
-            assert stored(folder / "r.duckdb") == shown(changing.rows())
+            assert stored(folder / "r.duckdb") == shown(changing)
 
 
 def test_an_empty_account_makes_every_table_with_every_column_and_type(
@@ -233,12 +233,12 @@ def test_rows_without_play_and_reply_make_every_table_with_every_column_and_type
 
     for table in (*TABLES, QUARANTINE):
         assert types(table) == promised_types(table)
-    assert stored(FILE) == shown(bare.rows())
+    assert stored(FILE) == shown(bare)
     assert ids("plays") == ids("reply_email_messages") == set()
 
     bare.put_many({**row, "updated_at": START.isoformat()} for row in account(150).rows())
     load(pipeline, serve(bare))
-    assert stored(FILE) == shown(bare.rows())
+    assert stored(FILE) == shown(bare)
     assert ids("reply_classifications")
 
 
@@ -304,12 +304,15 @@ def test_the_example_of_the_reference_page_loads_with_nulls_for_what_it_lacks(
     then = at.replace(tzinfo=timezone.utc)
     assert stored(FILE) == {
         "enrollments": [(key, then, then, then, then, None, *[True] * 7, key, key, key, None, key)],
-        "sequences": [(key, "<string>", True, *[None] * 6)],
+        "sequences": [(key, "<string>", True, *[None] * 5)],
         "people": [(key, "jsmith@example.com", "<string>", "<string>", "<string>")],
         "mailboxes": [(key, "jsmith@example.com", "<string>", True, True)],
         "plays": [],
         "reply_email_messages": [(key, "<string>", then, key)],
         "reply_classifications": [(key, None, key)],
+        "users": [],
+        "send_schedules": [],
+        "sequence_rulesets": [],
     }
     for table in (*TABLES, QUARANTINE):
         assert types(table) == promised_types(table)
@@ -324,7 +327,7 @@ def test_fields_that_are_new_in_the_middle_of_life_become_columns_in_the_same_ru
 
     load(pipeline, serve(living, reshape=DRIFTS["new-fields"]))
 
-    assert stored(FILE) == shown(living.rows())
+    assert stored(FILE) == shown(living)
     added = {
         "beta_text": "VARCHAR",
         "beta_count": "BIGINT",
@@ -359,7 +362,9 @@ def test_a_filter_loads_what_it_names_and_nothing_else(
 
     load(pipeline, api, **{f"{part}_id": wanted})
 
-    assert stored(FILE) == shown(row for row in rows if row[part] and row[part]["id"] == wanted)
+    assert stored(FILE) == shown(
+        [row for row in rows if row[part] and row[part]["id"] == wanted], api.account.sequences()
+    )
 
 
 def test_several_statuses_load_the_rows_of_each(serve: Serve, pipeline: dlt.Pipeline) -> None:
@@ -368,7 +373,9 @@ def test_several_statuses_load_the_rows_of_each(serve: Serve, pipeline: dlt.Pipe
     load(pipeline, api, status=["draft", "FINISHED"])
 
     rows = api.account.rows()
-    assert stored(FILE) == shown(row for row in rows if row["status"] in ("DRAFT", "FINISHED"))
+    assert stored(FILE) == shown(
+        [row for row in rows if row["status"] in ("DRAFT", "FINISHED")], api.account.sequences()
+    )
 
 
 def test_filtered_runs_have_cursors_of_their_own(serve: Serve, pipeline: dlt.Pipeline) -> None:
@@ -376,7 +383,7 @@ def test_filtered_runs_have_cursors_of_their_own(serve: Serve, pipeline: dlt.Pip
     load(pipeline, api, status="FINISHED")
     assert cursor(pipeline) is None
     load(pipeline, api)
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
     unfiltered = cursor(pipeline)
     assert unfiltered is not None
 
@@ -384,17 +391,17 @@ def test_filtered_runs_have_cursors_of_their_own(serve: Serve, pipeline: dlt.Pip
     load(pipeline, api, status="FINISHED")
     load(pipeline, api, status=["FINISHED", "DRAFT"])
     assert cursor(pipeline) == unfiltered
-    assert stored(FILE) != shown(api.account.rows())
+    assert stored(FILE) != shown(api.account)
 
     load(pipeline, api)
-    assert stored(FILE) == shown(api.account.rows())
+    assert stored(FILE) == shown(api.account)
 
     before = api.account.clock.now()
     change(api.account, 50, seed=2)
     load(pipeline, api)
     report = load(pipeline, api, status="FINISHED")
     rows = api.account.rows()
-    assert stored(FILE) == shown(rows)
+    assert stored(FILE) == shown(rows, api.account.sequences())
     within_lookback = [row for row in rows if instant(row) >= before - timedelta(minutes=10)]
     assert 0 < report.enrollments <= len(within_lookback)
 
@@ -409,7 +416,7 @@ def test_nothing_older_than_start_is_loaded(
     assert 0 < len(recent) < 300
 
     load(pipeline, api, start=start)
-    assert stored(FILE) == shown(recent)
+    assert stored(FILE) == shown(recent, api.account.sequences())
 
     change(api.account, 50)
     load(pipeline, api, start=start)
@@ -436,10 +443,12 @@ def test_a_range_loads_from_its_first_instant_until_before_its_last_and_leaves_t
         )
     )
 
-    assert stored(FILE) == shown(row for row in rows if first <= instant(row) < last)
+    assert stored(FILE) == shown(
+        [row for row in rows if first <= instant(row) < last], api.account.sequences()
+    )
     assert cursor(pipeline) is None
     load(pipeline, api)
-    assert stored(FILE) == shown(rows)
+    assert stored(FILE) == shown(rows, api.account.sequences())
 
 
 def test_a_scheduler_may_give_the_range(
@@ -459,7 +468,9 @@ def test_a_scheduler_may_give_the_range(
         )
     )
 
-    assert stored(FILE) == shown(row for row in rows if first <= instant(row) < last)
+    assert stored(FILE) == shown(
+        [row for row in rows if first <= instant(row) < last], api.account.sequences()
+    )
     assert cursor(pipeline) is None
 
 
@@ -483,7 +494,7 @@ def test_three_lines_of_dlt_a_function_and_the_command_make_the_same_tables(
     for seed in range(2):
         all_three()
         for name in ("lines", "function", "command"):
-            assert stored(f"{name}.duckdb") == shown(api.account.rows())
+            assert stored(f"{name}.duckdb") == shown(api.account)
             for table in (*TABLES, QUARANTINE):
                 described = columns(f"{name}.duckdb", table.name)
                 assert described == columns("lines.duckdb", table.name)

@@ -32,6 +32,9 @@ def listing(*pages: Sequence[Row]) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if not urlsplit(self.path).path.endswith("/enrollments"):
+                self.send_error(404)
+                return
             asked = dict(parse_qsl(urlsplit(self.path).query))
             low = parse_instant(asked.get("updated_after", "1970-01-01T00:00:00Z"))
             high = parse_instant(asked.get("updated_before", "2100-01-01T00:00:00Z"))

@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from unify_source.resources import INSTANT, TABLES
+from unify_source.resources import BY_NAME, INSTANT, JSON, LISTED_TABLES, TABLES, Column, Table
+from unify_source.sandbox import Account
 from unify_source.times import parse_instant
 
 Rows = dict[str, list[tuple[Any, ...]]]
 
-ENTITIES = {
-    "sequences": "sequence",
-    "people": "person",
-    "mailboxes": "mailbox",
-    "plays": "enrolled_by_play",
-}
+Object = dict[str, Any]
+
+SHOWN = (*TABLES, *LISTED_TABLES)
+
+
+def compared(table: Table) -> list[Column]:
+    """Return the columns whose values the API alone says."""
+    return [c for c in table.columns if not c.is_internal and c.name != "missing_since"]
 
 
 def stored(file: Path | str, dataset: str = "unify") -> Rows:
     """Return every promised column of every table, sorted by key."""
     with duckdb.connect(str(file), read_only=True) as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        return {
+        rows = {
             table.name: connection.execute(
-                f"SELECT {', '.join(table.schema().names)} FROM {dataset}.{table.name} ORDER BY 1"
+                f"SELECT {', '.join(c.name for c in compared(table))} FROM {dataset}.{table.name}"
+                " ORDER BY 1"
             ).fetchall()
-            for table in TABLES
+            for table in SHOWN
         }
+    return {name: [comparable(BY_NAME[name], row) for row in found] for name, found in rows.items()}
+
+
+def comparable(table: Table, row: Iterable[Any]) -> tuple[Any, ...]:
+    """Return a row with its JSON written as `shown` writes it."""
+    return tuple(
+        json.dumps(json.loads(value) if isinstance(value, str) else value, sort_keys=True)
+        if column.type == JSON and value is not None
+        else value
+        for column, value in zip(compared(table), row, strict=True)
+    )
 
 
 def columns(file: Path | str, table: str, dataset: str = "unify") -> dict[str, str]:
@@ -41,60 +57,79 @@ def columns(file: Path | str, table: str, dataset: str = "unify") -> dict[str, s
     return {name: kind for name, kind, *_ in described}
 
 
-def shown(rows: Iterable[dict[str, Any]]) -> Rows:
-    """Return what the tables should hold when the API shows these enrollments."""
-    made: dict[str, dict[str, tuple[Any, ...]]] = {table.name: {} for table in TABLES}
+def shown(api: Account | Iterable[Object], listed: Iterable[Object] = ()) -> Rows:
+    """Return what the tables should hold when the API shows these enrollments and sequences.
+
+    An account shows all of its own.
+    """
+    rows = api.rows() if isinstance(api, Account) else api
+    if isinstance(api, Account):
+        listed = api.sequences()
+    made: dict[str, dict[str, tuple[Any, ...]]] = {table.name: {} for table in SHOWN}
     for row in rows:
-        for table in TABLES:
-            for key, values in _READ[table.name](row):
-                made[table.name][key] = values
+        for name, path, links in _IN_AN_ENROLLMENT:
+            _note(made, name, row, path, links)
+    for row in listed:
+        for name, path, links in _IN_A_SEQUENCE:
+            _note(made, name, row, path, links)
     return {name: [found[key] for key in sorted(found)] for name, found in made.items()}
 
 
-def _cells(table: str, source: dict[str, Any], **links: Any) -> tuple[str, tuple[Any, ...]]:
-    found = next(t for t in TABLES if t.name == table)
-    known = {**source, **links}
-    values = (_value(known.get(c.name), c.type) for c in found.columns if not c.is_internal)
-    return source["id"], tuple(values)
+def _note(made: Any, name: str, row: Object, path: tuple[str, ...], links: dict[str, str]) -> None:
+    for source in _objects(row, path):
+        linked = {column: _at(row, place.split(".")) for column, place in links.items()}
+        known = {**source, **linked}
+        values = (_value(known.get(c.name), c.type) for c in compared(BY_NAME[name]))
+        made[name][source["id"]] = tuple(values)
+
+
+def _objects(row: Object, path: tuple[str, ...]) -> list[Object]:
+    value = _at(row, path)
+    return value if isinstance(value, list) else [value] if value else []
+
+
+def _at(row: Any, path: Iterable[str]) -> Any:
+    for key in path:
+        row = (row or {}).get(key)
+    return row
 
 
 def _value(value: Any, kind: Any) -> Any:
-    if value is None or kind != INSTANT:
+    if value is None:
+        return None
+    if kind == JSON:
+        return json.dumps(value, sort_keys=True)
+    if kind != INSTANT:
         return value
     instant = parse_instant(value)
     assert isinstance(instant, datetime)
     return instant.astimezone(timezone.utc)
 
 
-def _enrollment(row: dict[str, Any]) -> list[tuple[str, tuple[Any, ...]]]:
-    nested = ("sequence", "person", "mailbox", "enrolled_by_play", "reply_email_message")
-    return [_cells("enrollments", row, **{f"{n}_id": (row.get(n) or {}).get("id") for n in nested})]
-
-
-def _entity(table: str) -> Callable[[dict[str, Any]], list[tuple[str, tuple[Any, ...]]]]:
-    def read(row: dict[str, Any]) -> list[tuple[str, tuple[Any, ...]]]:
-        entity = row.get(ENTITIES[table])
-        return [_cells(table, entity)] if entity else []
-
-    return read
-
-
-def _reply(row: dict[str, Any]) -> list[tuple[str, tuple[Any, ...]]]:
-    reply = row.get("reply_email_message")
-    return [_cells("reply_email_messages", reply, enrollment_id=row["id"])] if reply else []
-
-
-def _classifications(row: dict[str, Any]) -> list[tuple[str, tuple[Any, ...]]]:
-    reply = row.get("reply_email_message") or {}
-    return [
-        _cells("reply_classifications", found, reply_email_message_id=reply["id"])
-        for found in reply.get("classifications", [])
-    ]
-
-
-_READ: dict[str, Callable[[dict[str, Any]], list[tuple[str, tuple[Any, ...]]]]] = {
-    "enrollments": _enrollment,
-    **{table: _entity(table) for table in ENTITIES},
-    "reply_email_messages": _reply,
-    "reply_classifications": _classifications,
-}
+_REPLY = "reply_email_message"
+_IN_AN_ENROLLMENT: list[tuple[str, tuple[str, ...], dict[str, str]]] = [
+    (
+        "enrollments",
+        (),
+        {
+            f"{key}_id": f"{key}.id"
+            for key in ("sequence", "person", "mailbox", "enrolled_by_play", _REPLY)
+        },
+    ),
+    ("sequences", ("sequence",), {}),
+    ("people", ("person",), {}),
+    ("mailboxes", ("mailbox",), {}),
+    ("plays", ("enrolled_by_play",), {}),
+    ("reply_email_messages", (_REPLY,), {"enrollment_id": "id"}),
+    ("reply_classifications", (_REPLY, "classifications"), {f"{_REPLY}_id": f"{_REPLY}.id"}),
+]
+_IN_A_SEQUENCE: list[tuple[str, tuple[str, ...], dict[str, str]]] = [
+    (
+        "sequences",
+        (),
+        {f"{key}_id": f"{key}.id" for key in ("owner", "send_schedule", "sequence_ruleset")},
+    ),
+    ("users", ("owner",), {}),
+    ("send_schedules", ("send_schedule",), {}),
+    ("sequence_rulesets", ("sequence_ruleset",), {}),
+]

@@ -80,9 +80,12 @@ class Client:
         self._told = time.monotonic() - _TOLD_EVERY
         self.requests = 0
 
-    def page(self, resource: Resource, parameters: Parameters) -> Page:
-        """Return one page of a list. Raises an ApiError, or KeyRefused."""
-        return self._attended(lambda: self._page(resource, parameters))
+    def page(self, resource: Resource, parameters: Parameters, budget: float | None = None) -> Page:
+        """Return one page of a list, tried for `budget` seconds where it is not the run's own.
+
+        Raises an ApiError, or KeyRefused.
+        """
+        return self._attended(lambda: self._page(resource, parameters), budget)
 
     def pages(self, resource: Resource, stopped: threading.Event) -> Callable[[Parameters], Page]:
         """Return `page` for workers that may be stopped: once they are, nothing is tried again."""

@@ -57,7 +57,7 @@ def sync(said: Said, *, accept_quarantine: bool) -> None:
     """
     with _screen(said) as screen:
         with _importing():
-            from unify_source.runs.run import sync as run_sync
+            from unify_source.runs.sync import sync as run_sync
 
         pipeline = _pipeline(said, screen)
         report = run_sync(pipeline, lock_timeout=said.lock_timeout, **said.settings)
@@ -90,8 +90,8 @@ def backfill(
     """
     with _screen(said, _PLAN_STOPPED if plan else _STOPPED) as screen:
         with _importing():
+            from unify_source.runs.backfill import backfill as run_backfill
             from unify_source.runs.plan import plan as run_plan
-            from unify_source.runs.run import backfill as run_backfill
 
         if plan:
             planned = run_plan(since, until, **said.settings)

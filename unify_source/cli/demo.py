@@ -37,7 +37,7 @@ def run_demo(screen: Screen, enrollments: int) -> None:
 
     from unify_source.cli.pipeline import open_pipeline
     from unify_source.load.packages import row_counts
-    from unify_source.runs.run import sync
+    from unify_source.runs.sync import sync
 
     file = Path(DEMO_FILE)
     file.unlink(missing_ok=True)

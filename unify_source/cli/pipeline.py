@@ -18,8 +18,8 @@ from filelock import FileLock
 
 from unify_source.cli.console import RowProgress
 from unify_source.errors import ConfigurationError
-from unify_source.load.source import RESOURCE
-from unify_source.runs.run import WindowProgress
+from unify_source.resources import MAIN_LIST
+from unify_source.runs.windows import WindowProgress
 
 _FOLDER = "unify-source"
 _LOCK = "in-use.lock"
@@ -116,7 +116,7 @@ class _Counting(WindowProgress):
         message: str | None = None,
         label: str | None = None,
     ) -> None:
-        if self.step.startswith("Extract") and name == RESOURCE:
+        if self.step.startswith("Extract") and name == MAIN_LIST.name:
             self._progress.add(inc)
 
     def _start(self, step: str) -> None:

@@ -19,7 +19,7 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.fs_client import FSClientBase
 
 from unify_source.destinations.lake import newest_of_each
-from unify_source.resources import BY_NAME, DELETED, KEY
+from unify_source.resources import BY_NAME, DELETED, KEY, Table
 from unify_source.times import kept_instant
 
 LOADS = "_dlt_loads"
@@ -32,6 +32,40 @@ def row_count(pipeline: dlt.Pipeline, name: str) -> int | None:
         return _row_count_of_files(client, name)
     found = _rows(client, name, "COUNT(*)")
     return int(found[0][0]) if found else None
+
+
+def stored_rows(pipeline: dlt.Pipeline, table: Table) -> pa.Table | None:
+    """Return the rows of a table in its promised columns, None where there is no such table.
+
+    Made for tables of some thousand rows.
+    """
+    client: Any = pipeline.destination_client()
+    names = [column.name for column in table.columns if not column.is_internal]
+    if isinstance(client, FSClientBase):
+        rows = _rows_of_files(client, table, names)
+    else:
+        found = _rows(client, table.name, ", ".join(names))
+        columns = zip(*found, strict=True) if found else [()] * len(names)
+        rows = pa.table(dict(zip(names, map(list, columns), strict=True)))
+    return None if rows is None or not len(rows) else rows.select(names).cast(table.schema())
+
+
+def _rows_of_files(client: Any, table: Table, names: list[str]) -> pa.Table | None:
+    if table.name not in client.schema.tables:
+        return None
+    table_format = client.prepare_load_table(table.name).get("table_format")
+    try:
+        if table_format == "delta":
+            dataset = client.load_open_table(table_format, table.name).to_pyarrow_dataset()
+            return dataset.to_table(columns=names)
+        if table_format == "iceberg":
+            return client.load_open_table(table_format, table.name).scan().to_arrow()
+        files = client.list_table_files(table.name)
+    except DestinationUndefinedEntity:
+        return None
+    columns = [*names, table.newest]
+    rows = [_columns_of(client, file, columns) for file in sorted(files)]
+    return newest_of_each(pa.concat_tables(rows, promote_options="default"), table.newest)
 
 
 def last_loads(pipeline: dlt.Pipeline, most: int) -> list[tuple[datetime, str, int]]:

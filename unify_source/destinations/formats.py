@@ -6,22 +6,22 @@ The format of the files that carry rows, texts that cannot be stored, and indexe
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import dlt
 import pyarrow as pa
 import pyarrow.compute as pc
-from dlt.common.configuration.container import Container
-from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
-from dlt.common.data_writers.writers import resolve_best_writer_spec
-from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
+from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.exceptions import TerminalValueError
 from dlt.destinations.exceptions import DatabaseTerminalException
 
+from unify_source.dlt_seam import capabilities, fastest_format, merge_in_transactions
 from unify_source.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
 
 PARQUET, CSV = "parquet", "csv"
+# dlt's CSV does not tell the empty text from null, and its JSON lines lose what Arrow types.
+CARRIERS = (PARQUET, "insert_values")
 
 # What no capability says. A scan of a table of millions for every merge is what an index spares
 # where rows are kept by row; and a text of Postgres cannot hold U+0000.
@@ -32,56 +32,15 @@ _NUL, _REPLACEMENT = "\0", "\ufffd"
 _log = logging.getLogger(__name__)
 
 
-class Writing:
-    """How one load is written: decided by the schema at its beginning, the same to its end.
+def prepare(pipeline: dlt.Pipeline, tables: Collection[str]) -> None:
+    """Make the destination ready to merge rows into tables, of which `tables` are known by now.
 
-    Makes the indexes that are missing before the first rows are merged.
+    Merges become transactions, and missing indexes are made before the first rows are merged.
     """
-
-    def __init__(self, tables: Mapping[str, Any]) -> None:
-        self._caps = capabilities()
-        self._formats = {
-            table.name: file_format(self._caps, dict(tables.get(table.name, {})))
-            for table in BY_NAME.values()
-        }
-        warn_of_slow_format(self._caps)
-        if not self._caps:
-            return
-        merge_in_transactions(dlt.current.pipeline().destination)
-        if ENROLLMENTS.name in tables:
-            keep_indexed(dlt.current.pipeline())
-
-    def file_format(self, name: str, rows: pa.Table) -> str | None:
-        """Return the format to ask dlt for, None to leave it to dlt.
-
-        That is for a table without rows, which dlt cannot load from Parquet through ADBC.
-        """
-        return self._formats[name] if len(rows) else None
-
-    def storable(self, rows: pa.Table) -> pa.Table:
-        """Return rows that the destination can store: U+FFFD where it has no U+0000."""
-        return storable(self._caps, rows)
-
-
-def capabilities() -> DestinationCapabilitiesContext | None:
-    """Return what the destination of the running pipeline can do, None where there is none."""
-    try:
-        return Container()[DestinationCapabilitiesContext]
-    except ContextDefaultCannotBeCreated:
-        return None
-
-
-def merge_in_transactions(destination: AnyDestination) -> None:
-    """Let each table's merge be one transaction, wherever the destination has transactions.
-
-    dlt leaves `supports_transactions` unset for DuckDB, Postgres and others, and then runs a merge
-    in autocommit, unless its SQL happens to hold the letters of CREATE, DROP or ALTER. Whatever
-    fails between DELETE and INSERT takes rows away. A destination whose DDL is transactional has
-    transactions for rows as well.
-    """
-    caps = destination.capabilities()
-    if caps.supports_ddl_transactions and caps.supports_transactions is None:
-        destination.caps_params["supports_transactions"] = True
+    merge_in_transactions(pipeline.destination)
+    warn_of_slow_format(capabilities())
+    if ENROLLMENTS.name in tables:
+        keep_indexed(pipeline)
 
 
 def file_format(caps: DestinationCapabilitiesContext | None, known: dict[str, Any]) -> str | None:
@@ -99,7 +58,7 @@ def file_format(caps: DestinationCapabilitiesContext | None, known: dict[str, An
     if known.get("file_format") != PARQUET and _has_json(known) and _json_depends_on_format(caps):
         refused.add(PARQUET)
     left = [name for name in supported if name not in refused]
-    return str(resolve_best_writer_spec("arrow", left, preferred).file_format)
+    return fastest_format(preferred, left)
 
 
 def has_json_columns(caps: DestinationCapabilitiesContext | None) -> bool:

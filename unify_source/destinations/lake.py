@@ -8,7 +8,6 @@ stand in the lake are looked at: what belonged to an enrollment, and does no lon
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import dlt
@@ -17,9 +16,8 @@ import pyarrow.compute as pc
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from unify_source.flatten.split import empty, marked_deleted
+from unify_source.flatten.split import marked_deleted
 from unify_source.resources import (
-    BY_NAME,
     DELETED,
     KEY,
     TEXT,
@@ -28,8 +26,6 @@ from unify_source.resources import (
 from unify_source.settings import ICEBERG, PARQUET
 
 _KEYS_IN_ONE_DELETE = 1_000
-
-Rows = Iterable[tuple[Table, pa.Table]]
 
 
 def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str | None:
@@ -40,45 +36,37 @@ def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str
 
 
 class Lake:
-    """Holds the rows of one load until it ends, then gives them as one table each.
+    """Merges the rows of one load into a table of a lake, all at once.
 
-    Parquet files take every row as it comes: the newest is found by who reads them.
+    Parquet files take every row as it comes: queries find the newest version of each.
     """
 
     def __init__(self, table_format: str) -> None:
         self.format = table_format
-        self._held: dict[str, tuple[Table, list[pa.Table]]] = {}
 
     def hints(self, table: Table) -> dict[str, Any]:
         """Return how a table is written."""
         if self.format == PARQUET:
             return {"write_disposition": "append", "file_format": PARQUET}
         # dlt merges into an Iceberg table by a thousand rows at a time, however many are new.
-        if self.format == ICEBERG and _opened(self.format, table.name) is None:
+        if self.format == ICEBERG and not self.has(table):
             return {"write_disposition": "append", "table_format": self.format}
         merge = {"disposition": "merge", "strategy": "upsert"}
         return {"write_disposition": merge, "table_format": self.format}
 
-    def ready(self, rows: Rows, *, is_last: bool) -> Iterator[tuple[Table, pa.Table]]:
-        """Hold the rows of one batch; with the last one, yield what has to be written."""
-        for table, batch in rows:
-            self._held.setdefault(table.name, (table, []))[1].append(batch)
-        if not is_last:
-            return
-        held, self._held = self._held, {}
-        for table, batches in held.values():
-            rows = pa.concat_tables(batches, promote_options="default")
-            if self.format == PARQUET:
-                yield table, rows
-                continue
-            found = _opened(self.format, table.name)
-            merged = self._merged(table, rows, found)
-            if len(merged) or found is None:
-                yield table, merged
-        # dlt keeps the schema before it makes the tables: a run that died may have made some only.
-        for table in BY_NAME.values():
-            if table.name not in held and _opened(self.format, table.name) is None:
-                yield table, empty(table)
+    def has(self, table: Table) -> bool:
+        """Tell whether the table exists.
+
+        dlt stores the schema before it makes the tables: a run that died may have made some only.
+        """
+        return _opened(self.format, table.name) is not None
+
+    def ready(self, table: Table, batches: list[pa.Table]) -> pa.Table:
+        """Return what has to be written of all the rows of a load, perhaps no row."""
+        rows = pa.concat_tables(batches, promote_options="default")
+        if self.format == PARQUET:
+            return rows
+        return self._merged(table, rows, _opened(self.format, table.name))
 
     def _merged(self, table: Table, rows: pa.Table, found: Any) -> pa.Table:
         newest = newest_of_each(rows, table.newest)

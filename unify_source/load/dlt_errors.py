@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dlt.common.configuration.exceptions import ConfigurationException
 from dlt.common.destination.exceptions import DestinationException
 from dlt.common.exceptions import MissingDependencyException, SignalReceivedException
-from dlt.common.runtime.signals import intercepted_signals
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from unify_source.dlt_seam import intercepted_signals
 from unify_source.errors import ConfigurationError, LoadFailed, UnifyError
 
 _LONGEST = 300

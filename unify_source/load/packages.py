@@ -11,11 +11,12 @@ from typing import Any
 import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import ExtractInfo
-from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
 
 from unify_source.destinations.contents import row_count
-from unify_source.load.source import RESOURCE, SOURCE
-from unify_source.resources import BY_NAME, CURSOR, QUARANTINE
+from unify_source.dlt_seam import force_state_extract, load_pipeline_state_from_destination
+from unify_source.load.cursors import stored_cursor
+from unify_source.load.source import SOURCE
+from unify_source.resources import BY_NAME, CURSOR, MAIN_LIST, QUARANTINE
 
 _FOLDER = "unify-source"
 _LOCK = "in-use.lock"
@@ -107,7 +108,7 @@ def packages_with_rows(extracted: ExtractInfo) -> set[str]:
 
 def state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
     """Return what the resource keeps between runs, as the pipeline knows it."""
-    found: dict[str, Any] = _of_source(pipeline.state).get("resources", {}).get(RESOURCE, {})
+    found: dict[str, Any] = _of_source(pipeline.state).get("resources", {}).get(MAIN_LIST.name, {})
     return found
 
 
@@ -118,8 +119,7 @@ def _of_source(state: Any) -> dict[str, Any]:
 
 def cursor(pipeline: dlt.Pipeline, name: str = CURSOR) -> datetime | None:
     """Return how far a pipeline has loaded, None before the first load."""
-    value = state_of(pipeline).get("incremental", {}).get(name, {}).get("last_value")
-    return value if isinstance(value, datetime) else None
+    return stored_cursor(state_of(pipeline), name)
 
 
 def quarantined(pipeline: dlt.Pipeline) -> int:

@@ -1,0 +1,472 @@
+"""What a dlt user does with any source, done with this one: the list of dlt's conventions.
+
+Each lever works on each table, or is refused in a sentence before the first request.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pyarrow as pa
+import pytest
+from conftest import KEY
+from destinations import Destination, DuckDB, Postgres, opened
+from standing import account, change
+from warehouse import shown
+
+from unify_source import sync, unify_source
+from unify_source.load.packages import state_of
+from unify_source.resources import BY_NAME
+from unify_source.sandbox import DRIFTS, Sandbox
+from unify_source.times import parse_instant
+
+Serve = Callable[..., Sandbox]
+Rows = list[tuple[Any, ...]]
+
+
+@pytest.fixture(params=[DuckDB, Postgres], ids=lambda kind: kind.name)
+def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
+    """Give each test DuckDB and Postgres, empty."""
+    with opened(request.param, home, request) as found:
+        yield found
+
+
+@pytest.fixture
+def api(serve: Serve) -> Sandbox:
+    """Start a sandbox whose clock stands still."""
+    return serve(account(240))
+
+
+def source(api: Sandbox, **settings: Any) -> Any:
+    return unify_source(api_key=KEY, base_url=api.url, **settings)
+
+
+def pipeline(warehouse: Destination, **options: Any) -> dlt.Pipeline:
+    """Open a pipeline as a user of dlt does."""
+    found: dlt.Pipeline = dlt.pipeline(
+        "unify_gtm", destination=warehouse.dlt_name, dataset_name="unify", **options
+    )
+    return found
+
+
+def count(warehouse: Destination, table: str) -> int:
+    return len(warehouse.keys(table))
+
+
+def cursors(pipeline: dlt.Pipeline) -> dict[str, Any]:
+    resources = pipeline.state["sources"]["unify"]["resources"]
+    return {
+        name: state["incremental"]["updated_at"]["last_value"]
+        for name, state in resources.items()
+        if "incremental" in state
+    }
+
+
+def assert_refused(api: Sandbox, run: Callable[[], Any], *words: str) -> None:
+    """Assert that a run ends in a sentence, before it asked the API for anything."""
+    api.reset()
+    with pytest.raises(Exception) as refused:  # noqa: PT011 - dlt wraps what a resource raises
+        run()
+    assert all(word in str(refused.value) for word in words), str(refused.value)
+    assert api.requests == []
+
+
+def test_each_table_is_a_resource(api: Sandbox) -> None:
+    assert list(source(api).resources) == list(BY_NAME)
+    assert list(source(api).selected_resources) == list(BY_NAME)
+
+
+def test_a_map_masks_the_arrow_table_of_one_resource(api: Sandbox, warehouse: Destination) -> None:
+    def masked(people: pa.Table) -> pa.Table:
+        index = people.schema.get_field_index("email")
+        return people.set_column(index, "email", pa.array(["masked"] * len(people)))
+
+    users = source(api)
+    users.people.add_map(masked)
+    pipeline(warehouse).run(users)
+
+    emails = {email for (email,) in warehouse.reads("people", ["email"])}
+    assert emails == {"masked"}
+    assert "masked" not in {email for (email,) in warehouse.reads("mailboxes", ["email"])}
+    assert count(warehouse, "people") == len(shown(api.account)["people"])
+
+
+def test_a_filter_of_rows_drops_them_from_one_resource(
+    api: Sandbox, warehouse: Destination
+) -> None:
+    source_ = source(api)
+    source_.mailboxes.add_map(lambda table: table.slice(0, 1))
+    pipeline(warehouse).run(source_)
+
+    assert count(warehouse, "mailboxes") == 1
+    assert count(warehouse, "enrollments") == 240
+
+
+def test_the_dataset_reads_the_tables_back(api: Sandbox, warehouse: Destination) -> None:
+    loaded = pipeline(warehouse)
+    loaded.run(source(api))
+
+    dataset = loaded.dataset()
+    assert len(dataset.enrollments.fetchall()) == 240
+    assert dataset.enrollments.fetchone()
+    counted = dict(dataset.row_counts().fetchall())
+    assert counted == {name: count(warehouse, name) for name in BY_NAME}
+
+
+def test_a_selection_loads_its_tables_and_moves_the_cursor_of_no_other(
+    api: Sandbox, warehouse: Destination
+) -> None:
+    loaded = pipeline(warehouse)
+    loaded.run(source(api))
+    before = cursors(loaded)
+    change(api.account, 100)
+
+    loaded.run(source(api).with_resources("people", "plays"))
+
+    assert warehouse.stored()["people"] == shown(api.account)["people"]
+    assert warehouse.stored() != shown(api.account)
+    after = cursors(loaded)
+    assert {name for name in after if after[name] != before[name]} == {"people", "plays"}
+    loaded.run(source(api))
+    assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.parametrize("table", list(BY_NAME))
+def test_each_table_can_be_loaded_alone_and_the_next_full_run_is_complete(
+    api: Sandbox, warehouse: Destination, table: str
+) -> None:
+    loaded = pipeline(warehouse)
+    loaded.run(source(api).with_resources(table))
+    stored = {name for name in loaded.default_schema.data_table_names() if name in BY_NAME}
+    assert stored == {table}
+    if table != "enrollments_quarantine":
+        columns = [column.name for column in BY_NAME[table].columns if column.name == "id"]
+        assert len(warehouse.reads(table, columns)) == len(shown(api.account)[table])
+
+    loaded.run(source(api))
+    assert warehouse.stored() == shown(api.account)
+
+
+def test_hints_of_one_table_stay_with_it(api: Sandbox, warehouse: Destination) -> None:
+    source_ = source(api)
+    source_.people.apply_hints(columns={"crm_owner": {"data_type": "text"}})
+    loaded = pipeline(warehouse)
+    loaded.run(source_)
+
+    tables = loaded.default_schema.tables
+    assert [name for name in BY_NAME if "crm_owner" in tables[name]["columns"]] == ["people"]
+    assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.parametrize("disposition", ["replace", "append"])
+def test_another_write_disposition_is_refused_and_refresh_named(
+    api: Sandbox, warehouse: Destination, disposition: Any
+) -> None:
+    loaded = pipeline(warehouse)
+    loaded.run(source(api))
+    assert_refused(
+        api,
+        lambda: loaded.run(source(api), write_disposition=disposition),
+        disposition,
+        "refresh",
+    )
+    assert warehouse.stored() == shown(api.account)
+
+
+def test_merge_as_a_run_says_it_keeps_children_with_their_parents(
+    api: Sandbox, warehouse: Destination
+) -> None:
+    loaded = pipeline(warehouse)
+    loaded.run(source(api), write_disposition="merge")
+    gone = next(row for row in api.account.rows() if row["reply_email_message"])
+    now = (api.account.clock.now() + timedelta(minutes=1)).isoformat()
+    api.account.put_many([{**gone, "reply_email_message": None, "updated_at": now}])
+    api.account.clock.advance(timedelta(minutes=2))
+
+    loaded.run(source(api), write_disposition="merge")
+
+    assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"primary_key": "email"}, {"columns": {"email": {"merge_key": True}}}]
+)
+def test_another_key_is_refused(api: Sandbox, warehouse: Destination, keys: Any) -> None:
+    source_ = source(api)
+    source_.people.apply_hints(**keys)
+    assert_refused(api, lambda: pipeline(warehouse).run(source_), "people", "email", "id")
+
+
+def test_another_name_of_a_table_is_refused(api: Sandbox, warehouse: Destination) -> None:
+    source_ = source(api)
+    source_.people.apply_hints(table_name="contacts")
+    assert_refused(api, lambda: pipeline(warehouse).run(source_), "table_name", "contacts")
+
+
+@pytest.mark.parametrize("resources", [(), ("people",)], ids=["all", "people"])
+def test_a_limit_loads_a_sample_and_the_next_full_run_is_complete(
+    serve: Serve, warehouse: Destination, resources: tuple[str, ...]
+) -> None:
+    api = serve(account(2_000))
+    sample = source(api)
+    loaded = pipeline(warehouse)
+    loaded.run((sample.with_resources(*resources) if resources else sample).add_limit(1))
+
+    assert len(api.requests) <= 5
+    assert 0 < count(warehouse, "people") <= 200
+    loaded.run(source(api))
+    assert warehouse.stored() == shown(api.account)
+
+
+def test_a_limit_of_rows_and_of_time_end_a_sample_as_well(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(2_000))
+    loaded = pipeline(warehouse)
+    loaded.run(source(api).add_limit(150, count_rows=True))
+    assert 100 <= count(warehouse, "enrollments") <= 200
+
+    loaded.run(source(api).add_limit(max_time=0.01))
+    assert count(warehouse, "enrollments") < 2_000
+
+
+def interval(api: Sandbox) -> tuple[Any, Any, list[dict[str, Any]]]:
+    rows = api.account.rows()
+    first, last = (parse_instant(rows[at]["updated_at"]) for at in (100, 200))
+    assert first
+    assert last
+    inside = [row for row in rows if first <= (parse_instant(row["updated_at"]) or last) < last]
+    return first, last, inside
+
+
+@pytest.mark.parametrize("by", ["sync", "three lines"])
+def test_an_orchestrators_interval_is_loaded_exactly_and_the_cursor_stays(
+    api: Sandbox, warehouse: Destination, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    first, last, inside = interval(api)
+    loaded = pipeline(warehouse)
+    with monkeypatch.context() as environment:
+        environment.setenv("DLT_INTERVAL_START", first.isoformat())
+        environment.setenv("DLT_INTERVAL_END", last.isoformat())
+        if by == "sync":
+            sync(loaded, api_key=KEY, base_url=api.url)
+        else:
+            interval_of: Any = dlt.sources.incremental(allow_external_schedulers=True)
+            loaded.run(source(api, updated_at=interval_of))
+        assert warehouse.stored() == shown(inside, api.account.sequences())
+        assert cursors(loaded) == {}
+
+    loaded.run(source(api))
+    before = cursors(loaded)
+    assert len(set(before.values())) == 1
+    monkeypatch.setenv("DLT_INTERVAL_START", first.isoformat())
+    monkeypatch.setenv("DLT_INTERVAL_END", last.isoformat())
+    sync(loaded, api_key=KEY, base_url=api.url)
+    assert cursors(loaded) == before
+
+
+@pytest.mark.parametrize("name", ["DLT_INTERVAL_START", "DLT_INTERVAL_END"])
+def test_half_an_interval_is_refused_by_name(
+    api: Sandbox, warehouse: Destination, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "2026-05-01T00:00:00Z")
+    assert_refused(api, lambda: sync(pipeline(warehouse), api_key=KEY, base_url=api.url), name)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"cursor_path": "created_at"},
+        {"last_value_func": min},
+        {"range_start": "open"},
+    ],
+    ids=str,
+)
+def test_what_an_incremental_says_and_this_source_cannot_do_is_refused(
+    api: Sandbox, odd: dict[str, Any]
+) -> None:
+    with pytest.raises(Exception, match=next(iter(odd))):
+        source(api, updated_at=dlt.sources.incremental(**{"cursor_path": "updated_at", **odd}))
+
+
+@pytest.mark.parametrize("mode", ["evolve", "discard_value", "discard_row", "freeze"])
+def test_a_schema_contract_does_what_dlt_documents(
+    serve: Serve, warehouse: Destination, mode: Any
+) -> None:
+    living = account(60)
+    loaded = pipeline(warehouse)
+    loaded.run(source(serve(living)))
+    before, columns = warehouse.stored(), set(warehouse.columns("enrollments"))
+    change(living, 30)
+    changed = serve(living, reshape=DRIFTS["new-fields"])
+
+    def run() -> Any:
+        return loaded.run(source(changed), schema_contract={"columns": mode})
+
+    if mode == "freeze":
+        with pytest.raises(Exception, match="beta_"):
+            run()
+        return
+    run()
+    assert (set(warehouse.columns("enrollments")) != columns) == (mode == "evolve")
+    kept = before if mode == "discard_row" else shown(living)
+    assert warehouse.stored()["enrollments"] == kept["enrollments"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_file_format_that_cannot_carry_arrow_tables_is_refused(
+    api: Sandbox, warehouse: Destination, kind: Any
+) -> None:
+    loaded = pipeline(warehouse)
+    try:
+        assert_refused(api, lambda: loaded.run(source(api), loader_file_format=kind), kind)
+    except AssertionError:
+        # dlt itself refuses what the destination does not know at all.
+        assert kind not in (loaded.destination.capabilities().supported_loader_file_formats or [])
+    assert not loaded.has_pending_data
+
+
+@pytest.mark.parametrize("kind", ["parquet", "insert_values"])
+def test_any_other_file_format_loads(api: Sandbox, warehouse: Destination, kind: Any) -> None:
+    pipeline(warehouse).run(source(api), loader_file_format=kind)
+    assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.parametrize("mode", ["drop_sources", "drop_resources", "drop_data"])
+def test_refresh_loads_everything_anew(api: Sandbox, warehouse: Destination, mode: Any) -> None:
+    loaded = pipeline(warehouse)
+    loaded.run(source(api))
+    api.reset()
+    loaded.run(source(api), refresh=mode)
+
+    assert warehouse.stored() == shown(api.account)
+    assert sum(("limit", "100") in request.query for request in api.requests) >= 3
+
+
+def test_refresh_of_one_table_loads_that_one_anew(api: Sandbox, warehouse: Destination) -> None:
+    loaded = pipeline(warehouse)
+    loaded.run(source(api))
+    loaded.run(source(api).with_resources("people"), refresh="drop_data")
+    assert warehouse.stored() == shown(api.account)
+    loaded.run(source(api))
+    assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.parametrize("naming", ["direct", "sql_ci_v1", "sql_cs_v1", "snake_case"])
+def test_naming_conventions_name_the_tables(
+    api: Sandbox, warehouse: Destination, monkeypatch: pytest.MonkeyPatch, naming: str
+) -> None:
+    monkeypatch.setenv("SCHEMA__NAMING", naming)
+    pipeline(warehouse).run(source(api))
+    assert warehouse.stored() == shown(api.account)
+
+
+def test_a_dev_pipeline_loads_into_a_dataset_of_its_own(
+    api: Sandbox, warehouse: Destination
+) -> None:
+    loaded = pipeline(warehouse, dev_mode=True)
+    loaded.run(source(api))
+    assert loaded.dataset_name.startswith("unify_")
+    assert dict(loaded.dataset().row_counts().fetchall())["enrollments"] == 240
+
+
+def test_an_attached_pipeline_goes_on_where_it_was(api: Sandbox, warehouse: Destination) -> None:
+    pipeline(warehouse).run(source(api))
+    change(api.account, 20)
+    attached = dlt.attach("unify_gtm", destination=warehouse.dlt_name, dataset_name="unify")
+    api.reset()
+    attached.run(source(api))
+    assert warehouse.stored() == shown(api.account)
+    assert len(api.requests) <= 5
+
+
+def test_nesting_cloning_sections_and_exports_work(
+    api: Sandbox, warehouse: Destination, home: Path
+) -> None:
+    source_ = source(api)
+    source_.max_table_nesting = 0
+    loaded = pipeline(warehouse, export_schema_path=str(home / "schemas"))
+    loaded.run(source_.clone())
+    assert warehouse.stored() == shown(api.account)
+    assert "enrollments" in (home / "schemas" / "unify.schema.yaml").read_text()
+
+
+def test_resources_are_read_in_parallel_and_with_a_progress_shown(
+    api: Sandbox, warehouse: Destination
+) -> None:
+    pipeline(warehouse, progress="log").run(source(api).parallelize())
+    assert warehouse.stored() == shown(api.account)
+
+
+def test_a_source_can_be_run_twice(api: Sandbox, warehouse: Destination) -> None:
+    source_, loaded = source(api), pipeline(warehouse)
+    loaded.run(source_)
+    change(api.account, 100)
+    loaded.run(source_)
+    assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.parametrize("table", [None, "people"])
+def test_without_a_pipeline_a_source_and_each_resource_yield_arrow_tables(
+    api: Sandbox, table: str | None
+) -> None:
+    dlt.pipeline("none").deactivate()
+    items = list(source(api).resources[table] if table else source(api))
+    assert all(isinstance(item, pa.Table) for item in items)
+    wanted = [len(shown(api.account)[table])] if table else [240]
+    assert [len(item) for item in items if len(item) >= wanted[0]] == wanted
+
+
+def test_the_schema_describes_tables_columns_references_and_personal_data(
+    api: Sandbox, warehouse: Destination
+) -> None:
+    loaded = pipeline(warehouse)
+    loaded.run(source(api))
+
+    stored = loaded.default_schema.tables
+    for table in BY_NAME.values():
+        assert stored[table.name]["description"] == table.description
+        for column in table.columns:
+            hints: Any = stored[table.name]["columns"][column.name]
+            assert hints["description"] == column.description
+            assert bool(hints.get("x-annotation-pii")) == column.pii
+        wanted = {c.references for c in table.columns if c.references}
+        known: Any = stored[table.name].get("references", [])
+        assert {reference["referenced_table"] for reference in known} == wanted
+    diagram = loaded.default_schema.to_mermaid()
+    assert "enrollments }|--|| people" in diagram
+
+
+def test_the_trace_names_the_endpoints_and_counts_what_was_read(
+    api: Sandbox, warehouse: Destination
+) -> None:
+    loaded = pipeline(warehouse)
+    loaded.run(source(api))
+
+    assert loaded.last_trace
+    assert loaded.last_trace.last_extract_info
+    info = loaded.last_trace.last_extract_info.asdict()
+    inputs = {item["resource_name"]: item for item in info["inputs"]}
+    assert set(inputs) == set(BY_NAME)
+    assert inputs["people"]["location"] == api.url
+    assert inputs["users"]["endpoints"] == ["/sequences/v1/sequences"]
+    [metrics] = [m for m in info["resource_metrics"] if m["resource_name"] == "enrollments"]
+    found = metrics["custom_metrics"]
+    assert found["rows"] == 240
+    assert found["quarantined"] == 0
+    assert found["pages"] >= 3
+    assert found["requests"] == len(api.requests)
+
+
+def test_the_state_is_that_of_the_resource_of_enrollments(
+    api: Sandbox, warehouse: Destination
+) -> None:
+    loaded = pipeline(warehouse)
+    loaded.run(source(api))
+    assert state_of(loaded)["version"] == 2
+    assert os.environ.get("DLT_INTERVAL_START") is None

@@ -1,0 +1,69 @@
+"""Windows whose merge began and did not end: noted where the data is, for whichever run is next.
+
+A process that dies between the merges of two tables leaves one of them newer than the other. A
+`sync` reads its own window again; the window of a backfill or of a filtered run lies anywhere. The
+table exists only while a window is merged, on destinations that merge in transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import dlt
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+from unify_source.extract.window import Window
+from unify_source.times import kept_instant, rfc3339
+
+TABLE = "_unify_unfinished"
+
+_DIALECTS = ("duckdb", "postgres", "redshift")
+
+
+def note(pipeline: dlt.Pipeline, loads: Iterable[str], window: Window) -> None:
+    """Note that these loads are about to merge the rows of a window."""
+    if not _can_note(pipeline):
+        return
+    with pipeline.sql_client() as client:
+        if not client.has_dataset():
+            return
+        table = client.make_qualified_table_name(TABLE)
+        columns = "load_id VARCHAR(64), after VARCHAR(64), before VARCHAR(64)"
+        client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+        after = rfc3339(window.after) if window.after else None
+        for load in loads:
+            insert = f"INSERT INTO {table} VALUES (%s, %s, %s)"  # noqa: S608 - our own names
+            client.execute_sql(insert, load, after, rfc3339(window.before))
+
+
+def forget(pipeline: dlt.Pipeline) -> None:
+    """Forget all that was noted: every window has been merged."""
+    if not _can_note(pipeline):
+        return
+    with pipeline.sql_client() as client:
+        client.execute_sql(f"DROP TABLE IF EXISTS {client.make_qualified_table_name(TABLE)}")
+
+
+def unfinished(pipeline: dlt.Pipeline) -> list[Window]:
+    """Return the windows whose merge may have ended half way."""
+    if not _can_note(pipeline):
+        return []
+    with pipeline.sql_client() as client:
+        table, loads = map(client.make_qualified_table_name, (TABLE, "_dlt_loads"))
+        query = (
+            f"SELECT DISTINCT after, before FROM {table}"  # noqa: S608 - our own names
+            f" WHERE load_id NOT IN (SELECT load_id FROM {loads} WHERE status = 0)"
+        )
+        try:
+            rows: Any = client.execute_sql(query) or []
+        except DatabaseUndefinedRelation:
+            return []
+    return [Window(kept_instant(after) if after else None, kept_instant(to)) for after, to in rows]
+
+
+def _can_note(pipeline: dlt.Pipeline) -> bool:
+    # Asked before it is opened: dlt reads files through DuckDB, which fetches extensions for that.
+    return pipeline.destination.capabilities().sqlglot_dialect in _DIALECTS and bool(
+        pipeline.destination.capabilities().supported_merge_strategies
+    )

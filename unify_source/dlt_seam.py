@@ -1,0 +1,79 @@
+"""Every use of dlt that its documentation does not promise, in one place.
+
+`dlt` has an upper bound in pyproject.toml for the sake of this file: tests/load/test_dlt_seam.py
+says, for each of these, what dlt changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dlt
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
+from dlt.common.data_writers.writers import resolve_best_writer_spec
+from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
+from dlt.common.pipeline import PipelineContext
+from dlt.common.runtime.signals import intercepted_signals, raise_if_signalled
+from dlt.extract import DltResource, DltSource
+from dlt.extract.exceptions import CurrentSourceNotAvailable
+from dlt.extract.incremental.context import get_interval_context
+from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
+
+__all__ = [
+    "force_state_extract",
+    "intercepted_signals",
+    "load_pipeline_state_from_destination",
+    "raise_if_signalled",
+]
+
+
+def active_pipeline() -> dlt.Pipeline | None:
+    """Return the pipeline that was created or run last, None where there is none."""
+    return dlt.current.pipeline() if Container()[PipelineContext].is_active() else None
+
+
+def capabilities() -> DestinationCapabilitiesContext | None:
+    """Return what the destination of the running pipeline can do, None where there is none."""
+    try:
+        return Container()[DestinationCapabilitiesContext]
+    except ContextDefaultCannotBeCreated:
+        return None
+
+
+def running_resources() -> Mapping[str, DltResource]:
+    """Return the resources that the running source loads; none where one is read by itself.
+
+    A resource with the write disposition "skip" is not loaded.
+    """
+    try:
+        source: DltSource = dlt.current.source()
+    except CurrentSourceNotAvailable:
+        return {}
+    selected = source.resources.selected
+    return {name: found for name, found in selected.items() if found.write_disposition != "skip"}
+
+
+def allows_external_schedulers() -> bool:
+    """Tell whether whoever launched this process lets intervals of an orchestrator apply."""
+    context = get_interval_context()
+    return bool(context and context.allow_external_schedulers)
+
+
+def merge_in_transactions(destination: AnyDestination) -> None:
+    """Let each table's merge be one transaction, wherever the destination has transactions.
+
+    dlt leaves `supports_transactions` unset for DuckDB, Postgres and others, and then runs a merge
+    in autocommit, unless its SQL happens to hold the letters of CREATE, DROP or ALTER. A failure
+    between DELETE and INSERT would take rows away. A destination whose DDL is transactional has
+    transactions for rows as well.
+    """
+    caps = destination.capabilities()
+    if caps.supports_ddl_transactions and caps.supports_transactions is None:
+        destination.caps_params["supports_transactions"] = True
+
+
+def fastest_format(preferred: Any, supported: list[Any]) -> str:
+    """Return the format in which dlt writes Arrow tables fastest, of those supported."""
+    return str(resolve_best_writer_spec("arrow", supported, preferred).file_format)

@@ -1,0 +1,84 @@
+"""Each table's own cursor: how far it has been loaded, kept in its resource's state as dlt does.
+
+A selection of tables moves the cursors of what it loads, and no other; a run begins at the oldest
+cursor of what it loads. So a table that was left out, or emptied by `refresh`, catches up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from unify_source.resources import CURSOR
+from unify_source.settings import Settings
+
+State = dict[str, Any]
+
+
+def cursor_name(settings: Settings) -> str:
+    """Return the name of the cursor of a run with these filters: a filtered run has its own."""
+    if not settings.filters:
+        return CURSOR
+    return f"{CURSOR}_{blake2b(orjson.dumps(settings.filters), digest_size=6).hexdigest()}"
+
+
+def stored_cursor(state: State, name: str) -> datetime | None:
+    """Return the cursor of that name in a resource's state, None before its first load."""
+    value = state.get("incremental", {}).get(name, {}).get("last_value")
+    return value if isinstance(value, datetime) else None
+
+
+class Cursors:
+    """The cursors of the tables that one run loads.
+
+    `state_of` returns the state of a table's resource, which is changed in place.
+    """
+
+    def __init__(self, name: str, tables: Iterable[str], state_of: Callable[[str], State]) -> None:
+        self.name = name
+        self._states = {table: state_of(table) for table in tables}
+        self._stored = {t: stored_cursor(state, name) for t, state in self._states.items()}
+
+    @property
+    def oldest(self) -> datetime | None:
+        """Return how far all of the tables have been loaded, None where one never was."""
+        stored = list(self._stored.values())
+        return None if None in stored else min(at for at in stored if at)
+
+    @property
+    def agree(self) -> bool:
+        """Whether all tables have been loaded equally far."""
+        return len(set(self._stored.values())) == 1
+
+    def has(self, table: str) -> bool:
+        """Tell whether a table has been loaded before."""
+        return self._stored.get(table) is not None
+
+    def start(self, earliest: datetime | None, lookback: timedelta) -> datetime | None:
+        """Return where to begin to read, None for the beginning; never before `earliest`."""
+        oldest = self.oldest
+        behind = oldest - lookback if oldest else None
+        return max((at for at in (behind, earliest) if at), default=None)
+
+    def advance(self, to: datetime) -> None:
+        """Move every cursor forward to an instant; none moves back."""
+        for table, state in self._states.items():
+            cursors = state.setdefault("incremental", {})
+            at = max(self._stored[table] or to, to)
+            cursors[self.name] = {"initial_value": None, "last_value": at, "unique_hashes": []}
+
+
+def take_over(state: State, tables: Iterable[str], state_of: Callable[[str], State]) -> None:
+    """Give every table the cursors of a state that version 0.1 stored, which had one for all."""
+    if state.get("version"):
+        return
+    state["version"] = 2
+    if known := state.get("incremental"):
+        for table in tables:
+            state_of(table).setdefault("incremental", {}).update(
+                {name: dict(cursor) for name, cursor in known.items()}
+            )

@@ -1,0 +1,279 @@
+"""One window read, decoded, sifted, and split into tables.
+
+A straight pipe: pages -> batch -> what is new in it -> tables. State changes only at its end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from itertools import islice
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from unify_source.api.client import Client
+from unify_source.dlt_seam import raise_if_signalled
+from unify_source.errors import RowUnavailable
+from unify_source.extract.pages import pages
+from unify_source.extract.reader import Reading, first_instant
+from unify_source.extract.window import Window, cut
+from unify_source.flatten.batches import decoded, joined
+from unify_source.flatten.decode import Batch, decode
+from unify_source.flatten.split import quarantined, released, split
+from unify_source.load.cursors import Cursors
+from unify_source.load.fan_out import Batch as Tables
+from unify_source.load.memory import Memory, Sifted, State
+from unify_source.load.schema import Warehouse
+from unify_source.resources import CURSOR, INSTANT, TEXT, Resource, Table
+from unify_source.settings import Settings
+from unify_source.times import EPOCH
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which part of a longer run one load reads.
+
+    `window` is closed. About `enough` rows are read of it, the oldest first or, with
+    `newest_first`, the newest; None reads all.
+    """
+
+    window: Window
+    enough: int | None = None
+    newest_first: bool = False
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A range that was asked for: from `start` on, until `end`, which belongs to it if `closed`."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    closed: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an extraction's rows go: the warehouse as it is, and the state it keeps there.
+
+    `cursors` are those of the selected tables, None where the run has none. Without `state` the
+    run remembers nothing: it loads a sample, or some of the tables only.
+    """
+
+    warehouse: Warehouse
+    cursors: Cursors | None = None
+    state: State | None = None
+    moves_cursors: bool = True
+    sample_pages: int | None = None
+
+
+class Extraction:
+    """Reads one window of a resource in batches, and splits each into tables.
+
+    Once `batches` has ended, `covered` is the window that was read whole, `enrollments` counts the
+    rows that it passed on, `pages` the pages it read, and `reading` goes on to read ahead what is
+    left of the span, for the extraction after this one.
+    """
+
+    def __init__(
+        self,
+        resource: Resource,
+        quarantine: Table,
+        settings: Settings,
+        client: Client,
+        span: Span | None = None,
+        interval: Interval | None = None,
+        reading: Reading | None = None,
+    ) -> None:
+        self.reading = reading
+        self.covered: Window | None = None
+        self.enrollments = self.pages = self.quarantined = 0
+        self._resource = resource
+        self._quarantine = quarantine
+        self._settings = settings
+        self._client = client
+        self._span = span
+        self._interval = interval or Interval()
+        self._read_at = EPOCH
+
+    @property
+    def rest(self) -> Window | None:
+        """Return what is left of the span's window, None where all of it was read."""
+        if not self._span or not self.covered:
+            return None
+        window, covered = self._span.window, self.covered
+        if self._span.newest_first:
+            after, before = window.after, covered.after or window.after
+        else:
+            after, before = covered.before, window.before
+        return Window(after, before) if after and before and after < before else None
+
+    @property
+    def left(self) -> timedelta:
+        """Return the range of `updated_at` that is left of the longer run, none where unknown.
+
+        The newest first, it may reach back to long before the first row.
+        """
+        if not self._span or self._span.newest_first or not (rest := self.rest):
+            return timedelta()
+        return rest.before - (rest.after or rest.before)
+
+    def batches(self, target: Target) -> Iterator[Tables]:
+        """Yield the tables of each batch; at the end, store what the next run needs.
+
+        Stopping before the end leaves the state and the cursors as they were.
+        """
+        memory = self._memory(target)
+        window = self._window(target, memory)
+        is_first = not any(map(target.warehouse.has, self._dependents()))
+        ids = memory.opened(window, is_empty=is_first)
+        newest = EPOCH
+        for sifted in self._sifted(window, ids, memory, target):
+            newest = max(newest, pc.max(sifted.rows[CURSOR]).as_py() or EPOCH)
+            yield self._tables(sifted, target.warehouse)
+        if target.sample_pages is None:
+            self._end(memory, target, self.covered or window, newest)
+        pa.default_memory_pool().release_unused()
+
+    def _memory(self, target: Target) -> Memory:
+        # A range is read as it was asked for; what is in quarantine waits for the next sync.
+        cursors = target.cursors
+        is_sync = bool(cursors and target.moves_cursors) and target.state is not None
+        is_first = self._span is None or self._span.window.after is None
+        return Memory(
+            target.state if target.state is not None else {},
+            cursors.name if cursors and is_sync else None,
+            self._settings.lookback,
+            asks=is_sync and is_first,
+            rereads=is_sync and not self._settings.filters,
+            trusts_tail=bool(cursors and cursors.agree),
+            knows_quarantine=bool(cursors and cursors.has(self._quarantine.name)),
+        )
+
+    def _dependents(self) -> Iterator[str]:
+        return (part.table.name for part in self._resource.parts if part.table.dies_with)
+
+    def _end(self, memory: Memory, target: Target, covered: Window, newest: datetime) -> None:
+        memory.end(covered)
+        self.enrollments = memory.enrollments
+        if target.cursors and target.moves_cursors and newest > EPOCH:
+            target.cursors.advance(min(newest, covered.before))
+
+    def _window(self, target: Target, memory: Memory) -> Window:
+        if self._span:
+            window = self._span.window
+            after = window.after or self._start(target)
+            return Window(memory.begin(after), window.before)
+        now, end = self._client.server_time(self._resource), self._interval.end
+        return Window(memory.begin(self._start(target)), min(end or now, now))
+
+    def _start(self, target: Target) -> datetime | None:
+        earliest = max(filter(None, [self._interval.start, self._settings.start]), default=None)
+        if not target.cursors or not target.moves_cursors:
+            return earliest
+        return target.cursors.start(earliest, self._settings.lookback)
+
+    def _sifted(
+        self, window: Window, ids: list[str], memory: Memory, target: Target
+    ) -> Iterator[Sifted]:
+        batch, gone = self._asked_again(ids)
+        asked = memory.sift(batch, is_listed=False)
+        asked.released.extend(memory.gone(gone))
+        if not asked.is_empty:
+            yield asked
+        if window.is_empty:
+            return
+        for batch in self._read(window, target.sample_pages):
+            within = Batch(self._within(batch.rows, window), batch.unreadable)
+            sifted = memory.sift(within, is_listed=True)
+            if not sifted.is_empty:
+                yield sifted
+
+    def _read(self, window: Window, sample_pages: int | None) -> Iterator[Batch]:
+        if sample_pages is not None:
+            asked = [*self._parameters(), *window.parameters()]
+            for body in islice(pages(self._client, self._resource, asked), sample_pages):
+                self.pages += 1
+                yield decode(self._resource, [body])
+            return
+        self.reading = self.reading or self._new_reading(window)
+        yield from joined(decoded(self._resource, self._counted(self.reading)))
+        self.covered = self.reading.covered
+
+    def _counted(self, reading: Reading) -> Iterator[list[bytes]]:
+        for bodies in reading:
+            self.pages += len(bodies)
+            yield bodies
+
+    def _parameters(self) -> list[tuple[str, str]]:
+        return [*self._settings.filters, ("limit", str(self._settings.page_size))]
+
+    def _new_reading(self, window: Window) -> Reading:
+        settings, span = self._settings, self._span
+        return Reading(
+            self._client,
+            self._resource,
+            self._windows(window),
+            settings.filters,
+            page_size=settings.page_size,
+            workers=settings.workers,
+            enough=span.enough if span else None,
+            newest_first=span.newest_first if span else False,
+            heartbeat=raise_if_signalled,
+        )
+
+    def _windows(self, window: Window) -> list[Window]:
+        """Cut off the time before the first row, so that the rest can be cut by time."""
+        if window.after is not None:
+            return [window]
+        first = first_instant(self._client, self._resource, window.before)
+        return cut(window, [first] if first else [])
+
+    def _within(self, rows: pa.Table, window: Window) -> pa.Table:
+        # What a server lists from beyond the window is the next load's, as is its cursor.
+        is_open = window.before == self._interval.end and not self._interval.closed
+        compare = pc.less if is_open else pc.less_equal
+        inside = compare(rows[CURSOR], pa.scalar(window.before, INSTANT))
+        return rows if pc.all(inside).as_py() else rows.filter(inside)
+
+    def _asked_again(self, ids: list[str]) -> tuple[Batch, list[str]]:
+        """Ask for rows by their ids; return them, and the ids that the API no longer has.
+
+        A row that cannot be had stays where it is, and stops nothing.
+        """
+        with ThreadPoolExecutor(self._settings.workers) as pool:
+            answers = dict(zip(ids, pool.map(self._row, ids), strict=True))
+        gone = [key for key, row in answers.items() if row is None]
+        rows = [row for row in answers.values() if row]
+        page = b'{"%s":[%s]}' % (self._resource.list_key.encode(), b",".join(rows))
+        return decode(self._resource, [page]), gone
+
+    def _row(self, key: str) -> bytes | None:
+        try:
+            return self._client.row(self._resource, key)
+        except RowUnavailable as error:
+            _log.warning("%s It stays in %s.", error.what, self._quarantine.name)
+            return b""
+
+    def _tables(self, sifted: Sifted, warehouse: Warehouse) -> Tables:
+        # Every row is read a microsecond after the one before it: the last one wins the merge.
+        read_at = max(datetime.now(timezone.utc), self._read_at)
+        self._read_at = read_at + timedelta(microseconds=len(sifted.rows))
+        self.quarantined += len(sifted.unreadable)
+        tables: dict[str, pa.Table] = {}
+        if len(sifted.rows):
+            how = warehouse.splitting
+            tables = split(self._resource, sifted.rows, read_at, how, sifted.new)
+            for name, rows in tables.items():
+                warehouse.note(name, rows.schema)
+        kept = [
+            quarantined(sifted.unreadable, read_at),
+            released(pa.array(sifted.released, TEXT), read_at),
+        ]
+        tables[self._quarantine.name] = pa.concat_tables(kept)
+        return {name: rows for name, rows in tables.items() if len(rows)}

@@ -1,0 +1,168 @@
+"""What dlt is told of each table: key, merge, columns with their meaning, references.
+
+All of it follows from the facts in `resources.py`, so that the schema, a catalogue and the data
+dictionary say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dlt
+import pyarrow as pa
+from dlt.extract import DltResource
+
+from unify_source.errors import ConfigurationError
+from unify_source.resources import (
+    AS_OF,
+    DELETED,
+    FLAG,
+    INSTANT,
+    JSON,
+    JSON_METADATA,
+    KEY,
+    QUARANTINE,
+    TEXT,
+    WHOLE,
+    Column,
+    Table,
+)
+
+MERGE = "merge"
+
+_DLT_TYPES = {TEXT: "text", FLAG: "bool", WHOLE: "bigint", INSTANT: "timestamp", JSON: "json"}
+_INTERNAL = {
+    AS_OF: Column(AS_OF, INSTANT, "Which of two versions of the row is the newer."),
+    DELETED: Column(DELETED, FLAG, "Marks a row for deletion; null in every row that stays."),
+}
+
+
+def merge_columns(table: Table) -> Iterator[Column]:
+    """Yield the columns that serve the merge of a table, beside its promised ones."""
+    if table.newest == AS_OF:
+        yield _INTERNAL[AS_OF]
+    if table.dies_with or table is QUARANTINE:
+        yield _INTERNAL[DELETED]
+
+
+def column_hints(table: Table) -> dict[str, Any]:
+    """Return dlt's hints for every column of a table: type, meaning, PII mark, use in the merge."""
+    columns = {column.name: _hint(column) for column in (*table.columns, *merge_columns(table))}
+    columns[table.newest]["dedup_sort"] = "desc"
+    if DELETED in columns:
+        columns[DELETED]["hard_delete"] = True
+    return columns
+
+
+def _hint(column: Column) -> dict[str, Any]:
+    hint = {
+        "name": column.name,
+        "data_type": _DLT_TYPES[column.type],
+        "nullable": column.name != KEY,
+        "description": column.description,
+    }
+    return {**hint, "x-annotation-pii": True} if column.pii else hint
+
+
+def references(table: Table) -> list[Any]:
+    """Return the references of a table to the keys of others, as dlt draws them."""
+    return [
+        {
+            "columns": [column.name],
+            "referenced_table": column.references,
+            "referenced_columns": [KEY],
+            "cardinality": "many_to_one",
+        }
+        for column in table.columns
+        if column.references
+    ]
+
+
+def merge_disposition(table: Table) -> Any:
+    """Return how a database merges a table: rows are replaced by key, children with their owner."""
+    merge = {"disposition": MERGE, "strategy": "delete-insert"}
+    if owner := table.dies_with:
+        merge["destination_scope"] = _scope(owner)
+    return merge
+
+
+def _scope(owner: str) -> str:
+    # By its own key as well: a reply may have moved here from another enrollment. Not as two
+    # conditions with OR: Postgres would scan the loaded rows again for every row it has.
+    loaded = f"SELECT {KEY} FROM {{staging_table}}"  # noqa: S608 - our own names
+    stored = f"SELECT stored.{KEY} FROM {{table}} AS stored"  # noqa: S608 - our own names
+    same_owner = f"JOIN {{staging_table}} AS loaded ON stored.{owner} = loaded.{owner}"
+    return f"{KEY} IN ({loaded} UNION ALL {stored} {same_owner})"
+
+
+def json_columns(rows: pa.Table) -> dict[str, Any]:
+    """Return hints for the columns of an Arrow table whose text is JSON, which its type hides."""
+    mark = {key.encode(): value.encode() for key, value in JSON_METADATA.items()}
+    return {
+        item.name: {"name": item.name, "data_type": "json"}
+        for item in rows.schema
+        if item.metadata == mark
+    }
+
+
+def described(resource: DltResource, table: Table) -> DltResource:
+    """Give a resource the hints of its table."""
+    resource.apply_hints(
+        primary_key=KEY,
+        write_disposition=merge_disposition(table),
+        columns=column_hints(table),
+        references=references(table),
+        additional_table_hints={"description": table.description},
+    )
+    return resource
+
+
+def refuse_unsafe_hints(
+    resource: DltResource, table: Table, *, is_lake: bool, carriers: Sequence[str]
+) -> None:
+    """Refuse hints under which rows would be lost or doubled, or that would do nothing.
+
+    Raises ConfigurationError, by name and
+    before the first request.
+    """
+    hints = resource.compute_table_schema()
+    _refuse_disposition(table, hints, is_lake=is_lake)
+    columns = hints["columns"].items()
+    keys = [name for name, hint in columns if hint.get("primary_key") or hint.get("merge_key")]
+    if keys != [KEY]:
+        raise ConfigurationError(
+            f"{table.name} would be merged by {' and '.join(keys) or 'no key'}; its key is {KEY}.",
+            "Leave out primary_key and merge_key.",
+        )
+    if hints["name"] != table.name:
+        raise ConfigurationError(
+            f"table_name of {table.name} is {hints['name']!r}, but the tables refer to one another"
+            " by the names they have.",
+            "Leave it out, and make a view of that name, or choose another dataset.",
+        )
+    asked = hints.get("file_format")
+    if asked and asked not in carriers:
+        raise ConfigurationError(
+            f"loader_file_format is {asked!r}, which does not carry Arrow tables unchanged.",
+            f"Leave it out, or choose from {', '.join(carriers)}.",
+        )
+
+
+def _refuse_disposition(table: Table, hints: Mapping[str, Any], *, is_lake: bool) -> None:
+    disposition, strategy = hints["write_disposition"], hints.get("x-merge-strategy")
+    own = ("merge", "append") if is_lake else ("merge",)
+    strategies = (None, "delete-insert", *(["upsert"] if is_lake else []))
+    if disposition in own and strategy in strategies:
+        return
+    asked = strategy if disposition in own else disposition
+    raise ConfigurationError(
+        f"write_disposition of {table.name} is {asked!r}, but a run reads only what changed, and"
+        " some rows twice: rows would be lost, or stand in the table twice.",
+        "Leave it out; to load everything anew, run with refresh='drop_data'.",
+    )
+
+
+def with_hints(rows: pa.Table, **hints: Any) -> Any:
+    """Return rows to yield from a resource, with hints that are only known with them."""
+    return dlt.mark.with_hints(rows, dlt.mark.make_hints(**hints))

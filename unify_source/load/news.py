@@ -1,0 +1,52 @@
+"""Rows that cannot have been in the warehouse before. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from unify_source.resources import CURSOR, INSTANT
+from unify_source.times import EPOCH, kept_instant, rfc3339
+
+State = dict[str, Any]
+
+
+class News:
+    """Tells which rows the warehouse cannot have held before, in any version.
+
+    The first load began with empty tables, at a known instant of the server's clock. A row that was
+    updated before then, and lies behind the cursor, is read for the first time: a newer version
+    would lie later. That spares the first loads a million tombstones for replies that never were.
+    """
+
+    def __init__(
+        self, state: State, closed_at: datetime, lookback: timedelta, *, is_empty: bool
+    ) -> None:
+        first = state.get("empty_until")
+        if first is None:
+            first = rfc3339(closed_at - lookback if is_empty else EPOCH)
+        self._empty_until: str = first
+        self._loaded_until: str = state.get("loaded_until", rfc3339(EPOCH))
+        self._newest = EPOCH
+
+    def of(self, rows: pa.Table, *, is_listed: bool) -> pa.Array:
+        """Return for each row whether it is new; a row that was asked for by id is not."""
+        if not is_listed or not len(rows):
+            return pa.repeat(pa.scalar(value=False), len(rows))
+        self._newest = max(self._newest, pc.max(rows[CURSOR]).as_py())
+        after = pc.greater(rows[CURSOR], _scalar(self._loaded_until))
+        return pc.and_(after, pc.less_equal(rows[CURSOR], _scalar(self._empty_until)))
+
+    def remember(self, state: State, covered_until: datetime) -> None:
+        """Store how far the warehouse has been loaded, as long as that matters."""
+        state["empty_until"] = self._empty_until
+        newest = min(self._newest, covered_until)
+        loaded_until = max(self._loaded_until, rfc3339(newest))
+        state["loaded_until"] = min(loaded_until, self._empty_until)
+
+
+def _scalar(instant: str) -> pa.Scalar:
+    return pa.scalar(kept_instant(instant), INSTANT)

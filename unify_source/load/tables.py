@@ -1,0 +1,186 @@
+"""A dlt resource for each table; those that are selected share one reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from math import ceil
+from typing import Any
+
+import dlt
+import pyarrow as pa
+from dlt.extract import DltResource
+
+from unify_source.api.client import Client
+from unify_source.destinations.contents import stored_rows
+from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare
+from unify_source.destinations.lake import lake_format
+from unify_source.dlt_seam import capabilities, running_resources
+from unify_source.load.cursors import Cursors, cursor_name, take_over
+from unify_source.load.extraction import Extraction, Interval, Target
+from unify_source.load.fan_out import Batch, FanOut
+from unify_source.load.hints import described, refuse_unsafe_hints
+from unify_source.load.listing import Listing
+from unify_source.load.schema import Warehouse
+from unify_source.load.writer import TableWriter
+from unify_source.resources import BY_NAME, MAIN_LIST, QUARANTINE, SEQUENCE_LIST, Table
+from unify_source.settings import Settings
+
+State = dict[str, Any]
+AtEnd = Callable[[State, Extraction], None]
+
+_LONGEST_SAMPLE = 1_000_000
+
+
+class TableResources:
+    """Makes a dlt resource of each table.
+
+    Each evaluation reads what is new since the last one, or the `interval` that was asked for,
+    which moves no cursor. A run window by window gives the `extraction` of a window, and the
+    `listing` that it keeps for all of them. `at_end` gets the state that all tables share, and the
+    extraction, when all has been read.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        *,
+        interval: Interval | None = None,
+        extraction: Extraction | None = None,
+        listing: Listing | None = None,
+        moves_cursors: bool = True,
+        at_end: AtEnd = lambda _state, _extraction: None,
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._interval = interval or Interval()
+        self._extraction = extraction
+        self._listing = listing
+        self._moves_cursors = moves_cursors
+        self._at_end = at_end
+        self._feed = FanOut(self._begin)
+
+    def resources(self) -> list[DltResource]:
+        """Return the resources, in the order of the tables."""
+        return [self._resource(table) for table in BY_NAME.values()]
+
+    def _resource(self, table: Table) -> DltResource:
+        def rows() -> Iterator[Any]:
+            selected = running_resources() or {table.name: resource}
+            asked = selected[table.name].compute_table_schema().get("file_format")
+            writer = TableWriter(table, self._settings.table_format, asked)
+            yield from writer.items(self._feed.rows(table.name, selected))
+
+        resource: DltResource = dlt.resource(rows, name=table.name)
+        lists = (MAIN_LIST, SEQUENCE_LIST)
+        fed_by = [each for each in lists if table.name in _tables_of(each)]
+        resource.add_input(
+            {  # type: ignore[typeddict-unknown-key]
+                "kind": "rest_api",
+                "resource_name": table.name,
+                "location": self._settings.base_url,
+                "endpoints": [each.path for each in fed_by],
+            }
+        )
+        return described(resource, table)
+
+    def _begin(self, selected: frozenset[str]) -> Iterator[Batch]:
+        """Read what the selected tables need; runs when the first of them is asked for rows."""
+        resources = running_resources()
+        self._refuse_unsafe(resources)
+        schema, caps = dlt.current.source_schema(), capabilities()
+        if caps:
+            prepare(dlt.current.pipeline(), schema.tables)
+        warehouse = Warehouse(schema, json_columns=has_json_columns(caps))
+        sample = _sample_pages(resources, self._settings.page_size)
+        state_of: Callable[[str], State] = (
+            dlt.current.resource_state if sample is None else lambda _name: {}
+        )
+        take_over(state_of(MAIN_LIST.name), _tables_of(MAIN_LIST), state_of)
+        listing = self._listing or Listing(SEQUENCE_LIST, self._settings, self._client)
+        yield from _listed(listing, selected, warehouse, state_of)
+        windowed = selected & _tables_of(MAIN_LIST)
+        filled_in = windowed & {part.table.name for part in MAIN_LIST.parts if part.fills_in}
+        if windowed == filled_in and (not windowed or listing.keys() is not None):
+            return
+        target = self._target(windowed, warehouse, state_of, sample)
+        extraction = self._extraction or self._new_extraction()
+        for tables in extraction.batches(target):
+            yield {
+                name: listing.fill_in(rows, state_of(name)) if name in filled_in else rows
+                for name, rows in tables.items()
+                if name in selected
+            }
+        self._report(resources, extraction)
+        if sample is None:
+            self._at_end(state_of(MAIN_LIST.name), extraction)
+
+    def _refuse_unsafe(self, resources: Mapping[str, DltResource]) -> None:
+        is_lake = lake_format(capabilities(), self._settings.table_format) is not None
+        for name, resource in resources.items():
+            if name in BY_NAME:
+                refuse_unsafe_hints(resource, BY_NAME[name], is_lake=is_lake, carriers=CARRIERS)
+
+    def _target(
+        self,
+        windowed: frozenset[str],
+        warehouse: Warehouse,
+        state_of: Callable[[str], State],
+        sample: int | None,
+    ) -> Target:
+        is_whole = windowed == _tables_of(MAIN_LIST)
+        return Target(
+            warehouse,
+            Cursors(cursor_name(self._settings), windowed, state_of),
+            state_of(MAIN_LIST.name) if is_whole else None,
+            moves_cursors=self._interval.end is None and self._moves_cursors and sample is None,
+            sample_pages=sample,
+        )
+
+    def _new_extraction(self) -> Extraction:
+        return Extraction(
+            MAIN_LIST, QUARANTINE, self._settings, self._client, interval=self._interval
+        )
+
+    def _report(self, resources: Mapping[str, DltResource], extraction: Extraction) -> None:
+        if resource := resources.get(MAIN_LIST.name):
+            resource.custom_metrics.update(
+                pages=extraction.pages,
+                requests=self._client.requests,
+                rows=extraction.enrollments,
+                quarantined=extraction.quarantined,
+            )
+
+
+def _listed(
+    listing: Listing,
+    selected: frozenset[str],
+    warehouse: Warehouse,
+    state_of: Callable[[str], State],
+) -> Iterator[Batch]:
+    states = {name: state_of(name) for name in selected & _tables_of(listing.resource)}
+    if not states:
+        return
+    stored = partial(stored_rows, dlt.current.pipeline()) if capabilities() else _nothing
+    if tables := listing.tables(states, warehouse.splitting, stored):
+        yield tables
+
+
+def _tables_of(resource: Any) -> frozenset[str]:
+    names = {part.table.name for part in resource.parts}
+    return frozenset(names | {QUARANTINE.name} if resource is MAIN_LIST else names)
+
+
+def _sample_pages(resources: Mapping[str, DltResource], page_size: int) -> int | None:
+    """Return how many pages `add_limit` lets a run read, None where it sets no limit."""
+    limits = [resource.limit for resource in resources.values() if resource.limit]
+    if not limits:
+        return None
+    # A limit of time alone is dlt's to keep: it ends the reading.
+    rows = [limit.limit(page_size) for limit in limits]
+    return ceil(max(_LONGEST_SAMPLE if each is None else each for each in rows) / page_size)
+
+
+def _nothing(_table: Table) -> pa.Table | None:
+    return None

@@ -1,0 +1,162 @@
+"""The tail: digests of the rows within the lookback of the newest row that a cursor has seen.
+
+The next load reads these rows again, to catch what became visible late, and need not write again
+those that did not change. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from unify_source.resources import CURSOR, INSTANT, KEY, TEXT
+from unify_source.times import EPOCH, kept_instant, rfc3339
+
+TAIL_LIMIT = 2_000
+MOST_TAILS = 4
+
+Known = dict[str, list[str]]
+"""id -> the `updated_at` in the warehouse, and the digest of the row, "" where unsure."""
+
+
+class Tail:
+    """Tells rows that an earlier load wrote from new ones, by id and content.
+
+    Each cursor has a tail of its own. A row that is older than any of them knows is not written;
+    one that is written loses its digest in the others. Without `trusts_own`, rows that the
+    cursor's own tail knows are written again all the same.
+    """
+
+    def __init__(
+        self,
+        tails: Mapping[str, Known],
+        cursor: str | None,
+        lookback: timedelta,
+        *,
+        trusts_own: bool = True,
+    ) -> None:
+        self._cursor = cursor
+        own = tails.get(cursor, {}) if cursor else {}
+        self._known = own if trusts_own else {}
+        self._others = {name: known for name, known in tails.items() if name != cursor}
+        self._in_warehouse = _newest_of([self._known, *self._others.values()])
+        self._lookback = lookback
+        newest = max((at for at, _ in self._known.values()), default=None)
+        self._newest = kept_instant(newest) if newest else EPOCH
+        self._recent: Known = {}
+        self._overflows = False
+        self._written: list[pa.Table] = []
+
+    def unseen(self, rows: pa.Table) -> pa.Table:
+        """Return the rows without those that the warehouse holds as they are, or newer."""
+        if not len(rows):
+            return rows
+        self._remember(rows)
+        if self._in_warehouse:
+            rows = self._without_known(rows)
+        self._written.append(rows.select([KEY, CURSOR]))
+        return rows
+
+    def _without_known(self, rows: pa.Table) -> pa.Table:
+        again = pc.is_in(rows[KEY], value_set=pa.array(list(self._in_warehouse), TEXT))
+        mask = again.to_pylist()
+        for index in pc.indices_nonzero(again).to_pylist():
+            key, (at, digest) = next(iter(_digests(rows.slice(index, 1))))
+            older = at < self._in_warehouse[key]
+            _, known = self._known.get(key, ("", ""))
+            mask[index] = older or (known != "" and digest == known)
+        return rows.filter(pc.invert(pa.array(mask))) if any(mask) else rows
+
+    def _remember(self, rows: pa.Table) -> None:
+        # Digests, not rows: batches differ in their columns and cannot always be joined.
+        newest = pc.max(rows[CURSOR])
+        if pc.greater(newest, pa.scalar(self._newest, INSTANT)).as_py():
+            self._newest = newest.as_py()
+            since = rfc3339(self._newest - self._lookback)
+            self._recent = {key: entry for key, entry in self._recent.items() if entry[0] >= since}
+        since_then = pa.scalar(self._newest - self._lookback, INSTANT)
+        recent = rows.filter(pc.greater_equal(rows[CURSOR], since_then))
+        self._overflows = len(recent) + len(self._recent) > TAIL_LIMIT
+        if self._overflows:
+            recent = recent.slice(0, TAIL_LIMIT)
+        for key, (at, digest) in _digests(recent):
+            known_at, _ = self._recent.get(key, ("", ""))
+            if at >= known_at:
+                self._recent[key] = [at, digest]
+
+    def state(self, in_two_versions: Mapping[str, datetime]) -> dict[str, Known]:
+        """Return the tails for the next load, the cursor's own last."""
+        tails = dict(self._others)
+        if written := self._written_again():
+            tails = {name: {**known, **_among(written, known)} for name, known in tails.items()}
+        if self._cursor and (own := self._own(in_two_versions)):
+            tails[self._cursor] = own
+        return dict(list(tails.items())[-MOST_TAILS:])
+
+    def _own(self, in_two_versions: Mapping[str, datetime]) -> Known:
+        """Return the cursor's tail; a long one is forgotten, and its rows are just read again."""
+        if not self._recent:
+            return self._known
+        since = rfc3339(self._newest - self._lookback)
+        kept = {key: entry for key, entry in self._known.items() if entry[0] >= since}
+        if self._overflows or len({*self._recent, *kept}) > TAIL_LIMIT:
+            return {}
+        for key, (at, digest) in self._recent.items():
+            stands = self._in_warehouse.get(key, at)
+            kept[key] = [at, digest] if at >= stands else self._known.get(key, [stands, ""])
+        return {key: entry for key, entry in kept.items() if key not in in_two_versions}
+
+    def _written_again(self) -> dict[str, str]:
+        """Return which rows of other tails were written, and their newest `updated_at` by now."""
+        known = pa.array({key for other in self._others.values() for key in other}, TEXT)
+        newest: dict[str, str] = {}
+        for rows in self._written if len(known) else ():
+            again = rows.filter(pc.is_in(rows[KEY], value_set=known))
+            for row in again.to_pylist():
+                at = max(rfc3339(row[CURSOR]), self._in_warehouse[row[KEY]])
+                newest[row[KEY]] = max(at, newest.get(row[KEY], at))
+        return newest
+
+    def count(self) -> tuple[int, dict[str, datetime]]:
+        """Return how many rows were written, each key once, and the keys in two versions.
+
+        Those that were written with more than one `updated_at` come with the older one.
+        """
+        if not self._written:
+            return 0, {}
+        rows = pa.concat_tables(self._written)
+        keys = int(pc.count_distinct(rows[KEY]).as_py())
+        if keys == len(rows):
+            return keys, {}
+        spans = rows.group_by(KEY).aggregate([(CURSOR, "min"), (CURSOR, "max")])
+        spans = spans.filter(pc.not_equal(spans[f"{CURSOR}_min"], spans[f"{CURSOR}_max"]))
+        older = zip(spans[KEY].to_pylist(), spans[f"{CURSOR}_min"].to_pylist(), strict=True)
+        return keys, dict(sorted(older))
+
+
+def _newest_of(tails: Iterable[Known]) -> dict[str, str]:
+    newest: dict[str, str] = {}
+    for known in tails:
+        for key, (at, _) in known.items():
+            newest[key] = max(at, newest.get(key, at))
+    return newest
+
+
+def _among(written: Mapping[str, str], known: Known) -> Known:
+    return {key: [at, ""] for key, at in written.items() if key in known}
+
+
+def _digests(rows: pa.Table) -> Iterable[tuple[str, tuple[str, str]]]:
+    for row in rows.to_pylist():
+        yield row[KEY], (rfc3339(row[CURSOR]), _digest(row))
+
+
+def _digest(content: Any) -> str:
+    text = orjson.dumps(content, default=str, option=orjson.OPT_SORT_KEYS)
+    return blake2b(text, digest_size=8).hexdigest()

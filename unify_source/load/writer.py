@@ -1,0 +1,73 @@
+"""The rows of one table on their way to dlt, as the destination of this run takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import dlt
+import pyarrow as pa
+
+from unify_source.destinations.formats import file_format, storable
+from unify_source.destinations.lake import Lake, lake_format
+from unify_source.dlt_seam import capabilities
+from unify_source.flatten.split import empty
+from unify_source.load.hints import (
+    json_columns,
+    merge_disposition,
+    with_hints,
+)
+from unify_source.resources import Table
+
+
+class TableWriter:
+    """Yields the rows of one table with the hints that only the destination tells.
+
+    `asked_format` is the file format that the run was given, if any.
+    """
+
+    def __init__(self, table: Table, table_format: str, asked_format: str | None) -> None:
+        caps = capabilities()
+        self._caps = caps
+        self._table = table
+        kind = lake_format(caps, table_format)
+        self._lake = Lake(kind) if kind else None
+        self._known = dict(dlt.current.source_schema().tables.get(table.name, {}))
+        self._asked_format = asked_format
+        self._told: set[str] = set()
+        self._is_first = True
+
+    def items(self, batches: Iterator[pa.Table]) -> Iterator[Any]:
+        """Yield what dlt writes; the table without rows where it does not exist yet."""
+        if self._lake:
+            yield from self._into_lake(self._lake, list(batches))
+            return
+        for rows in batches:
+            yield self._hinted(rows)
+        if self._is_first and not self._known:
+            # Without a format: dlt cannot load a table without rows from Parquet through ADBC.
+            yield empty(self._table)
+
+    def _hinted(self, rows: pa.Table) -> Any:
+        rows = storable(self._caps, rows)
+        columns = json_columns(rows)
+        new = {name: hint for name, hint in columns.items() if name not in self._told}
+        if not self._is_first and not new:
+            return rows
+        self._is_first = False
+        self._told |= set(new)
+        how = self._asked_format or file_format(self._caps, self._known)
+        return with_hints(
+            rows,
+            columns=new or None,
+            write_disposition=merge_disposition(self._table),
+            file_format=how,
+        )
+
+    def _into_lake(self, lake: Lake, batches: list[pa.Table]) -> Iterator[Any]:
+        exists = lake.has(self._table)
+        if not batches and exists:
+            return
+        rows = lake.ready(self._table, batches or [empty(self._table)])
+        if len(rows) or not exists:
+            yield with_hints(rows, columns=json_columns(rows) or None, **lake.hints(self._table))

@@ -1,0 +1,110 @@
+"""`backfill`: load a range of `updated_at` again, apart from the cursor of `sync`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import date, datetime
+from typing import Any
+
+import dlt
+
+from unify_source.destinations.lock import LOCK_TIMEOUT
+from unify_source.extract.window import Window
+from unify_source.load.dlt_errors import explained
+from unify_source.load.extraction import Extraction
+from unify_source.load.packages import state_of
+from unify_source.load.source import configured
+from unify_source.load.tables import AtEnd, State
+from unify_source.resources import MAIN_LIST
+from unify_source.runs.report import Report
+from unify_source.runs.windows import WindowRun, left_after
+from unify_source.settings import Settings, parse_range
+from unify_source.times import kept_instant, rfc3339
+
+
+def backfill(
+    pipeline: dlt.Pipeline,
+    start: str | date,
+    end: str | date | None = None,
+    *,
+    newest_first: bool = False,
+    restart: bool = False,
+    lock_timeout: float = LOCK_TIMEOUT,
+    **settings: Any,
+) -> Report:
+    """Load again what was updated from `start` to `end`, both included; until now without `end`.
+
+    A date as `start` is the midnight before that day, as `end` the whole day, in UTC. Leaves the
+    cursor of `sync` alone. Stopped and called again with the same range and filters it goes on
+    where it was, on any machine, unless `restart`. Raises a UnifyError.
+    """
+    since, until = parse_range(start, end)
+    with explained():
+        run = WindowRun(
+            pipeline,
+            configured(**settings),
+            lock_timeout,
+            moves_cursors=False,
+            newest_first=newest_first,
+        )
+        with closing(run):
+            job = _Job(since, until, run.settings, newest_first=newest_first)
+            run.load(lambda: job.begin(run, restart=restart), job.progress)
+            return run.report(
+                "backfill", resumed_from=job.resumed_from, is_in_future=job.is_in_future
+            )
+
+
+class _Job:
+    """A range to reload, and how far it got: kept in the state, with the rows, until it is done."""
+
+    def __init__(
+        self, since: datetime, until: datetime | None, settings: Settings, *, newest_first: bool
+    ) -> None:
+        self.resumed_from: datetime | None = None
+        self._since = since
+        self._until = until
+        self._end = since
+        self._newest_first = newest_first
+        filters = [f"{name}={value}" for name, value in settings.filters]
+        ends = [rfc3339(since), rfc3339(until) if until else "now"]
+        self._name = " ".join([*ends, *filters, *(["newest first"] if newest_first else [])])
+
+    @property
+    def is_in_future(self) -> bool:
+        """Whether nothing of the range has happened yet."""
+        return self._end < self._since
+
+    def begin(self, run: WindowRun, *, restart: bool) -> list[Window]:
+        """Return what is left to load: the whole range, or the rest of an unfinished backfill.
+
+        The rest reaches up to now as well: a row that was still to come may have moved there.
+        """
+        now = run.client.server_time(MAIN_LIST)
+        self._end = min(self._until or now, now)
+        known = state_of(run.pipeline).get("backfills", {}).get(self._name)
+        if not known or restart:
+            return [Window(self._since, self._end)]
+        end, *left = ([kept_instant(at) for at in ends] for ends in known)
+        windows = [Window(*ends) for ends in left]
+        self.resumed_from = windows[0].before if self._newest_first else windows[0].after
+        if not self._newest_first:
+            return [Window(windows[0].after, self._end)]
+        return [Window(end[0], self._end), *windows] if end[0] < self._end else windows
+
+    def progress(self, left: list[Window]) -> AtEnd:
+        """Return what stores in the state what will be left after a load."""
+
+        def store(state: State, extraction: Extraction) -> None:
+            backfills = state.get("backfills", {})
+            others = {name: ends for name, ends in backfills.items() if name != self._name}
+            state["backfills"] = others
+            if to_come := left_after(left, extraction):
+                ends: list[list[datetime | None]] = [[self._end]]
+                ends += [[each.after, each.before] for each in to_come]
+                state["backfills"] = {
+                    **others,
+                    self._name: [[rfc3339(at) for at in pair if at] for pair in ends],
+                }
+
+        return store

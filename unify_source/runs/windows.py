@@ -1,0 +1,244 @@
+"""A run window by window: each is read, loaded and committed before the next is loaded."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import Any
+
+import dlt
+from dlt.common.pipeline import ExtractInfo
+from dlt.common.runtime.collector_base import Collector
+
+from unify_source.api.client import Client
+from unify_source.destinations.formats import keep_indexed
+from unify_source.destinations.lock import Turns
+from unify_source.destinations.unfinished import forget, note, unfinished
+from unify_source.dlt_seam import raise_if_signalled
+from unify_source.errors import LoadFailed
+from unify_source.extract.reader import Reading
+from unify_source.extract.window import Window
+from unify_source.load.cursors import cursor_name
+from unify_source.load.extraction import Extraction, Interval, Span
+from unify_source.load.listing import Listing
+from unify_source.load.packages import (
+    cursor,
+    packages_with_rows,
+    quarantined,
+    start_over,
+    take_back,
+)
+from unify_source.load.source import window_source
+from unify_source.load.tables import AtEnd, TableResources
+from unify_source.resources import MAIN_LIST, QUARANTINE, SEQUENCE_LIST
+from unify_source.runs.footprint import give_back, hold_down
+from unify_source.runs.report import Report
+from unify_source.settings import Settings
+
+
+class WindowProgress(Collector):
+    """A collector of dlt's that also shows when a window has been loaded."""
+
+    @abstractmethod
+    def window_done(self, left: timedelta) -> None:
+        """Show that a window is loaded, and what range of `updated_at` is left to load."""
+
+
+class WindowRun:
+    """One run: its client, its turns on the dataset, what it reads ahead and has written."""
+
+    def __init__(
+        self,
+        pipeline: dlt.Pipeline,
+        settings: Settings,
+        lock_timeout: float,
+        *,
+        interval: Interval | None = None,
+        moves_cursors: bool = True,
+        newest_first: bool = False,
+    ) -> None:
+        self.pipeline = pipeline
+        self.settings = settings
+        self.client = Client(settings, raise_if_signalled)
+        self._interval = interval or Interval()
+        self._moves_cursors = moves_cursors
+        self._newest_first = newest_first
+        self._listing = Listing(SEQUENCE_LIST, settings, self.client)
+        self._ahead: Reading | None = None
+        self._turns = Turns(pipeline, lock_timeout)
+        self._has_turn = False
+        self._turn = ExitStack()
+        self._enrollments = 0
+        self._started = time.monotonic()
+
+    def close(self) -> None:
+        """Give up the turn, and what was read ahead: another run may load newer rows now."""
+        if self._ahead:
+            self._ahead.close()
+            self._ahead = None
+        self._turn.close()
+        self._has_turn = False
+
+    def load(
+        self,
+        begin: Callable[[], list[Window]],
+        at_end: Callable[[list[Window]], AtEnd] = lambda _left: lambda _state, _extraction: None,
+    ) -> None:
+        """Read and commit the windows that `begin` returns, in spans of about a window's rows.
+
+        `at_end` gets what was left before a span, and returns what to do with the state once the
+        span has been read. While one span is loaded, most of the next is read.
+        """
+        left: list[Window] | None = None
+        while left is None or left:
+            schema = self._next_turn()
+            if left is None:
+                schema = self._finish_unfinished(schema)
+                left = begin()
+            span = Span(left[0], self.settings.window_rows, self._newest_first)
+            extraction = self._load(span, schema, at_end(left))
+            left = left_after(left, extraction)
+        forget(self.pipeline)
+
+    def _load(self, span: Span, schema: dlt.Schema, at_end: AtEnd) -> Extraction:
+        extraction = Extraction(
+            MAIN_LIST, QUARANTINE, self.settings, self.client, span, self._interval, self._ahead
+        )
+        tables = TableResources(
+            self.settings,
+            self.client,
+            extraction=extraction,
+            listing=self._listing,
+            moves_cursors=self._moves_cursors,
+            at_end=at_end,
+        )
+        try:
+            extracted = self.pipeline.extract(window_source(tables, schema))
+        finally:
+            self._ahead = extraction.reading
+        if not extraction.rest:
+            self._ahead = None
+        self._commit(extracted, extraction)
+        return extraction
+
+    def _finish_unfinished(self, schema: dlt.Schema) -> dlt.Schema:
+        """Load again the windows that a run left half merged, whichever run that was."""
+        for window in unfinished(self.pipeline):
+            if self._reads(window):
+                continue
+            settings = self.settings.without_filters()
+            extraction = Extraction(MAIN_LIST, QUARANTINE, settings, self.client, Span(window))
+            tables = TableResources(
+                settings,
+                self.client,
+                extraction=extraction,
+                listing=self._listing,
+                moves_cursors=False,
+            )
+            self._commit(self.pipeline.extract(window_source(tables, schema)), extraction)
+            schema = start_over(self.pipeline)
+        return schema
+
+    def _reads(self, window: Window) -> bool:
+        """Tell whether this run reads a window anyway, because it begins no later."""
+        if not self._moves_cursors or self.settings.filters:
+            return False
+        at = cursor(self.pipeline)
+        start = at - self.settings.lookback if at else self.settings.start
+        return start is None or (window.after is not None and start <= window.after)
+
+    def _next_turn(self) -> dlt.Schema:
+        """Hold the dataset for one window, beginning with the state and schema it has by now.
+
+        It is kept from window to window, until another run wants it.
+        """
+        raise_if_signalled()
+        if self._has_turn and self._turns.is_wanted():
+            self.close()
+        if not self._has_turn:
+            self._turn.enter_context(self._turns.turn())
+            self._has_turn = True
+        if self._enrollments:
+            give_back(self.pipeline)
+        else:
+            hold_down(self.pipeline)
+        return start_over(self.pipeline)
+
+    def _commit(self, extracted: ExtractInfo, extraction: Extraction) -> None:
+        """Load one window: its rows and its progress are stored together, or neither is."""
+        self.pipeline.normalize()
+        # dlt extracts a package of nothing where nothing has changed.
+        loaded = self._write(extraction) if self.pipeline.has_pending_data else set()
+        # It takes a working folder that vanished for one in which nothing waits.
+        if packages_with_rows(extracted) - loaded:
+            raise LoadFailed(
+                "Files of the window that was under way vanished from the working folder"
+                f" {self.pipeline.working_dir}, so it was not committed.",
+                "Nothing is lost: make sure that nothing removes files of a run, and run it again.",
+            )
+        if isinstance(self.pipeline.collector, WindowProgress):
+            self.pipeline.collector.window_done(extraction.left)
+        self._enrollments += extraction.enrollments
+
+    def _write(self, extraction: Extraction) -> set[str]:
+        self._keep_turn()
+        if extraction.covered:
+            waiting = self.pipeline.list_normalized_load_packages()
+            note(self.pipeline, waiting, extraction.covered)
+        loaded = self.pipeline.load()
+        try:
+            self._keep_turn()
+            _refuse_failed_jobs(loaded)
+        except LoadFailed:
+            take_back(self.pipeline, loaded.loads_ids)
+            raise
+        keep_indexed(self.pipeline)
+        return set(loaded.loads_ids)
+
+    def _keep_turn(self) -> None:
+        # Without it another run may have emptied or filled the tables that rows are merged from.
+        if not self._turns.is_held():
+            raise LoadFailed(
+                "The connection that held the dataset for this run was lost, so the window that"
+                " was under way was not committed.",
+                "Nothing is lost: run it again, it goes on from there.",
+            )
+
+    def report(self, command: str, **facts: Any) -> Report:
+        """Return what the whole run did."""
+        return Report(
+            command=command,
+            pipeline=self.pipeline.pipeline_name,
+            destination=self.pipeline.destination.destination_name,
+            dataset=self.pipeline.dataset_name,
+            enrollments=self._enrollments,
+            requests=self.client.requests,
+            cursor=cursor(self.pipeline, cursor_name(self.settings)),
+            quarantined=quarantined(self.pipeline),
+            seconds=time.monotonic() - self._started,
+            **facts,
+        )
+
+
+def left_after(left: list[Window], extraction: Extraction) -> list[Window]:
+    """Return what is left after the load of a span of the first window that was left."""
+    return [extraction.rest, *left[1:]] if extraction.rest else left[1:]
+
+
+def _refuse_failed_jobs(loaded: Any) -> None:
+    # dlt can be told to go on where a job failed: then rows are missing, and the load looks done.
+    if loaded.has_failed_jobs:
+        tables = sorted(
+            {
+                job.job_file_info.table_name
+                for package in loaded.load_packages
+                for job in package.jobs["failed_jobs"]
+            }
+        )
+        raise LoadFailed(
+            f"The destination refused rows of {', '.join(tables)}: the window was not committed.",
+            "Nothing is lost: mend the cause and run it again; --verbose shows what was refused.",
+        )
