@@ -16,6 +16,7 @@ import dlt
 from dlt.destinations.exceptions import DestinationConnectionError
 from filelock import FileLock, Timeout
 
+from unify_source.destinations.duckdb_file import make_readable_by_older
 from unify_source.destinations.lock_postgres import postgres_turn
 from unify_source.destinations.lock_wait import Held, Holder, Wait, this_run
 from unify_source.errors import ConfigurationError
@@ -89,6 +90,7 @@ def _database_file(client: Any) -> Path | None:
 def _database_turn(client: Any, file: Path, wait: Wait) -> Iterator[Held]:
     with _file_turn(file, wait) as held:
         # Held open, for DuckDB writes all to disk whenever the last connection is closed.
+        make_readable_by_older(client.config.credentials, file)
         while holder := _opened_by(client.sql_client):
             wait.pause(holder.copy)
         try:

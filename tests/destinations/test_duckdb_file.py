@@ -1,0 +1,56 @@
+"""The DuckDB file of a new user opens in the DuckDB that they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+from commands import command
+from conftest import KEY
+
+from unify_source.sandbox import Account, Sandbox
+
+# What the header of a file says of the oldest DuckDB that reads it.
+OF_1_0, OF_1_2 = 64, 65
+GLOBAL_CONFIG = "DESTINATION__DUCKDB__CREDENTIALS__GLOBAL_CONFIG"
+
+
+def storage_version(file: Path) -> int:
+    header = file.read_bytes()[:20]
+    assert header[8:12] == b"DUCK"
+    return int.from_bytes(header[12:20], "little")
+
+
+@pytest.fixture
+def known(serve: Callable[..., Sandbox]) -> dict[str, str]:
+    """Start a sandbox, and return what to set to reach it."""
+    return {"SOURCES__UNIFY__BASE_URL": serve(Account(50)).url, "UNIFY_API_KEY": KEY}
+
+
+def test_a_new_file_opens_in_every_duckdb_from_1_2_on(home: Path, known: dict[str, str]) -> None:
+    for _ in range(2):
+        assert command("sync", **known).returncode == 0
+        assert storage_version(home / "unify_gtm.duckdb") == OF_1_2
+    assert command("demo", "--enrollments", "50").returncode == 0
+    assert storage_version(home / "unify_demo.duckdb") == OF_1_2
+
+
+def test_a_file_that_is_there_keeps_its_format(home: Path, known: dict[str, str]) -> None:
+    file = home / "unify_gtm.duckdb"
+    with duckdb.connect(str(file), config={"storage_compatibility_version": "latest"}):
+        pass
+    newest = storage_version(file)
+
+    assert command("sync", **known).returncode == 0
+    assert storage_version(file) == newest
+
+
+def test_a_format_that_is_asked_for_in_dlts_own_setting_is_used(
+    home: Path, known: dict[str, str]
+) -> None:
+    asked = '{"storage_compatibility_version": "v1.0.0"}'
+
+    assert command("sync", **known, **{GLOBAL_CONFIG: asked}).returncode == 0
+    assert storage_version(home / "unify_gtm.duckdb") == OF_1_0
