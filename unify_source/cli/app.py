@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import logging
-import os
-import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import unify_source
 from unify_source.cli.options import LOADING, READING, SHOWING, Said, taking
-from unify_source.errors import UnifyError
+from unify_source.cli.process import STOPPED, end, importing, run, screen_of
 
 if TYPE_CHECKING:
     import dlt
 
     from unify_source.cli.console import Screen
-    from unify_source.runs.report import Report
 
-FAILED, QUARANTINED = 1, 3
-_STOPPED = "Nothing is lost: run it again, it goes on from here."
+_PLANNING = "Reading a page here and there"
 _PLAN_STOPPED = "Nothing was loaded: run it again."
-# M_ARENA_MAX of glibc's malloc.h.
-_MOST_HEAPS = -8
 
 _accepting = click.option(
     "--accept-quarantine", is_flag=True, help="End with 0 although rows are in quarantine."
@@ -55,13 +43,13 @@ def sync(said: Said, *, accept_quarantine: bool) -> None:
 
     The API key is read from the environment, UNIFY_API_KEY, or from .dlt/secrets.toml.
     """
-    with _screen(said) as screen:
-        with _importing():
+    with screen_of(said, "Starting") as screen:
+        with importing():
             from unify_source.runs.sync import sync as run_sync
 
         pipeline = _pipeline(said, screen)
         report = run_sync(pipeline, lock_timeout=said.lock_timeout, **said.settings)
-        _end(said, screen, report, accept_quarantine=accept_quarantine)
+        end(said, screen, report, accept_quarantine=accept_quarantine)
 
 
 @app.command()
@@ -88,8 +76,9 @@ def backfill(
 
     Stopped and started again with the same range it goes on where it was.
     """
-    with _screen(said, _PLAN_STOPPED if plan else _STOPPED) as screen:
-        with _importing():
+    doing, stopped = (_PLANNING, _PLAN_STOPPED) if plan else ("Starting", STOPPED)
+    with screen_of(said, doing, stopped) as screen:
+        with importing():
             from unify_source.runs.backfill import backfill as run_backfill
             from unify_source.runs.plan import plan as run_plan
 
@@ -106,15 +95,15 @@ def backfill(
             lock_timeout=said.lock_timeout,
             **said.settings,
         )
-        _end(said, screen, report, accept_quarantine=accept_quarantine)
+        end(said, screen, report, accept_quarantine=accept_quarantine)
 
 
 @app.command()
 @taking(*READING)
 def check(said: Said) -> None:
     """Check the key, the clock and the destination, before any load."""
-    with _screen(said) as screen:
-        with _importing():
+    with screen_of(said, "Checking the key, the clock and the destination") as screen:
+        with importing():
             from unify_source.runs.health import check as run_check
 
         found = run_check(_pipeline(said), lock_timeout=said.lock_timeout)
@@ -125,8 +114,8 @@ def check(said: Said) -> None:
 @taking(*READING)
 def status(said: Said) -> None:
     """Show the cursor, the last loads, and how fresh the tables are."""
-    with _screen(said) as screen:
-        with _importing():
+    with screen_of(said, "Reading the destination") as screen:
+        with importing():
             from unify_source.runs.health import status as run_status
 
         found = run_status(_pipeline(said), lock_timeout=said.lock_timeout)
@@ -142,7 +131,7 @@ def status(said: Said) -> None:
 @taking(*SHOWING)
 def demo(said: Said, *, enrollments: int) -> None:
     """Load the sandbox and answer a question from it; no key needed."""
-    with _screen(said) as screen:
+    with screen_of(said, "Starting") as screen:
         from unify_source.cli.demo import run_demo
 
         run_demo(screen, enrollments)
@@ -191,67 +180,15 @@ def demo(said: Said, *, enrollments: int) -> None:
 )
 def sandbox(**options: Any) -> None:
     """Run a local API on this machine, to try and to test."""
-    with _screen(Said()):
+    with screen_of(Said()) as screen:
         from unify_source.cli.demo import run_sandbox
 
-        run_sandbox(**options)
+        run_sandbox(screen, **options)
 
 
 def main() -> None:
     """Run the command line: the exit code is the contract's."""
-    # Both are read when dlt and Arrow are imported; dlt reports usage unless told not to.
-    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
-    # Arrow's own pools are no faster here, and hold on to a third more memory.
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    # glibc gives each thread a heap of its own, and they hold on to half as much again.
-    with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).mallopt(_MOST_HEAPS, 2)
-    app()
-
-
-@contextmanager
-def _importing() -> Iterator[None]:
-    # A million objects that stay: looking for garbage among them takes a tenth of the start.
-    # Frozen and thawed, they count as the oldest, which are looked at least.
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.unfreeze()
-        gc.enable()
-
-
-def _end(said: Said, screen: Screen, report: Report, *, accept_quarantine: bool) -> None:
-    screen.result(report.as_json(), report.as_lines())
-    if report.quarantined and not accept_quarantine:
-        if said.quiet:
-            screen.warn(report.quarantine_line())
-        sys.exit(QUARANTINED)
-
-
-@contextmanager
-def _screen(said: Said, stopped: str = _STOPPED) -> Iterator[Screen]:
-    from unify_source.cli.console import Screen
-
-    os.environ.setdefault("RUNTIME__LOG_LEVEL", "INFO" if said.verbose else "CRITICAL")
-    logging.getLogger("unify_source").setLevel(logging.ERROR if said.quiet else logging.WARNING)
-    screen = Screen(as_json=said.json, quiet=said.quiet)
-    try:
-        yield screen
-    except UnifyError as error:
-        if said.verbose:
-            from unify_source.load.dlt_errors import without_passwords
-
-            sys.stderr.write(without_passwords(traceback.format_exc()))
-        screen.error(error)
-        raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        screen.error(UnifyError("Stopped.", stopped))
-        raise SystemExit(FAILED) from None
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - whoever read has gone
-        raise SystemExit(FAILED) from None
+    run(app)
 
 
 def _pipeline(said: Said, screen: Screen | None = None) -> dlt.Pipeline:
@@ -263,5 +200,5 @@ def _pipeline(said: Said, screen: Screen | None = None) -> dlt.Pipeline:
             said.pipeline_name,
             said.destination,
             said.dataset,
-            progress=screen.progress() if screen else None,
+            progress=screen.progress if screen else None,
         )

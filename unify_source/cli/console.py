@@ -1,152 +1,121 @@
-"""What a person or a program sees: sentences or one JSON object, and progress while work lasts."""
+"""What a person or a program sees: sentences, tables, or one JSON object."""
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import os
 import sys
-import time
-from datetime import timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
 
+from unify_source.cli.progress import Progress, terminal_width
+from unify_source.cli.streams import is_terminal
 from unify_source.errors import UnifyError
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
-_EVERY_SECONDS = 5.0
+_WIDEST = 240
+_RED = "\x1b[31m{}\x1b[0m"
 
 
 class Screen:
     """Prints results on standard output, all else on standard error.
 
     With `as_json` standard output gets one JSON object and nothing else; `quiet` leaves out
-    everything but results and errors.
+    everything but results and errors; `verbose` leaves the terminal to dlt's log.
     """
 
-    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+    def __init__(
+        self, *, as_json: bool = False, quiet: bool = False, verbose: bool = False
+    ) -> None:
         self.as_json = as_json
         self.quiet = quiet
-
-    @cached_property
-    def _out(self) -> Console:
-        return _console(stderr=False)
-
-    @cached_property
-    def _err(self) -> Console:
-        return _console(stderr=True)
+        is_live = is_terminal(sys.stderr) and not verbose
+        self.progress = Progress(sys.stderr, is_live=is_live, is_silent=quiet)
 
     def result(self, data: dict[str, Any], lines: list[str]) -> None:
         """Print a result: as JSON, or as sentences."""
+        self.progress.close()
         if self.as_json:
-            sys.stdout.write(json.dumps(data, default=str) + "\n")
+            self._print(sys.stdout, json.dumps(data, default=str))
         elif not self.quiet:
-            for line in lines:
-                self._out.print(line, markup=False)
+            self._print(sys.stdout, *lines)
 
     def note(self, text: str) -> None:
         """Say something along the way."""
         if not self.quiet:
-            (self._err if self.as_json else self._out).print(text, markup=False)
+            self._print(sys.stderr if self.as_json else sys.stdout, text)
 
     def warn(self, text: str) -> None:
         """Say on standard error what must not be missed, also when asked to be quiet."""
-        self._err.print(text, markup=False)
+        self._print(sys.stderr, text)
 
     def table(self, title: str, headers: list[str], rows: list[list[str]]) -> None:
         """Show a small table; numbers stand on the right."""
-        if self.quiet or self.as_json:
-            return
-        from rich.table import Table
-
-        grid = Table(title=title, title_justify="left", title_style="bold")
-        for index, header in enumerate(headers):
-            numeric = all(row[index].replace(",", "").isdigit() for row in rows)
-            grid.add_column(header, justify="right" if numeric else "left")
-        for row in rows:
-            grid.add_row(*row)
-        self._out.print(grid)
+        if not self.quiet and not self.as_json:
+            self._print(sys.stdout, *_drawn(title, headers, rows, sys.stdout))
 
     def error(self, error: UnifyError) -> None:
         """Print what happened and what to do next."""
+        self.progress.close()
         if self.as_json:
-            said = {"error": error.what, "next_step": error.next_step, "exit_code": error.exit_code}
-            sys.stdout.write(json.dumps(said) + "\n")
-        self._err.print(f"Error: {error.what}", markup=False, style="red")
-        self._err.print(error.next_step, markup=False)
+            found = {
+                "error": error.what,
+                "next_step": error.next_step,
+                "exit_code": error.exit_code,
+            }
+            self._print(sys.stdout, json.dumps(found))
+        what = f"Error: {error.what}"
+        is_red = is_terminal(sys.stderr) and not os.environ.get("NO_COLOR")
+        self._print(sys.stderr, _RED.format(what) if is_red else what, error.next_step)
 
-    def progress(self) -> RowProgress:
-        """Return a counter of rows that shows itself while work lasts."""
-        return RowProgress(None if self.quiet else self._err)
+    def _print(self, stream: TextIO, *lines: str) -> None:
+        with self.progress.hidden():
+            stream.write("".join(f"{line}\n" for line in lines))
+            stream.flush()
 
 
-def _console(*, stderr: bool) -> Console:
-    # Not before something is said: a quiet run starts sooner without.
+class ScreenLog(logging.Handler):
+    """Prints log records through a screen: they neither break its live line nor are broken."""
+
+    def __init__(self, screen: Screen) -> None:
+        super().__init__()
+        self._screen = screen
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record's message."""
+        self._screen.warn(self.format(record))
+
+
+def _drawn(title: str, headers: list[str], rows: list[list[str]], stream: TextIO) -> list[str]:
+    # Not before a table is drawn: a run without one starts sooner.
+    from rich import box
     from rich.console import Console
+    from rich.table import Table
 
-    return Console(stderr=stderr, soft_wrap=True, highlight=False)
+    has_lines = (stream.encoding or "").lower().startswith("utf")
+    grid = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=box.HEAVY_HEAD if has_lines else box.ASCII2,
+    )
+    for index, header in enumerate(headers):
+        is_numeric = all(_is_number(row[index]) for row in rows)
+        grid.add_column(header, justify="right" if is_numeric else "left")
+    for row in rows:
+        grid.add_row(*row)
+    is_watched = is_terminal(stream)
+    drawn = io.StringIO()
+    console = Console(
+        file=drawn,
+        force_terminal=is_watched,
+        width=terminal_width(stream) if is_watched else _WIDEST,
+        highlight=False,
+        markup=False,
+    )
+    console.print(grid)
+    return [line.rstrip() for line in drawn.getvalue().splitlines()]
 
 
-class RowProgress:
-    """Counts rows: a live line on a terminal, else a plain line every few seconds.
-
-    Without a console it is silent.
-    """
-
-    def __init__(self, console: Console | None) -> None:
-        self._console = console
-        self._rows = 0
-        self._started = self._told = time.monotonic()
-        self._windows: list[tuple[float, timedelta]] = []
-        self._bar: Progress | None = None
-
-    def add(self, rows: int) -> None:
-        """Count rows that were read."""
-        self._rows += rows
-        if self._console is None:
-            return
-        if self._console.is_terminal:
-            self._show()
-        elif time.monotonic() - self._told >= _EVERY_SECONDS:
-            self._told = time.monotonic()
-            self._console.print(self._text(), markup=False)
-
-    def window_done(self, left: timedelta) -> None:
-        """Tell that a window is loaded, and the range of `updated_at` that is left to load."""
-        self._windows.append((time.monotonic(), left))
-        self.add(0)
-
-    def close(self) -> None:
-        """Take the live line away."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
-
-    def _text(self) -> str:
-        seconds = max(time.monotonic() - self._started, 0.001)
-        said = f"{self._rows:,} enrollments read, {self._rows / seconds:,.0f} rows/s"
-        if done := len(self._windows):
-            said += f", {done} window{'s' if done > 1 else ''} done{self._time_left()}"
-        return said
-
-    def _time_left(self) -> str:
-        (since, much), (now, little) = self._windows[0], self._windows[-1]
-        if not timedelta() < little < much:
-            return ""
-        return f", about {(now - since) * (little / (much - little)):,.0f} s left"
-
-    def _show(self) -> None:
-        if self._bar is None:
-            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-            self._bar = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                TimeElapsedColumn(),
-                console=self._console,
-                transient=True,
-            )
-            self._bar.add_task(self._text())
-            self._bar.start()
-        self._bar.update(self._bar.task_ids[0], description=self._text())
+def _is_number(text: str) -> bool:
+    return text.replace(",", "").replace(".", "", 1).isdigit()

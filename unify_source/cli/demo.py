@@ -47,7 +47,7 @@ def run_demo(screen: Screen, enrollments: int) -> None:
         sandbox.Sandbox(sandbox.Account(enrollments)) as api,
     ):
         pipeline = open_pipeline(
-            "unify_demo", "duckdb", "unify", pipelines_dir=folder, progress=screen.progress()
+            "unify_demo", "duckdb", "unify", pipelines_dir=folder, progress=screen.progress
         )
         report = sync(pipeline, api_key="sandbox-key", base_url=api.url)
         for line in report.as_lines()[:1]:
@@ -68,14 +68,20 @@ def run_demo(screen: Screen, enrollments: int) -> None:
 
 
 def run_sandbox(
-    *, enrollments: int, seed: int, faults: list[str], drift: str | None, **options: Any
+    screen: Screen,
+    *,
+    enrollments: int,
+    seed: int,
+    faults: list[str],
+    drift: str | None,
+    **options: Any,
 ) -> None:
     """Serve the sandbox until it is interrupted; `faults` are KIND or KIND:RATE."""
     sandbox = _sandbox()
     with _port_free(options["port"]):
         sandbox.serve(
             sandbox.Account(enrollments, seed=seed),
-            announce=lambda url: print(_welcome(url, options["key"]), flush=True),  # noqa: T201 - its job
+            announce=lambda url: screen.note(_welcome(url, options["key"])),
             faults=[_fault(sandbox, text) for text in faults],
             reshape=sandbox.DRIFTS[drift] if drift else None,
             **options,

@@ -16,11 +16,13 @@ from dlt.common.destination.exceptions import DestinationException
 from dlt.common.runtime.collector import NULL_COLLECTOR
 from filelock import FileLock
 
-from unify_source.cli.console import RowProgress
+from unify_source.cli.progress import Progress
 from unify_source.errors import ConfigurationError
 from unify_source.resources import MAIN_LIST
 from unify_source.runs.windows import WindowProgress
 
+_COUNTED = MAIN_LIST.name
+_READING = "Reading pages"
 _FOLDER = "unify-source"
 _LOCK = "in-use.lock"
 # A folder that new may belong to a process that is about to lock it.
@@ -32,7 +34,7 @@ def open_pipeline(
     destination: str,
     dataset: str,
     *,
-    progress: RowProgress | None = None,
+    progress: Progress | None = None,
     credentials: Any = None,
     pipelines_dir: str | None = None,
 ) -> dlt.Pipeline:
@@ -54,7 +56,7 @@ def open_pipeline(
             destination=dlt.destination(destination, credentials=credentials),
             dataset_name=dataset,
             pipelines_dir=pipelines_dir or _folder_of_this_process(),
-            progress=_Counting(progress) if progress else NULL_COLLECTOR,
+            progress=_Counting(progress, _COUNTED) if progress else NULL_COLLECTOR,
         )
     except DestinationException:
         raise ConfigurationError(
@@ -100,9 +102,18 @@ def _is_abandoned(folder: Path, user: int) -> bool:
 
 
 class _Counting(WindowProgress):
-    # dlt tells every step and table; a person wants to know of enrollments.
-    def __init__(self, progress: RowProgress) -> None:
+    # dlt tells every step and the rows of every table; a person wants to know of those of one.
+    def __init__(self, progress: Progress, counted: str) -> None:
         self._progress = progress
+        self._counted = counted
+
+    def connecting(self, address: str) -> None:
+        self._progress.begin(f"Connecting to {address}")
+
+    def began(self, total: timedelta | None) -> None:
+        self._progress.now(_READING)
+        if total:
+            self._progress.range_known(total)
 
     def window_done(self, left: timedelta) -> None:
         self._progress.window_done(left)
@@ -116,11 +127,12 @@ class _Counting(WindowProgress):
         message: str | None = None,
         label: str | None = None,
     ) -> None:
-        if self.step.startswith("Extract") and name == MAIN_LIST.name:
+        if self.step.startswith("Extract") and name == self._counted:
             self._progress.add(inc)
 
     def _start(self, step: str) -> None:
-        pass
+        self._progress.now(_READING if step.startswith("Extract") else "Loading")
 
     def _stop(self) -> None:
-        self._progress.close()
+        # After each step: the line stays until the run ends.
+        pass

@@ -58,7 +58,7 @@ class Report:
             where = f"from {self.resumed_from.isoformat()}, where an earlier run had come to"
             lines.append(f"It went on {where}; --restart begins anew.")
         if self.cursor and self.command == "sync":
-            lines.append(f"The cursor stands at {self.cursor.isoformat()}.")
+            lines.append(f"Data is current to {self.cursor.isoformat()}.")
         if self.quarantined:
             lines.append(self.quarantine_line())
         return lines

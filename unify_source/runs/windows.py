@@ -40,7 +40,13 @@ from unify_source.settings import Settings
 
 
 class WindowProgress(Collector):
-    """A collector of dlt's that also shows when a window has been loaded."""
+    """A collector of dlt's that also shows how a run gets on, from before its first request."""
+
+    def connecting(self, address: str) -> None:
+        """Show that a run begins, with requests to this address."""
+
+    def began(self, total: timedelta | None) -> None:
+        """Show that the first window is read, and the range of `updated_at` to load, if known."""
 
     @abstractmethod
     def window_done(self, left: timedelta) -> None:
@@ -73,6 +79,13 @@ class WindowRun:
         self._turn = ExitStack()
         self._enrollments = 0
         self._started = time.monotonic()
+        if progress := self._progress:
+            progress.connecting(settings.base_url)
+
+    @property
+    def _progress(self) -> WindowProgress | None:
+        collector = self.pipeline.collector
+        return collector if isinstance(collector, WindowProgress) else None
 
     def close(self) -> None:
         """Give up the turn, and what was read ahead: another run may load newer rows now."""
@@ -98,10 +111,17 @@ class WindowRun:
             if left is None:
                 schema = self._finish_unfinished(schema)
                 left = begin()
+                self._show_began(left)
             span = Span(left[0], self.settings.window_rows, self._newest_first)
             extraction = self._load(span, schema, at_end(left))
             left = left_after(left, extraction)
         forget(self.pipeline)
+
+    def _show_began(self, windows: list[Window]) -> None:
+        lengths = [each.before - each.after for each in windows if each.after]
+        is_known = len(lengths) == len(windows) and not self._newest_first
+        if progress := self._progress:
+            progress.began(sum(lengths, timedelta()) if is_known else None)
 
     def _load(self, span: Span, schema: dlt.Schema, at_end: AtEnd) -> Extraction:
         extraction = Extraction(
@@ -179,8 +199,8 @@ class WindowRun:
                 f" {self.pipeline.working_dir}, so it was not committed.",
                 "Nothing is lost: make sure that nothing removes files of a run, and run it again.",
             )
-        if isinstance(self.pipeline.collector, WindowProgress):
-            self.pipeline.collector.window_done(extraction.left)
+        if progress := self._progress:
+            progress.window_done(extraction.left)
         self._enrollments += extraction.enrollments
 
     def _write(self, extraction: Extraction) -> set[str]:

@@ -1,0 +1,158 @@
+"""Where output goes decides nothing: closed, full, left or ASCII only, the exit code is true."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import duckdb
+import pytest
+from conftest import KEY
+
+from unify_source.sandbox import DRIFTS, Account, Sandbox
+
+Serve = Callable[..., Sandbox]
+ROWS = 300
+FULL = Path("/dev/full")
+IN_QUARANTINE = 3
+needs_a_full_disk = pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full")
+
+
+@pytest.fixture
+def api(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """Start a sandbox, and name it and its key in the environment, as a user would."""
+    sandbox = serve(Account(ROWS))
+    monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", sandbox.url)
+    monkeypatch.setenv("UNIFY_API_KEY", KEY)
+    return sandbox
+
+
+def in_shell(line: str, **environment: str) -> tuple[int, str, str]:
+    """Run a line of bash, in which `unify` is the command; its exit code, output and errors."""
+    unify = f'unify() {{ {shlex.quote(sys.executable)} -m unify_source "$@"; }}\n'
+    ran = subprocess.run(
+        ["bash", "-c", unify + line],
+        env={**os.environ, **environment},
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
+    errors = ran.stderr.decode()
+    assert "Traceback" not in errors
+    assert "Exception ignored" not in errors
+    return ran.returncode, ran.stdout.decode("latin-1"), errors
+
+
+def loaded() -> int:
+    with duckdb.connect("unify_gtm.duckdb", read_only=True) as connection:
+        return int(connection.sql("SELECT count(*) FROM unify.enrollments").fetchall()[0][0])
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "unify sync --json | true; exit ${PIPESTATUS[0]}",
+        "unify sync | true; exit ${PIPESTATUS[0]}",
+        "unify sync 2>&1 | true; exit ${PIPESTATUS[0]}",
+        "unify sync --json >&-",
+        "unify sync --json >&- 2>&-",
+        "unify sync <&- >&- 2>&-",
+        "PYTHONUNBUFFERED=1 unify sync --json | true; exit ${PIPESTATUS[0]}",
+    ],
+)
+def test_a_reader_that_left_and_a_closed_output_are_no_failure(line: str) -> None:
+    code, _, errors = in_shell(line)
+
+    assert (code, errors) == (0, "")
+    assert loaded() == ROWS
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "unify status --json | true; exit ${PIPESTATUS[0]}",
+        "unify status | head -1; exit ${PIPESTATUS[0]}",
+        "unify status >&-",
+        "unify --help | true; exit ${PIPESTATUS[0]}",
+        "unify --version | true; exit ${PIPESTATUS[0]}",
+        "unify sync --help | true; exit ${PIPESTATUS[0]}",
+    ],
+)
+def test_what_only_shows_ends_with_0_though_nobody_reads_on(line: str) -> None:
+    assert in_shell("unify sync --quiet")[0] == 0
+
+    code, _, errors = in_shell(line)
+
+    assert (code, errors) == (0, "")
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize("end", ["| true; exit ${PIPESTATUS[0]}", ">&-", ">&- 2>&-"])
+def test_quarantine_and_errors_keep_their_codes_though_nobody_reads(serve: Serve, end: str) -> None:
+    spoilt = serve(Account(ROWS), reshape=DRIFTS["changed-types"])
+
+    assert in_shell(f"unify sync {end}", SOURCES__UNIFY__BASE_URL=spoilt.url)[0] == IN_QUARANTINE
+    assert in_shell(f"unify sync {end}", UNIFY_API_KEY="another")[0] == 2
+
+
+@needs_a_full_disk
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize("line", ["sync", "sync --json", "status", "--help"])
+def test_a_result_that_a_full_disk_did_not_take_is_no_success(line: str) -> None:
+    code, _, errors = in_shell(f"unify {line} > /dev/full")
+
+    assert code == 1
+    assert errors.splitlines() == [
+        "Error: The result could not be written to standard output: No space left on device.",
+        "What was loaded stays loaded: make room there and run it again.",
+    ]
+    if line.startswith("sync"):
+        assert loaded() == ROWS
+
+
+@needs_a_full_disk
+@pytest.mark.usefixtures("api")
+def test_a_log_that_a_full_disk_did_not_take_hides_no_success() -> None:
+    code, output, _ = in_shell("unify sync --verbose 2> /dev/full")
+
+    assert code == 0
+    assert output.startswith(f"{ROWS} enrollments loaded")
+
+
+def test_no_variable_makes_a_log_a_terminal_and_it_has_a_line_every_few_seconds(
+    serve: Serve,
+) -> None:
+    api = serve(Account(ROWS), latency=1.5)
+    known = {"SOURCES__UNIFY__BASE_URL": api.url, "UNIFY_API_KEY": KEY}
+    coloured = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "CLICOLOR_FORCE": "1"}
+
+    code, output, errors = in_shell("unify sync", **known, **coloured)
+    shown = in_shell("unify status; unify sync --fast", **known, **coloured)
+
+    assert code == 0
+    assert "\x1b" not in output + errors + "".join(shown[1:])
+    assert 1 <= len(re.findall(r"^\d+:\d\d Reading pages", errors, re.MULTILINE)) <= 20
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_the_demo_ends_with_0_in_any_encoding(environment: dict[str, str]) -> None:
+    code, output, _ = in_shell("unify demo --enrollments 200", **environment)
+
+    assert code == 0
+    assert re.search(r"Q\d outbound \? ", output)
+    assert "| enrollments " in output
+    assert "┃" not in output

@@ -1,0 +1,152 @@
+"""What a person sees on a terminal: at once what goes on, and at the end the result alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from conftest import KEY
+from rich.cells import cell_len
+from terminal import Screen, watched
+
+from unify_source.sandbox import Account, Fault, Sandbox
+
+Serve = Callable[..., Sandbox]
+LOADED = r"2,000 enrollments loaded into duckdb, dataset unify \(.*\)\."
+CURRENT = r"Data is current to \d{4}-\d\d-\d\dT.*\."
+A_RANGE = ["backfill", "--from", "2020-01-01"]
+
+
+@pytest.fixture
+def api(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """Start a sandbox that takes its time, of several windows for a few hundred rows."""
+    sandbox = serve(Account(2000), latency=0.05)
+    monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", sandbox.url)
+    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "400")
+    monkeypatch.setenv("UNIFY_API_KEY", KEY)
+    return sandbox
+
+
+def assert_left(screen: Screen, *expected: str) -> None:
+    """Only these lines are left of it all, and a cursor that can be seen below them."""
+    assert len(screen.lines) == len(expected) + 1, screen.lines
+    assert all(re.fullmatch(*pair) for pair in zip(expected, screen.lines, strict=False)), (
+        screen.lines
+    )
+    assert screen.lines[-1] == ""
+    assert screen.shows_cursor
+
+
+def test_sync_leaves_its_result_and_nothing_of_what_it_showed_meanwhile(api: Sandbox) -> None:
+    first, again = watched("sync"), watched("sync")
+
+    assert_left(first, LOADED, CURRENT)
+    assert_left(again, r"Nothing changed since the last run \(.*\)\.", CURRENT)
+    assert (first.returncode, again.returncode) == (0, 0)
+    assert "0:00 Starting" in first.sent
+    assert f"Connecting to {api.url}" in first.sent
+    assert re.search(r"Reading pages, [\d,]+ rows read, [\d,]+ rows/s, 1 window done", first.sent)
+
+
+@pytest.mark.usefixtures("api")
+def test_backfill_shows_its_share_of_the_range() -> None:
+    screen = watched(*A_RANGE)
+
+    assert_left(screen, LOADED)
+    shares = [int(share) for share in re.findall(r"(\d+)% of the range", screen.sent)]
+    assert shares == sorted(shares)
+    assert 0 == shares[0] < shares[-1] < 100
+
+
+def test_the_demo_leaves_its_tables_whole() -> None:
+    screen = watched("demo", "--enrollments", "200")
+
+    assert screen.returncode == 0
+    assert_left(screen, *([".*"] * (len(screen.lines) - 1)))
+    assert screen.lines[0].startswith("Starting the sandbox")
+    assert not [line for line in screen.lines if "Reading" in line or "rows/s," in line]
+    assert len({cell_len(line) for line in screen.lines if line.startswith("│")}) == 2
+
+
+@pytest.mark.usefixtures("api")
+def test_an_error_stands_alone() -> None:
+    screen = watched("sync", UNIFY_API_KEY="another")
+
+    assert_left(screen, "Error: The API refused the key.*", ".+")
+    assert screen.returncode == 2
+
+
+def test_ctrl_c_leaves_one_error_and_a_cursor(serve: Serve) -> None:
+    api = serve(Account(300), latency=2)
+
+    screen = watched(
+        "sync",
+        until=lambda seen: "Reading pages" in seen.sent,
+        SOURCES__UNIFY__BASE_URL=api.url,
+        UNIFY_API_KEY=KEY,
+    )
+
+    heard = r"\^CCTRL-C received\..* Send CTRL-C again to force stop\."
+    assert_left(screen, heard, r"Error: Stopped\.", r"Nothing is lost: run it again.*")
+    assert screen.returncode == 1
+
+
+@pytest.mark.usefixtures("api")
+def test_quiet_shows_nothing_at_all() -> None:
+    assert watched("sync", "--quiet").sent == ""
+
+
+@pytest.mark.usefixtures("api")
+def test_json_leaves_one_object() -> None:
+    assert_left(watched("sync", "--json"), r'\{"command": "sync".*\}')
+
+
+def test_a_server_that_keeps_silent_is_seen_to_and_the_clock_runs_on(serve: Serve) -> None:
+    api = serve(Account(10), latency=1.5)
+
+    screen = watched("sync", SOURCES__UNIFY__BASE_URL=api.url, UNIFY_API_KEY=KEY)
+
+    clock = [int(seconds) for seconds in re.findall(r"0:(\d\d) Reading pages", screen.sent)]
+    assert clock == sorted(clock)
+    assert len(set(clock)) >= 3
+    assert screen.sent.index("Connecting to") < screen.sent.index("Reading pages")
+
+
+@pytest.mark.usefixtures("api")
+def test_a_narrow_terminal_gets_the_line_cut_for_what_wraps_cannot_be_erased() -> None:
+    screen = watched("sync", columns=24)
+
+    assert "0:00 Connecting to http\r" in screen.sent
+    assert re.fullmatch(LOADED + CURRENT, "".join(screen.lines))
+
+
+def test_what_is_logged_stands_on_lines_of_its_own(serve: Serve) -> None:
+    api = serve(Account(2000))
+    api.arm(Fault("500", times=1))
+
+    screen = watched("sync", SOURCES__UNIFY__BASE_URL=api.url, UNIFY_API_KEY=KEY)
+
+    assert_left(screen, r".*500.* Trying again in \d+ s\.", LOADED, CURRENT)
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(
+    term: str,
+) -> None:
+    screen = watched("sync", TERM=term)
+
+    assert "\x1b" not in screen.sent
+    *meanwhile, loaded, current, _ = screen.lines
+    assert re.fullmatch(LOADED + CURRENT, loaded + current)
+    assert all(re.match(r"\d+:\d\d [A-Z]\w+", line) for line in meanwhile)
+
+
+@pytest.mark.usefixtures("api")
+def test_no_color_leaves_errors_without_any() -> None:
+    red = watched("sync", UNIFY_API_KEY="another")
+    plain = watched("sync", UNIFY_API_KEY="another", NO_COLOR="1")
+
+    assert "\x1b[31m" in red.sent
+    assert "\x1b[31m" not in plain.sent

@@ -1,0 +1,112 @@
+"""The process around a command: its memory, its screen while it runs, and its exit code."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from unify_source.cli.console import Screen, ScreenLog
+from unify_source.cli.streams import Outlet, protect
+from unify_source.errors import UnifyError
+
+if TYPE_CHECKING:
+    from unify_source.cli.options import Said
+    from unify_source.runs.report import Report
+
+FAILED, QUARANTINED = 1, 3
+STOPPED = "Nothing is lost: run it again, it goes on from here."
+# M_ARENA_MAX of glibc's malloc.h.
+_MOST_HEAPS = -8
+
+
+def run(app: Callable[[], Any]) -> None:
+    """Run the command line: the exit code is the contract's."""
+    # Both are read when dlt and Arrow are imported; dlt reports usage unless told not to.
+    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+    # Arrow's own pools are no faster here, and hold on to a third more memory.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    # glibc gives each thread a heap of its own, and they hold on to half as much again.
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(_MOST_HEAPS, 2)
+    output = protect()
+    try:
+        app()
+    except SystemExit as ended:
+        if _is_written(output):
+            raise
+        raise SystemExit(ended.code or FAILED) from None
+
+
+@contextmanager
+def screen_of(said: Said, doing: str = "", stopped: str = STOPPED) -> Iterator[Screen]:
+    """Give a command its screen, which shows `doing` until it knows better, and its exit code.
+
+    `stopped` is what a person reads next who pressed Ctrl-C.
+    """
+    os.environ.setdefault("RUNTIME__LOG_LEVEL", "INFO" if said.verbose else "CRITICAL")
+    screen = Screen(as_json=said.json, quiet=said.quiet, verbose=said.verbose)
+    log = logging.getLogger("unify_source")
+    log.setLevel(logging.ERROR if said.quiet else logging.WARNING)
+    handler = ScreenLog(screen)
+    log.addHandler(handler)
+    if doing:
+        screen.progress.begin(doing)
+    try:
+        yield screen
+    except UnifyError as error:
+        if said.verbose:
+            from unify_source.load.dlt_errors import without_passwords
+
+            sys.stderr.write(without_passwords(traceback.format_exc()))
+        screen.error(error)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        screen.error(UnifyError("Stopped.", stopped))
+        raise SystemExit(FAILED) from None
+    finally:
+        screen.progress.close()
+        log.removeHandler(handler)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Import dlt and Arrow without looking for garbage.
+
+    A million objects that stay: looking among them takes a tenth of the start. Frozen and thawed,
+    they count as the oldest, which are looked at least.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.unfreeze()
+        gc.enable()
+
+
+def end(said: Said, screen: Screen, report: Report, *, accept_quarantine: bool) -> None:
+    """Print what a run did, and exit with 3 where rows are in quarantine."""
+    screen.result(report.as_json(), report.as_lines())
+    if report.quarantined and not accept_quarantine:
+        if said.quiet:
+            screen.warn(report.quarantine_line())
+        sys.exit(QUARANTINED)
+
+
+def _is_written(output: Outlet) -> bool:
+    # The work is done, but a file on a full disk, say, holds no result: that is no success.
+    sys.stdout.flush()
+    if output.failure is None:
+        return True
+    sys.stderr.write(
+        f"Error: The result could not be written to standard output: {output.failure.strerror}.\n"
+        "What was loaded stays loaded: make room there and run it again.\n"
+    )
+    return False

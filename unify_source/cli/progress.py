@@ -1,0 +1,147 @@
+"""What a person sees while work lasts: one live line on a terminal, elsewhere a line at times."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TextIO
+
+_TICK_SECONDS = 0.2
+_PLAIN_SECONDS = 5.0
+_ERASE = "\r\x1b[K"
+
+
+class Progress:
+    """Counts rows and windows of one run, and shows them with the time that passed.
+
+    A thread of its own shows them, so that a server that keeps silent is seen to. It never hides
+    the cursor: a run that is killed leaves the terminal as it was.
+    """
+
+    def __init__(self, stream: TextIO, *, is_live: bool, is_silent: bool = False) -> None:
+        self._stream = stream
+        self._is_live = is_live
+        self._is_silent = is_silent
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._shown = ""
+        self._reset("")
+
+    def _reset(self, doing: str) -> None:
+        self._doing = doing
+        self._rows = self._windows = 0
+        self._started = time.monotonic()
+        self._total = timedelta()
+        self._marks: list[tuple[float, timedelta]] = []
+
+    def begin(self, doing: str) -> None:
+        """Start the clock and count from zero; `doing` is shown at once on a terminal."""
+        with self._lock:
+            self._reset(doing)
+            self._draw_live()
+        if self._thread is None and not self._is_silent:
+            self._ended = threading.Event()
+            self._thread = threading.Thread(
+                target=self._keep_showing, args=[self._ended], daemon=True
+            )
+            self._thread.start()
+
+    def now(self, doing: str) -> None:
+        """Show what the run does from here on, the clock and the counts untouched."""
+        self._doing = doing
+
+    def range_known(self, total: timedelta) -> None:
+        """Set the range of `updated_at` that the whole run is to load, so a share can be shown."""
+        self._total = total
+
+    def add(self, rows: int) -> None:
+        """Count rows that were read."""
+        self._rows += rows
+
+    def window_done(self, left: timedelta) -> None:
+        """Count a window that was loaded; `left` is the range that remains, zero if unknown."""
+        self._windows += 1
+        self._marks.append((time.monotonic(), left))
+
+    @contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Keep the live line off the terminal while something else is printed."""
+        with self._lock:
+            if self._shown:
+                self._write(_ERASE)
+                self._shown = ""
+            yield
+
+    def close(self) -> None:
+        """Take the live line away for good."""
+        self._ended.set()
+        with self.hidden():
+            self._thread = None
+
+    def text(self) -> str:
+        """Return the line: time passed, what is done, rows, speed, windows, share, time left."""
+        # Whole seconds: so the line changes once a second, or when there is news.
+        seconds = int(time.monotonic() - self._started)
+        facts = [f"{_clock(seconds)} {self._doing}"]
+        if self._rows:
+            facts.append(f"{self._rows:,} rows read, {self._rows / max(seconds, 1):,.0f} rows/s")
+        if self._windows:
+            facts.append(f"{self._windows:,} window{'s' if self._windows > 1 else ''} done")
+        return ", ".join([*facts, *self._share(), *self._time_left()])
+
+    def _share(self) -> list[str]:
+        left = self._marks[-1][1] if self._marks else self._total
+        return [f"{1 - left / self._total:.0%} of the range"] if left and self._total else []
+
+    def _time_left(self) -> list[str]:
+        if not self._marks:
+            return []
+        # From the end of the first window on: a range may begin years before the first row.
+        (since, much), (at, little) = self._marks[0], self._marks[-1]
+        if not timedelta() < little < much:
+            return []
+        left = (at - since) * (little / (much - little)) - (time.monotonic() - at)
+        return [f"about {_clock(left)} left"] if left >= 1 else []
+
+    def _keep_showing(self, ended: threading.Event) -> None:
+        while not ended.wait(_TICK_SECONDS if self._is_live else _PLAIN_SECONDS):
+            with self._lock:
+                if ended.is_set():
+                    return
+                if self._is_live:
+                    self._draw_live()
+                else:
+                    self._write(self.text() + "\n")
+
+    def _draw_live(self) -> None:
+        if not self._is_live or self._is_silent:
+            return
+        # One column short: a line that fills the last one wraps, and could not be erased.
+        text = self.text()[: terminal_width(self._stream) - 1]
+        if text != self._shown:
+            # Back to its start: what others print meanwhile, such as dlt on Ctrl-C, replaces it.
+            self._write(f"{_ERASE}{text}\r")
+            self._shown = text
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def terminal_width(stream: TextIO) -> int:
+    """Return how many columns a terminal has, 80 where it does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except OSError:
+        return 80
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
