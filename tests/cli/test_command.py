@@ -6,13 +6,11 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-import duckdb
 import pytest
 from commands import command, only_json
 from conftest import KEY
 from warehouse import shown, stored
 
-from unify_source.resources import TABLES
 from unify_source.sandbox import Account, Sandbox
 
 Serve = Callable[..., Sandbox]
@@ -122,15 +120,3 @@ def test_a_file_and_a_dataset_of_one_name_are_refused(api: Sandbox, home: Path) 
     assert "--pipeline-name" in ran.stderr
     assert api.requests == []
     assert list(home.glob("*.duckdb")) == []
-
-
-def test_demo_needs_no_key_and_leaves_the_tables_it_talks_of(home: Path) -> None:
-    ran = command("demo", "--enrollments", "200")
-
-    assert ran.returncode == 0
-    assert "unify_demo.duckdb" in ran.stdout
-    with duckdb.connect(str(home / "unify_demo.duckdb"), read_only=True) as connection:
-        found = connection.execute("SELECT count(*) FROM unify.enrollments").fetchone()
-    assert found
-    assert found[0] >= 200
-    assert all(table.name in ran.stdout for table in TABLES)

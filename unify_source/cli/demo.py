@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +16,11 @@ from unify_source.errors import ConfigurationError
 if TYPE_CHECKING:
     from unify_source.cli.console import Screen
 
-DEMO_FILE = "unify_demo.duckdb"
+PIPELINE = "unify_demo"
+DEMO_FILE = f"{PIPELINE}.duckdb"
 
-QUESTION = """
+QUESTION = "Which sequences get the most replies per enrollment?"
+QUERY = """
 SELECT s.name AS sequence,
        count(*) AS enrollments,
        count(r.id) AS replies,
@@ -25,46 +29,64 @@ FROM unify.enrollments e
 JOIN unify.sequences s ON s.id = e.sequence_id
 LEFT JOIN unify.reply_email_messages r ON r.enrollment_id = e.id
 GROUP BY ALL
-ORDER BY replies DESC, sequence
+ORDER BY count(r.id) / count(*) DESC, sequence
 LIMIT 5
 """
 
 
 def run_demo(screen: Screen, enrollments: int) -> None:
-    """Load a sandbox of that many enrollments into `unify_demo.duckdb` and show what came of it."""
+    """Load a sandbox of that many enrollments into `unify_demo.duckdb` and show the result."""
     sandbox = _sandbox()
-    import duckdb
-
     from unify_source.cli.pipeline import open_pipeline
     from unify_source.load.packages import row_counts
     from unify_source.runs.sync import sync
 
-    file = Path(DEMO_FILE)
-    file.unlink(missing_ok=True)
+    Path(DEMO_FILE).unlink(missing_ok=True)
     screen.note(f"Starting the sandbox: a local API with {enrollments:,} enrollments.")
     with (
         tempfile.TemporaryDirectory() as folder,
         sandbox.Sandbox(sandbox.Account(enrollments)) as api,
     ):
         pipeline = open_pipeline(
-            "unify_demo", "duckdb", "unify", pipelines_dir=folder, progress=screen.progress
+            PIPELINE, "duckdb", "unify", pipelines_dir=folder, progress=screen.progress
         )
         report = sync(pipeline, api_key="sandbox-key", base_url=api.url)
-        for line in report.as_lines()[:1]:
-            screen.note(line)
+        screen.note(report.as_lines()[0])
         again = sync(pipeline, api_key="sandbox-key", base_url=api.url)
         screen.note(f"And once more: {again.as_lines()[0]}")
         counts = row_counts(pipeline)
     screen.table("Tables", ["table", "rows"], [[n, f"{c:,}"] for n, c in counts.items()])
-    with duckdb.connect(str(file), read_only=True) as connection:
-        answer = connection.execute(QUESTION)
-        headers = [column[0] for column in answer.description]
-        rows = [[str(value) for value in row] for row in answer.fetchall()]
-    screen.table("Which sequences get replies?", headers, rows)
-    screen.result(
-        {**report.as_json(), "file": str(file)},
-        [f"The tables are in {file}, schema unify: open it with duckdb {file}."],
-    )
+    screen.table(QUESTION, *_answer())
+    screen.result({**report.as_json(), "file": DEMO_FILE}, _next_commands())
+
+
+def _answer() -> tuple[list[str], list[list[str]]]:
+    import duckdb
+
+    with duckdb.connect(DEMO_FILE, read_only=True) as connection:
+        found = connection.execute(QUERY)
+        headers = [column[0] for column in found.description]
+        return headers, [[str(value) for value in row] for row in found.fetchall()]
+
+
+def _next_commands() -> list[str]:
+    # With the Python that runs this: the command may not be on the path, nor DuckDB's own.
+    python = _python()
+    count = "SELECT status, count(*) FROM unify.enrollments GROUP BY ALL"
+    show = f"import duckdb; db = duckdb.connect('{DEMO_FILE}'); db.sql('{count}').show()"
+    return [
+        f"The tables are in {DEMO_FILE}, schema unify. Look at them:",
+        f"  {python} -m unify_source status --pipeline-name {PIPELINE}",
+        f'  {python} -c "{show}"',
+    ]
+
+
+def _python() -> str:
+    """Return how a shell in this folder calls the Python that runs this."""
+    python = Path(sys.executable)
+    if python.is_relative_to(Path.cwd()):
+        python = python.relative_to(Path.cwd())
+    return shlex.quote(str(python))
 
 
 def run_sandbox(
