@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from lakes import Delta, DeltaOnS3, Iceberg, Parquet
 from warehouses import BigQuery, ClickHouse
 
+from unify_source import redaction
 from unify_source.cli.pipeline import open_pipeline
 from unify_source.sandbox import Account, Sandbox
 
@@ -56,6 +57,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in list(os.environ):
         if name.startswith(("SOURCES__", "DESTINATION__", "UNIFY_")) and name not in KEPT:
             monkeypatch.delenv(name)
+    # A secret of one test may be a plain word in the next.
+    monkeypatch.setattr(redaction, "_kept", set())
+    monkeypatch.setattr(redaction, "_pattern", None)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
     return tmp_path

@@ -17,25 +17,42 @@ UnifyError                      exit code 1 unless said otherwise
 
 from __future__ import annotations
 
+from unify_source.redaction import redacted
+
 
 class UnifyError(Exception):
-    """An error that a tired person can act on: `what` happened and `next_step` to take."""
+    """An error that a tired person can act on: `what` happened and `next_step` to take.
+
+    Secrets that are known by then are struck out of both.
+    """
 
     exit_code = 1
 
     def __init__(self, what: str, next_step: str) -> None:
-        super().__init__(what, next_step)
-        self.what = what
-        self.next_step = next_step
+        self.what = redacted(what)
+        self.next_step = redacted(next_step)
+        super().__init__(self.what, self.next_step)
 
     def __str__(self) -> str:
         return f"{self.what} {self.next_step}"
 
 
 class ConfigurationError(UnifyError):
-    """A setting or an argument that cannot be; nothing was requested."""
+    """A setting or an argument that cannot be; nothing was requested.
+
+    Where one is to blame, `setting` is its name, and `what` begins with it.
+    """
 
     exit_code = 2
+
+    def __init__(self, what: str, next_step: str, *, setting: str | None = None) -> None:
+        super().__init__(f"{setting} {what}" if setting else what, next_step)
+        self.setting = setting
+
+    def spelled(self, name: str) -> ConfigurationError:
+        """Return the error with the name that the caller gave the setting by."""
+        problem = self.what.removeprefix(f"{self.setting} ")
+        return type(self)(problem, self.next_step, setting=name)
 
 
 class KeyRefused(ConfigurationError):

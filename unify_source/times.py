@@ -1,9 +1,13 @@
-"""Instants: the API's text in, the API's text out, and the marks that arithmetic needs. Pure."""
+"""Instants: the API's text, a person's text, and the marks that arithmetic needs. Pure."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
+
+import pendulum
+
+from unify_source.errors import ConfigurationError
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TICK = timedelta(microseconds=1)
@@ -12,6 +16,7 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))"
 )
 _MICROSECONDS = 6
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?![\d-])", re.ASCII)
 
 
 def parse_instant(text: str) -> datetime | None:
@@ -49,3 +54,75 @@ def rfc3339(instant: datetime) -> str:
     """Write an instant in UTC with microseconds, as in 2026-01-31T08:00:00.000000Z."""
     utc = instant.astimezone(timezone.utc)
     return utc.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def parse_time(name: str, value: str | date | datetime) -> datetime:
+    """Read an RFC 3339 time or a date as an instant in UTC; a date is midnight, no offset is UTC.
+
+    Raises ConfigurationError, by name, for anything else.
+    """
+    return _instant(name, value, time.min)
+
+
+def read_start(name: str, value: str | date | datetime) -> datetime:
+    """Read a time that rows may be updated after. Raises ConfigurationError for one before 1970."""
+    start = parse_time(name, value)
+    if start < EPOCH:
+        raise ConfigurationError(
+            f"is {str(value)!r}, which is before 1970.",
+            "Leave it out to load everything.",
+            setting=name,
+        )
+    return start
+
+
+def parse_range(
+    start: str | date | datetime, end: str | date | datetime | None
+) -> tuple[datetime, datetime | None]:
+    """Read the ends of a range, the second None where it is open.
+
+    A date as the second is that whole day, to its last microsecond in UTC. Raises
+    ConfigurationError for what is not a time, an empty text too, and for ends the wrong way round.
+    """
+    since = parse_time("start", start)
+    until = None if end is None else _instant("end", end, time.max)
+    if until and since > until:
+        raise ConfigurationError(
+            f"is {since}, which is later than the end, {until}.", "Swap them.", setting="start"
+        )
+    return since, until
+
+
+def _instant(name: str, value: str | date | datetime, of_the_day: time) -> datetime:
+    parsed = value if isinstance(value, date) else _parsed(str(value).strip())
+    if isinstance(parsed, datetime):
+        return _in_utc(name, value, parsed)
+    if isinstance(parsed, date):
+        return datetime.combine(parsed, of_the_day, timezone.utc)
+    raise ConfigurationError(
+        f"is {str(value)!r}, which is not a time.",
+        "Write a date such as 2026-01-31, or a time such as 2026-01-31T08:00:00+01:00.",
+        setting=name,
+    )
+
+
+def _parsed(text: str) -> object:
+    # pendulum takes a month for its first day, an hour for today's, and "now" for a time.
+    if not _DAY.match(text):
+        return None
+    try:
+        return pendulum.parse(text, exact=True)
+    except ValueError:
+        return None
+
+
+def _in_utc(name: str, value: object, parsed: datetime) -> datetime:
+    aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
+    try:
+        return EPOCH + (aware - EPOCH)
+    except OverflowError:
+        raise ConfigurationError(
+            f"is {str(value)!r}, which in UTC is not in the years 1 to 9999.",
+            "Write a time between them, such as 2026-01-31T08:00:00+01:00.",
+            setting=name,
+        ) from None

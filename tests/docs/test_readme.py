@@ -32,7 +32,7 @@ from unify_source.resources import FLAG, INSTANT, QUARANTINE, TABLES, TEXT
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 from unify_source.sandbox.faults import KINDS
 from unify_source.sandbox.query import ORDERS
-from unify_source.settings import checked_settings
+from unify_source.settings import SETTINGS, checked_settings
 
 BIN = Path(sys.executable).parent
 DEMO_FILE = "unify_demo.duckdb"
@@ -162,6 +162,10 @@ def test_the_settings_are_those_of_the_source_with_their_defaults() -> None:
     parameters = list(inspect.signature(unify_source).parameters)
     assert [code(name) for name, *_ in rows] == [n for n in parameters if n != "updated_at"]
 
+    assert rows == [
+        [f"`{name}`", f"`{fact.default}`" if fact.default else "", fact.description]
+        for name, fact in SETTINGS.items()
+    ]
     shown_defaults = {code(name): code(default) for name, default, _ in rows if default}
     nothing_said = checked_settings({"api_key": KEY})
     assert checked_settings({"api_key": KEY, **shown_defaults}) == nothing_said

@@ -24,7 +24,8 @@ from urllib3.exceptions import DecodeError, HTTPError
 from unify_source.api.responses import Response
 from unify_source.api.unreachable import too_slow, unreachable
 from unify_source.errors import ApiError, ConfigurationError
-from unify_source.settings import Settings, is_loopback
+from unify_source.settings import Settings
+from unify_source.values import is_loopback
 
 Parameters = Sequence[tuple[str, str]]
 

@@ -8,7 +8,7 @@ import click
 
 import unify_source
 from unify_source.cli.options import LOADING, READING, SHOWING, Said, taking
-from unify_source.cli.process import STOPPED, end, importing, run, screen_of
+from unify_source.cli.process import STOPPED, finish, importing, run, screen_of
 
 if TYPE_CHECKING:
     import dlt
@@ -49,14 +49,14 @@ def sync(said: Said, *, accept_quarantine: bool) -> None:
 
         pipeline = _pipeline(said, screen)
         report = run_sync(pipeline, lock_timeout=said.lock_timeout, **said.settings)
-        end(said, screen, report, accept_quarantine=accept_quarantine)
+        finish(said, screen, report, accept_quarantine=accept_quarantine)
 
 
 @app.command()
 @click.option(
-    "--from", "since", required=True, help="A date or an RFC 3339 time; without an offset UTC."
+    "--from", "start", required=True, help="A date or an RFC 3339 time; without an offset UTC."
 )
-@click.option("--to", "until", help="Likewise; a date is that whole day; now, unless set.")
+@click.option("--to", "end", help="Likewise; a date is that whole day; now, unless set.")
 @click.option("--plan", is_flag=True, help="Show windows and time; load nothing.")
 @click.option("--newest-first", is_flag=True, help="Load the newest window first.")
 @click.option("--restart", is_flag=True, help="Begin anew instead of going on.")
@@ -65,8 +65,8 @@ def sync(said: Said, *, accept_quarantine: bool) -> None:
 def backfill(
     said: Said,
     *,
-    since: str,
-    until: str | None,
+    start: str,
+    end: str | None,
     plan: bool,
     newest_first: bool,
     restart: bool,
@@ -83,19 +83,19 @@ def backfill(
             from unify_source.runs.plan import plan as run_plan
 
         if plan:
-            planned = run_plan(since, until, **said.settings)
+            planned = run_plan(start, end, **said.settings)
             screen.result(planned.as_json(), planned.as_lines())
             return
         report = run_backfill(
             _pipeline(said, screen),
-            since,
-            until,
+            start,
+            end,
             newest_first=newest_first,
             restart=restart,
             lock_timeout=said.lock_timeout,
             **said.settings,
         )
-        end(said, screen, report, accept_quarantine=accept_quarantine)
+        finish(said, screen, report, accept_quarantine=accept_quarantine)
 
 
 @app.command()

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+from unify_source.errors import ConfigurationError, UnifyError
+from unify_source.settings import SETTINGS, Setting
+from unify_source.values import Choices
 
 Command = Callable[..., None]
 
+
+def _of_setting(name: str, setting: Setting) -> Callable[[Command], Command]:
+    # As text: the setting's own reader refuses it with a better sentence than click's.
+    is_several = isinstance(setting.read, Choices)
+    default = f" {setting.default} unless set." if setting.default else ""
+    help_text = (setting.description + default).replace("`", "")
+    return click.option(setting.option, name, multiple=is_several, help=help_text)
+
+
+SETTING_OPTIONS = {
+    name: _of_setting(name, setting) for name, setting in SETTINGS.items() if setting.option
+}
+
 OPTIONS: dict[str, Callable[[Command], Command]] = {
-    "sequence_id": click.option("--sequence-id", help="Only this sequence."),
-    "person_id": click.option("--person-id", help="Only this person."),
-    "mailbox_id": click.option("--mailbox-id", help="Only this mailbox."),
-    "play_id": click.option("--play-id", help="Only what this play enrolled."),
-    "status": click.option(
-        "--status", multiple=True, help="DRAFT, IN_PROGRESS or FINISHED; may be repeated."
-    ),
+    **SETTING_OPTIONS,
     "destination": click.option(
         "--destination", default="duckdb", help="Where to load: the name of a dlt destination."
     ),
@@ -28,7 +40,6 @@ OPTIONS: dict[str, Callable[[Command], Command]] = {
         default="unify_gtm",
         help="Names the state, and the DuckDB file in this folder.",
     ),
-    "workers": click.option("--workers", type=int, help="Requests in flight, 8 unless set."),
     "lock_timeout": click.option(
         "--lock-timeout", default=60.0, help="Seconds to wait for another run on the dataset."
     ),
@@ -44,34 +55,19 @@ SHOWING = ("json", "quiet", "verbose")
 
 @dataclass(frozen=True)
 class Said:
-    """What was said on the command line with the shared options."""
+    """What was said on the command line with the shared options.
+
+    `settings` are those of `unify_source` that were given.
+    """
 
     destination: str = "duckdb"
     dataset: str = "unify"
     pipeline_name: str = "unify_gtm"
-    sequence_id: str | None = None
-    person_id: str | None = None
-    mailbox_id: str | None = None
-    play_id: str | None = None
-    status: tuple[str, ...] = ()
-    workers: int | None = None
     lock_timeout: float = 60.0
     json: bool = False
     quiet: bool = False
     verbose: bool = False
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings of `unify_source` that were given."""
-        given = {
-            "sequence_id": self.sequence_id,
-            "person_id": self.person_id,
-            "mailbox_id": self.mailbox_id,
-            "enrolled_by_play_id": self.play_id,
-            "status": list(self.status) or None,
-            "workers": self.workers,
-        }
-        return {name: value for name, value in given.items() if value is not None}
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def taking(*names: str) -> Callable[[Command], Command]:
@@ -80,7 +76,11 @@ def taking(*names: str) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @wraps(command)
         def called(**given: Any) -> None:
-            command(Said(**{name: given.pop(name) for name in names}), **given)
+            shared = {name: given.pop(name) for name in names}
+            settings = {name: shared.pop(name) for name in names if name in SETTING_OPTIONS}
+            # Of an option that may be repeated, click makes an empty tuple where it is missing.
+            settings = {name: value for name, value in settings.items() if value not in (None, ())}
+            command(Said(**shared, settings=settings), **given)
 
         taker: Command = called
         for name in reversed(names):
@@ -88,3 +88,15 @@ def taking(*names: str) -> Callable[[Command], Command]:
         return taker
 
     return decorate
+
+
+def as_options(error: UnifyError) -> UnifyError:
+    """Return an error that names an option where a setting was given by one."""
+    context = click.get_current_context(silent=True)
+    if not context or not isinstance(error, ConfigurationError) or not error.setting:
+        return error
+    for parameter in context.command.params:
+        is_given = context.get_parameter_source(error.setting) is ParameterSource.COMMANDLINE
+        if parameter.name == error.setting and is_given:
+            return error.spelled(parameter.opts[0])
+    return error

@@ -13,8 +13,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from unify_source.cli.console import Screen, ScreenLog
+from unify_source.cli.options import as_options
 from unify_source.cli.streams import Outlet, protect
 from unify_source.errors import UnifyError
+from unify_source.redaction import redacted
 
 if TYPE_CHECKING:
     from unify_source.cli.options import Said
@@ -62,10 +64,8 @@ def screen_of(said: Said, doing: str = "", stopped: str = STOPPED) -> Iterator[S
         yield screen
     except UnifyError as error:
         if said.verbose:
-            from unify_source.load.dlt_errors import without_passwords
-
-            sys.stderr.write(without_passwords(traceback.format_exc()))
-        screen.error(error)
+            sys.stderr.write(redacted(traceback.format_exc()))
+        screen.error(as_options(error))
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         screen.error(UnifyError("Stopped.", stopped))
@@ -91,7 +91,7 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def end(said: Said, screen: Screen, report: Report, *, accept_quarantine: bool) -> None:
+def finish(said: Said, screen: Screen, report: Report, *, accept_quarantine: bool) -> None:
     """Print what a run did, and exit with 3 where rows are in quarantine."""
     screen.result(report.as_json(), report.as_lines())
     if report.quarantined and not accept_quarantine:

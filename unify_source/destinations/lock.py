@@ -34,8 +34,9 @@ class Turns:
     def __init__(self, pipeline: dlt.Pipeline, timeout: float) -> None:
         if not 0 <= timeout < _FOREVER:
             raise ConfigurationError(
-                f"lock_timeout is {timeout}, which is no number of seconds to wait.",
+                f"is {timeout}, which is not a number of seconds to wait.",
                 "Choose 0 or more.",
+                setting="lock_timeout",
             )
         self._pipeline = pipeline
         self._timeout = timeout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +14,9 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source.dlt_seam import intercepted_signals
 from unify_source.errors import ConfigurationError, LoadFailed, UnifyError
+from unify_source.redaction import redacted
 
 _LONGEST = 300
-# In an address, with or without its scheme, and in libpq's own way of writing one.
-_PASSWORDS = re.compile(
-    r"""([^\s"':/@]*:(?!//)(?=[^\s"']*@)|\bpassword=)('[^']*'|[^\s"']+(?=@)|[^\s"'@]+)""",
-    re.IGNORECASE,
-)
 _MEND = {
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "make room on the disk",
@@ -53,11 +48,6 @@ def explained() -> Iterator[None]:
         raise
     except _failures() as error:
         raise _explanation(error) from error
-
-
-def without_passwords(text: str) -> str:
-    """Return a text with what may be a password in it struck out, in addresses and settings."""
-    return _PASSWORDS.sub(r"\1***", text)
 
 
 def _failures() -> tuple[type[Exception], ...]:
@@ -111,7 +101,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _first_line(error: BaseException) -> str:
     # dlt says first that a connection failed, and why only at the end.
-    text = without_passwords(_text(error)).rsplit("The actual reason given is:", 1)[-1]
+    text = redacted(_text(error)).rsplit("The actual reason given is:", 1)[-1]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:_LONGEST].rstrip(".:")
 

@@ -12,7 +12,7 @@ from unify_source.dlt_seam import allows_external_schedulers
 from unify_source.errors import ConfigurationError
 from unify_source.load.extraction import Interval
 from unify_source.resources import CURSOR
-from unify_source.settings import parse_time
+from unify_source.times import parse_time
 
 START, END = "DLT_INTERVAL_START", "DLT_INTERVAL_END"
 

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import date, datetime
-from typing import Any
 
 import dlt
+from typing_extensions import Unpack
 
 from unify_source.destinations.lock import LOCK_TIMEOUT
 from unify_source.extract.window import Window
+from unify_source.load.configuration import configured
 from unify_source.load.dlt_errors import explained
 from unify_source.load.extraction import Extraction
 from unify_source.load.packages import state_of
-from unify_source.load.source import configured
 from unify_source.load.tables import AtEnd, State
 from unify_source.resources import MAIN_LIST
 from unify_source.runs.report import Report
 from unify_source.runs.windows import WindowRun, left_after
-from unify_source.settings import Settings, parse_range
-from unify_source.times import kept_instant, rfc3339
+from unify_source.settings import RangeArguments, Settings
+from unify_source.times import kept_instant, parse_range, rfc3339
 
 
 def backfill(
     pipeline: dlt.Pipeline,
-    start: str | date,
-    end: str | date | None = None,
+    start: str | date | datetime,
+    end: str | date | datetime | None = None,
     *,
     newest_first: bool = False,
     restart: bool = False,
     lock_timeout: float = LOCK_TIMEOUT,
-    **settings: Any,
+    **settings: Unpack[RangeArguments],
 ) -> Report:
     """Load again what was updated from `start` to `end`, both included; until now without `end`.
 

@@ -13,9 +13,9 @@ from unify_source.api.client import Client
 from unify_source.destinations.contents import last_loads
 from unify_source.destinations.lock import LOCK_TIMEOUT, Turns
 from unify_source.errors import ConfigurationError
+from unify_source.load.configuration import configured
 from unify_source.load.dlt_errors import explained
 from unify_source.load.packages import cursor, row_counts, start_over
-from unify_source.load.source import configured
 from unify_source.resources import ENROLLMENT_LIST, QUARANTINE
 from unify_source.settings import Settings
 

@@ -9,16 +9,18 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from dlt.common.runtime.signals import raise_if_signalled
+from typing_extensions import Unpack
 
 from unify_source.api.budget import BUDGET_SECONDS
 from unify_source.api.client import Client
 from unify_source.extract.estimate import rows_over_time
 from unify_source.extract.reader import first_instant
 from unify_source.extract.window import Window
+from unify_source.load.configuration import configured
 from unify_source.load.dlt_errors import explained
-from unify_source.load.source import configured
 from unify_source.resources import ENROLLMENT_LIST
-from unify_source.settings import parse_range
+from unify_source.settings import RangeArguments
+from unify_source.times import parse_range
 
 PARTS = 16
 # Read, split and load of DuckDB on two cores; see the benchmarks.
@@ -102,7 +104,11 @@ class Plan:
         ]
 
 
-def plan(start: str | date, end: str | date | None = None, **settings: Any) -> Plan:
+def plan(
+    start: str | date | datetime,
+    end: str | date | datetime | None = None,
+    **settings: Unpack[RangeArguments],
+) -> Plan:
     """Estimate a backfill from 130 to 300 requests, `workers` at a time; loads nothing.
 
     The range is read as `backfill` does: a date as `end` is that whole day. Where large groups of

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
 
 import dlt
+from typing_extensions import Unpack
 
 from unify_source.destinations.lock import LOCK_TIMEOUT
 from unify_source.extract.window import Window
+from unify_source.load.configuration import configured
 from unify_source.load.dlt_errors import explained
 from unify_source.load.interval import interval_in_environment
-from unify_source.load.source import configured
 from unify_source.resources import MAIN_LIST
 from unify_source.runs.report import Report
 from unify_source.runs.windows import WindowRun
+from unify_source.settings import SettingsArguments
 
 
-def sync(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT, **settings: Any) -> Report:
+def sync(
+    pipeline: dlt.Pipeline,
+    *,
+    lock_timeout: float = LOCK_TIMEOUT,
+    **settings: Unpack[SettingsArguments],
+) -> Report:
     """Load all that changed since the pipeline's last run; the first run loads everything.
 
     `settings` are those of `unify_source`. Every window of about `window_rows` enrollments is

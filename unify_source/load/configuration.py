@@ -1,0 +1,107 @@
+"""Finds the settings where dlt keeps configuration, and refuses names there that mean nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.providers import EnvironProvider
+from dlt.common.configuration.specs.config_section_context import ConfigSectionContext
+from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+from dlt.common.typing import ConfigValueSentinel, TSecretStrValue
+from dlt.extract.pipe_iterator import PipeIterator
+
+from unify_source.errors import ConfigurationError
+from unify_source.redaction import keep_out
+from unify_source.settings import (
+    KEY_ENVIRONMENT,
+    SECTION,
+    SETTINGS,
+    Settings,
+    checked_settings,
+    refuse_unknown,
+)
+
+_TOP = "sources"
+_KEY = "api_key"
+# What dlt itself reads in a source's section.
+_OF_DLT = {"schema_contract", "max_table_nesting", "schema", "name", "section"} | set(
+    PipeIterator.PipeIteratorConfiguration().get_resolvable_fields()
+)
+
+
+def configured(**given: Any) -> Settings:
+    """Return the settings that `unify_source` would take, from arguments and configuration.
+
+    An argument comes before configuration, None is an argument that was not given. Raises
+    ConfigurationError for a setting that cannot be, and for a name that is not a setting's.
+    """
+    for name in given:
+        refuse_unknown(name, "is not an argument")
+    # `dlt.secrets.value` and `dlt.config.value` stand for "look it up".
+    found = {
+        name: _configured(name)
+        if value is None or isinstance(value, ConfigValueSentinel)
+        else value
+        for name, value in {**dict.fromkeys(SETTINGS), **given}.items()
+    }
+    found[_KEY] = found[_KEY] or os.environ.get(KEY_ENVIRONMENT)
+    keep_out(found[_KEY] or "")
+    _refuse_mistyped_names()
+    return checked_settings(found)
+
+
+def _configured(name: str) -> Any:
+    hint = TSecretStrValue if name == _KEY else object
+    context = Container()[ConfigSectionContext]
+    for pipeline in (context.pipeline_name, None) if context.pipeline_name else (None,):
+        for provider in Container()[PluggableRunContext].providers.providers:
+            for path in _paths():
+                # Another program's WORKERS, STATUS or BASE_URL is none of ours; dlt would take it.
+                if not path and not pipeline and isinstance(provider, EnvironProvider):
+                    continue
+                value, where = provider.get_value(name, hint, pipeline, *path)
+                if value is None:
+                    continue
+                if name == _KEY and not provider.supports_secrets:
+                    keep_out(value)
+                    raise ConfigurationError(
+                        f"The API key stands in {provider.name}, as {where}: that file is not for"
+                        " secrets.",
+                        "Move it to .dlt/secrets.toml or to the environment variable"
+                        f" {KEY_ENVIRONMENT}.",
+                    )
+                return value
+    return None
+
+
+def _paths() -> Iterator[tuple[str, ...]]:
+    # As dlt walks them, from the closest to the widest; a clone of the source has its own section.
+    sections = Container()[ConfigSectionContext].sections or ()
+    whole = tuple(sections) if sections[:1] == (_TOP,) else (_TOP, SECTION, SECTION)
+    for length in range(len(whole), -1, -1):
+        yield whole[:length]
+
+
+def _refuse_mistyped_names() -> None:
+    for name, where in _names_in_the_section():
+        if name not in _OF_DLT:
+            refuse_unknown(name, f"is not a setting, but stands in {where}")
+
+
+def _names_in_the_section() -> Iterator[tuple[str, str]]:
+    for provider in Container()[PluggableRunContext].providers.providers:
+        if isinstance(provider, EnvironProvider):
+            prefix = f"{_TOP}__{SECTION}__".upper()
+            for variable in sorted(os.environ):
+                name = variable.removeprefix(prefix).lower()
+                if variable.startswith(prefix) and "__" not in name:
+                    yield name, f"the environment as {variable}"
+            continue
+        section, _ = provider.get_value(SECTION, object, None, _TOP)
+        if isinstance(section, Mapping):
+            for name, value in section.items():
+                if not isinstance(value, Mapping):
+                    yield str(name), provider.name

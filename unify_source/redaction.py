@@ -1,0 +1,99 @@
+"""Keeps secrets out of what is printed, logged or written.
+
+Whatever reads a secret tells `keep_out`; whatever shows text passes it through `redacted`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import quote, unquote
+
+MARK = "***"
+# A shorter part of a secret may be any word: striking it out would spoil every sentence.
+_SHORTEST_PART = 4
+_SHORTEST_SECRET = 3
+_USERINFO = re.compile(r"://(.*)@", re.DOTALL)
+_DSN_PASSWORD = re.compile(
+    r"\b(?:password|passwd|pwd)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE
+)
+# What is no secret that we were told of, but looks like one: in addresses, and as libpq writes it.
+_PASSWORDS = re.compile(
+    r"""([^\s"':/@]*:(?!//)(?=[^\s"']*@)|\bpassword=)('[^']*'|[^\s"']+(?=@)|[^\s"'@]+)""",
+    re.IGNORECASE,
+)
+
+_kept: set[str] = set()
+_pattern: re.Pattern[str] | None = None
+
+
+def keep_out(secret: object) -> None:
+    """Strike this secret out of every text from now on: a key, a password or a whole address.
+
+    Of an address only the password counts. Its parts count too, for libraries cut an address at
+    the first `@`, `:`, `/`, `#` or `%` of a password that was not encoded, and quote the rest.
+    """
+    global _pattern  # noqa: PLW0603 - made anew from the set beside it
+    text = str(secret).strip()
+    new = {form for part in _parts(text) for form in _forms(part)} - _kept
+    if new:
+        _kept.update(new)
+        # The longest first, or a part would leave the rest of the whole behind.
+        _pattern = re.compile("|".join(map(re.escape, sorted(_kept, key=len, reverse=True))))
+
+
+def redacted(text: str) -> str:
+    """Return a text without the secrets that were told, and without what looks like a password."""
+    known = _pattern.sub(MARK, text) if _pattern else text
+    return _PASSWORDS.sub(rf"\1{MARK}", known)
+
+
+@contextmanager
+def redacted_logs() -> Iterator[None]:
+    """Redact the records of every logger, dlt's and the drivers' included, while this lasts."""
+    make = logging.getLogRecordFactory()
+
+    def without_secrets(*given: object, **named: object) -> logging.LogRecord:
+        record = make(*given, **named)
+        record.msg, record.args = redacted(record.getMessage()), ()
+        if record.exc_info:
+            record.exc_text = redacted(logging.Formatter().formatException(record.exc_info))
+        return record
+
+    logging.setLogRecordFactory(without_secrets)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(make)
+
+
+def _parts(secret: str) -> Iterator[str]:
+    if userinfo := _USERINFO.search(secret):
+        _, colon, password = userinfo[1].partition(":")
+        if not colon:
+            return
+        after = secret[userinfo.end() :]
+        yield from _parts_of_password(password)
+        # A rest too short to strike out by itself is known by the host that follows it.
+        for at in re.finditer("[@:/#%]", password):
+            yield f"{password[at.end() :]}@{re.split('[/?#]', after)[0]}"
+    elif passwords := _DSN_PASSWORD.findall(secret):
+        for password in passwords:
+            yield from _parts_of_password(password.strip("'"))
+    else:
+        yield from _parts_of_password(secret)
+
+
+def _parts_of_password(password: str) -> Iterator[str]:
+    for whole in {password, unquote(password)}:
+        if len(whole) >= _SHORTEST_SECRET:
+            yield whole
+        yield from (p for p in re.split(r"[@:/#%\s]", whole) if len(p) >= _SHORTEST_PART)
+
+
+def _forms(part: str) -> set[str]:
+    # As they are written in an address, in JSON, and by Python's repr.
+    return {part, quote(part, safe=""), json.dumps(part)[1:-1], repr(part)[1:-1]}
