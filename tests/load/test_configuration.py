@@ -19,6 +19,7 @@ from readme import ROOT
 
 from unify_source.errors import ConfigurationError
 from unify_source.load.configuration import configured
+from unify_source.load.source import unify_source
 from unify_source.runs.backfill import backfill
 from unify_source.runs.sync import sync
 from unify_source.settings import SETTINGS, RangeArguments, SettingsArguments, checked_settings
@@ -200,6 +201,8 @@ def test_the_doors_take_every_setting_by_its_own_type() -> None:
     facts = get_type_hints(SettingsArguments)
     assert Any not in facts.values()
     assert get_type_hints(RangeArguments) == {n: t for n, t in facts.items() if n != "start"}
+    source = get_type_hints(inspect.unwrap(unify_source), include_extras=False)
+    assert {n: t for n, t in source.items() if n in facts} == facts
     for door in (sync, backfill):
         assert "Unpack[" in str(inspect.signature(door).parameters["settings"].annotation)
 

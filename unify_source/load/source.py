@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-import inspect
-import os
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import dlt
-from dlt.common.configuration.inject import with_config
+from dlt.common.configuration.specs import BaseConfiguration
 from dlt.extract import DltResource, DltSource
 
 from unify_source.api.client import Client
 from unify_source.dlt_seam import active_pipeline, merge_in_transactions, raise_if_signalled
+from unify_source.load.configuration import configured
 from unify_source.load.interval import asked_interval
 from unify_source.load.tables import TableResources
-from unify_source.settings import KEY_ENVIRONMENT, Settings, checked_settings
+from unify_source.settings import SECTION
 
-SOURCE = "unify"
+SOURCE = SECTION
 
 
-@dlt.source(name=SOURCE, section=SOURCE)
+@dlt.source(name=SOURCE, section=SOURCE, spec=BaseConfiguration)
 def unify_source(
-    api_key: dlt.TSecretStrValue | None = None,
+    api_key: str | None = None,
     base_url: str | None = None,
-    sequence_id: str | None = None,
-    person_id: str | None = None,
-    mailbox_id: str | None = None,
-    enrolled_by_play_id: str | None = None,
-    status: Any = None,
-    start: Any = None,
-    lookback: Any = None,
-    page_size: Any = None,
-    workers: Any = None,
-    requests_per_5min: Any = None,
-    window_rows: Any = None,
-    request_timeout: Any = None,
-    retry_budget: Any = None,
-    table_format: Any = None,
-    updated_at: Any = None,
+    sequence_id: str | UUID | None = None,
+    person_id: str | UUID | None = None,
+    mailbox_id: str | UUID | None = None,
+    enrolled_by_play_id: str | UUID | None = None,
+    status: str | Sequence[str] | None = None,
+    start: str | date | datetime | None = None,
+    lookback: str | float | timedelta | None = None,
+    page_size: int | str | None = None,
+    workers: int | str | None = None,
+    requests_per_5min: int | str | None = None,
+    window_rows: int | str | None = None,
+    request_timeout: float | str | None = None,
+    retry_budget: float | str | None = None,
+    table_format: str | None = None,
+    updated_at: dlt.sources.incremental[Any] | None = None,
 ) -> list[DltResource]:
     """Load sequence enrollments, and all that is nested in them, incrementally by `updated_at`.
 
@@ -47,9 +49,10 @@ def unify_source(
 
     Raises ConfigurationError for a setting that cannot be.
     """
-    # Of any type to dlt, which would refuse a wrong one without saying which value it had.
     given = {name: value for name, value in locals().items() if name != "updated_at"}
-    settings = _settings(given)
+    # With an empty spec dlt looks nothing up itself: it would refuse a wrong type without saying
+    # which value it had, and take another program's WORKERS or BASE_URL from the environment.
+    settings = configured(**given)
     if (pipeline := active_pipeline()) and pipeline.destination:
         # A package that an earlier run left is loaded before this source is read.
         merge_in_transactions(pipeline.destination)
@@ -57,31 +60,6 @@ def unify_source(
     return TableResources(settings, client, interval=asked_interval(updated_at)).resources()
 
 
-def configured(**given: Any) -> Settings:
-    """Return the settings that `unify_source` would take, from arguments and configuration.
-
-    Raises ConfigurationError for a setting that cannot be.
-    """
-    settings: Settings = _configured(**given)
-    return settings
-
-
 def window_source(tables: TableResources, schema: dlt.Schema) -> DltSource:
     """Return the source for one window of a run; `schema` is the warehouse's."""
     return DltSource(schema, SOURCE, tables.resources())
-
-
-def _settings(given: dict[str, Any]) -> Settings:
-    key = given.get("api_key") or os.environ.get(KEY_ENVIRONMENT)
-    return checked_settings({**given, "api_key": key})
-
-
-def _taken(**given: Any) -> Settings:
-    return _settings(given)
-
-
-_parameters = inspect.signature(unify_source).parameters.values()
-_taken.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [p.replace(kind=p.KEYWORD_ONLY) for p in _parameters if p.name != "updated_at"]
-)
-_configured = with_config(_taken, sections=("sources", SOURCE))
