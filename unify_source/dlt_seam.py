@@ -6,12 +6,17 @@ says, for each of these, what dlt changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dlt
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
+from dlt.common.configuration.providers import EnvironProvider
+from dlt.common.configuration.providers.provider import ConfigProvider
+from dlt.common.configuration.specs.config_section_context import ConfigSectionContext
+from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from dlt.common.data_writers.writers import resolve_best_writer_spec
 from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
 from dlt.common.pipeline import PipelineContext
@@ -59,6 +64,59 @@ def allows_external_schedulers() -> bool:
     """Tell whether whoever launched this process lets intervals of an orchestrator apply."""
     context = get_interval_context()
     return bool(context and context.allow_external_schedulers)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A value of configuration: where it stands, in words for an error, and in which sections."""
+
+    value: Any
+    where: str
+    sections: tuple[str, ...] = ()
+    is_variable: bool = False
+    may_be_secret: bool = True
+
+
+def look_up(
+    name: str,
+    sections: tuple[str, ...],
+    pipeline_name: str | None = None,
+    *,
+    with_bare_variables: bool = True,
+) -> Found | None:
+    """Return what dlt takes for a name in these sections, from the closest to the widest.
+
+    Without `with_bare_variables` a variable of just that name is not looked at: it may be another
+    program's.
+    """
+    for pipeline in (pipeline_name, None) if pipeline_name else (None,):
+        for provider in providers():
+            is_environment = isinstance(provider, EnvironProvider)
+            for length in range(len(sections), -1, -1):
+                path = sections[:length]
+                if is_environment and not with_bare_variables and not path and not pipeline:
+                    continue
+                value, key = provider.get_value(name, object, pipeline, *path)
+                if value is not None:
+                    return Found(
+                        value=value,
+                        where=f"{key} in {'the environment' if is_environment else provider.name}",
+                        sections=(*([pipeline] if pipeline else []), *path),
+                        is_variable=is_environment,
+                        may_be_secret=provider.supports_secrets,
+                    )
+    return None
+
+
+def providers() -> Sequence[ConfigProvider]:
+    """Return where dlt keeps configuration: environment, files, vaults; the first comes first."""
+    return Container()[PluggableRunContext].providers.providers
+
+
+def config_sections() -> tuple[str | None, tuple[str, ...]]:
+    """Return the pipeline and the sections that dlt reads configuration for just now."""
+    context = Container()[ConfigSectionContext]
+    return context.pipeline_name, tuple(context.sections or ())
 
 
 def merge_in_transactions(destination: AnyDestination) -> None:

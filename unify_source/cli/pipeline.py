@@ -42,14 +42,8 @@ def open_pipeline(
 
     Its working folder goes with the process, unless `pipelines_dir` is given: all that a later run
     needs stands in the destination, and runs that share a folder would get in each other's way.
-    Raises ConfigurationError for names that a destination cannot keep apart.
+    Raises ConfigurationError for a destination that dlt does not know.
     """
-    if destination == "duckdb" and name == dataset:
-        raise ConfigurationError(
-            f"Pipeline and dataset are both named {name!r}, so DuckDB could not tell its file"
-            " from its schema.",
-            "Choose another --pipeline-name or --dataset.",
-        )
     try:
         pipeline: dlt.Pipeline = dlt.pipeline(
             name,

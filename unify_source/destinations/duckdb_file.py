@@ -1,10 +1,12 @@
-"""New DuckDB files: which versions of DuckDB can open them."""
+"""A pipeline's DuckDB file: where it is, without opening it, and which DuckDB can read it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dlt
 import duckdb
 
 STORAGE_VERSION = "v1.2.0"
@@ -13,12 +15,38 @@ STORAGE_VERSION = "v1.2.0"
 _SETTING = "storage_compatibility_version"
 
 
+@dataclass(frozen=True)
+class DuckDBDatabase:
+    """A database in a file, and the datasets that a pipeline keeps in it."""
+
+    file: Path
+    dataset: str
+    staging_dataset: str
+
+
+def duckdb_database(pipeline: dlt.Pipeline) -> DuckDBDatabase | None:
+    """Return the file and datasets of a pipeline's DuckDB; None for memory and for other kinds."""
+    if pipeline.destination.destination_type.rsplit(".")[-1] != "duckdb":
+        return None
+    # Entering the client would open the file, which another run may have.
+    client: Any = pipeline.destination_client()
+    file = file_of(client)
+    sql = client.sql_client
+    return DuckDBDatabase(file, sql.dataset_name, sql.staging_dataset_name) if file else None
+
+
+def file_of(client: Any) -> Path | None:
+    """Return the file of a DuckDB client; None for memory and for a server."""
+    name = client.config.credentials._conn_str()  # noqa: SLF001 - dlt has no public name for it
+    return None if name.startswith(":") or "://" in name else Path(name)
+
+
 def make_readable_by_older(credentials: Any, file: Path) -> None:
     """Make a file that is not there yet in an older format, which it then keeps.
 
-    DuckDB 2 writes files that DuckDB 1 refuses, and many tools still bring that along. Whoever
-    wants the newest format sets `storage_compatibility_version` in dlt's `global_config` of the
-    credentials. The setting counts only as a file is made, which dlt gives no way to do.
+    DuckDB 2 writes files that DuckDB 1 refuses, and many tools still bring that along. To get the
+    newest format, set `storage_compatibility_version` in dlt's `global_config` of the credentials.
+    The setting counts only as a file is made, which dlt gives no way to do.
     """
     if file.exists():
         return

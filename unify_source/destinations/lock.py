@@ -16,7 +16,7 @@ import dlt
 from dlt.destinations.exceptions import DestinationConnectionError
 from filelock import FileLock, Timeout
 
-from unify_source.destinations.duckdb_file import make_readable_by_older
+from unify_source.destinations.duckdb_file import file_of, make_readable_by_older
 from unify_source.destinations.lock_postgres import postgres_turn
 from unify_source.destinations.lock_wait import Held, Holder, Wait, this_run
 from unify_source.errors import ConfigurationError
@@ -75,16 +75,11 @@ class Turns:
         if kind == "duckdb":
             # Entering the client would open the file, which another run may have.
             client = self._pipeline.destination_client()
-            if file := _database_file(client):
+            if file := file_of(client):
                 return _database_turn(client, file, wait)
         if kind == "postgres":
             return postgres_turn(self._pipeline, wait)
         return nullcontext(Held())
-
-
-def _database_file(client: Any) -> Path | None:
-    name = client.config.credentials._conn_str()  # noqa: SLF001 - dlt has no public name for it
-    return None if name.startswith(":") or "://" in name else Path(name)
 
 
 @contextmanager

@@ -6,13 +6,11 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dlt.common.configuration.container import Container
 from dlt.common.configuration.providers import EnvironProvider
-from dlt.common.configuration.specs.config_section_context import ConfigSectionContext
-from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
-from dlt.common.typing import ConfigValueSentinel, TSecretStrValue
+from dlt.common.typing import ConfigValueSentinel
 from dlt.extract.pipe_iterator import PipeIterator
 
+from unify_source.dlt_seam import config_sections, look_up, providers
 from unify_source.errors import ConfigurationError
 from unify_source.redaction import keep_out
 from unify_source.settings import (
@@ -54,35 +52,18 @@ def configured(**given: Any) -> Settings:
 
 
 def _configured(name: str) -> Any:
-    hint = TSecretStrValue if name == _KEY else object
-    context = Container()[ConfigSectionContext]
-    for pipeline in (context.pipeline_name, None) if context.pipeline_name else (None,):
-        for provider in Container()[PluggableRunContext].providers.providers:
-            for path in _paths():
-                # Another program's WORKERS, STATUS or BASE_URL is none of ours; dlt would take it.
-                if not path and not pipeline and isinstance(provider, EnvironProvider):
-                    continue
-                value, where = provider.get_value(name, hint, pipeline, *path)
-                if value is None:
-                    continue
-                if name == _KEY and not provider.supports_secrets:
-                    keep_out(value)
-                    raise ConfigurationError(
-                        f"The API key stands in {provider.name}, as {where}: that file is not for"
-                        " secrets.",
-                        "Move it to .dlt/secrets.toml or to the environment variable"
-                        f" {KEY_ENVIRONMENT}.",
-                    )
-                return value
-    return None
-
-
-def _paths() -> Iterator[tuple[str, ...]]:
-    # As dlt walks them, from the closest to the widest; a clone of the source has its own section.
-    sections = Container()[ConfigSectionContext].sections or ()
-    whole = tuple(sections) if sections[:1] == (_TOP,) else (_TOP, SECTION, SECTION)
-    for length in range(len(whole), -1, -1):
-        yield whole[:length]
+    pipeline, around = config_sections()
+    # A clone of the source has a section of its own.
+    sections = around if around[:1] == (_TOP,) else (_TOP, SECTION, SECTION)
+    found = look_up(name, sections, pipeline, with_bare_variables=False)
+    if found and name == _KEY:
+        keep_out(found.value)
+        if not found.may_be_secret:
+            raise ConfigurationError(
+                f"The API key stands as {found.where}, which is not for secrets.",
+                f"Move it to .dlt/secrets.toml or to the environment variable {KEY_ENVIRONMENT}.",
+            )
+    return found.value if found else None
 
 
 def _refuse_mistyped_names() -> None:
@@ -92,7 +73,7 @@ def _refuse_mistyped_names() -> None:
 
 
 def _names_in_the_section() -> Iterator[tuple[str, str]]:
-    for provider in Container()[PluggableRunContext].providers.providers:
+    for provider in providers():
         if isinstance(provider, EnvironProvider):
             prefix = f"{_TOP}__{SECTION}__".upper()
             for variable in sorted(os.environ):

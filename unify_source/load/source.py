@@ -14,6 +14,7 @@ from dlt.extract import DltResource, DltSource
 from unify_source.api.client import Client
 from unify_source.dlt_seam import active_pipeline, merge_in_transactions, raise_if_signalled
 from unify_source.load.configuration import configured
+from unify_source.load.environment import refuse_unsafe
 from unify_source.load.interval import asked_interval
 from unify_source.load.tables import TableResources
 from unify_source.settings import SECTION
@@ -54,6 +55,7 @@ def unify_source(
     # which value it had, and take another program's WORKERS or BASE_URL from the environment.
     settings = configured(**given)
     if (pipeline := active_pipeline()) and pipeline.destination:
+        refuse_unsafe(pipeline, of_source=True)
         # A package that an earlier run left is loaded before this source is read.
         merge_in_transactions(pipeline.destination)
     client = Client(settings, raise_if_signalled)

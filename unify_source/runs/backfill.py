@@ -12,6 +12,7 @@ from unify_source.destinations.lock import LOCK_TIMEOUT
 from unify_source.extract.window import Window
 from unify_source.load.configuration import configured
 from unify_source.load.dlt_errors import explained
+from unify_source.load.environment import refuse_unsafe
 from unify_source.load.extraction import Extraction
 from unify_source.load.packages import state_of
 from unify_source.load.tables import AtEnd, State
@@ -40,6 +41,7 @@ def backfill(
     """
     since, until = parse_range(start, end)
     with explained():
+        refuse_unsafe(pipeline)
         run = WindowRun(
             pipeline,
             configured(**settings),

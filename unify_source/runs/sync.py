@@ -11,6 +11,7 @@ from unify_source.destinations.lock import LOCK_TIMEOUT
 from unify_source.extract.window import Window
 from unify_source.load.configuration import configured
 from unify_source.load.dlt_errors import explained
+from unify_source.load.environment import refuse_unsafe
 from unify_source.load.interval import interval_in_environment
 from unify_source.resources import MAIN_LIST
 from unify_source.runs.report import Report
@@ -32,6 +33,7 @@ def sync(
     stays. Raises a UnifyError.
     """
     with explained():
+        refuse_unsafe(pipeline)
         interval = interval_in_environment()
         run = WindowRun(
             pipeline,

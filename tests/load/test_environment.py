@@ -1,0 +1,188 @@
+"""Another program's variables, and names that a destination takes for one: refused, not obeyed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import dlt
+import pytest
+from commands import command
+from conftest import KEY
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+
+from unify_source import sync, unify_source
+from unify_source.cli.pipeline import open_pipeline
+from unify_source.errors import ConfigurationError
+from unify_source.runs.backfill import backfill
+from unify_source.sandbox import Account, Sandbox
+
+Serve = Callable[..., Sandbox]
+
+ELSEWHERE = {
+    "DEV_MODE": "true",
+    "PIPELINES__DEV_MODE": "1",
+    "PIPELINES__UNIFY_GTM__DEV_MODE": "yes",
+    "UNIFY_GTM__DEV_MODE": "True",
+    "FULL_REFRESH": "true",
+    "RESTORE_FROM_DESTINATION": "false",
+    "UNIFY_GTM__RESTORE_FROM_DESTINATION": "0",
+    "DATASET_NAME_LAYOUT": "mine_%s",
+    "DESTINATION_NAME": "other",
+    "CREDENTIALS": "never-shown.duckdb",
+}
+IN_SILENCE = {
+    "RAISE_ON_FAILED_JOBS": "false",
+    "LOAD__RAISE_ON_FAILED_JOBS": "no",
+    "UNIFY_GTM__LOAD__RAISE_ON_FAILED_JOBS": "0",
+    "LOAD__RAISE_ON_MAX_RETRIES": "0",
+    "EXTRACT__NEXT_ITEM_MODE": "fifo",
+}
+HARMLESS = {
+    "DEV_MODE": "false",
+    "RESTORE_FROM_DESTINATION": "true",
+    "RAISE_ON_FAILED_JOBS": "1",
+    "REFRESH": "drop_sources",
+    "DATASET_NAME": "other",
+    "PIPELINE_NAME": "other",
+}
+
+
+@pytest.fixture
+def api(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    sandbox = serve(Account(50))
+    monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", sandbox.url)
+    monkeypatch.setenv("UNIFY_API_KEY", KEY)
+    Container()[PluggableRunContext].reload_providers()
+    return sandbox
+
+
+def opened(home: Path) -> dlt.Pipeline:
+    return open_pipeline("unify_gtm", "duckdb", "unify", pipelines_dir=str(home / "dlt"))
+
+
+@pytest.mark.parametrize("variable", [*ELSEWHERE, *IN_SILENCE])
+def test_a_variable_that_would_break_a_promise_is_refused_by_name_before_any_request(
+    variable: str, api: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = {**ELSEWHERE, **IN_SILENCE}[variable]
+    monkeypatch.setenv(variable, value)
+
+    for run in (sync, lambda pipeline: backfill(pipeline, "2026-01-01")):
+        with pytest.raises(ConfigurationError, match=f"^{variable} in the environment") as caught:
+            run(opened(home))
+        assert "never-shown" not in str(caught.value)
+
+    assert api.requests == []
+    assert list(home.glob("*.duckdb")) == []
+
+
+def test_the_command_ends_with_2_for_another_programs_variable(api: Sandbox) -> None:
+    ran = command("sync", DEV_MODE="true")
+
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("Error: DEV_MODE in the environment is set")
+    assert api.requests == []
+
+
+@pytest.mark.usefixtures("api")
+def test_a_file_of_configuration_is_refused_as_well(home: Path) -> None:
+    (home / ".dlt").mkdir()
+    (home / ".dlt" / "config.toml").write_text("[load]\nraise_on_failed_jobs = false\n")
+    Container()[PluggableRunContext].reload_providers()
+
+    with pytest.raises(ConfigurationError, match=r"^load.raise_on_failed_jobs in config\.toml"):
+        sync(opened(home))
+
+
+@pytest.mark.parametrize("variable", HARMLESS)
+def test_a_variable_that_changes_nothing_is_not_refused(
+    variable: str, api: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, HARMLESS[variable])
+
+    assert sync(opened(home)).enrollments == len(api.account)
+    assert (home / "unify_gtm.duckdb").exists()
+
+
+def test_credentials_that_name_their_destination_are_not_refused(
+    api: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS", "other.duckdb")
+    monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", "mine.duckdb")
+
+    assert sync(opened(home)).enrollments == len(api.account)
+    assert [file.name for file in home.glob("*.duckdb")] == ["mine.duckdb"]
+
+
+def test_a_user_of_dlt_may_develop_on_a_dataset_of_their_own(api: Sandbox) -> None:
+    pipeline = dlt.pipeline("mine", destination="duckdb", dataset_name="tried", dev_mode=True)
+
+    pipeline.run(unify_source())
+
+    assert pipeline.dataset_name.startswith("tried_2")
+    assert sync(pipeline).dataset == pipeline.dataset_name
+    assert api.requests
+
+
+@pytest.mark.parametrize("variable", IN_SILENCE)
+def test_a_user_of_dlt_is_told_of_a_load_that_would_fail_in_silence(
+    variable: str, api: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, IN_SILENCE[variable])
+    dlt.pipeline("unify_gtm", destination="duckdb", dataset_name="unify")
+
+    with pytest.raises(ConfigurationError, match=variable):
+        unify_source()
+    assert api.requests == []
+
+
+SAME_NAMES = [
+    ("unify_gtm", "unify", "unify.duckdb"),
+    ("unify_gtm", "unify", "duckdb:///unify.duckdb"),
+    ("unify_gtm", "unify", "unify.db"),
+    ("unify_gtm", "unify", "UNIFY.duckdb"),
+    ("unify_gtm", "unify", "unify.of.mine.duckdb"),
+    ("unify_gtm", "unify", "unify_staging.duckdb"),
+    ("unify_gtm", "Unify", "unify.duckdb"),
+    ("unify", "unify", None),
+    ("UNIFY", "unify", None),
+]
+
+
+@pytest.mark.parametrize(("name", "dataset", "file"), SAME_NAMES)
+def test_a_file_and_a_dataset_of_one_name_are_refused_before_any_request(
+    name: str,
+    dataset: str,
+    file: str | None,
+    api: Sandbox,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_code = dlt.destinations.duckdb(file) if file else dlt.destinations.duckdb()
+    by_code = dlt.pipeline(name, destination=in_code, dataset_name=dataset)
+    with pytest.raises(ConfigurationError, match=r"(?i)^dataset 'unify"):
+        sync(by_code)
+    with pytest.raises(ConfigurationError, match=r"(?i)^dataset 'unify"):
+        by_code.run(unify_source())
+
+    if file:
+        monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", file)
+    by_setting = dlt.pipeline(f"{name}", destination="duckdb", dataset_name=dataset)
+    with pytest.raises(ConfigurationError, match=r"(?i)^dataset 'unify"):
+        sync(by_setting)
+
+    assert api.requests == []
+    assert [path for path in home.iterdir() if path.is_file()] == []
+
+
+@pytest.mark.parametrize("file", ["unify_2.duckdb", "my-unify.duckdb"])
+def test_a_file_of_another_name_is_not_refused(file: str, api: Sandbox) -> None:
+    pipeline = dlt.pipeline(
+        "other", destination=dlt.destinations.duckdb(file), dataset_name="unify"
+    )
+
+    pipeline.run(unify_source())
+
+    assert api.requests

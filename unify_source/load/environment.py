@@ -1,0 +1,132 @@
+"""Refuses what would make a run load elsewhere, lose its state, or end well though it failed.
+
+dlt takes its switches from any variable of their bare name: another program's DEV_MODE or
+CREDENTIALS would redirect a run, which would then say that all went well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import dlt
+
+from unify_source.destinations.duckdb_file import duckdb_database
+from unify_source.dlt_seam import Found, look_up
+from unify_source.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class _Switch:
+    """A switch of dlt's: where it is looked for, which values are refused, and why."""
+
+    name: str
+    sections: tuple[str, ...]
+    is_unsafe: Callable[[Found], bool]
+    harm: str
+    of_source: bool = False
+
+
+def _is_on(found: Found) -> bool:
+    return str(found.value).strip().lower() not in ("", "0", "false", "f", "no", "n", "off")
+
+
+def _is_off(found: Found) -> bool:
+    return not _is_on(found)
+
+
+def _is_bare(found: Found) -> bool:
+    # In a file of the project or with a section, somebody meant dlt.
+    return found.is_variable and not found.sections
+
+
+_PIPELINES, _LOAD, _EXTRACT = ("pipelines", "{pipeline}"), ("load",), ("extract",)
+_DESTINATION = ("destination", "{destination}")
+_ELSEWHERE = "rows would be loaded into another place than the one that is named"
+_IN_SILENCE = "a load that failed would end as if all were well"
+_SWITCHES = (
+    _Switch("dev_mode", _PIPELINES, _is_on, "every run would load all into a new dataset"),
+    _Switch("full_refresh", _PIPELINES, _is_on, "every run would load all into a new dataset"),
+    _Switch(
+        "restore_from_destination", _PIPELINES, _is_off, "every run would load everything again"
+    ),
+    _Switch("dataset_name_layout", _PIPELINES, _is_bare, _ELSEWHERE),
+    _Switch("destination_name", _PIPELINES, _is_bare, _ELSEWHERE),
+    _Switch("credentials", _DESTINATION, _is_bare, _ELSEWHERE),
+    _Switch("raise_on_failed_jobs", _LOAD, _is_off, _IN_SILENCE, of_source=True),
+    _Switch(
+        "raise_on_max_retries",
+        _LOAD,
+        _is_off,
+        "a load that keeps failing would be tried for ever",
+        of_source=True,
+    ),
+    _Switch(
+        "next_item_mode",
+        _EXTRACT,
+        lambda found: str(found.value) != "round_robin",
+        "tables would not be written in the order that keeps them complete",
+        of_source=True,
+    ),
+)
+
+
+def refuse_unsafe(pipeline: dlt.Pipeline, *, of_source: bool = False) -> None:
+    """Raise ConfigurationError for a switch or a name with which a run cannot keep its promises.
+
+    `sync`, `backfill`, `check` and `status` refuse them all. With `of_source`, for a pipeline that
+    a user of dlt runs, only those are refused with which rows could be missing in silence: a
+    dataset of one's own for development, another dataset or no state are then the user's choice.
+    What is said in code (`dlt.pipeline(dev_mode=True)`) is never refused.
+    """
+    names = {
+        "pipeline": pipeline.pipeline_name,
+        "destination": pipeline.destination.destination_name,
+    }
+    for switch in _SWITCHES:
+        if of_source and not switch.of_source:
+            continue
+        sections = tuple(part.format(**names) for part in switch.sections)
+        found = look_up(switch.name, sections, pipeline.pipeline_name)
+        if found and switch.is_unsafe(found) and _is_in_effect(switch.name, pipeline):
+            raise ConfigurationError(
+                f"{found.where} is set, and dlt heeds it: {switch.harm}.",
+                f"Unset it for this run, or if it is meant, write it as {_meant(switch, names)}."
+                if switch.is_unsafe is _is_bare
+                else "Unset it for this run.",
+            )
+    refuse_ambiguous_names(pipeline)
+
+
+def refuse_ambiguous_names(pipeline: dlt.Pipeline) -> None:
+    """Raise ConfigurationError where DuckDB cannot tell its file from a dataset of that name.
+
+    DuckDB calls a database by its file's name up to the first dot, in any case.
+    """
+    database = duckdb_database(pipeline)
+    if database is None:
+        return
+    name = PurePath(database.file).name.split(".")[0]
+    for dataset in (database.dataset, database.staging_dataset):
+        if name.casefold() == dataset.casefold():
+            raise ConfigurationError(
+                f"{dataset!r} has the same name as the DuckDB file {database.file.name}, so that"
+                " DuckDB could not tell one from the other.",
+                "Choose another name for the dataset, or for the file: without a setting it has"
+                " the name of the pipeline.",
+                setting="dataset",
+            )
+
+
+def _is_in_effect(name: str, pipeline: dlt.Pipeline) -> bool:
+    # Code comes before configuration.
+    if name in ("dev_mode", "full_refresh"):
+        return pipeline.dev_mode
+    if name == "credentials":
+        return not pipeline.destination.config_params.get("credentials")
+    return True
+
+
+def _meant(switch: _Switch, names: dict[str, str]) -> str:
+    return "__".join([*switch.sections, switch.name]).format(**names).upper()
