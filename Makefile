@@ -3,17 +3,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := postgres sandbox bigquery clickhouse delta iceberg s3
 
-.PHONY: demo test test-warehouse check format lock test-lowest bench clean
+.PHONY: help demo test test-warehouse test-lowest test-newest soak check format docs shape bench lock clean
 
-demo: .venv/ready  ## load the sandbox into DuckDB and answer a question from it
+help:  ## print these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/ready  ## load 20,000 enrollments from a local API into DuckDB; no key needed
 	@$(BIN)/unify-source demo
 
-test: .venv/ready  ## run the tests
-	$(BIN)/python -m pytest
+test: .venv/ready  ## run the tests, and list the ten slowest
+	$(BIN)/python -m pytest -n 2 --durations=10
 
-test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write the tables of DESTINATIONS.md
+test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write what holds into docs/destinations.md
 	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \
-	  -m "lane or promise" --tables DESTINATIONS.md tests
+	  -m "lane or promise" --tables docs/destinations.md tests
+
+soak: .venv/ready  ## kill runs, and start two at once, fifty times instead of a few
+	UNIFY_TEST_ROUNDS=50 $(BIN)/python -m pytest -m "rounds and not lane" --durations=10
 
 check: .venv/ready  ## run the gate: format, lint, types, order of imports
 	$(BIN)/ruff format --check .
@@ -21,14 +27,14 @@ check: .venv/ready  ## run the gate: format, lint, types, order of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-format: .venv/ready
+format: .venv/ready  ## format the code, and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/ready  ## measure side by side with what one would write instead
+bench: .venv/ready  ## measure this connector beside what you would write instead
 	$(BIN)/python benchmarks/compare.py
 
-lock: .venv/ready  ## renew requirements.lock
+lock: .venv/ready  ## raise requirements.lock and requirements-warehouse.lock to the newest versions
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.10 --no-annotate \
 	  --extra postgres --extra sandbox --group dev pyproject.toml --output-file requirements.lock \
@@ -42,10 +48,17 @@ test-lowest:  ## run the tests with the lowest versions that pyproject.toml allo
 	.venv-lowest/bin/pip install --quiet uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
 	  --resolution lowest-direct --editable '.[postgres,sandbox]' --group dev
-	.venv-lowest/bin/python -m pytest
+	.venv-lowest/bin/python -m pytest -n 2
 
-clean:
-	rm -rf .venv .venv-lowest .venv-warehouse .venv-bigquery .pytest_cache .mypy_cache .ruff_cache .hypothesis
+test-newest:  ## run the promises with the newest version of every dependency
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/pip install --quiet uv
+	.venv-newest/bin/uv pip install --quiet --python .venv-newest/bin/python --upgrade \
+	  --resolution highest --editable '.[postgres,sandbox]' --group dev
+	.venv-newest/bin/python -m pytest -n 2 -m "promise and not lane"
+
+clean:  ## remove the environments and caches
+	rm -rf .venv .venv-lowest .venv-newest .venv-warehouse .venv-bigquery .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'

@@ -178,6 +178,7 @@ def test_tls_is_spoken_where_it_is_required(
             load(warehouse, api)
 
 
+@pytest.mark.rounds
 def test_a_server_that_is_killed_in_mid_load_costs_nothing_but_time(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +192,7 @@ def test_a_server_that_is_killed_in_mid_load_costs_nothing_but_time(
         assert_survives(serve, Postgres({CREDENTIALS: server.dsn}), take_away)
 
 
+@pytest.mark.rounds
 def test_a_path_that_is_dropped_in_mid_load_costs_nothing_but_time(
     serve: Serve, warehouse: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

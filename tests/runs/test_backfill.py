@@ -244,6 +244,7 @@ def test_a_range_the_wrong_way_round_is_refused() -> None:
         backfill(opened(), "2026-02-01", "2026-01-01", api_key=KEY)
 
 
+@pytest.mark.rounds
 def test_killed_at_any_moment_and_started_again_a_backfill_ends_equal_and_a_kill_costs_a_window(
     serve: Callable[..., Sandbox],
 ) -> None:
@@ -430,6 +431,7 @@ def test_who_waits_longer_than_the_lock_timeout_learns_who_holds_it(
     assert first.returncode == 0
 
 
+@pytest.mark.rounds
 def test_two_runs_at_once_lose_double_and_turn_back_nothing(serve: Callable[..., Sandbox]) -> None:
     api = serve(Account(2_000))
     kinds = [("sync",), ("backfill", "--from", LONG_AGO)]

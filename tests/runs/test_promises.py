@@ -220,6 +220,7 @@ def test_with_an_empty_working_folder_the_next_run_is_incremental(
 
 
 @pytest.mark.promise("P5", "P2")
+@pytest.mark.rounds
 def test_killed_at_random_moments_and_run_again_it_ends_equal(
     serve: Serve, warehouse: Destination
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 from datetime import datetime, timedelta, timezone
@@ -67,8 +68,9 @@ def simulate(seed: int, order: str, *, lookback: str = "10m", runs: int = 2) -> 
         return shown(account), stored(Path(folder) / "simulated.duckdb")
 
 
+@pytest.mark.rounds
 @pytest.mark.parametrize("order", ORDERS)
-@settings(max_examples=6)
+@settings(max_examples=int(os.environ.get("UNIFY_TEST_ROUNDS", "6")))
 @given(seed=st.integers(0, 10**6))
 def test_once_changes_stop_one_more_sync_makes_every_table_equal(order: str, seed: int) -> None:
     expected, found = simulate(seed, order)
