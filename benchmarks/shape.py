@@ -1,0 +1,168 @@
+"""Measures the shape of the code: how long files and functions are, and who imports whom.
+
+    python benchmarks/shape.py [--check] [PACKAGE]
+
+Prints a line for each folder, then everything beyond a limit. With `--check` it fails if there is
+anything. A function's lines run from its `def` to its last line, docstring included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import io
+import re
+import sys
+import tokenize
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+
+import grimp
+
+from unify_source.resources import RESOURCES
+
+OURS = Path(__file__).parents[1] / "unify_source"
+MOST_FILE_LINES, MOST_FUNCTION_LINES, MOST_FILES = 250, 40, 10
+LEAST_COMMENTS = 0.04
+GENERAL = ("api", "extract", "flatten", "load")
+"""The folders that work for any endpoint, so that a second one is facts in `resources.py`."""
+
+_NAMES = "|".join(resource.name for resource in RESOURCES)
+DIRECTIVE = re.compile(r"# (noqa|type:|fmt:)")
+"""A comment for a tool, which explains nothing to a reader."""
+ENDPOINT = re.compile(rf"(?<![^\W_])(?:{_NAMES})(?![^\W_])", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function, and how long it is."""
+
+    place: str
+    lines: int
+
+
+@dataclass(frozen=True)
+class Module:
+    """One file, and what is measured in it."""
+
+    path: Path
+    lines: int
+    filled: int
+    comments: int
+    functions: tuple[Function, ...]
+    endpoints: tuple[str, ...]
+
+    @property
+    def folder(self) -> str:
+        """The folder that holds it; a dot for the package's own."""
+        return str(self.path.parent)
+
+
+def measure(package: Path) -> list[Module]:
+    """Measure every file of a package."""
+    return [_module(path, package) for path in sorted(package.rglob("*.py"))]
+
+
+def _module(path: Path, package: Path) -> Module:
+    name = path.relative_to(package)
+    text = path.read_text(encoding="utf-8")
+    tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+    lines = text.splitlines()
+    comments = sum(t.type == tokenize.COMMENT and not DIRECTIVE.match(t.string) for t in tokens)
+    functions = tuple(
+        Function(f"{name}:{node.lineno} {node.name}", _length(node))
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    endpoints = tuple(
+        f"{name}:{number}" for number, line in enumerate(lines, 1) if ENDPOINT.search(line)
+    )
+    filled = sum(bool(line.strip()) for line in lines)
+    return Module(name, len(lines), filled, comments, functions, endpoints)
+
+
+def circles(package: Path) -> list[str]:
+    """Return each import that closes a circle, with the way back."""
+    sys.path.insert(0, str(package.parent))
+    graph = grimp.build_graph(package.name, exclude_type_checking_imports=True, cache_dir=None)
+    found = []
+    for module in sorted(graph.modules):
+        for imported in sorted(graph.find_modules_directly_imported_by(module)):
+            back = graph.find_shortest_chain(importer=imported, imported=module)
+            if back:
+                found.append(" -> ".join([module, *back]))
+    return found
+
+
+def violations(modules: list[Module]) -> Iterator[str]:
+    """Yield a sentence for everything beyond a limit."""
+    for folder, inside in by_folder(modules).items():
+        if (files := len(_files(inside))) > MOST_FILES:
+            yield f"{folder} holds {files} files; the limit is {MOST_FILES}."
+    for module in modules:
+        if module.lines > MOST_FILE_LINES:
+            yield f"{module.path} has {module.lines} lines; the limit is {MOST_FILE_LINES}."
+        for function in module.functions:
+            if function.lines > MOST_FUNCTION_LINES:
+                limit = f"the limit is {MOST_FUNCTION_LINES}"
+                yield f"{function.place} has {function.lines} lines; {limit}."
+        if module.path.parts[0] in GENERAL:
+            yield from (f"{place} names one endpoint." for place in module.endpoints)
+    if (share := _comments(modules)) < LEAST_COMMENTS:
+        yield f"{share:.1%} of the lines are comments; the limit is {LEAST_COMMENTS:.0%} or more."
+
+
+def by_folder(modules: Iterable[Module]) -> dict[str, list[Module]]:
+    """Sort the files into their folders."""
+    folders: dict[str, list[Module]] = {}
+    for module in modules:
+        folders.setdefault(module.folder, []).append(module)
+    return folders
+
+
+def row(name: str, modules: list[Module]) -> str:
+    """Return what is measured in a folder as one line of the printed table."""
+    files = [module.lines for module in _files(modules)] or [0]
+    functions = [f.lines for module in modules for f in module.functions] or [0]
+    ninetieth = quantiles(functions, n=10)[-1] if len(functions) > 1 else functions[0]
+    return (
+        f"{name:<14}{len(files):>6}{median(files):>8.0f}{max(files):>8}"
+        f"{median(functions):>10.0f}{ninetieth:>6.0f}{max(functions):>8}{_comments(modules):>10.1%}"
+    )
+
+
+def main() -> int:
+    """Print the shape; return 1 if something to be checked is beyond a limit."""
+    words = argparse.ArgumentParser(description="Measure the shape of the code.")
+    words.add_argument("--check", action="store_true", help="fail if anything is beyond a limit")
+    words.add_argument("package", type=Path, nargs="?", default=OURS, help="its folder")
+    options = words.parse_args()
+    modules = measure(options.package)
+    print(f"{'':14}{'files':>6}{'median':>8}{'longest':>8}", end="")
+    print(f"{'functions':>10}{'90 %':>6}{'longest':>8}{'comments':>10}")
+    for folder, inside in by_folder(modules).items():
+        print(row(folder, inside))
+    print(row("all", modules))
+    beyond = [*violations(modules)]
+    beyond += [f"A circle of imports: {circle}." for circle in circles(options.package)]
+    print("\nBeyond the limits:" if beyond else "\nEverything is within the limits.")
+    print("\n".join(beyond))
+    return 1 if beyond and options.check else 0
+
+
+def _files(modules: list[Module]) -> list[Module]:
+    return [module for module in modules if not module.path.stem.startswith("__")]
+
+
+def _comments(modules: list[Module]) -> float:
+    return sum(m.comments for m in modules) / max(1, sum(m.filled for m in modules))
+
+
+def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    return (node.end_lineno or node.lineno) - node.lineno + 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
