@@ -31,6 +31,12 @@ format: .venv/ready  ## format the code, and fix what ruff can fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: .venv/ready  ## rewrite what the pages take from the code
+	$(BIN)/python docs/generate.py
+
+shape: .venv/ready  ## print how long files and functions are; CHECK=1 fails beyond the limits
+	$(BIN)/python benchmarks/shape.py $(if $(CHECK),--check)
+
 bench: .venv/ready  ## measure this connector beside what you would write instead
 	$(BIN)/python benchmarks/compare.py
 

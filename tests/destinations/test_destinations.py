@@ -19,7 +19,7 @@ from tables import ABOUT, SPEED
 from unify_source import sync
 from unify_source.sandbox import Account, Sandbox
 
-PAGE = (Path(__file__).parents[2] / "DESTINATIONS.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "destinations.md").read_text()
 PROJECT = (Path(__file__).parents[2] / "pyproject.toml").read_text()
 RECIPES = re.findall(r"```toml\n(\[destination\.(\w+).*?)```", PAGE, re.DOTALL)
 SPEED_ROWS = 10_000

@@ -1,4 +1,4 @@
-"""The questions in the README are answered as one would count them by hand."""
+"""The queries on the page answer as a count in Python does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import dlt
 import duckdb
 import pytest
 from conftest import KEY
-from readme import blocks
+from pages import blocks, page
 
 from unify_source import sync
 from unify_source.sandbox import Account, Sandbox
@@ -21,7 +21,7 @@ from unify_source.times import parse_instant
 Row = dict[str, Any]
 Answer = list[tuple[Any, ...]]
 
-QUERIES = blocks("sql")
+QUERIES = blocks("sql", page("queries"))
 # Half of the last digit that is shown.
 ROUNDED = 0.05 + 1e-4
 
@@ -45,8 +45,8 @@ def warehouse(account: Account, pipeline: dlt.Pipeline) -> duckdb.DuckDBPyConnec
 
 
 def asked(warehouse: duckdb.DuckDBPyConnection, beginning: str) -> Answer:
-    """Return the answer to the README's query with this column and value in it."""
-    [query] = [found for found in QUERIES if beginning in found]
+    """Return the answer to the query on the page that has this in it."""
+    [query] = [query for query in QUERIES if beginning in query]
     return warehouse.execute(query).fetchall()
 
 
@@ -169,7 +169,7 @@ def test_what_changed_today(account: Account, warehouse: duckdb.DuckDBPyConnecti
     assert sum(row[1] for row in found) > 0
 
 
-def test_every_question_in_the_readme_is_tried_here() -> None:
+def test_every_question_on_the_page_is_tried_here() -> None:
     assert len(QUERIES) == 5
 
 

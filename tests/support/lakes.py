@@ -17,7 +17,7 @@ from servers import S3_KEYS, s3_environment
 
 from unify_source.settings import DELTA, ICEBERG, PARQUET
 
-PAGE = Path(__file__).parents[2] / "DESTINATIONS.md"
+PAGE = Path(__file__).parents[2] / "docs" / "destinations.md"
 _TYPES = {
     pa.bool_(): "bool",
     pa.int64(): "bigint",
