@@ -21,10 +21,8 @@ from unify_source.resources import (
     INSTANT,
     JSON,
     KEY,
-    LISTED_TABLES,
     QUARANTINE,
     RESOURCES,
-    TABLES,
     TEXT,
     WHOLE,
     Column,
@@ -35,7 +33,7 @@ DOCS = Path(__file__).parent
 PACKAGE = "unify_source"
 DOORS = (PACKAGE, "__main__")
 TYPES = {TEXT: "text", FLAG: "boolean", INSTANT: "timestamp", WHOLE: "bigint", JSON: "json"}
-ALL = (*TABLES, *LISTED_TABLES, QUARANTINE)
+ALL = (*dict.fromkeys(part.table for listed in RESOURCES for part in listed.parts), QUARANTINE)
 
 
 def diagram() -> str:
@@ -58,7 +56,7 @@ def commands() -> str:
     rows = [
         (f"`unify-source {name}`", _sentence(command.help)) for name, command in _commands().items()
     ]
-    return _grid(("command", "does"), rows)
+    return _grid(("command", "what it does"), rows)
 
 
 def options() -> str:

@@ -38,7 +38,7 @@ def test_the_settings_are_those_of_the_source_with_their_defaults() -> None:
 
 
 def test_the_commands_are_those_of_the_program() -> None:
-    listed = rows_of(PAGE, "command", "does")
+    listed = rows_of(PAGE, "command", "what it does")
 
     assert {code(command) for command, _ in listed} == {f"unify-source {name}" for name in COMMANDS}
 
