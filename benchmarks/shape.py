@@ -21,7 +21,7 @@ from statistics import median, quantiles
 
 import grimp
 
-from unify_source.resources import RESOURCES
+from unify_source import resources
 
 OURS = Path(__file__).parents[1] / "unify_source"
 MOST_FILE_LINES, MOST_FUNCTION_LINES, MOST_FILES = 250, 40, 10
@@ -29,7 +29,8 @@ LEAST_COMMENTS = 0.04
 GENERAL = ("api", "extract", "flatten", "load")
 """The folders that work for any endpoint, so that a second one is facts in `resources.py`."""
 
-_NAMES = "|".join(resource.name for resource in RESOURCES)
+_LISTS = {r.name for r in vars(resources).values() if isinstance(r, resources.Resource)}
+_NAMES = "|".join(sorted(_LISTS))
 DIRECTIVE = re.compile(r"# (noqa|type:|fmt:)")
 """A comment for a tool, which explains nothing to a reader."""
 ENDPOINT = re.compile(rf"(?<![^\W_])(?:{_NAMES})(?![^\W_])", re.IGNORECASE)

@@ -15,17 +15,17 @@ from pathlib import Path
 import click
 import grimp
 
+from unify_source import resources
 from unify_source.cli.app import app
 from unify_source.resources import (
     FLAG,
     INSTANT,
     JSON,
     KEY,
-    QUARANTINE,
-    RESOURCES,
     TEXT,
     WHOLE,
     Column,
+    Resource,
     Table,
 )
 
@@ -33,7 +33,8 @@ DOCS = Path(__file__).parent
 PACKAGE = "unify_source"
 DOORS = (PACKAGE, "__main__")
 TYPES = {TEXT: "text", FLAG: "boolean", INSTANT: "timestamp", WHOLE: "bigint", JSON: "json"}
-ALL = (*dict.fromkeys(part.table for listed in RESOURCES for part in listed.parts), QUARANTINE)
+ALL = tuple(resources.BY_NAME.values())
+LISTS = [value for value in vars(resources).values() if isinstance(value, Resource)]
 
 
 def diagram() -> str:
@@ -139,7 +140,7 @@ def _line(table: Table, column: Column) -> str:
 
 
 def _is_listed(table: Table) -> bool:
-    paths = [(part.path, r.lists) for r in RESOURCES for part in r.parts if part.table is table]
+    paths = [(part.path, r.lists) for r in LISTS for part in r.parts if part.table is table]
     return any(path and path[-1] in lists for path, lists in paths)
 
 
@@ -168,6 +169,8 @@ def _sentence(text: str | None) -> str:
 
 def _meaning(option: click.Option) -> str:
     words = [_sentence(option.help)]
+    if isinstance(option.type, click.Choice):
+        words.append(f"One of {', '.join(f'`{choice}`' for choice in option.type.choices)}.")
     if isinstance(option.default, str | int | float) and not option.is_flag:
         words.append(f"Default: `{option.default}`.".replace(".0`", "`"))
     return " ".join([*words, *(["Required."] if option.required else [])])

@@ -13,7 +13,7 @@ from pages import ANYWHERE, BIN, blocks, in_shell, page, shell_lines
 from unify_source.cli.app import app
 from unify_source.sandbox import DRIFTS
 from unify_source.sandbox.faults import KINDS
-from unify_source.sandbox.query import ORDERS
+from unify_source.sandbox.query import CURSORS, ORDERS
 
 
 def test_every_sandbox_that_is_shown_starts_and_answers() -> None:
@@ -74,7 +74,8 @@ def names_after(title: str) -> list[str]:
     return re.findall(r"`([\w-]+)`", passage)
 
 
-def test_the_faults_drifts_and_orders_are_those_of_the_sandbox() -> None:
+def test_the_faults_drifts_orders_and_cursors_are_those_of_the_sandbox() -> None:
     assert names_after("Faults") == list(KINDS)
     assert [name for name in names_after("Drifts") if name != "sync"] == list(DRIFTS)
     assert names_after("Orders") == list(ORDERS)
+    assert names_after("Cursors") == list(CURSORS)

@@ -13,7 +13,6 @@ from pages import blocks, code, page, rows_of, section
 from warehouse import columns
 
 from unify_source import sync
-from unify_source.resources import QUARANTINE, TABLES
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 
 PAGE = page("tables")
@@ -49,7 +48,7 @@ def test_a_load_makes_the_columns_and_types_that_are_listed(
 ) -> None:
     sync(pipeline, api_key=KEY, base_url=serve(Account(50)).url)
 
-    for table in (*TABLES, QUARANTINE):
+    for table in ALL:
         stored = columns("unify_gtm.duckdb", table.name)
         data = {name: kind for name, kind in stored.items() if not name.startswith("_")}
         listed = {code(name): IN_DUCKDB[kind] for name, kind, *_ in described(table.name)}
@@ -59,7 +58,7 @@ def test_a_load_makes_the_columns_and_types_that_are_listed(
 def test_every_column_that_serves_the_merge_is_named(serve: Serve, pipeline: dlt.Pipeline) -> None:
     sync(pipeline, api_key=KEY, base_url=serve(Account(50)).url)
 
-    stored = {c for table in TABLES for c in columns("unify_gtm.duckdb", table.name)}
+    stored = {c for table in ALL for c in columns("unify_gtm.duckdb", table.name)}
     internal = {name for name in stored if name.startswith("_")}
 
     named = set(re.findall(r"`(_\w+)`", section(PAGE, "Internal columns and tables")))
