@@ -120,6 +120,8 @@ def test_the_python_that_is_shown_runs(serve: Serve) -> None:
             assert done.returncode == 0, f"{name}: {done.stderr}"
             if name == "README.md":
                 assert stored("unify_gtm.duckdb") == shown(api.account)
+            if name == "docs/dlt.md" and "count(last_name)" in block:
+                assert re.fullmatch(r"\[\([1-9]\d*, 0\)\]\n", done.stdout)
             if name == "docs/queries.md":
                 assert "IN_PROGRESS" in done.stdout
             if name == "docs/sandbox.md":
