@@ -8,10 +8,13 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shapes import anything, enrollments
+from shapes import anything, enrollments, keys
 
 from unify_source.flatten.decode import decode
-from unify_source.flatten.split import JSON, Splitting, empty, is_json, quarantined, released, split
+from unify_source.flatten.names import KnownColumn, Splitting
+from unify_source.flatten.quarantine import quarantined, released
+from unify_source.flatten.split import split
+from unify_source.flatten.tables import empty, is_json
 from unify_source.resources import ENROLLMENT_LIST, INSTANT, QUARANTINE, SEQUENCE_LIST, TABLES, TEXT
 from unify_source.times import parse_instant
 
@@ -147,7 +150,7 @@ def test_new_scalars_objects_and_lists_become_columns() -> None:
     assert person["company__domain"] == "x.test"
     assert json.loads(person["phones"]) == [1, 2]
     field = tables["people"].schema.field("phones")
-    assert field.metadata == {k.encode(): v.encode() for k, v in JSON.items()}
+    assert is_json(field)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_a_new_field_that_changes_its_type_loses_nothing(
 ) -> None:
     row = {"id": "e1", "updated_at": "2026-01-01T00:00:00Z", "score": value}
 
-    table = split_rows([row], known_type=lambda _, name: known if name == "score" else None)
+    table = split_rows([row], columns=lambda _: {"score": KnownColumn(known)})
 
     assert table["enrollments"].to_pylist()[0][column] == stored
 
@@ -180,7 +183,7 @@ def test_a_new_field_that_changes_its_type_loses_nothing(
 @settings(max_examples=300)
 @given(
     enrollments,
-    st.dictionaries(st.text(max_size=6), anything, max_size=4),
+    st.dictionaries(keys, anything, max_size=4),
     st.sampled_from([None, "sequence", "person", "mailbox"]),
 )
 def test_whatever_else_the_api_sends_promised_columns_keep_their_type_and_value(

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from unify_source.flatten.split import marked_deleted
+from unify_source.flatten.tables import marked_deleted
 from unify_source.resources import (
     DELETED,
     KEY,

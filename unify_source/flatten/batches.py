@@ -9,9 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pyarrow as pa
 
 from unify_source.flatten.decode import Batch, decode
+from unify_source.flatten.limits import JOINED_BYTES, JOINED_ROWS
 from unify_source.resources import Resource
 
-JOINED_ROWS = 60_000
 JOINED_SECONDS = 2.0
 
 
@@ -29,21 +29,28 @@ def decoded(resource: Resource, reading: Iterable[list[bytes]]) -> Iterator[Batc
 
 
 def joined(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Join batches of one schema: dlt takes as long for a few rows of a table as for many."""
+    """Join batches: dlt takes as long for a few rows of a table as for many.
+
+    A joined one stays below the limits, unless a single batch is beyond them.
+    """
     held: list[Batch] = []
     since = time.monotonic()
     for batch in batches:
-        if held and held[0].rows.schema != batch.rows.schema:
+        if held and _is_enough([*held, batch]):
             yield _join(held)
             held = []
         since = since if held else time.monotonic()
         held.append(batch)
-        is_old = time.monotonic() > since + JOINED_SECONDS
-        if is_old or sum(len(item.rows) for item in held) >= JOINED_ROWS:
+        if time.monotonic() > since + JOINED_SECONDS:
             yield _join(held)
             held = []
     if held:
         yield _join(held)
+
+
+def _is_enough(batches: list[Batch]) -> bool:
+    rows = sum(len(batch.rows) for batch in batches)
+    return rows > JOINED_ROWS or sum(batch.size for batch in batches) > JOINED_BYTES
 
 
 def _join(batches: list[Batch]) -> Batch:

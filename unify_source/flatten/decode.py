@@ -1,37 +1,49 @@
 """Page bodies in, one nested Arrow table out; rows that break the API's promises are set aside.
 
-Pure. The usual path makes no Python object per row: all bodies are parsed, typed and checked by
-Arrow at once. Only when that finds something odd are the rows looked at one by one.
+Pure. The usual path makes no Python object per row: Arrow parses, types and checks all bodies at
+once, and accepts promised keys alone. It refuses a batch with anything else in it, whose rows are
+then read one by one. Arrow makes a table of those as well, so that a row comes out the same.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from unify_source.errors import BrokenPage
-from unify_source.flatten.row_by_row import Unreadable, examine, with_one_type_each
-from unify_source.resources import CURSOR, INSTANT, JSON, KEY, TEXT, Resource
+from unify_source.flatten.instants import instants
+from unify_source.flatten.limits import MOST_ROW_BYTES
+from unify_source.flatten.more import MORE, stripped_rows
+from unify_source.flatten.quarantine import Unreadable
+from unify_source.flatten.row_by_row import rows_of
+from unify_source.resources import CURSOR, JSON, KEY, TEXT, Path, Resource
 
 _BLOCK = 1 << 20
+_PAGE_CURSOR = "next_cursor"
 
 
 @dataclass(frozen=True)
 class Batch:
     """Rows in the order in which they were read, and those that could not be read as promised.
 
-    `rows` has the enrollment's own keys as columns; nested objects are structs, unknown fields
-    keep the type that Arrow found, and what the tables promise as an instant is one.
+    `rows` has the same schema for every batch of a resource. Its columns are the promised keys of a
+    row, nested objects are structs, instants are such. Whatever else an object held is JSON text,
+    under the key `MORE` of that object.
     """
 
     rows: pa.Table
     unreadable: list[Unreadable] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in memory."""
+        return int(self.rows.nbytes) + sum(len(row.raw) for row in self.unreadable)
 
 
 def decode(resource: Resource, bodies: Sequence[bytes]) -> Batch:
@@ -39,158 +51,113 @@ def decode(resource: Resource, bodies: Sequence[bytes]) -> Batch:
 
     Raises BrokenPage for a body that is no such page.
     """
-    try:
-        rows = _read(resource, [_one_line(body) for body in bodies])
-        if _as_promised(resource, rows):
-            return Batch(_with_instants(resource, rows))
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError):
-        pass
-    return _decode_row_by_row(resource, bodies)
+    for read in (_promised_alone, _promised_and_more):
+        # What one of them accepts comes out of those after it the same, if more slowly.
+        with suppress(ValueError, TypeError):
+            return Batch(read(resource, bodies))
+    rows = [row for body in bodies for row in rows_of(resource, body)]
+    readable = [row for row in rows if not isinstance(row, Unreadable)]
+    unreadable = [row for row in rows if isinstance(row, Unreadable)]
+    return Batch(_table(resource, readable), unreadable)
 
 
-def _one_line(body: bytes) -> bytes:
-    # Raw line breaks can only stand between JSON tokens: inside a string they are escaped.
-    return body.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in body else body
+def _promised_alone(resource: Resource, bodies: Sequence[bytes]) -> pa.Table:
+    """Read pages that hold promised keys alone, as nearly all do."""
+    for body in bodies:
+        if not body.isascii():
+            body.decode()  # Arrow would take any bytes for text.
+        if len(body) > MOST_ROW_BYTES:
+            raise ValueError("a row may be too long")
+    promised = resource.promised_type()
+    if _holds_json(promised):
+        raise ValueError("Arrow does not keep JSON as its text")
+    return _checked(resource, _parsed(resource, bodies, promised))
 
 
-def _read(resource: Resource, lines: list[bytes]) -> pa.Table:
-    key = resource.list_key
-    promised = _parsed_type(resource.promised_type())
-    table = _parse(key, lines, promised)
-    found = table.schema.field(key).type.value_type
-    if (learned := _times_as_text(promised, found)) != promised:
-        table = _parse(key, lines, learned)
-    pages_read = table[key]
-    if len(pages_read) != len(lines) or pages_read.null_count:
-        raise pa.ArrowInvalid("a page without its list")
-    chunks = [pc.list_flatten(chunk) for chunk in pages_read.chunks]
-    if any(chunk.null_count for chunk in chunks):
-        raise pa.ArrowInvalid("a row that is null")
-    rows = pa.Table.from_struct_array(pa.chunked_array(chunks, type=pages_read.type.value_type))
-    # Arrow makes an array of wrong length of a list of empty objects.
-    rows.validate()
-    return rows
+def _promised_and_more(resource: Resource, bodies: Sequence[bytes]) -> pa.Table:
+    """Read pages whose rows are as promised, but for keys that nobody promised."""
+    rows = [row for body in bodies for row in stripped_rows(resource, body)]
+    return _table(resource, rows)
 
 
-def _parsed_type(kind: pa.DataType) -> pa.DataType:
-    # What is promised as JSON comes as its text: Arrow refuses it as anything else.
+def _table(resource: Resource, rows: list[Any]) -> pa.Table:
+    page = orjson.dumps({resource.list_key: rows})
+    return _checked(resource, _parsed(resource, [page], _with_more(resource.promised_type())))
+
+
+def _parsed(resource: Resource, bodies: Sequence[bytes], row: pa.StructType) -> pa.Table:
+    longest = max(map(len, bodies), default=0) + 1
+    pages = pj.read_json(
+        pa.BufferReader(b"\n".join(bodies)),
+        read_options=pj.ReadOptions(use_threads=False, block_size=max(_BLOCK, longest)),
+        parse_options=pj.ParseOptions(
+            explicit_schema=pa.schema({resource.list_key: pa.list_(row), _PAGE_CURSOR: TEXT}),
+            unexpected_field_behavior="error",
+            newlines_in_values=any(b"\n" in body or b"\r" in body for body in bodies),
+        ),
+    )
+    lists = pages[resource.list_key]
+    if len(lists) != len(bodies) or lists.null_count:
+        raise ValueError("a page without its list")
+    rows = pa.concat_arrays([pc.list_flatten(chunk) for chunk in lists.chunks])
+    if rows.null_count:
+        raise ValueError("a row that is null")
+    rows = pc.cast(rows, _with_more(resource.promised_type()))
+    return pa.Table.from_struct_array(_with_instants(rows, resource.instants()))
+
+
+def _with_more(kind: pa.DataType) -> pa.DataType:
+    """Return the type of decoded rows: JSON is text, and each object has `MORE`."""
     if pa.types.is_struct(kind):
-        return pa.struct([(item.name, _parsed_type(item.type)) for item in kind])
+        fields = [(item.name, _with_more(item.type)) for item in kind]
+        return pa.struct([*fields, (MORE, TEXT)])
     if pa.types.is_list(kind):
-        return pa.list_(_parsed_type(kind.value_type))
+        return pa.list_(_with_more(kind.value_type))
     return TEXT if kind == JSON else kind
 
 
-def _parse(key: str, lines: list[bytes], row: pa.StructType) -> pa.Table:
-    longest = max(map(len, lines), default=0) + 1
-    return pj.read_json(
-        pa.BufferReader(b"\n".join(lines)),
-        read_options=pj.ReadOptions(use_threads=False, block_size=max(_BLOCK, longest)),
-        parse_options=pj.ParseOptions(
-            explicit_schema=pa.schema({key: pa.list_(row)}),
-            unexpected_field_behavior="infer",
-        ),
+def _holds_json(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind):
+        return _holds_json(kind.value_type)
+    return kind == JSON or (
+        pa.types.is_struct(kind) and any(_holds_json(item.type) for item in kind)
     )
 
 
-def _times_as_text(promised: pa.StructType, found: pa.StructType) -> pa.StructType:
-    # Arrow reads a new field "2026-01-31" as a time without a zone, and its spelling is gone.
-    fields = {item.name: item.type for item in promised}
-    for item in found:
-        kind = item.type
-        if pa.types.is_temporal(kind):
-            fields[item.name] = TEXT
-        elif pa.types.is_struct(kind):
-            known = fields.get(item.name, pa.struct([]))
-            if (learned := _times_as_text(known, kind)) != known:
-                fields[item.name] = learned
-        elif pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
-            known = fields.get(item.name, pa.list_(pa.struct([])))
-            if (learned := _times_as_text(known.value_type, kind.value_type)) != known.value_type:
-                fields[item.name] = pa.list_(learned)
-        elif pa.types.is_list(kind) and pa.types.is_temporal(kind.value_type):
-            fields[item.name] = pa.list_(TEXT)
-    return pa.struct(list(fields.items()))
+def _with_instants(objects: pa.StructArray, paths: Iterable[Path]) -> pa.StructArray:
+    below: dict[str, list[Path]] = {}
+    for first, *rest in paths:
+        below.setdefault(first, []).append(tuple(rest))
+    fields = {item.name: objects.field(item.name) for item in objects.type}
+    for name, rests in below.items():
+        column = fields[name]
+        fields[name] = _with_instants(column, rests) if any(rests) else instants(column)
+    mask = pc.is_null(objects) if objects.null_count else None
+    return pa.StructArray.from_arrays(list(fields.values()), list(fields), mask=mask)
 
 
-def _as_promised(resource: Resource, rows: pa.Table) -> bool:
-    if rows[KEY].null_count or rows[CURSOR].null_count or _any(pc.equal(rows[KEY], "")):
-        return False
-    paths = {part.path for part in resource.parts if part.path}
-    return all(_keys_present(_column_at(rows, path)) for path in paths)
+def _checked(resource: Resource, rows: pa.Table) -> pa.Table:
+    """Return rows that have all their keys; raises ValueError for any others."""
+    if rows[KEY].null_count or (resource.windowed and rows[CURSOR].null_count):
+        raise ValueError("a row without its key")
+    if pc.any(pc.equal(rows[KEY], "")).as_py():
+        raise ValueError("a row with an empty key")
+    for path in {part.path for part in resource.parts if part.path}:
+        _check_keys(_column_at(rows, path))
+    return rows
 
 
-def _keys_present(objects: pa.ChunkedArray) -> bool:
-    if pa.types.is_list(objects.type):
-        objects = pc.list_flatten(objects)
-        if objects.null_count:
-            return False
-    keys = pc.struct_field(objects, KEY)
-    keyless = pc.or_kleene(pc.is_null(keys), pc.equal(keys, ""))
-    return not _any(pc.and_(pc.is_valid(objects), keyless))
-
-
-def _any(mask: pa.ChunkedArray) -> bool:
-    return bool(pc.any(mask).as_py())
-
-
-def _column_at(rows: pa.Table, path: tuple[str, ...]) -> pa.ChunkedArray:
+def _column_at(rows: pa.Table, path: Path) -> pa.ChunkedArray:
     column = rows[path[0]]
     return pc.struct_field(column, list(path[1:])) if path[1:] else column
 
 
-def _with_instants(resource: Resource, rows: pa.Table) -> pa.Table:
-    for path in resource.instants():
-        rows = _with_instant(rows, path)
-    return rows
-
-
-def _with_instant(rows: pa.Table, path: tuple[str, ...]) -> pa.Table:
-    top = path[0]
-    index = rows.schema.get_field_index(top)
-    chunks = [_cast_at(chunk, path[1:]) for chunk in rows[top].chunks]
-    kind = chunks[0].type if chunks else _cast_at(pa.array([], rows[top].type), path[1:]).type
-    return rows.set_column(index, top, pa.chunked_array(chunks, type=kind))
-
-
-def _cast_at(column: pa.Array, path: tuple[str, ...]) -> pa.Array:
-    if not path:
-        return pc.cast(column, INSTANT)
-    fields = {item.name: column.field(item.name) for item in column.type}
-    fields[path[0]] = _cast_at(fields[path[0]], path[1:])
-    return pa.StructArray.from_arrays(list(fields.values()), list(fields), mask=pc.is_null(column))
-
-
-def _decode_row_by_row(resource: Resource, bodies: Iterable[bytes]) -> Batch:
-    readable: list[dict[str, Any]] = []
-    unreadable: list[Unreadable] = []
-    for row in _rows(resource, bodies):
-        odd = examine(resource, row)
-        if odd is None and (odd := _refused_by_arrow(resource, row)) is None:
-            readable.append(row)
-        elif odd is not None:
-            unreadable.append(odd)
-    page = {resource.list_key: with_one_type_each(resource, readable)}
-    rows = _read(resource, [json.dumps(page).encode()])
-    return Batch(_with_instants(resource, rows), unreadable)
-
-
-def _refused_by_arrow(resource: Resource, row: dict[str, Any]) -> Unreadable | None:
-    try:
-        page = {resource.list_key: with_one_type_each(resource, [row])}
-        _read(resource, [json.dumps(page).encode()])
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        return Unreadable.of(row, f"cannot be read: {str(error)[:200]}")
-    return None
-
-
-def _rows(resource: Resource, bodies: Iterable[bytes]) -> Iterator[Any]:
-    for body in bodies:
-        try:
-            page = json.loads(body)
-            yield from page[resource.list_key]
-        except (ValueError, TypeError, KeyError) as error:
-            raise BrokenPage(
-                f"The API sent a page that cannot be read ({type(error).__name__}: {error}).",
-                "Nothing is lost: run it again. If it stays so, the API changed: please report it.",
-            ) from None
+def _check_keys(objects: pa.ChunkedArray) -> None:
+    if pa.types.is_list(objects.type):
+        objects = pc.list_flatten(objects)
+        if objects.null_count:
+            raise ValueError("a list with null")
+    keys = pc.struct_field(objects, KEY)
+    keyless = pc.or_kleene(pc.is_null(keys), pc.equal(keys, ""))
+    if pc.any(pc.and_(pc.is_valid(objects), keyless)).as_py():
+        raise ValueError("an object without its key")

@@ -1,198 +1,139 @@
-"""Rows looked at one by one: which break the API's promises, and why.
+"""Rows read one by one: which of them break the API's promises, and how. Pure.
 
-Pure. Comes in only where Arrow could not read a batch of pages as promised.
+A row is judged by its own text and by nothing else, so that its fate is the same in any page.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
+from unify_source.flatten.json_text import Number, parsed, text_of
+from unify_source.flatten.limits import MOST_LEVELS, MOST_ROW_BYTES
+from unify_source.flatten.more import MORE, TOO_DEEP, Odd, json_within, unpromised
+from unify_source.flatten.pages import RawRow, raw_rows
+from unify_source.flatten.quarantine import Unreadable
 from unify_source.resources import CURSOR, FLAG, JSON, KEY, TEXT, WHOLE, Path, Resource
 from unify_source.times import parse_instant
 
-AS_JSON = "$json"
-"""An object with this one key stands for a list that Arrow could not type: its JSON text."""
+Row = dict[str, Any]
+Read = Callable[[Any], Any]
 
-_INT64 = 1 << 63
-_NOT = {FLAG: "not true or false", WHOLE: "not a whole number of 64 bits", TEXT: "not text"}
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A row that its table cannot hold, whole: `raw` is its JSON text."""
-
-    id: str | None
-    updated_at: datetime | None
-    reason: str
-    raw: str
-
-    @classmethod
-    def of(cls, row: object, reason: str) -> Unreadable:
-        """Set a row aside, with what is known of it."""
-        own = row if isinstance(row, dict) else {}
-        key, changed = own.get(KEY), own.get(CURSOR)
-        return cls(
-            id=key if isinstance(key, str) and key and _is_unicode(key) else None,
-            updated_at=parse_instant(changed) if isinstance(changed, str) else None,
-            reason=reason,
-            raw=json.dumps(row),
-        )
-
-    @property
-    def key(self) -> str:
-        """The enrollment's id, or a hash of `raw` where it has none."""
-        return self.id or hashlib.sha256(self.raw.encode()).hexdigest()
+_TYPES: dict[pa.DataType, type] = {TEXT: str, FLAG: bool, WHOLE: int}
+_NOT = {TEXT: "not text", FLAG: "not true or false", WHOLE: "not a whole number of 64 bits"}
 
 
-def examine(resource: Resource, row: Any) -> Unreadable | None:
-    """Say why a row cannot be read as its tables promise, None where it can.
+def rows_of(resource: Resource, body: bytes) -> Iterator[Row | Unreadable]:
+    """Yield each row of a page: its promised keys and `MORE`, or why it cannot be read so.
 
-    A readable row's instants are rewritten in place, in microseconds and UTC.
+    Raises BrokenPage for a body that is no page.
     """
-    if not isinstance(row, dict):
-        return Unreadable.of(row, f"is {_kind(row)}, not an object")
-    raw = Unreadable.of(row, "")
-    if not _is_unicode(json.dumps(row, ensure_ascii=False)):
-        return Unreadable.of(row, "holds text that is not Unicode")
-    instants = set(resource.instants())
-    problem = _problem(row, resource.promised_type(), (), instants)
-    if problem is None and row.get(CURSOR) is None:
-        problem = f"{CURSOR} is missing"
-    return Unreadable(raw.id, raw.updated_at, problem, raw.raw) if problem else None
+    read = _reader(resource)
+    for raw in raw_rows(body, resource.list_key):
+        try:
+            yield read(_value(raw))
+        except Odd as odd:
+            yield Unreadable.of(raw, str(odd))
 
 
-def with_one_type_each(resource: Resource, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows with every unknown field of one type throughout, so that Arrow can read them.
-
-    A field of whole and broken numbers becomes broken numbers, any other mixture JSON text. Lists
-    become an object with the one key `$json`.
-    """
-    promised = resource.promised_type()
-    kinds: dict[Path, set[str]] = {}
-    for row in rows:
-        _collect(row, promised, (), kinds)
-    return [_unified(row, promised, (), kinds) for row in rows]
-
-
-def _problem(value: Any, promised: pa.DataType, path: Path, instants: set[Path]) -> str | None:
-    where = ".".join(path)
-    if value is None or promised == JSON:
-        return None
-    if pa.types.is_struct(promised):
-        return _problem_of_object(value, promised, path, instants)
-    if pa.types.is_list(promised):
-        if not isinstance(value, list):
-            return f"{where} is {_kind(value)}, not a list"
-        items = (
-            _problem(item, promised.value_type, path, instants)
-            if item is not None
-            else f"{where} has null"
-            for item in value
-        )
-        return next(filter(None, items), None)
-    return None if _is_promised(value, promised) else f"{where} is {_kind(value)}, {_NOT[promised]}"
-
-
-def _is_promised(value: Any, promised: pa.DataType) -> bool:
-    if promised == WHOLE:
-        return type(value) is int and -_INT64 <= value < _INT64
-    return isinstance(value, bool if promised == FLAG else str)
-
-
-def _problem_of_object(
-    value: Any, promised: pa.StructType, path: Path, instants: set[Path]
-) -> str | None:
-    if not isinstance(value, dict):
-        return f"{'.'.join(path)} is {_kind(value)}, not an object"
-    for item in promised:
-        below = (*path, item.name)
-        if problem := _problem(value.get(item.name), item.type, below, instants):
-            return problem
-        if below in instants and isinstance(text := value.get(item.name), str):
-            instant = parse_instant(text)
-            if instant is None:
-                return f"{'.'.join(below)} is {text[:40]!r}, not an RFC 3339 time"
-            value[item.name] = instant.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
-    if not value.get(KEY):
-        return f"{'.'.join((*path, KEY))} is missing"
-    return None
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list"}
-    return names.get(type(value), "an object")
-
-
-def _is_unicode(text: str) -> bool:
+def _value(raw: RawRow) -> Any:
+    if len(raw.text) > MOST_ROW_BYTES:
+        raise Odd(f"is longer than {MOST_ROW_BYTES >> 20} MB")
+    if raw.levels > MOST_LEVELS:
+        raise Odd(TOO_DEEP)
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        value = parsed(raw.text.decode())
+        text_of(value)
+    except UnicodeDecodeError:
+        raise Odd("holds bytes that are not UTF-8") from None
+    except ValueError as error:
+        raise Odd(f"is not JSON: {error}") from None
+    except TypeError:
+        raise Odd("holds text that is not Unicode") from None
+    return value
 
 
-def _collect(
-    value: Any, promised: pa.DataType | None, path: tuple[str, ...], kinds: dict[Any, set[str]]
-) -> None:
-    if promised == JSON:
-        return
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _collect(item, _below(promised, key), (*path, key), kinds)
-    elif isinstance(value, list) and promised is not None:
-        for item in value:
-            _collect(item, promised.value_type, path, kinds)
-    if value is not None and promised is None:
-        kinds.setdefault(path, set()).add(_arrow_kind(value))
+def _reader(resource: Resource) -> Read:
+    read_object = _object(resource, resource.promised_type(), (), 1)
+
+    def read(value: Any) -> Row:
+        row: Row = read_object(value)
+        if resource.windowed and CURSOR not in row:
+            raise Odd(f"{CURSOR} is missing")
+        return row
+
+    return read
 
 
-def _unified(
-    value: Any, promised: pa.DataType | None, path: tuple[str, ...], kinds: dict[Any, set[str]]
-) -> Any:
-    if promised == JSON and value is not None:
-        return _compact(value)
-    if isinstance(value, list) and promised is not None:
-        return [_unified(item, promised.value_type, path, kinds) for item in value]
-    found = kinds.get(path, set()) if promised is None else set()
-    if isinstance(value, dict) and found <= {"object"}:
-        return {
-            key: _unified(item, _below(promised, key), (*path, key), kinds)
-            for key, item in value.items()
-        }
-    if value is None or not found or found in ({"bool"}, {"int"}, {"text"}):
+def _object(resource: Resource, kind: pa.StructType, path: Path, level: int) -> Read:
+    reads = {item.name: _read(resource, item.type, (*path, item.name), level) for item in kind}
+    promised, where = reads.keys(), ".".join((*path, KEY))
+
+    def read(value: Any) -> Row:
+        if type(value) is not dict:
+            raise Odd(f"{'.'.join(path)} is {_name(value)}, not an object".strip())
+        row = {}
+        for name, read_value in reads.items():
+            item = value.get(name)
+            if item is not None:
+                row[name] = read_value(item)
+        if not row.get(KEY):
+            raise Odd(f"{where} is missing")
+        if more := unpromised(value, promised):
+            row[MORE] = json_within(more, level - 1)
+        return row
+
+    return read
+
+
+def _read(resource: Resource, kind: pa.DataType, path: Path, level: int) -> Read:
+    if pa.types.is_struct(kind):
+        return _object(resource, kind, path, level + 1)
+    if pa.types.is_list(kind):
+        return _list(_object(resource, kind.value_type, path, level + 2), ".".join(path))
+    if kind == JSON:
+        return lambda value: json_within(value, level)
+    if path in set(resource.instants()):
+        return _instant(".".join(path))
+    return _scalar(kind, ".".join(path))
+
+
+def _list(read_item: Read, where: str) -> Read:
+    def read(value: Any) -> list[Row]:
+        if type(value) is not list:
+            raise Odd(f"{where} is {_name(value)}, not a list")
+        if None in value:
+            raise Odd(f"{where} has null")
+        return [read_item(item) for item in value]
+
+    return read
+
+
+def _scalar(kind: pa.DataType, where: str) -> Read:
+    expected = _TYPES[kind]
+
+    def read(value: Any) -> Any:
+        if type(value) is not expected:
+            raise Odd(f"{where} is {_name(value)}, {_NOT[kind]}")
         return value
-    if found <= {"int", "float"}:
-        return float(value)
-    text = value if isinstance(value, str) else _compact(value)
-    return {AS_JSON: text} if found == {"list"} else text
+
+    return read
 
 
-def _below(promised: pa.DataType | None, key: str) -> pa.DataType | None:
-    if promised is None or not pa.types.is_struct(promised):
-        return None
-    index = promised.get_field_index(key)
-    return promised.field(index).type if index >= 0 else None
+def _instant(where: str) -> Read:
+    def read(value: Any) -> str:
+        if type(value) is not str:
+            raise Odd(f"{where} is {_name(value)}, not text")
+        if parse_instant(value) is None:
+            raise Odd(f"{where} is {value[:40]!r}, not an RFC 3339 time")
+        return value
+
+    return read
 
 
-def _arrow_kind(value: Any) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int):
-        return "int" if -_INT64 <= value < _INT64 else "huge"
-    if isinstance(value, float):
-        return "float" if math.isfinite(value) else "huge"
-    return "text" if isinstance(value, str) else "list" if isinstance(value, list) else "object"
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def _name(value: Any) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", Number: "a number"}
+    names |= {str: "text", list: "a list", dict: "an object", type(None): "null"}
+    return names[type(value)]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from unify_source.extract.window import Window
-from unify_source.flatten.row_by_row import Unreadable
+from unify_source.flatten.quarantine import Unreadable
 from unify_source.resources import KEY, TEXT
 from unify_source.times import EPOCH, kept_instant
 

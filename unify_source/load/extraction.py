@@ -23,7 +23,8 @@ from unify_source.extract.reader import Reading, first_instant
 from unify_source.extract.window import Window, cut
 from unify_source.flatten.batches import decoded, joined
 from unify_source.flatten.decode import Batch, decode
-from unify_source.flatten.split import quarantined, released, split
+from unify_source.flatten.quarantine import quarantined, released
+from unify_source.flatten.split import split
 from unify_source.load.cursors import Cursors
 from unify_source.load.fan_out import Batch as Tables
 from unify_source.load.memory import Memory, Sifted, State

@@ -14,13 +14,13 @@ import pyarrow as pa
 from dlt.extract import DltResource
 
 from unify_source.errors import ConfigurationError
+from unify_source.load.schema import source_hints
 from unify_source.resources import (
     AS_OF,
     DELETED,
     FLAG,
     INSTANT,
     JSON,
-    JSON_METADATA,
     KEY,
     QUARANTINE,
     TEXT,
@@ -96,14 +96,12 @@ def _scope(owner: str) -> str:
     return f"{KEY} IN ({loaded} UNION ALL {stored} {same_owner})"
 
 
-def json_columns(rows: pa.Table) -> dict[str, Any]:
-    """Return hints for the columns of an Arrow table whose text is JSON, which its type hides."""
-    mark = {key.encode(): value.encode() for key, value in JSON_METADATA.items()}
-    return {
-        item.name: {"name": item.name, "data_type": "json"}
-        for item in rows.schema
-        if item.metadata == mark
-    }
+def new_columns(rows: pa.Table) -> dict[str, Any]:
+    """Return hints for what the types of an Arrow table hide: JSON, and where a new column is from.
+
+    dlt stores them with its schema: by them the next run finds the column of each key again.
+    """
+    return {name: {"name": name, **hints} for name, hints in source_hints(rows.schema).items()}
 
 
 def described(resource: DltResource, table: Table) -> DltResource:

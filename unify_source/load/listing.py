@@ -19,7 +19,8 @@ from unify_source.api.client import Client
 from unify_source.errors import BrokenPage, RequestRefused
 from unify_source.extract.pages import pages
 from unify_source.flatten.decode import decode
-from unify_source.flatten.split import Splitting, split
+from unify_source.flatten.names import Splitting
+from unify_source.flatten.split import split
 from unify_source.resources import AS_OF, INSTANT, KEY, MISSING_SINCE, TEXT, Resource, Table
 from unify_source.settings import Settings
 from unify_source.times import rfc3339

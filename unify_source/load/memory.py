@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from unify_source.extract.window import Window
 from unify_source.flatten.decode import Batch
-from unify_source.flatten.row_by_row import Unreadable
+from unify_source.flatten.quarantine import Unreadable
 from unify_source.load.ask_again import AskAgain
 from unify_source.load.news import News
 from unify_source.load.tail import Tail

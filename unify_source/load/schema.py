@@ -1,21 +1,17 @@
-"""What stands in the warehouse already: its tables and columns, and which rows can be in them."""
+"""What stands in the warehouse already: its tables and columns, and what each is read from."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pyarrow as pa
 
-from unify_source.flatten.split import Splitting, is_json
-from unify_source.resources import BY_NAME, INSTANT, TEXT
-
-_ARROW_TO_DLT = {
-    TEXT: "text",
-    pa.bool_(): "bool",
-    pa.int64(): "bigint",
-    pa.float64(): "double",
-    INSTANT: "timestamp",
-}
+from unify_source.flatten.names import KnownColumn, Splitting
+from unify_source.flatten.new_columns import IS_VARIANT, SOURCE_PATH
+from unify_source.flatten.tables import is_json
+from unify_source.flatten.values import DLT_TYPES
+from unify_source.resources import BY_NAME
 
 
 class Warehouse:
@@ -23,15 +19,17 @@ class Warehouse:
 
     def __init__(self, schema: Any, *, json_columns: bool = True) -> None:
         self._made = {name for name in BY_NAME if name in schema.tables}
-        self._types = {
-            (name, column): str(hints["data_type"])
+        self._columns = {
+            name: {
+                column: _known(hints)
+                for column, hints in schema.tables[name]["columns"].items()
+                if "data_type" in hints
+            }
             for name in self._made
-            for column, hints in schema.tables[name]["columns"].items()
-            if "data_type" in hints
         }
         self.splitting = Splitting(
             normalize=schema.naming.normalize_path,
-            known_type=lambda table, column: self._types.get((table, column)),
+            columns=lambda table: self._columns.get(table, {}),
             json_columns=json_columns,
         )
 
@@ -42,7 +40,38 @@ class Warehouse:
     def note(self, name: str, schema: pa.Schema) -> None:
         """Keep in mind what is written to a table."""
         self._made.add(name)
-        for item in schema:
-            kind = "json" if is_json(item) else _ARROW_TO_DLT.get(item.type)
-            if kind:
-                self._types.setdefault((name, item.name), kind)
+        columns = self._columns.setdefault(name, {})
+        for column, hints in source_hints(schema, with_types=True).items():
+            if "data_type" in hints:
+                stands = columns.get(column)
+                kind = stands.type if stands else hints["data_type"]
+                columns[column] = _known({**hints, "data_type": kind})
+
+
+def source_hints(schema: pa.Schema, *, with_types: bool = False) -> dict[str, dict[str, Any]]:
+    """Return the hints that dlt shall keep of columns: which are JSON, and what each is read from.
+
+    Without the second, the next run could not tell which of two keys of like names has the column.
+    Types that dlt sees for itself are left out, unless asked for.
+    """
+    hints: dict[str, dict[str, Any]] = {}
+    for item in schema:
+        own = {
+            name.decode(): value.decode()
+            for name, value in (item.metadata or {}).items()
+            if name.decode() in (SOURCE_PATH, IS_VARIANT)
+        }
+        if is_json(item):
+            own["data_type"] = "json"
+        elif with_types and item.type in DLT_TYPES:
+            own["data_type"] = DLT_TYPES[item.type]
+        if own:
+            hints[item.name] = own
+    return hints
+
+
+def _known(hints: Any) -> KnownColumn:
+    path = hints.get(SOURCE_PATH)
+    return KnownColumn(
+        str(hints["data_type"]), tuple(json.loads(path)) if path else None, IS_VARIANT in hints
+    )

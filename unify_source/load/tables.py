@@ -164,6 +164,8 @@ def _listed(
         return
     stored = partial(stored_rows, dlt.current.pipeline()) if capabilities() else _nothing
     if tables := listing.tables(states, warehouse.splitting, stored):
+        for name, rows in tables.items():
+            warehouse.note(name, rows.schema)
         yield tables
 
 

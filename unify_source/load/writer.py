@@ -11,10 +11,10 @@ import pyarrow as pa
 from unify_source.destinations.formats import file_format, storable
 from unify_source.destinations.lake import Lake, lake_format
 from unify_source.dlt_seam import capabilities
-from unify_source.flatten.split import empty
+from unify_source.flatten.tables import empty
 from unify_source.load.hints import (
-    json_columns,
     merge_disposition,
+    new_columns,
     with_hints,
 )
 from unify_source.resources import Table
@@ -50,7 +50,7 @@ class TableWriter:
 
     def _hinted(self, rows: pa.Table) -> Any:
         rows = storable(self._caps, rows)
-        columns = json_columns(rows)
+        columns = new_columns(rows)
         new = {name: hint for name, hint in columns.items() if name not in self._told}
         if not self._is_first and not new:
             return rows
@@ -70,4 +70,4 @@ class TableWriter:
             return
         rows = lake.ready(self._table, batches or [empty(self._table)])
         if len(rows) or not exists:
-            yield with_hints(rows, columns=json_columns(rows) or None, **lake.hints(self._table))
+            yield with_hints(rows, columns=new_columns(rows) or None, **lake.hints(self._table))

@@ -1,0 +1,114 @@
+"""JSON read and written without loss: numbers keep their digits, text keeps its spelling. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from math import isfinite
+from typing import Any, NoReturn
+
+import orjson
+
+_INT64 = 1 << 63
+_SURE_DIGITS = 18
+OPENING = b"[{"
+_BRACKET = re.compile(rb"[\[\]{}]")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that Python would spell in another way, if it can hold it at all."""
+
+    text: str
+
+    def value(self) -> int | float | None:
+        """Return the same number, None where neither 64 bits nor a float can hold its digits."""
+        if not set(self.text) & set(".eE"):
+            return _whole(self.text)
+        value = float(self.text)
+        if not isfinite(value):
+            return None
+        try:
+            is_same = Decimal(self.text) == Decimal(repr(value))
+        except ArithmeticError:  # an exponent that even Decimal cannot hold
+            return None
+        return value if is_same else None
+
+
+def parsed(text: str) -> Any:
+    """Read a JSON value; numbers are int and float, or Number where those would lose a letter.
+
+    Raises ValueError for what is not JSON. It recurses: check the depth of foreign text before.
+    """
+    value, end = _decoder.raw_decode(text)
+    if end != len(text):
+        raise ValueError(f"Extra data at letter {end}")
+    return value
+
+
+def text_of(value: Any) -> str:
+    """Write a value that `parsed` returned, in the order and with the digits that it came with.
+
+    Raises TypeError for text that is not Unicode.
+    """
+    return orjson.dumps(value, _fragment, orjson.OPT_PASSTHROUGH_DATACLASS).decode()
+
+
+def brackets(text: bytes) -> Iterator[int]:
+    """Yield where the brackets and braces stand that are not within a string.
+
+    A loop that knows nothing of depth: 100,000 levels would overflow the stack of any parser.
+    """
+    # As long as the text itself, without escapes: every quote left begins or ends a string.
+    plain = text.replace(rb"\\", b"  ").replace(rb"\"", b"  ") if b"\\" in text else text
+    outside = 0
+    while match := _BRACKET.search(plain, outside):
+        at = match.start()
+        if plain.count(b'"', outside, at) % 2:
+            outside = plain.find(b'"', at) + 1 or len(plain)
+        else:
+            yield at
+            outside = at + 1
+
+
+def levels(text: bytes) -> int:
+    """Return how deep the brackets of a JSON text are nested."""
+    depth = deepest = 0
+    for at in brackets(text):
+        depth += 1 if text[at] in OPENING else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _whole(text: str) -> int | None:
+    # Python refuses thousands of digits, which no 64 bits hold either.
+    value = int(text) if len(text) <= _SURE_DIGITS + 2 else _INT64
+    return value if -_INT64 <= value < _INT64 else None
+
+
+def _int(text: str) -> int | Number:
+    if len(text) <= _SURE_DIGITS and text != "-0":
+        return int(text)
+    value = _whole(text)
+    return value if value and str(value) == text else Number(text)
+
+
+def _float(text: str) -> float | Number:
+    value = float(text)
+    return value if repr(value) == text else Number(text)
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _fragment(value: Any) -> orjson.Fragment:
+    if isinstance(value, Number):
+        return orjson.Fragment(value.text)
+    raise TypeError
+
+
+_decoder = json.JSONDecoder(parse_int=_int, parse_float=_float, parse_constant=_no_constant)

@@ -1,0 +1,24 @@
+"""How much of one row is taken before it is set aside, or kept as one piece of JSON."""
+
+from __future__ import annotations
+
+MOST_LEVELS = 64
+"""How deep a row may be nested; a deeper one goes to quarantine."""
+
+MOST_ROW_BYTES = 16 << 20
+"""How long the JSON text of a row may be; a longer one goes to quarantine."""
+
+MOST_NEW_COLUMNS = 200
+"""How many columns a table may have that the API does not promise, in all runs together.
+
+Postgres stops at 1,600 columns, and a merge takes the longer the more there are.
+"""
+
+MOST_PATH_LETTERS = 200
+"""How long the keys that lead to a new field may be, together, for it to get a column."""
+
+JOINED_ROWS = 60_000
+"""How many rows are written at once."""
+
+JOINED_BYTES = 64 << 20
+"""How many bytes of rows are written at once, in memory: wide rows must not fill it."""

@@ -1,0 +1,121 @@
+"""Which column a source key has: found again by what is stored, and never shared. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import NamedTuple
+
+from unify_source.flatten.json_text import text_of
+from unify_source.flatten.limits import MOST_NEW_COLUMNS
+from unify_source.resources import AS_OF, DELETED, Path, Table
+
+MORE_FIELDS = "more_fields"
+"""The column for fields that have no column of their own, as one JSON object a row."""
+
+_UNNAMED = "unnamed"
+# Postgres has these in every table, and dlt whatever begins with its prefix.
+_SYSTEM = ("ctid", "tableoid", "xmin", "cmin", "xmax", "cmax", "oid")
+_DLT = "_dlt"
+_PLAIN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+
+class KnownColumn(NamedTuple):
+    """A column that stands in the warehouse: its type in dlt, and the keys that lead to it.
+
+    `path` is None where nothing recorded it. A variant holds what the path's own column cannot.
+    """
+
+    type: str
+    path: Path | None = None
+    is_variant: bool = False
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How to split: names as the destination writes them, and the columns that it already has.
+
+    Without `json_columns` JSON stands in columns of text.
+    """
+
+    normalize: Callable[[str], str] = lambda name: name
+    columns: Callable[[str], Mapping[str, KnownColumn]] = lambda _table: {}
+    json_columns: bool = True
+
+
+class Names:
+    """The new columns of one table: those that stand, and those that a batch adds."""
+
+    def __init__(self, table: Table, how: Splitting) -> None:
+        self._normalize = how.normalize
+        self._known = how.columns(table.name)
+        self.rest = self._normal(MORE_FIELDS)
+        promised = [self._normal(column.name) for column in table.columns]
+        reserved = {*promised, AS_OF, DELETED, *_SYSTEM, self.rest}
+        self._taken = {name.casefold() for name in reserved}
+        new = {
+            name: column
+            for name, column in self._known.items()
+            if name.casefold() not in self._taken and not name.casefold().startswith(_DLT)
+        }
+        self._room = MOST_NEW_COLUMNS - len(new)
+        self._unclaimed = {name for name, column in new.items() if column.path is None}
+        self._taken |= {name.casefold() for name in new.keys() - self._unclaimed}
+        self._names: dict[tuple[Path, str], str] = {
+            (column.path, column.type if column.is_variant else ""): name
+            for name, column in new.items()
+            if column.path is not None
+        }
+
+    def has(self, path: Path) -> bool:
+        """Tell whether the keys have a column."""
+        return (path, "") in self._names
+
+    def main(self, path: Path) -> str | None:
+        """Return the column of these keys, a new one if need be; None where there is no room."""
+        return self._found(path, "", "__".join(path))
+
+    def variant(self, path: Path, kind: str) -> str | None:
+        """Return the column for values of a kind that the one of these keys cannot hold."""
+        return self._found(path, kind, f"{self._names[path, '']}__v_{kind}")
+
+    def type_of(self, name: str) -> str | None:
+        """Return the type of a column that stands in the warehouse, None for a new one."""
+        column = self._known.get(name)
+        return column.type if column else None
+
+    def in_order(self, paths: Iterable[Path]) -> list[Path]:
+        """Sort new keys by who chooses first: those that are written as their columns will be.
+
+        Of `score` and `Score` the first is `score`, whichever came first.
+        """
+        return sorted(paths, key=lambda path: (not all(map(_PLAIN.fullmatch, path)), path))
+
+    def _found(self, path: Path, variant: str, spelled: str) -> str | None:
+        if name := self._names.get((path, variant)):
+            return name
+        wanted = self._normal(spelled) or _UNNAMED
+        name = self._free(f"x{wanted}" if wanted.startswith(_DLT) else wanted, path, variant)
+        if name not in self._unclaimed:
+            if self._room <= 0:
+                return None
+            self._room -= 1
+        self._taken.add(name.casefold())
+        self._names[path, variant] = name
+        return name
+
+    def _free(self, wanted: str, path: Path, variant: str) -> str:
+        digest = blake2b(text_of([path, variant]).encode(), digest_size=16).hexdigest()
+        name, size = wanted, 6
+        while name.casefold() in self._taken:
+            name = self._normal(f"{wanted}_{digest[:size]}")
+            size += 6
+        return name
+
+    def _normal(self, name: str) -> str:
+        try:
+            return self._normalize(name)
+        except ValueError:  # as dlt tells that nothing is left of it
+            return ""

@@ -1,0 +1,132 @@
+"""Fields that the API does not promise become columns, each value by itself. Pure.
+
+A key has one column in all runs, of one type, and a value that the type cannot hold stands in a
+column beside it: in `score__v_text` a text among the numbers of `score`. Neither hangs on what else
+comes in a batch, nor on its order, but for a key that is new: then the kinds of its values decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from unify_source.flatten.json_text import parsed, text_of
+from unify_source.flatten.limits import MOST_NEW_COLUMNS, MOST_PATH_LETTERS
+from unify_source.flatten.names import Names, Splitting
+from unify_source.flatten.values import ARROW_TYPES, chosen, fitted, kind_of
+from unify_source.resources import JSON_METADATA, Path, Table
+
+SOURCE_PATH = "x-source-path"
+"""The metadata of a column, and its hint in dlt: the keys that lead to its values, as JSON."""
+
+IS_VARIANT = "x-is-variant"
+"""The mark of a column for values that do not fit the one that their key has."""
+
+_CROWD = 4 * MOST_NEW_COLUMNS
+
+
+def new_columns(
+    table: Table, more: pa.Array, how: Splitting
+) -> Iterator[tuple[pa.Field, pa.Array]]:
+    """Yield the columns for the JSON objects of a table's rows, null where a row has none."""
+    if more.null_count == len(more):
+        return
+    texts = [(number, text) for number, text in enumerate(more.to_pylist()) if text]
+    names = Names(table, how)
+    cells = _Cells(names, len(more), json_columns=how.json_columns)
+    cells.plan(_surveyed(texts, names, json_columns=how.json_columns))
+    for number, text in texts:
+        for path, value in _leaves(parsed(text)):
+            cells.put(number, path, value)
+    yield from cells.columns()
+
+
+def _surveyed(
+    texts: list[tuple[int, str]], names: Names, *, json_columns: bool
+) -> dict[Path, set[str]]:
+    """Return the kinds of value at each path that has a column, or can have one.
+
+    Of more than can have one it keeps the first by name, so that memory has a limit as well.
+    """
+    known: dict[Path, set[str]] = {}
+    new: dict[Path, set[str]] = {}
+    for _, text in texts:
+        for path, value in _leaves(parsed(text)):
+            kinds = known if names.has(path) else new
+            if path not in kinds and _is_too_long(path):
+                continue
+            kinds.setdefault(path, set()).add(kind_of(value, json_columns=json_columns))
+        if len(new) > _CROWD:
+            new = {path: new[path] for path in names.in_order(new)[:MOST_NEW_COLUMNS]}
+    return known | {path: new[path] for path in names.in_order(new)[:MOST_NEW_COLUMNS]}
+
+
+class _Cells:
+    """The values of the new columns, row by row."""
+
+    def __init__(self, names: Names, length: int, *, json_columns: bool) -> None:
+        self._names, self._length, self._json = names, length, json_columns
+        self._types: dict[Path, str] = {}
+        self._values: dict[tuple[Path, str, bool], dict[int, Any]] = {}
+        self._rest: dict[int, dict[str, Any]] = {}
+
+    def plan(self, found: dict[Path, set[str]]) -> None:
+        """Choose a column for each path, as long as there is room, and a type for it."""
+        for path, kinds in found.items():
+            kind = chosen(kinds)
+            if name := self._names.main(path):
+                self._types[path] = self._names.type_of(name) or kind
+
+    def put(self, row: int, path: Path, value: Any) -> None:
+        """Add a value to its column, to the one beside it, or to what has none."""
+        kind = self._types.get(path)
+        if kind is not None:
+            fits, stored = fitted(value, kind, json_columns=self._json)
+            if fits:
+                self._values.setdefault((path, kind, False), {})[row] = stored
+                return
+            own = kind_of(value, json_columns=self._json)
+            if self._names.variant(path, own):
+                _, stored = fitted(value, own, json_columns=self._json)
+                self._values.setdefault((path, own, True), {})[row] = stored
+                return
+        _place(self._rest.setdefault(row, {}), path, value)
+
+    def columns(self) -> Iterator[tuple[pa.Field, pa.Array]]:
+        """Yield each column that has values."""
+        for path, kind, is_variant in sorted(self._values):
+            values = self._values[path, kind, is_variant]
+            name = self._names.variant(path, kind) if is_variant else self._names.main(path)
+            origin = {SOURCE_PATH: text_of(path), **({IS_VARIANT: "1"} if is_variant else {})}
+            yield self._column(str(name), kind, values, origin)
+        if self._rest:
+            texts = {row: text_of(rest) for row, rest in self._rest.items()}
+            kind = "json" if self._json else "text"
+            yield self._column(self._names.rest, kind, texts, {})
+
+    def _column(
+        self, name: str, kind: str, values: dict[int, Any], metadata: dict[str, str]
+    ) -> tuple[pa.Field, pa.Array]:
+        column = pa.array([values.get(row) for row in range(self._length)], ARROW_TYPES[kind])
+        metadata = {**metadata, **(JSON_METADATA if kind == "json" else {})}
+        return pa.field(name, column.type, metadata=metadata), column
+
+
+def _leaves(value: dict[str, Any], above: Path = ()) -> Iterator[tuple[Path, Any]]:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from _leaves(item, (*above, key))
+        elif item is not None:
+            yield (*above, key), item
+
+
+def _place(target: dict[str, Any], path: Path, value: Any) -> None:
+    for key in path[:-1]:
+        target = target.setdefault(key, {})
+    target[path[-1]] = value
+
+
+def _is_too_long(path: Path) -> bool:
+    return sum(map(len, path)) > MOST_PATH_LETTERS

@@ -1,0 +1,62 @@
+"""The Arrow tables as the merge wants them, with its own columns, empty or of marks. Pure."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from unify_source.resources import (
+    AS_OF,
+    DELETED,
+    FLAG,
+    INSTANT,
+    JSON_METADATA,
+    KEY,
+    QUARANTINE,
+    Table,
+)
+
+
+def empty(table: Table, *, json_columns: bool = True) -> pa.Table:
+    """Return the table without rows, with every column that a full one has."""
+    schema = table.schema() if json_columns else _without_metadata(table.schema())
+    return with_merge_columns(table, schema.empty_table(), pa.array([], INSTANT))
+
+
+def marked_deleted(table: Table, keys: pa.Table) -> pa.Table:
+    """Make rows that take others out of a table, by their keys and what they die with."""
+    return tombstones(table, {name: keys[name] for name in keys.schema.names})
+
+
+def tombstones(table: Table, known: dict[str, pa.Array]) -> pa.Table:
+    """Make rows that are marked deleted, null but for the columns that are known."""
+    length = len(known[KEY])
+    schema = empty(table).schema
+    columns = [
+        pa.repeat(pa.scalar(value=True), length)
+        if item.name == DELETED
+        else known.get(item.name, pa.nulls(length, item.type))
+        for item in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def with_merge_columns(table: Table, rows: pa.Table, as_of: pa.Array) -> pa.Table:
+    """Add the columns that the table is merged by, where it has such."""
+    if table.newest == AS_OF:
+        rows = rows.append_column(pa.field(AS_OF, INSTANT), as_of)
+    if table.dies_with or table is QUARANTINE:
+        for column in table.columns:
+            if column.name not in rows.schema.names:
+                rows = rows.append_column(column.field(), pa.nulls(len(rows), column.type))
+        rows = rows.append_column(pa.field(DELETED, FLAG), pa.nulls(len(rows), FLAG))
+    return rows
+
+
+def is_json(item: pa.Field) -> bool:
+    """Tell whether a field's text is JSON."""
+    mark = {name.encode(): value.encode() for name, value in JSON_METADATA.items()}
+    return mark.items() <= dict(item.metadata or {}).items()
+
+
+def _without_metadata(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([item.remove_metadata() for item in schema])

@@ -1,0 +1,80 @@
+"""The kinds of JSON value, as dlt names types, and which column each of them fits. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import pyarrow as pa
+
+from unify_source.flatten.json_text import Number, text_of
+from unify_source.resources import FLAG, INSTANT, TEXT, WHOLE
+from unify_source.times import parse_instant
+
+ARROW_TYPES: dict[str, pa.DataType] = {
+    "bigint": WHOLE,
+    "double": pa.float64(),
+    "timestamp": INSTANT,
+    "bool": FLAG,
+    "text": TEXT,
+    "json": TEXT,
+}
+"""dlt's types of new columns. A column that begins with several kinds takes the first of these."""
+
+DLT_TYPES = {arrow: name for name, arrow in ARROW_TYPES.items() if name != "json"}
+"""The same the other way round: JSON is text with a mark."""
+
+_INT64 = 1 << 63
+# More than six digits of a fraction would not survive.
+_INSTANT = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"
+)
+
+
+def kind_of(value: Any, *, json_columns: bool) -> str:
+    """Return the type of a column that holds this value as it is."""
+    return _typed(value, json_columns=json_columns)[0]
+
+
+def chosen(kinds: AbstractSet[str]) -> str:
+    """Choose the type of a new column from all kinds that it begins with, whatever their order.
+
+    Numbers come first, so that a sum over them is right, and text last: what is no number stands
+    beside them, and not they beside it.
+    """
+    if {"bigint", "double"} <= kinds:
+        return "double"
+    return next(kind for kind in ARROW_TYPES if kind in kinds)
+
+
+def fitted(value: Any, kind: str, *, json_columns: bool) -> tuple[bool, Any]:
+    """Tell whether a column of this type holds a value without loss, and return what it stores."""
+    own, stored = _typed(value, json_columns=json_columns)
+    if own == kind:
+        return True, stored
+    if kind == "json":
+        return True, text_of(value)
+    if kind == "text" and own != "json":
+        return True, value if isinstance(value, str) else text_of(value)
+    if kind == "double" and own == "bigint" and int(float(stored)) == stored:
+        return True, float(stored)
+    if kind == "bigint" and own == "double" and stored == int(stored):
+        return -_INT64 <= stored < _INT64, int(stored)
+    return False, None
+
+
+def _typed(value: Any, *, json_columns: bool) -> tuple[str, Any]:
+    if isinstance(value, str):
+        instant = parse_instant(value) if _INSTANT.fullmatch(value) else None
+        return ("timestamp", instant) if instant else ("text", value)
+    if isinstance(value, Number):
+        number = value.value()
+        return (_number_kind(number), number) if number is not None else ("text", value.text)
+    if isinstance(value, list):
+        return "json" if json_columns else "text", text_of(value)
+    return "bool" if isinstance(value, bool) else _number_kind(value), value
+
+
+def _number_kind(value: float) -> str:
+    return "bigint" if isinstance(value, int) else "double"
