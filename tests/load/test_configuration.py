@@ -15,7 +15,7 @@ from commands import command
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.config_section_context import ConfigSectionContext
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
-from readme import ROOT
+from pages import ROOT
 
 from unify_source.errors import ConfigurationError
 from unify_source.load.configuration import configured
