@@ -234,7 +234,7 @@ def test_a_backfill_that_goes_on_weeks_later_loads_what_moved_meanwhile_and_says
 
     assert stored(FILE) == shown(api.account)
     assert report.resumed_from
-    assert "--restart begins anew" in report.as_lines()[1]
+    assert "--restart starts over" in report.as_lines()[1]
     assert state_of(pipeline)["backfills"] == {}
     assert fill(10_000).resumed_from is None
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from unify_source.cli.console import Screen
 
 _PLANNING = "Reading a page here and there"
-_PLAN_STOPPED = "Nothing was loaded: run it again."
+_PLAN_STOPPED = "Nothing was loaded. Run it again."
 
 _accepting = click.option(
-    "--accept-quarantine", is_flag=True, help="End with 0 although rows are in quarantine."
+    "--accept-quarantine", is_flag=True, help="Exit with 0 even if rows are in quarantine."
 )
 
 
@@ -39,7 +39,7 @@ def app() -> None:
 @_accepting
 @taking(*LOADING)
 def sync(said: Said, *, accept_quarantine: bool) -> None:
-    """Load what changed since the last run; at first everything.
+    """Load what changed since the last run; the first run loads everything.
 
     The API key is read from the environment, UNIFY_API_KEY, or from .dlt/secrets.toml.
     """
@@ -54,12 +54,15 @@ def sync(said: Said, *, accept_quarantine: bool) -> None:
 
 @app.command()
 @click.option(
-    "--from", "start", required=True, help="A date or an RFC 3339 time; without an offset UTC."
+    "--from",
+    "start",
+    required=True,
+    help="A date or an RFC 3339 time; UTC unless it has an offset.",
 )
-@click.option("--to", "end", help="Likewise; a date is that whole day; now, unless set.")
-@click.option("--plan", is_flag=True, help="Show windows and time; load nothing.")
+@click.option("--to", "end", help="Likewise; a date includes that whole day. Now, unless set.")
+@click.option("--plan", is_flag=True, help="Estimate windows and time; load nothing.")
 @click.option("--newest-first", is_flag=True, help="Load the newest window first.")
-@click.option("--restart", is_flag=True, help="Begin anew instead of going on.")
+@click.option("--restart", is_flag=True, help="Start over instead of resuming.")
 @_accepting
 @taking(*LOADING)
 def backfill(
@@ -72,9 +75,9 @@ def backfill(
     restart: bool,
     accept_quarantine: bool,
 ) -> None:
-    """Reload what was updated in a range of time; the cursor stays.
+    """Reload a range of updated_at; the cursor of sync stays where it is.
 
-    Stopped and started again with the same range it goes on where it was.
+    Interrupted and run again with the same range, it resumes where it stopped.
     """
     doing, stopped = (_PLANNING, _PLAN_STOPPED) if plan else ("Starting", STOPPED)
     with screen_of(said, doing, stopped) as screen:
@@ -130,7 +133,7 @@ def status(said: Said) -> None:
 )
 @taking(*SHOWING)
 def demo(said: Said, *, enrollments: int) -> None:
-    """Load the sandbox and answer a question from it; no key needed."""
+    """Load the sandbox into DuckDB and query it; no key needed."""
     with screen_of(said, "Starting") as screen:
         from unify_source.cli.demo import run_demo
 

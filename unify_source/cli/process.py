@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from unify_source.runs.report import Report
 
 FAILED, QUARANTINED = 1, 3
-STOPPED = "Nothing is lost: run it again, it goes on from here."
+STOPPED = "Nothing is lost: run it again and it resumes from here."
 # M_ARENA_MAX of glibc's malloc.h.
 _MOST_HEAPS = -8
 

@@ -35,12 +35,12 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as what `--json` prints."""
-        said = {**asdict(self), "rows_per_second": round(self.rows_per_second)}
+        values = {**asdict(self), "rows_per_second": round(self.rows_per_second)}
         if self.command != "backfill":
-            del said["resumed_from"], said["is_in_future"]
+            del values["resumed_from"], values["is_in_future"]
         return {
             name: value.isoformat() if isinstance(value, datetime) else value
-            for name, value in said.items()
+            for name, value in values.items()
         }
 
     def as_lines(self) -> list[str]:
@@ -51,12 +51,14 @@ class Report:
             speed = f"{self.rows_per_second:,.0f} rows/s"
             lines = [f"{self.enrollments:,} enrollments loaded into {where} ({took}, {speed})."]
         elif self.is_in_future:
-            lines = [f"That range lies in the future: there is nothing to load yet ({took})."]
+            lines = [f"That range lies in the future: nothing to load yet ({took})."]
         else:
             lines = [f"{_NOTHING[self.command]} ({took})."]
         if self.resumed_from:
-            where = f"from {self.resumed_from.isoformat()}, where an earlier run had come to"
-            lines.append(f"It went on {where}; --restart begins anew.")
+            since = self.resumed_from.isoformat()
+            lines.append(
+                f"Resumed from {since}, where an earlier run stopped; --restart starts over."
+            )
         if self.cursor and self.command == "sync":
             lines.append(f"Data is current to {self.cursor.isoformat()}.")
         if self.quarantined:
@@ -64,8 +66,9 @@ class Report:
         return lines
 
     def quarantine_line(self) -> str:
-        """Say what is in quarantine."""
+        """Return how many rows are in quarantine, and where to read why."""
+        rows = "1 row is" if self.quarantined == 1 else f"{self.quarantined:,} rows are"
         return (
-            f"{self.quarantined:,} rows are in enrollments_quarantine: the API sent them"
-            " otherwise than it promises. Their reasons stand beside them."
+            f"{rows} in enrollments_quarantine, not what the API documents:"
+            " see the columns reason and raw."
         )
