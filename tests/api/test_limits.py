@@ -166,7 +166,7 @@ def test_continue_once_is_heeded() -> None:
 
 @pytest.mark.parametrize(
     ("cursor", "words"),
-    [("", "next_cursor is empty"), ("x" * (CURSOR_LIMIT + 1), "of 4,097 characters")],
+    [("", "next_cursor is empty"), ("x" * (CURSOR_LIMIT + 1), "has 4,097 characters")],
     ids=["empty", "long"],
 )
 def test_a_cursor_that_cannot_be_one_is_named_after_a_single_request(
@@ -206,3 +206,14 @@ def test_what_is_odd_in_one_row_does_not_refuse_its_page(row: bytes) -> None:
     with raw_server(lambda _, to: to.sendall(response(body))) as server:
         assert page(server.url).next_cursor == "c"
         assert page(server.url).body == body
+
+
+@pytest.mark.parametrize("path", [None, 5, True, "limit", {"a": 1}, [], ["a", 0], [None], [[1]]])
+@pytest.mark.parametrize("code", ["out_of_range", None, 7, ["a"]])
+def test_an_error_body_of_any_shape_is_a_sentence(path: object, code: object) -> None:
+    body = {"message": ["no"], "errors": [{"path": path, "code": code}, None, 7]}
+    with (
+        raw_server(lambda _, to: to.sendall(response(body, 400))) as server,
+        pytest.raises(ApiError, match="HTTP 400"),
+    ):
+        page(server.url)

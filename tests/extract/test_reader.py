@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 from unify_source.api.client import Client
 from unify_source.errors import BrokenPage, KeyRefused, ServerFailed, UnifyError
-from unify_source.extract.reader import Reading, first_instant
-from unify_source.extract.window import Window, cut, slices
+from unify_source.extract.probe import first_instant
+from unify_source.extract.reader import Reading
+from unify_source.extract.slicing import slices
+from unify_source.extract.window import Window, cut
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
 from unify_source.settings import checked_settings

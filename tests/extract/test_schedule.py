@@ -10,7 +10,7 @@ from accounts import START
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unify_source.extract.schedule import Chain, Portion, Schedule
+from unify_source.extract.schedule import Portion, Schedule, Slice
 from unify_source.extract.window import Window
 
 Row = tuple[datetime, int]
@@ -21,7 +21,7 @@ LENGTH = timedelta(days=400)
 class Hand:
     """A worker with a slice: the rows that the server lists, and those it has read so far."""
 
-    chain: Chain
+    slice_: Slice
     rows: list[Row]
     page_size: int
     read: int = 0
@@ -30,14 +30,14 @@ class Hand:
         """Read a page; return whether the slice was read to its end, or cut."""
         page = self.rows[self.read : self.read + self.page_size]
         self.read += self.page_size
-        portion = self.chain.portion
-        assert not portion.arrivals.has_ended
-        portion.arrivals.put(b"{}")
+        portion = self.slice_.portion
+        assert not portion.queue.has_ended
+        portion.queue.put(b"{}")
         found.setdefault(portion, set()).update(number for _, number in page)
-        is_due = schedule.count_page(self.chain)
+        is_due = schedule.count_page(self.slice_)
         if self.read >= len(self.rows):
             return True
-        return is_due and schedule.cut(self.chain, [at for at, _ in page])
+        return is_due and schedule.cut(self.slice_, [at for at, _ in page])
 
 
 @st.composite
@@ -83,25 +83,25 @@ def test_every_portion_has_been_read_whole_when_it_ends_and_all_of_them_are_all_
         steps += 1
         assert steps < 50_000, "it never ends"
         first = schedule.portions[0]
-        if first.arrivals.has_ended:
+        if first.queue.has_ended:
             assert found[first] >= {number for at, number in rows if first.window.holds(at)}
             ended.append(schedule.portions.popleft().window)
             continue
         # Whoever loads asks for what comes next sooner or later, and only then is there room.
         if chance.random() < 0.01:
-            first.arrivals.ask()
-        able = [hand for hand in hands if not hand.chain.portion.arrivals.is_full]
+            first.queue.ask()
+        able = [hand for hand in hands if not hand.slice_.portion.queue.is_full]
         if schedule.is_ready and len(hands) < workers and chance.random() < 0.5:
-            chain = schedule.take()
-            listed = [row for row in rows if chain.window.holds(row[0])]
-            hands.append(Hand(chain, listed, page_size))
+            slice_ = schedule.take()
+            listed = [row for row in rows if slice_.window.holds(row[0])]
+            hands.append(Hand(slice_, listed, page_size))
         elif able:
             hand = chance.choice(able)
             if hand.go_on(schedule, found):
                 hands.remove(hand)
-                schedule.done(hand.chain)
+                schedule.done(hand.slice_)
         else:
-            first.arrivals.ask()
+            first.queue.ask()
 
     assert schedule.is_over
     assert not hands

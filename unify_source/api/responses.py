@@ -1,4 +1,4 @@
-"""What an HTTP answer means: a page and its next cursor, or an error with its next step. Pure."""
+"""What an HTTP response means: a page and its next cursor, or an error with its next step. Pure."""
 
 from __future__ import annotations
 
@@ -90,31 +90,36 @@ def _next_cursor(page: dict[str, Any]) -> str | None:
             "Nothing is lost: run it again. If it stays so, the API changed: please report it.",
             status=OK,
         )
-    if cursor == "" or len(cursor or "") > CURSOR_LIMIT:
-        # Asked again, it says the same: this is no damage on the way.
-        kind = "empty" if not cursor else f"of {len(cursor):,} characters"
-        raise ApiError(
-            f"The API sent a page whose next_cursor is {kind}, so there is no telling whether more"
-            " pages follow.",
-            "Nothing was loaded of it. Please report it to Unify: the last page has null there.",
-            status=OK,
-        )
+    if cursor == "":
+        # Some servers end a list so, others go on under `cursor=`: both guesses lose something.
+        raise _no_cursor("is empty, so there is no telling whether more pages follow")
+    if cursor and len(cursor) > CURSOR_LIMIT:
+        raise _no_cursor(f"has {len(cursor):,} characters, more than an address can carry")
     return cursor
 
 
+def _no_cursor(what: str) -> ApiError:
+    # Not a BrokenPage, which is asked for again: this is no damage on the way.
+    return ApiError(
+        f"The API sent a page whose next_cursor {what}.",
+        "The page was not loaded. Please report it to Unify: after the last page it is null.",
+        status=OK,
+    )
+
+
 def error_of(response: Response, key: str) -> Exception:
-    """Return the error that an answer other than 200 stands for; `key` is kept out of it."""
+    """Return the error that a status other than 200 stands for; `key` is kept out of it."""
     # A proxy may echo what it was sent.
-    status, said = response.status, _said(response, key)
+    status, message = response.status, _message(response, key)
     if status in REFUSED:
         return KeyRefused(
-            f"The API refused the key (HTTP {status}{said}).",
+            f"The API refused the key (HTTP {status}{message}).",
             "Check api_key: it may be mistyped, revoked, or of another workspace.",
         )
     if status == TOO_MANY:
         return _with_retry_after(
             RateLimited(
-                f"The API's rate limit was hit (HTTP 429{said}).",
+                f"The API's rate limit was hit (HTTP 429{message}).",
                 "Run it again later, or lower requests_per_5min: other programs share the quota.",
                 status=status,
             ),
@@ -123,7 +128,7 @@ def error_of(response: Response, key: str) -> Exception:
     if status >= FAILED:
         return _with_retry_after(
             ServerFailed(
-                f"The API failed (HTTP {status}{said}).",
+                f"The API failed (HTTP {status}{message}).",
                 "Nothing is lost: run it again later.",
                 status=status,
             ),
@@ -135,42 +140,42 @@ def error_of(response: Response, key: str) -> Exception:
             "Check base_url: redirects are not followed, so that the key reaches no other host.",
             status=status,
         )
-    return _refused(response, said, key)
+    return _refused(response, message, key)
 
 
-def _refused(response: Response, said: str, key: str) -> RequestRefused:
-    codes = tuple(code for code, _ in _server_errors(response, key))
-    details = "; ".join(
-        f"{code} at {path}" if path else code for code, path in _server_errors(response, key)
-    )
+def _refused(response: Response, message: str, key: str) -> RequestRefused:
+    errors = _server_errors(response, key)
+    details = "; ".join(f"{code} at {path}" if path else code for code, path in errors)
     kind = NotFound if response.status == NOT_FOUND else RequestRefused
     next_step = "Check the filters and times that were given."
-    if any("cursor" in f"{code} {path}".lower() for code, path in _server_errors(response, key)):
+    if any("cursor" in f"{code} {path}".lower() for code, path in errors):
         next_step = "The cursor was refused on the way: run it again, the window is read anew."
     elif kind is NotFound:
         next_step = "Check base_url."
     return kind(
-        f"The API refused the request (HTTP {response.status}{said}"
+        f"The API refused the request (HTTP {response.status}{message}"
         f"{': ' + details if details else ''}).",
         next_step,
         status=response.status,
-        codes=codes,
+        codes=tuple(code for code, _ in errors),
     )
 
 
 def _server_errors(response: Response, key: str) -> list[tuple[str, str]]:
+    """Return the code and the path of the server's errors, the first five, whatever they are."""
     errors = _json_object(response).get("errors")
-    found = [item for item in errors if isinstance(item, dict)] if isinstance(errors, list) else []
+    items = [item for item in errors if isinstance(item, dict)] if isinstance(errors, list) else []
     return [
-        (
-            _short(item.get("code", "error"), key),
-            _short(".".join(map(str, item.get("path") or ())), key),
-        )
-        for item in found[:5]
+        (_short(item.get("code", "error"), key), _short(_path(item.get("path")), key))
+        for item in items[:5]
     ]
 
 
-def _said(response: Response, key: str) -> str:
+def _path(path: object) -> object:
+    return ".".join(map(str, path)) if isinstance(path, list) else path or ""
+
+
+def _message(response: Response, key: str) -> str:
     message = _json_object(response).get("message")
     return f", {_short(message, key)!r}" if isinstance(message, str) and message else ""
 

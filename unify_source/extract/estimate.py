@@ -9,24 +9,28 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from unify_source.api.client import Client
-from unify_source.extract.reader import asking, instants
-from unify_source.extract.window import Window, a_page, cut, is_in_order
+from unify_source.api.connection import Parameters
+from unify_source.api.responses import Page
+from unify_source.extract.pagination import follow
+from unify_source.extract.probe import instants
+from unify_source.extract.slicing import a_page, is_in_order
+from unify_source.extract.window import Window, cut
 from unify_source.resources import Resource
 from unify_source.settings import Settings
 from unify_source.times import EPOCH, TICK
 
-_PIECES_OF_A_PART = 8
-# A piece that seems to hold more than this share of all rows is looked at again, in halves.
+_LOOKS_AT_A_PART = 8
+# A window that seems to hold more than this share of all rows is looked at again, in halves.
 _LARGE = 1 / 8
 _MOST_HALVINGS = 32
 _SHORTEST = timedelta(seconds=1)
-# So many pages of one instant are read before it is a burst.
+# More pages of one instant are a burst, and are not counted to the end.
 _MOST_PAGES = 5
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A piece of time and the rows in it: counted, or guessed from how dense a page of it is.
+class Estimate:
+    """A window and the rows in it: counted, or guessed from how dense a page of it is.
 
     The rows are a lower bound where many share an instant and were not read to the last.
     """
@@ -44,7 +48,7 @@ class Piece:
 
 def rows_over_time(
     client: Client, resource: Resource, settings: Settings, window: Window, parts: int
-) -> list[Piece]:
+) -> list[Estimate]:
     """Return so many equal parts of a window, each with about how many rows it holds.
 
     Asks for some eight pages of each part, `workers` at a time, and for a few more where rows seem
@@ -55,7 +59,7 @@ def rows_over_time(
     """
     with ThreadPoolExecutor(settings.workers) as pool:
 
-        def measured(windows: Sequence[Window]) -> list[Piece]:
+        def measured(windows: Sequence[Window]) -> list[Estimate]:
             waiting = [pool.submit(_measured, client, resource, settings, each) for each in windows]
             try:
                 return [each.result() for each in waiting]
@@ -63,37 +67,39 @@ def rows_over_time(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-        pieces = _looked_at_again(measured(_apart(window, parts * _PIECES_OF_A_PART)), measured)
+        estimates = _looked_at_again(measured(_apart(window, parts * _LOOKS_AT_A_PART)), measured)
     return [
-        _together(part, [piece for piece in pieces if part.holds(_middle(piece.window))])
+        _together(
+            part, [estimate for estimate in estimates if part.holds(_middle(estimate.window))]
+        )
         for part in _evenly(window, parts)
     ]
 
 
-def _together(part: Window, pieces: Sequence[Piece]) -> Piece:
-    return Piece(
+def _together(part: Window, estimates: Sequence[Estimate]) -> Estimate:
+    return Estimate(
         part,
-        sum(piece.rows for piece in pieces),
-        is_counted=all(piece.is_counted for piece in pieces),
-        is_lower_bound=any(piece.is_lower_bound for piece in pieces),
+        sum(estimate.rows for estimate in estimates),
+        is_counted=all(estimate.is_counted for estimate in estimates),
+        is_lower_bound=any(estimate.is_lower_bound for estimate in estimates),
     )
 
 
 def _looked_at_again(
-    pieces: list[Piece], measured: Callable[[Sequence[Window]], list[Piece]]
-) -> list[Piece]:
+    estimates: list[Estimate], measured: Callable[[Sequence[Window]], list[Estimate]]
+) -> list[Estimate]:
     for _ in range(_MOST_HALVINGS):
-        doubtful = [piece for piece in pieces if not piece.is_settled]
-        largest = max(doubtful, key=lambda piece: piece.rows, default=None)
-        if largest is None or largest.rows <= _LARGE * sum(piece.rows for piece in pieces):
+        doubtful = [estimate for estimate in estimates if not estimate.is_settled]
+        largest = max(doubtful, key=lambda estimate: estimate.rows, default=None)
+        if largest is None or largest.rows <= _LARGE * sum(estimate.rows for estimate in estimates):
             break
-        pieces.remove(largest)
-        pieces += measured(_apart(largest.window, 2))
-    return pieces
+        estimates.remove(largest)
+        estimates += measured(_apart(largest.window, 2))
+    return estimates
 
 
-def _measured(client: Client, resource: Resource, settings: Settings, window: Window) -> Piece:
-    """Count a piece's rows, or guess them from its first page, and a few more in a burst."""
+def _measured(client: Client, resource: Resource, settings: Settings, window: Window) -> Estimate:
+    """Count a window's rows, or guess them from its first page, and a few more in a burst."""
     listed = _listed(client, resource, settings, window)
     pages: list[list[datetime]] = []
     seen: list[datetime] = []
@@ -101,7 +107,7 @@ def _measured(client: Client, resource: Resource, settings: Settings, window: Wi
         pages.append(page)
         seen += page
         if is_last:
-            return Piece(window, len(seen), is_counted=True)
+            return Estimate(window, len(seen), is_counted=True)
         if len(set(seen)) > 1 or len(pages) == _MOST_PAGES:
             break
     is_one_instant = len(set(seen)) == 1
@@ -109,27 +115,28 @@ def _measured(client: Client, resource: Resource, settings: Settings, window: Wi
         end = window.before if seen[0] < seen[-1] else window.after or EPOCH
         left = abs(end - seen[-1]) / a_page(dict(enumerate(pages, 1)))
         rows = round(len(seen) + left * len(pages[-1]))
-        return Piece(window, rows, is_counted=False, is_lower_bound=_is_amid_a_burst(seen, listed))
+        return Estimate(
+            window, rows, is_counted=False, is_lower_bound=_is_amid_a_burst(seen, listed)
+        )
     if not seen or _length(window) < _SHORTEST:
-        return Piece(window, len(seen), is_counted=False, is_lower_bound=True)
+        return Estimate(window, len(seen), is_counted=False, is_lower_bound=True)
     beside = _measured(client, resource, settings, _beside(window, seen[0]))
     rows = 4 * beside.rows + (len(seen) if is_one_instant else 0)
     is_lower_bound = is_one_instant or beside.is_lower_bound
-    return Piece(window, rows, is_counted=False, is_lower_bound=is_lower_bound)
+    return Estimate(window, rows, is_counted=False, is_lower_bound=is_lower_bound)
 
 
 def _listed(
     client: Client, resource: Resource, settings: Settings, window: Window
 ) -> Iterator[tuple[list[datetime], bool]]:
     """Yield the instants of each page of a window, and whether it is the last."""
+
+    def page(parameters: Parameters) -> Page:
+        return client.page(resource, parameters)
+
     parameters = [*settings.filters, ("limit", str(settings.page_size))]
-    cursor: str | None = None
-    while True:
-        page = client.page(resource, asking(parameters, window, cursor))
-        cursor = page.next_cursor
-        yield instants(page.rows), cursor is None
-        if cursor is None:
-            return
+    for each in follow(page, parameters, window):
+        yield instants(each.rows), each.next_cursor is None
 
 
 def _is_amid_a_burst(

@@ -28,11 +28,10 @@ class _Kept(NamedTuple):
         return page
 
 
-class Arrivals:
-    """A queue of pages that comes out in batches, and holds about `AHEAD_BYTES` at most.
+class PageQueue:
+    """Pages from any thread, taken out in batches by one; holds about `AHEAD_BYTES` at most.
 
-    Before `ask` is called it holds `ahead` pages at most, compressed. All but `batches` may be
-    called by any thread.
+    Until `ask` is called it holds `ahead` pages at most, compressed.
     """
 
     def __init__(self, ahead: int | None = None) -> None:
@@ -55,7 +54,7 @@ class Arrivals:
         return self._bytes >= AHEAD_BYTES or (is_ahead and len(self._pages) >= (self._ahead or 0))
 
     def ask(self) -> None:
-        """Make room for more than what is read ahead: the pages are wanted now."""
+        """Make room for more than is read ahead: the pages are wanted now."""
         with self._lock:
             self._is_asked_for = True
             self._drained.notify_all()
@@ -77,13 +76,13 @@ class Arrivals:
                 self._filled.notify()
 
     def end(self) -> None:
-        """Say that all pages have come."""
+        """Note that all pages have come."""
         with self._lock:
             self.has_ended = True
             self._filled.notify()
 
     def close(self, error: Exception | None = None) -> None:
-        """Let no reader wait any longer: nobody takes the pages, unless to be told the error."""
+        """Stop all waiting: no page is taken any more, and `batches` raises the error."""
         with self._lock:
             self._closed = True
             self._error = self._error or error
@@ -91,9 +90,9 @@ class Arrivals:
             self._drained.notify_all()
 
     def batches(self, heartbeat: Callable[[], None]) -> Iterator[list[bytes]]:
-        """Yield batches of about `BATCH_BYTES`, or of what came in two seconds, until all ended.
+        """Yield batches of about `BATCH_BYTES`, or of what came in two seconds, until the end.
 
-        Raises a reader's error at once, whatever pages are left. Calls `heartbeat` twice a second.
+        Raises a reader's error at once, even if pages are left. Calls `heartbeat` twice a second.
         """
         self.ask()
         while True:

@@ -1,7 +1,9 @@
-"""Which slice of time is read next, and where so much has been read that it can be loaded.
+"""Which slice is read next, and when so much has been read that it can be loaded.
 
-A range is read in parts of about so many pages: the nearest part is being read whole while slices
-of the one after it are begun. Knows neither threads nor HTTP: whoever shares it holds a lock.
+Three words: a `Window` is a closed range of time. A `Slice` is a window that one worker reads page
+by page. A `Portion` is what is loaded together, of about `enough` pages: while the nearest portion
+is read whole, slices of the one after it are begun, so that no worker waits for a load. Knows
+neither threads nor HTTP: callers hold a lock.
 """
 
 from __future__ import annotations
@@ -12,32 +14,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from unify_source.extract.page_queue import Arrivals
-from unify_source.extract.window import (
+from unify_source.extract.page_queue import PageQueue
+from unify_source.extract.slicing import (
     BURST_PAGES,
     FEWEST_PAGES,
     FEWEST_PAGES_OF_THE_BUSY,
     MOST_PAGES,
     Sample,
-    Window,
     slices,
 )
+from unify_source.extract.window import Window
 from unify_source.times import EPOCH
 
-_FEWEST_PARTS = 4
-# So much of what is enough may a slice hold that is begun when enough has come.
+_FEWEST_SLICES = 4
+# A slice that is begun when enough has come may hold this share of what is enough.
 _SHARE = 12
-# So much of the next portion may be read while one is loaded: a run that is killed loses it.
+# How much of the next portion may be read while one is loaded: a run that is killed loses it.
 _AHEAD = 0.75
-_SHORT_CHAIN, _SHORT_WINDOW = 16, timedelta(hours=6)
+# The changes of a few hours come in bursts: reading on is fewer requests than cutting.
+_SHORT_READ, _SHORT_WINDOW = 16, timedelta(hours=6)
 
 
 @dataclass(eq=False)
 class Portion:
-    """What is loaded together: a window, or the rest of all as long as not enough has come."""
+    """What is loaded together: a window, or all that is left as long as not enough has come.
+
+    `reached` holds the far ends of its slices that were begun, `in_hand` counts those in work.
+    """
 
     window: Window
-    arrivals: Arrivals
+    queue: PageQueue
     pages_left: int | None
     in_hand: int = 0
     reached: set[datetime] = field(default_factory=set)
@@ -47,15 +53,17 @@ class Portion:
         """Whether enough pages have come, so that it ends with the slices that were begun."""
         return self.pages_left is not None and self.pages_left <= 0
 
-    def holds(self, slice_: Window) -> bool:
-        """Tell whether a slice lies in its window."""
-        is_after = _begin(slice_) >= _begin(self.window)
-        return is_after and slice_.before <= self.window.before
+    def holds(self, window: Window) -> bool:
+        """Tell whether a window lies in its own."""
+        return _begin(window) >= _begin(self.window) and window.before <= self.window.before
 
 
 @dataclass(eq=False)
-class Chain:
-    """A slice that is being read, page by page, and what some of its pages told."""
+class Slice:
+    """A window that is being read, page by page, and the instants on some of its pages.
+
+    The last page and every page whose number is a power of two are kept: enough to tell the order.
+    """
 
     portion: Portion
     window: Window
@@ -67,8 +75,8 @@ class Chain:
 class Schedule:
     """Hands out the slices of adjoining windows, the oldest first or, with `newest_first`, last.
 
-    `take` gives the nearest slice that waits, `done` takes it back. A portion ends, at the boundary
-    of a slice, when `enough` pages of it have come; without, the whole is one.
+    `take` gives the nearest window that waits, `done` takes its slice back. A portion ends, at the
+    boundary of a slice, once `enough` pages of it have come; without, the whole is one.
     """
 
     def __init__(
@@ -111,77 +119,91 @@ class Schedule:
         """Whether nothing waits, nor will."""
         return not self._waiting and self.idle == self._workers
 
-    def take(self) -> Chain:
-        """Return the nearest slice that waits."""
-        slice_ = self._waiting.pop(self._nearest)
-        self._put_off.discard(slice_)
-        portion = next(each for each in self.portions if each.holds(slice_))
-        portion.reached.add(self._far_end(slice_))
+    def take(self) -> Slice:
+        """Return the nearest window that waits as a slice to read."""
+        window = self._waiting.pop(self._nearest)
+        self._put_off.discard(window)
+        portion = next(each for each in self.portions if each.holds(window))
+        portion.reached.add(self._far_end(window))
         portion.in_hand += 1
         self.idle -= 1
-        return Chain(portion, slice_)
+        return Slice(portion, window)
 
-    def done(self, chain: Chain) -> None:
+    def done(self, slice_: Slice) -> None:
         """Take back a slice that was read to its end, or cut."""
-        chain.portion.in_hand -= 1
+        slice_.portion.in_hand -= 1
         self.idle += 1
-        for each in self.portions:
-            if each.in_hand or any(each.holds(slice_) for slice_ in self._waiting):
+        # A portion ends only after those before it: they are loaded in this order.
+        for portion in self.portions:
+            if portion.in_hand or any(map(portion.holds, self._waiting)):
                 return
-            each.arrivals.end()
+            portion.queue.end()
 
-    def count_page(self, chain: Chain) -> bool:
+    def count_page(self, slice_: Slice) -> bool:
         """Count a page that has come, and tell whether it is one to look at: see `cut`."""
-        chain.pages += 1
-        portion = chain.portion
+        slice_.pages += 1
+        portion = slice_.portion
         if portion.pages_left is not None:
             portion.pages_left -= 1
             if portion.pages_left == 0:
                 self._end_with_what_was_begun(portion)
-        return self.idle > 0 or chain.pages == chain.look_at
+        return self.idle > 0 or slice_.pages == slice_.look_at
 
-    def cut(self, chain: Chain, page: list[datetime]) -> bool:
+    def cut(self, slice_: Slice, page: list[datetime]) -> bool:
         """Cut the rest of a slice by the instants of its last page; False if it is read on."""
-        portion, slice_, pages = chain.portion, chain.window, chain.pages
-        sample = {**chain.sample, pages: page}
-        if pages == chain.look_at:
-            chain.sample = sample
-            chain.look_at *= 2
-        # The changes of a few hours come in bursts: a short chain is fewer requests than cuts.
-        if pages < _SHORT_CHAIN and slice_.before - _begin(slice_) < _SHORT_WINDOW:
+        sample = {**slice_.sample, slice_.pages: page}
+        if slice_.pages == slice_.look_at:
+            slice_.sample = sample
+            slice_.look_at *= 2
+        window = slice_.window
+        if slice_.pages < _SHORT_READ and window.before - _begin(window) < _SHORT_WINDOW:
             return False
+        seen = {instant for page in sample.values() for instant in page}
         # A server that does not heed the bounds would be asked for ever smaller slices.
-        if not all(slice_.holds(instant) for page in sample.values() for instant in page):
+        if not all(map(window.holds, seen)):
             return False
-        is_short_of_work = self.idle > 0 and not self.is_ready
+        portion = slice_.portion
         # Begun when enough had come: of the rest it takes no more than it must.
-        is_last = self._far_end(slice_) == self._far_end(portion.window)
-        is_surplus = portion.is_full and is_last and pages == 1
-        made, rest = slices(
-            slice_,
+        is_last = self._far_end(window) == self._far_end(portion.window)
+        is_surplus = portion.is_full and is_last and slice_.pages == 1
+        cuts, rest = self._slices(slice_, sample, is_surplus=is_surplus)
+        if not cuts:
+            return False
+        if len(seen) == 1:
+            # Where one burst follows another, a cut around each reads them all twice.
+            self._burst_pages *= 2
+        self._replace(slice_, cuts, rest, is_surplus=is_surplus)
+        return True
+
+    def _slices(
+        self, slice_: Slice, sample: Sample, *, is_surplus: bool
+    ) -> tuple[list[Window], Window | None]:
+        is_short_of_work = self.idle > 0 and not self.is_ready
+        portion = slice_.portion
+        return slices(
+            slice_.window,
             sample,
-            max(4 * self._workers, _FEWEST_PARTS),
+            max(4 * self._workers, _FEWEST_SLICES),
             idle=is_short_of_work,
             worth=FEWEST_PAGES if is_short_of_work else self._worth,
             burst_pages=self._burst_pages,
             enough=1 if is_surplus else None if portion.is_full else portion.pages_left,
             newest_first=self._newest_first,
         )
-        if not made:
-            return False
-        if len({instant for page in sample.values() for instant in page}) == 1:
-            # Where one burst follows another, a cut around each reads them all twice.
-            self._burst_pages *= 2
-        for each in made:
-            insort(self._waiting, each, key=_begin)
-        # The slices now say how far has been read, no longer the one that was cut.
-        portion.reached.discard(self._far_end(slice_))
+
+    def _replace(
+        self, slice_: Slice, cuts: list[Window], rest: Window | None, *, is_surplus: bool
+    ) -> None:
+        portion = slice_.portion
+        for window in cuts:
+            insort(self._waiting, window, key=_begin)
+        # What was cut no longer says how far has been read: its slices will.
+        portion.reached.discard(self._far_end(slice_.window))
         if is_surplus:
-            portion.reached.add(self._far_end(made[self._nearest]))
+            portion.reached.add(self._far_end(cuts[self._nearest]))
             self._end_with_what_was_begun(portion)
         elif rest:
             self._put_off.add(rest)
-        return True
 
     def _end_with_what_was_begun(self, portion: Portion) -> None:
         # It was put off for the sake of what comes next, which is another portion's now.
@@ -203,10 +225,10 @@ class Schedule:
     def _open(self, window: Window) -> None:
         # Each worker has one more page in hand when it finds no room for it.
         ahead = max(0, int(_AHEAD * self._enough) - self._workers) if self._enough else None
-        self.portions.append(Portion(window, Arrivals(ahead), self._enough))
+        self.portions.append(Portion(window, PageQueue(ahead), self._enough))
 
-    def _far_end(self, slice_: Window) -> datetime:
-        return _begin(slice_) if self._newest_first else slice_.before
+    def _far_end(self, window: Window) -> datetime:
+        return _begin(window) if self._newest_first else window.before
 
 
 def _begin(window: Window) -> datetime:

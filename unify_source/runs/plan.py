@@ -14,7 +14,7 @@ from typing_extensions import Unpack
 from unify_source.api.budget import BUDGET_SECONDS
 from unify_source.api.client import Client
 from unify_source.extract.estimate import rows_over_time
-from unify_source.extract.reader import first_instant
+from unify_source.extract.probe import first_instant
 from unify_source.extract.window import Window
 from unify_source.load.configuration import configured
 from unify_source.load.dlt_errors import explained

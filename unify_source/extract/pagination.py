@@ -1,0 +1,92 @@
+"""From cursor to cursor through one list, until it ends or has to be taken for endless."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from unify_source.api.client import Client
+from unify_source.api.connection import Parameters
+from unify_source.api.responses import Page
+from unify_source.errors import BrokenPage
+from unify_source.extract.probe import instant_of
+from unify_source.extract.window import Window
+from unify_source.resources import KEY, Resource
+
+# A server that filters after it has cut its list into pages sends empty ones, and rows that change
+# meanwhile leave the window: so many pages in a row without a new row are neither.
+MOST_IDLE_PAGES = 100
+_SLOTS = 1 << 20
+
+
+def follow(
+    ask: Callable[[Parameters], Page], parameters: Parameters, window: Window | None = None
+) -> Iterator[Page]:
+    """Yield the pages of one list, of a window of it where it has windows.
+
+    Raises BrokenPage where a cursor repeats, and where a hundred pages in a row bring no row of the
+    window that the list had not brought.
+    """
+    asked = [*parameters, *(window.parameters() if window else ())]
+    cursors: set[int] = set()
+    progress = _Progress(window)
+    page = ask(asked)
+    while True:
+        yield page
+        cursor = page.next_cursor
+        if cursor is None:
+            return
+        if hash(cursor) in cursors:
+            raise _endless("the same next_cursor twice", window)
+        cursors.add(hash(cursor))
+        if progress.idle_pages(page.rows) >= MOST_IDLE_PAGES:
+            raise _endless(f"{MOST_IDLE_PAGES} pages in a row without a new row", window)
+        page = ask([*asked, ("cursor", cursor)])
+
+
+def whole_list(client: Client, resource: Resource, page_size: int) -> Iterator[bytes]:
+    """Yield the page bodies of a list that has no windows. Raises an ApiError, or KeyRefused."""
+    parameters = [("limit", str(page_size))]
+    for page in follow(lambda asked: client.page(resource, asked), parameters):
+        yield page.body
+
+
+class _Progress:
+    """Remembers which rows a list has brought, in a megabyte, however many they are.
+
+    Two rows may share a slot, so that a new one is taken for known. Not a hundred pages of them.
+    """
+
+    def __init__(self, window: Window | None) -> None:
+        self._window = window
+        self._seen = bytearray(_SLOTS)
+        self._idle_pages = 0
+
+    def idle_pages(self, rows: Sequence[Any]) -> int:
+        """Return how many pages in a row, this one the last, have brought nothing new."""
+        fresh = []
+        for row in rows:
+            slot = hash(_identity(row)) % _SLOTS
+            if not self._seen[slot]:
+                self._seen[slot] = 1
+                fresh.append(row)
+        self._idle_pages = 0 if any(map(self._is_inside, fresh)) else self._idle_pages + 1
+        return self._idle_pages
+
+    def _is_inside(self, row: object) -> bool:
+        # A row whose time cannot be read is the window's until a decoder has said otherwise.
+        instant = instant_of(row)
+        return self._window is None or instant is None or self._window.holds(instant)
+
+
+def _identity(row: Any) -> str:
+    key = row.get(KEY) if isinstance(row, dict) else None
+    return key if isinstance(key, str) else repr(row)
+
+
+def _endless(what: str, window: Window | None) -> BrokenPage:
+    where = f" (updated_before {window.before.isoformat()})" if window else ""
+    return BrokenPage(
+        f"The API sent {what}, so the list would never end{where}.",
+        "Nothing is lost: run it again. If it stays so, please report it to Unify.",
+    )

@@ -1,0 +1,55 @@
+"""Looks into a list for the instants of its rows: hints of where to cut, never bounds."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from unify_source.api.client import Client
+from unify_source.api.responses import Page
+from unify_source.extract.window import Window
+from unify_source.resources import CURSOR, Resource
+from unify_source.times import EPOCH, TICK, parse_instant
+
+# Up to 22 years, in steps of the square root of two.
+_LOOKS_BACK = 27
+
+
+def first_instant(client: Client, resource: Resource, before: datetime) -> datetime | None:
+    """Return an instant before which, when asked, there was no row; None if none was found.
+
+    It is just before the first row where the list begins with the oldest, else up to half as long
+    ago again, or a day. Takes seven requests of one row at most, one after another.
+    """
+
+    def first_page(window: Window) -> Page:
+        return client.page(resource, [("limit", "1"), *window.parameters()])
+
+    def is_empty(until: datetime) -> bool:
+        page = first_page(Window(None, until))
+        return page.next_cursor is None and not page.rows
+
+    for instant in instants(first_page(Window(None, before)).rows)[:1]:
+        if is_empty(instant - TICK):
+            return instant - TICK
+    if before <= EPOCH:
+        return None
+    looks = [timedelta(days=2 ** (step / 2)) for step in range(_LOOKS_BACK)]
+    steps = [before - min(look, before - EPOCH) for look in looks]
+    nearest = bisect_left(steps, x=True, key=is_empty)
+    return steps[nearest] if nearest < _LOOKS_BACK else None
+
+
+def instants(rows: Sequence[Any]) -> list[datetime]:
+    """Return the `updated_at` of a page's rows in their order, of those that tell one."""
+    return [instant for instant in map(instant_of, rows) if instant]
+
+
+def instant_of(row: Any) -> datetime | None:
+    """Return a row's `updated_at`, None where it tells none since 1970."""
+    text = row.get(CURSOR) if isinstance(row, dict) else None
+    instant = parse_instant(text) if isinstance(text, str) else None
+    # An unset time is written 0001-01-01T00:00:00Z, and nothing comes before it.
+    return instant if instant and instant > EPOCH else None

@@ -1,0 +1,173 @@
+"""Where to cut the rest of a window into slices, by what its first pages have shown. Pure.
+
+A list in the order of `updated_at` shows how dense it is, and the rest is cut into slices of about
+as many pages each. A list in another order shows only where rows are. The cuts are guesses: slices
+cover the whole window again, so that a wrong guess costs requests and never rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from statistics import median_low
+
+from unify_source.extract.window import Window, cut
+from unify_source.times import EPOCH, TICK
+
+# A slice of fewer pages costs more in half-empty last pages than it gains, while workers are idle;
+# while none is, so does one of fewer than that.
+FEWEST_PAGES, FEWEST_PAGES_OF_THE_BUSY = 12, 24
+# One of more pages may keep a single worker busy when all others have nothing left to do.
+MOST_PAGES = 64
+# Fewer pages of one instant are read on: the next ones may tell more.
+BURST_PAGES = 2
+# Slices of more pages are more likely a dense spot that was taken for the whole.
+_PLAUSIBLE_PAGES = 16
+_SAMPLED_PAGES = 3
+_TELLING_INSTANTS = 5
+# A slice of which this share has been read is not worth reading again from its first page.
+_WASTE = 0.4
+_SMALLEST_SHARE = 1 / 16
+
+Sample = dict[int, list[datetime]]
+"""The `updated_at` of the rows of some pages of a list, in its order, by the page's number."""
+
+Slices = tuple[list[Window], Window | None]
+"""The slices of a window, none to read it on page by page, and which of them can be put off."""
+
+
+def slices(
+    window: Window,
+    sample: Sample,
+    most: int,
+    *,
+    idle: bool,
+    worth: float = FEWEST_PAGES,
+    burst_pages: int = BURST_PAGES,
+    enough: int | None = None,
+    newest_first: bool = False,
+) -> Slices:
+    """Cut the rest of a window into up to `most` slices, or into none to read it page by page.
+
+    `sample` has some of its first pages, among them the last one that was read. A list in order is
+    cut where that is `worth` so many pages. In no order, or where all rows of `burst_pages` share
+    one instant, pages do not tell how much is left: then it is cut only while workers are `idle`.
+    Where much more than `enough` pages are left, and the list begins where the reading does, only
+    that many are cut apart; the rest is one slice, which is not wanted before the others.
+    """
+    seen = [instant for page in sample.values() for instant in page]
+    pages = max(sample)
+    if window.after == window.before or not sample[pages]:
+        return [], None
+    if len(set(seen)) == 1:
+        return (_around(window, seen[0]) if idle and pages >= burst_pages else []), None
+    if not is_in_order(seen):
+        is_due = len(sample) >= _SAMPLED_PAGES and idle
+        return (_by_sample(window, seen, most // 2) if is_due else []), None
+    ascending = seen[0] < seen[-1]
+    if ascending == newest_first:
+        # The list ends where the reading begins: what is wanted first is not yet in sight.
+        enough = None
+    fewest = FEWEST_PAGES if idle else FEWEST_PAGES_OF_THE_BUSY
+    return _in_order(
+        window, sample, most, ascending=ascending, fewest=fewest, worth=worth, enough=enough
+    )
+
+
+def _in_order(
+    window: Window,
+    sample: Sample,
+    most: int,
+    *,
+    ascending: bool,
+    fewest: int,
+    worth: float,
+    enough: int | None,
+) -> Slices:
+    last_page = sample[max(sample)]
+    edge = last_page[-1]
+    end = window.before if ascending else window.after or EPOCH
+    left = abs(end - edge) / a_page(sample)
+    share, wanted = 1.0, left
+    if enough and left > max(worth, 2 * enough):
+        share, wanted = enough / left, enough
+    if share < _SMALLEST_SHARE:
+        # A burst makes what is left look like more than it is: look again, from its first page.
+        share, wanted = _SMALLEST_SHARE, 0
+    is_plausible = left <= most * _PLAUSIBLE_PAGES
+    count = min(most, max(1, int(wanted / fewest)))
+    if left < worth or max(sample) > _WASTE * left or (share == 1 and count == 1):
+        return [], None
+    if last_page.count(edge) > 1:
+        # Its last rows may be the first of a burst, which as a boundary would be read twice.
+        edge -= TICK if ascending else -TICK
+    ends = _even(count, share) if is_plausible or count == 1 else _doubling(fewest / left, share)
+    at = [edge + (end - edge) * part for part in ends]
+    # A single slice is read together with what has been read of it: no order is promised.
+    cuts = cut(window, at if len(at) > 2 else at[1:])  # noqa: PLR2004 - both ends of one slice
+    return cuts, None if share == 1 else cuts[-1 if ascending else 0]
+
+
+def _even(count: int, share: float) -> list[float]:
+    return [share * number / count for number in range(count + 1)]
+
+
+def _doubling(first: float, share: float) -> list[float]:
+    # Of even slices of a window that begins with its dense spot, most would be empty.
+    ends = [0.0]
+    while first < share:
+        ends.append(first)
+        first *= 2
+    return [*ends, share]
+
+
+def is_in_order(seen: Sequence[datetime]) -> bool:
+    """Tell whether instants ascend or descend; equal ones may stand side by side."""
+    return list(seen) in (sorted(seen), sorted(seen, reverse=True))
+
+
+def a_page(sample: Sample) -> timedelta:
+    """Return how much time a page of what follows spans, as pages of a list in order tell it.
+
+    Not all of their rows may share one instant.
+    """
+    for page in reversed(sample.values()):
+        rows_of = Counter(page)
+        if len(rows_of) >= _TELLING_INSTANTS:
+            # One group among single rows makes a page look denser than those after it will be.
+            of_groups = len(page) / (len(rows_of) * median_low(rows_of.values()))
+            return max(TICK, abs(page[-1] - page[0]) * max(1, of_groups))
+    return max(TICK, _a_page_of_groups(sample))
+
+
+def _a_page_of_groups(sample: Sample) -> timedelta:
+    """Return what a page has spanned lately where each holds hardly more than one instant."""
+    pages = max(sample)
+    for number, page in reversed(sample.items()):
+        if number <= max(1, pages // 2) and page and page[0] != sample[pages][-1]:
+            return abs(sample[pages][-1] - page[0]) / (pages - number + 1)
+    return timedelta()
+
+
+def _around(window: Window, burst: datetime) -> list[Window]:
+    # It tells nothing of what lies before and after it, but a worker of its own can read it.
+    cuts = cut(window, [burst - TICK, burst + TICK])
+    return cuts if len(cuts) > 1 else []
+
+
+def _by_sample(window: Window, seen: Sequence[datetime], most: int) -> list[Window]:
+    """Cut where rows have been seen, so that each slice has about as many of them."""
+    ordered = sorted(seen)
+    begin = window.after or EPOCH
+    length = window.before - begin
+    # A list in the order of another time begins with rows of one end: the rest is cut evenly.
+    evenly = most // 2 if ordered[-1] - ordered[0] < length / 2 else 0
+    by_rows = most - evenly
+    at = [ordered[len(ordered) * i // by_rows] for i in range(1, by_rows)]
+    # Half a million rows may share one instant: as a boundary they would be read twice.
+    crowded = {i for i in at if ordered.count(i) > 1}
+    around = [i + TICK for i in crowded] + [i - TICK for i in crowded]
+    even = [begin + length * i / evenly for i in range(1, evenly)]
+    cuts = cut(window, [*(i for i in at if i not in crowded), *around, *even])
+    return cuts if len(cuts) > 1 else []
