@@ -23,10 +23,12 @@ from unify_source.redaction import redacted
 class UnifyError(Exception):
     """An error that a tired person can act on: `what` happened and `next_step` to take.
 
-    Secrets that are known by then are struck out of both.
+    Secrets that are known by then are struck out of both. `story` is the traceback of what caused
+    it, without secrets, where the cause itself may hold one.
     """
 
     exit_code = 1
+    story = ""
 
     def __init__(self, what: str, next_step: str) -> None:
         self.what = redacted(what)

@@ -17,6 +17,7 @@ MARK = "***"
 _SHORTEST_PART = 4
 _SHORTEST_SECRET = 3
 _USERINFO = re.compile(r"://(.*)@", re.DOTALL)
+_UNENCODED = re.compile(r"[@:/#\s]|%(?![0-9a-fA-F]{2})")
 _DSN_PASSWORD = re.compile(
     r"\b(?:password|passwd|pwd)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE
 )
@@ -28,6 +29,7 @@ _PASSWORDS = re.compile(
 
 _kept: set[str] = set()
 _pattern: re.Pattern[str] | None = None
+_is_unencoded = False
 
 
 def keep_out(secret: object) -> None:
@@ -36,13 +38,26 @@ def keep_out(secret: object) -> None:
     Of an address only the password counts. Its parts count too, for libraries cut an address at
     the first `@`, `:`, `/`, `#` or `%` of a password that was not encoded, and quote the rest.
     """
-    global _pattern  # noqa: PLW0603 - made anew from the set beside it
+    global _pattern, _is_unencoded  # noqa: PLW0603 - made anew from the set beside them
     text = str(secret).strip()
+    if userinfo := _USERINFO.search(text):
+        _is_unencoded |= bool(_UNENCODED.search(userinfo[1].partition(":")[2]))
     new = {form for part in _parts(text) for form in _forms(part)} - _kept
     if new:
         _kept.update(new)
         # The longest first, or a part would leave the rest of the whole behind.
         _pattern = re.compile("|".join(map(re.escape, sorted(_kept, key=len, reverse=True))))
+
+
+def holds_password(text: str) -> bool:
+    """Tell whether a text is an address with a password, or libpq's way of writing one."""
+    userinfo = _USERINFO.search(text)
+    return bool((userinfo and ":" in userinfo[1]) or _DSN_PASSWORD.search(text))
+
+
+def has_unencoded_password() -> bool:
+    """Tell whether an address was kept out whose password cannot stand in one as it is."""
+    return _is_unencoded
 
 
 def redacted(text: str) -> str:

@@ -64,7 +64,7 @@ def screen_of(said: Said, doing: str = "", stopped: str = STOPPED) -> Iterator[S
         yield screen
     except UnifyError as error:
         if said.verbose:
-            sys.stderr.write(redacted(traceback.format_exc()))
+            sys.stderr.write(error.story or redacted(traceback.format_exc()))
         screen.error(as_options(error))
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from itertools import islice
 
 import pyarrow as pa
@@ -18,8 +19,9 @@ import pyarrow.compute as pc
 from unify_source.api.client import Client
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import RowUnavailable
-from unify_source.extract.pages import pages
-from unify_source.extract.reader import Reading, first_instant
+from unify_source.extract.pagination import follow
+from unify_source.extract.probe import first_instant
+from unify_source.extract.reader import Reading
 from unify_source.extract.window import Window, cut
 from unify_source.flatten.batches import decoded, joined
 from unify_source.flatten.decode import Batch, decode
@@ -197,10 +199,10 @@ class Extraction:
 
     def _read(self, window: Window, sample_pages: int | None) -> Iterator[Batch]:
         if sample_pages is not None:
-            asked = [*self._parameters(), *window.parameters()]
-            for body in islice(pages(self._client, self._resource, asked), sample_pages):
+            listed = follow(partial(self._client.page, self._resource), self._parameters(), window)
+            for page in islice(listed, sample_pages):
                 self.pages += 1
-                yield decode(self._resource, [body])
+                yield decode(self._resource, [page.body])
             return
         self.reading = self.reading or self._new_reading(window)
         yield from joined(decoded(self._resource, self._counted(self.reading)))

@@ -16,8 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from unify_source.api.client import Client
-from unify_source.errors import BrokenPage, RequestRefused
-from unify_source.extract.pages import pages
+from unify_source.api.connection import Parameters
+from unify_source.api.responses import Page
+from unify_source.errors import (
+    BrokenPage,
+    RateLimited,
+    RequestRefused,
+    RowUnavailable,
+    ServerFailed,
+    Unreachable,
+)
+from unify_source.extract.pagination import follow
 from unify_source.flatten.decode import decode
 from unify_source.flatten.names import Splitting
 from unify_source.flatten.split import split
@@ -63,7 +72,7 @@ class Listing:
             return
         asked = [("limit", str(self._settings.page_size))]
         try:
-            self._bodies = list(pages(self._client, self.resource, asked, _PATIENCE))
+            self._bodies = [page.body for page in follow(self._page, asked)]
             batch = decode(self.resource, self._bodies)
         except (RequestRefused, BrokenPage) as error:
             # The rows of the other lists matter more: a list beside them stops nothing.
@@ -75,6 +84,12 @@ class Listing:
         self._read_at = datetime.now(timezone.utc)
         self._rows = batch.rows
         self._keys = batch.rows[KEY].combine_chunks()
+
+    def _page(self, asked: Parameters) -> Page:
+        try:
+            return self._client.page(self.resource, asked, _PATIENCE)
+        except (RateLimited, ServerFailed, Unreachable):
+            return self._client.page(self.resource, asked)
 
     def tables(
         self, states: Mapping[str, State], how: Splitting, stored: Stored
@@ -108,11 +123,19 @@ class Listing:
         if rows is None:
             return None
         known = pa.array([*listed, *missing], TEXT)
-        gone = rows.filter(pc.invert(pc.is_in(rows[KEY], value_set=known)))
+        unlisted = rows.filter(pc.invert(pc.is_in(rows[KEY], value_set=known)))
+        gone = unlisted.filter(pa.array(map(self._is_gone, unlisted[KEY].to_pylist()), pa.bool_()))
         if not len(gone):
             return None
         missing.update(dict.fromkeys(gone[KEY].to_pylist(), rfc3339(self._read_at)))
         return _with(gone, {MISSING_SINCE: self._read_at, AS_OF: self._read_at})
+
+    def _is_gone(self, key: str) -> bool:
+        # A row that moved in the list while its pages were read can be missing from all of them.
+        try:
+            return self._client.row(self.resource, key) is None
+        except RowUnavailable:
+            return False
 
     def fill_in(self, rows: pa.Table, state: State) -> pa.Table:
         """Return those rows nested in another list that this list does not have, marked.

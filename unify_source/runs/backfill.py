@@ -40,7 +40,7 @@ def backfill(
     where it was, on any machine, unless `restart`. Raises a UnifyError.
     """
     since, until = parse_range(start, end)
-    with explained():
+    with explained(pipeline):
         refuse_unsafe(pipeline)
         run = WindowRun(
             pipeline,

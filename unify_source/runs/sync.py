@@ -32,7 +32,7 @@ def sync(
     sets DLT_INTERVAL_START and DLT_INTERVAL_END, exactly that interval is loaded, and the cursor
     stays. Raises a UnifyError.
     """
-    with explained():
+    with explained(pipeline):
         refuse_unsafe(pipeline)
         interval = interval_in_environment()
         run = WindowRun(

@@ -1,0 +1,138 @@
+"""No secret of the configuration is ever shown, and an error says what to do without quoting it."""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import dlt
+import pytest
+from commands import command
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unify_source import sync
+from unify_source.errors import UnifyError
+from unify_source.redaction import keep_out, redacted, redacted_logs
+from unify_source.sandbox import Account, Sandbox
+
+Serve = Callable[..., Sandbox]
+
+PASSWORDS = ["p@ss-w0rd-7", "p#ss-w0rd-7", "p/ss-w0rd-7", "p%ss-w0rd-7", "p:ss@w0rd-7", "p w0rd-7"]
+FORMS = [
+    "postgresql://loader:{}@127.0.0.1:1/warehouse",
+    "host=127.0.0.1 port=1 user=loader password='{}'",
+]
+PARTS = ("ss-w0rd-7", "w0rd-7")
+
+
+@pytest.mark.parametrize("words", [["check"], ["sync", "--json", "--verbose"], ["status"]])
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_no_part_of_a_password_is_shown(password: str, words: list[str], serve: Serve) -> None:
+    ran = command(
+        *words,
+        "--destination",
+        "postgres",
+        UNIFY_API_KEY="sandbox-key",
+        SOURCES__UNIFY__BASE_URL=serve(Account(5)).url,
+        DESTINATION__POSTGRES__CREDENTIALS=FORMS[0].format(password),
+    )
+
+    assert ran.returncode in (1, 2)
+    assert not [part for part in PARTS if part in ran.stdout + ran.stderr], ran.stderr
+    assert "%40" in ran.stdout + ran.stderr
+
+
+def test_the_shortest_password_with_an_at_is_not_taken_for_a_host(serve: Serve) -> None:
+    ran = command(
+        "sync",
+        "--destination",
+        "postgres",
+        UNIFY_API_KEY="sandbox-key",
+        SOURCES__UNIFY__BASE_URL=serve(Account(5)).url,
+        DESTINATION__POSTGRES__CREDENTIALS="postgresql://u:a@b@127.0.0.1/d",
+    )
+
+    assert "b@127.0.0.1" not in ran.stdout + ran.stderr
+
+
+def test_a_traceback_of_a_script_shows_no_password(serve: Serve) -> None:
+    url = FORMS[0].format(PASSWORDS[0])
+    pipeline = dlt.pipeline("p", destination=dlt.destinations.postgres(url), dataset_name="d")
+
+    with pytest.raises(UnifyError) as caught:
+        sync(pipeline, api_key="sandbox-key", base_url=serve(Account(5)).url)
+
+    shown = "".join(traceback.format_exception(caught.value))
+    assert not [part for part in PARTS if part in shown + caught.value.story]
+    assert "Traceback" in caught.value.story
+
+
+@given(
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4, max_size=24),
+    st.sampled_from(FORMS[:1]),
+)
+def test_a_password_is_struck_out_of_any_text_however_a_library_cuts_its_address(
+    password: str, form: str
+) -> None:
+    address = form.format(password)
+    keep_out(address)
+
+    rest = address.split("@", 1)[1]
+    for text in (address, repr(address), password, f'host name "{rest}"' if "@" in rest else ""):
+        assert password not in redacted(f"could not connect: {text}!")
+        assert f"{password[-4:]}@127" not in redacted(text)
+
+
+def test_a_key_put_where_it_does_not_belong_is_not_shown() -> None:
+    key = "uk-7Qm3zzTop91x-never-shown"
+    for name in ("base_url", "lookback", "start", "status", "sequence_id", "workers"):
+        where = {f"SOURCES__UNIFY__{name.upper()}": key}
+        for other in (key, "another-key"):
+            ran = command("sync", "--verbose", UNIFY_API_KEY=other, **where)
+            assert ran.returncode == 2
+            assert key not in ran.stdout + ran.stderr
+            assert name in ran.stderr
+            if name != "lookback":
+                break
+
+
+def test_log_records_show_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    keep_out("a-secret-of-the-test")
+
+    with redacted_logs():
+        for name in ("dlt", "unify_source.api.client", "urllib3"):
+            logger = logging.getLogger(name)
+            logger.error("sent %s", "a-secret-of-the-test")
+            try:
+                int("a-secret-of-the-test")
+            except ValueError:
+                logger.exception("failed")
+
+    assert caplog.text.count("sent ***") >= 1
+    assert "a-secret-of-the-test" not in caplog.text
+
+
+BROKEN = {
+    "is written as UTF-16": codecs.BOM_UTF16_LE + 'api_key = "case-key"'.encode("utf-16-le"),
+    "begins with a byte order mark": codecs.BOM_UTF8 + b'[sources.unify]\napi_key = "case-key"\n',
+    "has a character in line 2 that is not UTF-8": '[a]\n# é\nk = "case-key"'.encode("latin-1"),
+    ", line 2, is not TOML": b"[sources.unify]\napi_key = case-key\n",
+}
+
+
+@pytest.mark.parametrize("problem", BROKEN)
+def test_a_file_that_cannot_be_read_says_what_is_wrong_with_it(problem: str, home: Path) -> None:
+    (home / ".dlt").mkdir()
+    (home / ".dlt" / "secrets.toml").write_bytes(BROKEN[problem])
+
+    for words in (["sync"], ["check", "--json"], ["status", "--verbose"]):
+        ran = command(*words)
+        assert ran.returncode == 2
+        assert problem in ran.stderr
+        assert "secrets.toml" in ran.stderr
+        assert "case-key" not in ran.stdout + ran.stderr
+        assert "--verbose" in words or "Traceback" not in ran.stderr

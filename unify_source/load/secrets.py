@@ -1,0 +1,63 @@
+"""Tells the redaction every secret that configuration holds, before anything can quote one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import dlt
+from dlt.common.configuration.exceptions import ConfigurationException
+
+from unify_source.dlt_seam import providers
+from unify_source.redaction import holds_password, keep_out
+
+_SECTIONED = re.compile(r"__|^(UNIFY_API_KEY|PGPASSWORD|CREDENTIALS|PASSWORD)$", re.IGNORECASE)
+_SECRET = re.compile(r"passw|secret|token|key|passphrase", re.IGNORECASE)
+_FILE_OF_SECRETS = "secrets.toml"
+
+
+def keep_secrets_out(pipeline: dlt.Pipeline | None = None) -> None:
+    """Keep out what the environment, `secrets.toml` and a pipeline's code hold of secrets."""
+    for name, value in (*_in_environment(), *_in_files(), *_in_code(pipeline)):
+        if holds_password(value) or _SECRET.search(name):
+            keep_out(value)
+
+
+def _in_environment() -> Iterator[tuple[str, str]]:
+    for name, value in os.environ.items():
+        if _SECTIONED.search(name):
+            yield from _leaves(name.rpartition("__")[2], value)
+
+
+def _in_files() -> Iterator[tuple[str, str]]:
+    # A file that cannot be read is told where its values are needed.
+    with suppress(ConfigurationException):
+        for provider in providers():
+            if provider.name == _FILE_OF_SECRETS:
+                yield from _leaves("", getattr(provider, "_config_doc", {}))
+
+
+def _in_code(pipeline: dlt.Pipeline | None) -> Iterator[tuple[str, str]]:
+    if pipeline and pipeline.destination:
+        credentials = pipeline.destination.config_params.get("credentials")
+        yield from _leaves("credentials", credentials)
+        yield from _leaves("password", getattr(credentials, "password", None))
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        # The key of a service account, as JSON.
+        with suppress(ValueError):
+            value = json.loads(value)
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(str(key), inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from _leaves(name, inner)
+    elif isinstance(value, str):
+        yield name, value
