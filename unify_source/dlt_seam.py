@@ -19,7 +19,7 @@ from dlt.common.configuration.specs.config_section_context import ConfigSectionC
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from dlt.common.data_writers.writers import resolve_best_writer_spec
 from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
-from dlt.common.pipeline import PipelineContext
+from dlt.common.pipeline import PipelineContext, get_dlt_pipelines_dir
 from dlt.common.runtime.signals import intercepted_signals, raise_if_signalled
 from dlt.extract import DltResource, DltSource
 from dlt.extract.exceptions import CurrentSourceNotAvailable
@@ -32,6 +32,11 @@ __all__ = [
     "load_pipeline_state_from_destination",
     "raise_if_signalled",
 ]
+
+
+def default_pipelines_dir() -> str:
+    """Return the folder in which dlt's own commands look for the working folders of pipelines."""
+    return get_dlt_pipelines_dir()
 
 
 def active_pipeline() -> dlt.Pipeline | None:

@@ -45,10 +45,12 @@ def sync(said: Said, *, accept_quarantine: bool) -> None:
     """
     with screen_of(said, "Starting") as screen:
         with importing():
+            from unify_source.cli.working_folder import keep_for_dlt
             from unify_source.runs.sync import sync as run_sync
 
         pipeline = _pipeline(said, screen)
         report = run_sync(pipeline, lock_timeout=said.lock_timeout, **said.settings)
+        keep_for_dlt(pipeline, said.pipelines_dir)
         finish(said, screen, report, accept_quarantine=accept_quarantine)
 
 
@@ -82,6 +84,7 @@ def backfill(
     doing, stopped = (_PLANNING, _PLAN_STOPPED) if plan else ("Starting", STOPPED)
     with screen_of(said, doing, stopped) as screen:
         with importing():
+            from unify_source.cli.working_folder import keep_for_dlt
             from unify_source.runs.backfill import backfill as run_backfill
             from unify_source.runs.plan import plan as run_plan
 
@@ -89,8 +92,9 @@ def backfill(
             planned = run_plan(start, end, **said.settings)
             screen.result(planned.as_json(), planned.as_lines())
             return
+        pipeline = _pipeline(said, screen)
         report = run_backfill(
-            _pipeline(said, screen),
+            pipeline,
             start,
             end,
             newest_first=newest_first,
@@ -98,6 +102,7 @@ def backfill(
             lock_timeout=said.lock_timeout,
             **said.settings,
         )
+        keep_for_dlt(pipeline, said.pipelines_dir)
         finish(said, screen, report, accept_quarantine=accept_quarantine)
 
 

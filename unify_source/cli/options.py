@@ -40,6 +40,10 @@ OPTIONS: dict[str, Callable[[Command], Command]] = {
         default="unify_gtm",
         help="Names the state, and the DuckDB file in this folder.",
     ),
+    "pipelines_dir": click.option(
+        "--pipelines-dir",
+        help="Where `dlt pipeline` finds what a run leaves; dlt's own folder unless set.",
+    ),
     "lock_timeout": click.option(
         "--lock-timeout", default=60.0, help="Seconds to wait for another run on the dataset."
     ),
@@ -63,6 +67,7 @@ class Said:
     destination: str = "duckdb"
     dataset: str = "unify"
     pipeline_name: str = "unify_gtm"
+    pipelines_dir: str | None = None
     lock_timeout: float = 60.0
     json: bool = False
     quiet: bool = False

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import atexit
-import os
-import shutil
-import tempfile
-import time
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import dlt
 from dlt.common.destination.exceptions import DestinationException
 from dlt.common.runtime.collector import NULL_COLLECTOR
-from filelock import FileLock
 
 from unify_source.cli.progress import Progress
+from unify_source.cli.working_folder import folder_of_this_process
 from unify_source.errors import ConfigurationError
 from unify_source.resources import MAIN_LIST
 from unify_source.runs.windows import WindowProgress
 
 _COUNTED = MAIN_LIST.name
 _READING = "Reading pages"
-_FOLDER = "unify-source"
-_LOCK = "in-use.lock"
-# A folder that new may belong to a process that is about to lock it.
-_NEW_SECONDS = 60
 
 
 def open_pipeline(
@@ -49,7 +39,7 @@ def open_pipeline(
             name,
             destination=dlt.destination(destination, credentials=credentials),
             dataset_name=dataset,
-            pipelines_dir=pipelines_dir or _folder_of_this_process(),
+            pipelines_dir=pipelines_dir or folder_of_this_process(),
             progress=_Counting(progress, _COUNTED) if progress else NULL_COLLECTOR,
         )
     except DestinationException:
@@ -58,41 +48,6 @@ def open_pipeline(
             "Name one of dlt's destinations, such as duckdb or postgres.",
         ) from None
     return pipeline
-
-
-def _folder_of_this_process() -> str:
-    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}-"))
-    lock = _LifeLock(folder / _LOCK, thread_local=False)
-    lock.acquire(timeout=0)
-    atexit.register(_remove, folder, lock, os.getpid())
-    for other in folder.parent.glob(f"{_FOLDER}-*"):
-        if _is_abandoned(other, folder.stat().st_uid):
-            shutil.rmtree(other, ignore_errors=True)
-    return str(folder)
-
-
-class _LifeLock(FileLock):
-    # A fork has the lock as well, and would let go of it for all when it ends.
-    def __del__(self, *_: object) -> None:
-        pass
-
-
-def _remove(folder: Path, lock: FileLock, process: int) -> None:
-    if os.getpid() == process:
-        lock.release()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_abandoned(folder: Path, user: int) -> bool:
-    # Whether a process lives cannot be asked: of one in another container, nobody has heard here.
-    lock = folder / _LOCK
-    try:
-        if folder.lstat().st_uid != user or time.time() - lock.stat().st_mtime < _NEW_SECONDS:
-            return False
-        with FileLock(lock).acquire(timeout=0):
-            return True
-    except OSError:
-        return False
 
 
 class _Counting(WindowProgress):

@@ -1,0 +1,88 @@
+"""A run's own working folder, and the copy of it that dlt's commands look at."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import dlt
+from filelock import FileLock
+
+from unify_source.dlt_seam import default_pipelines_dir
+
+_FOLDER = "unify-source"
+_LOCK = "in-use.lock"
+# A folder that new may belong to a process that is about to lock it.
+_NEW_SECONDS = 60
+# Rows that were loaded; dlt's commands do without them.
+_LOADED_ROWS = "completed_jobs"
+_PENDING = ("normalize/extracted", "normalize/loaded", "load/normalized")
+
+_log = logging.getLogger(__name__)
+
+
+def folder_of_this_process() -> str:
+    """Make a folder that goes with this process; those of processes that died go now."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}-"))
+    lock = _LifeLock(folder / _LOCK, thread_local=False)
+    lock.acquire(timeout=0)
+    atexit.register(_remove, folder, lock, os.getpid())
+    for other in folder.parent.glob(f"{_FOLDER}-*"):
+        if _is_abandoned(other, folder.stat().st_uid):
+            shutil.rmtree(other, ignore_errors=True)
+    return str(folder)
+
+
+def keep_for_dlt(pipeline: dlt.Pipeline, pipelines_dir: str | None) -> None:
+    """Copy the working folder to where `dlt pipeline` looks for it: state, schema and trace.
+
+    Runs work in folders of their own, for two in one folder would get in each other's way. A
+    pipeline there that has something to load keeps its folder; so does a folder that cannot be
+    written.
+    """
+    target = Path(pipelines_dir or default_pipelines_dir()) / pipeline.pipeline_name
+    if any(any((target / name).glob("*")) for name in _PENDING):
+        return
+    made = target.with_name(f".{target.name}-{os.getpid()}")
+    try:
+        shutil.copytree(pipeline.working_dir, made, ignore=_without_rows)
+        shutil.rmtree(target, ignore_errors=True)
+        made.rename(target)
+    except OSError as error:
+        _log.info("The working folder was not kept for dlt's commands: %s", error)
+        with suppress(OSError):
+            shutil.rmtree(made)
+
+
+def _without_rows(folder: str, names: list[str]) -> list[str]:
+    return names if Path(folder).name == _LOADED_ROWS else []
+
+
+class _LifeLock(FileLock):
+    # A fork has the lock as well, and would let go of it for all when it ends.
+    def __del__(self, *_: object) -> None:
+        pass
+
+
+def _remove(folder: Path, lock: FileLock, process: int) -> None:
+    if os.getpid() == process:
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_abandoned(folder: Path, user: int) -> bool:
+    # A process in another container cannot be asked whether it lives; its lock can.
+    lock = folder / _LOCK
+    try:
+        if folder.lstat().st_uid != user or time.time() - lock.stat().st_mtime < _NEW_SECONDS:
+            return False
+        with FileLock(lock).acquire(timeout=0):
+            return True
+    except OSError:
+        return False
