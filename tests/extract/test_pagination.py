@@ -17,7 +17,8 @@ from raw_server import Asked, RawServer, raw_server, response
 
 from unify_source.api.client import Client
 from unify_source.errors import BrokenPage
-from unify_source.extract.pagination import MOST_IDLE_PAGES, whole_list
+from unify_source.extract.pages import pages as pages_of
+from unify_source.extract.pagination import MOST_IDLE_PAGES
 from unify_source.extract.probe import first_instant
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Window
@@ -88,14 +89,14 @@ def test_a_list_without_windows_that_never_ends_is_an_error(name: str) -> None:
         raw_server(serving(ENDLESS[name])) as server,
         pytest.raises(BrokenPage, match="in a row without a new row"),
     ):
-        list(whole_list(client(server), SEQUENCE_LIST, 100))
+        list(pages_of(client(server), SEQUENCE_LIST, [("limit", "100")]))
 
 
 def test_a_cursor_that_comes_again_is_an_error_at_once() -> None:
     page = response({"sequences": ROWS[:5], "next_cursor": "again"})
     with raw_server(lambda _, to: to.sendall(page)) as server:
         with pytest.raises(BrokenPage, match="same next_cursor twice"):
-            list(whole_list(client(server), SEQUENCE_LIST, 100))
+            list(pages_of(client(server), SEQUENCE_LIST, [("limit", "100")]))
 
         assert len(server.asked) == 2
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.responses import Page
 from unify_source.errors import BrokenPage
 from unify_source.extract.probe import instant_of
 from unify_source.extract.window import Window
-from unify_source.resources import KEY, Resource
+from unify_source.resources import KEY
 
 # A server that filters after it has cut its list into pages sends empty ones, and rows that change
 # meanwhile leave the window: so many pages in a row without a new row are neither.
@@ -42,13 +41,6 @@ def follow(
         if progress.idle_pages(page.rows) >= MOST_IDLE_PAGES:
             raise _endless(f"{MOST_IDLE_PAGES} pages in a row without a new row", window)
         page = ask([*asked, ("cursor", cursor)])
-
-
-def whole_list(client: Client, resource: Resource, page_size: int) -> Iterator[bytes]:
-    """Yield the page bodies of a list that has no windows. Raises an ApiError, or KeyRefused."""
-    parameters = [("limit", str(page_size))]
-    for page in follow(lambda asked: client.page(resource, asked), parameters):
-        yield page.body
 
 
 class _Progress:
