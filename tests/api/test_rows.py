@@ -16,7 +16,7 @@ from warehouse import stored
 
 from unify_source.api.client import Client
 from unify_source.errors import KeyRefused, RowUnavailable
-from unify_source.resources import ENROLLMENT_LIST
+from unify_source.resources import ENROLLMENT_LIST, SEQUENCE_LIST
 from unify_source.runs.sync import sync
 from unify_source.settings import checked_settings
 
@@ -114,10 +114,12 @@ def test_the_run_goes_on_past_a_row_that_cannot_be_had(name: str, pipeline: dlt.
     rows = [version(f"o{n}", "06Z") for n in range(20)]
 
     def answer(asked: Asked, to: socket.socket) -> None:
-        if asked.path != ENROLLMENT_LIST.path:
+        lists = {ENROLLMENT_LIST.path: [broken, *rows], SEQUENCE_LIST.path: []}
+        if asked.path not in lists:
             to.sendall(UNAVAILABLE[name])  # type: ignore[arg-type]
             return
-        page = {"enrollments": [broken, *rows], "next_cursor": None}
+        listed = lists[asked.path]
+        page = {"enrollments": listed, "sequences": listed, "next_cursor": None}
         to.sendall(response(page, Date=DATE))
 
     with raw_server(answer) as server:
