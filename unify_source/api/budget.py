@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 BUDGET_SECONDS = 300.0
 
-# What a server takes is told apart from what it lets pass in a burst only over some seconds.
+# Only over some seconds does a server's steady rate differ from the burst that it lets pass.
 _SHORTEST, _LONGEST = 1.0, 3.0
 _BELOW_LIMIT = 0.97
 _SLOWEST, _FASTEST = 5.0, 10_000.0
@@ -66,7 +66,7 @@ class RequestBudget:
             self._answered.append(self._clock())
 
     def refused(self, seconds: float | None) -> None:
-        """Slow all workers down: the server answered 429, and asked for so many seconds."""
+        """Slow all workers down: the server answered 429, and asked for this pause."""
         with self._lock:
             now = self._clock()
             # What was in flight when the first was refused is refused as well.

@@ -1,4 +1,4 @@
-"""Speaks HTTP: the key, retries, the request budget, and a status turned into an error."""
+"""Asks the API: retries within a budget of time, and all within the budget of requests."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from unify_source.settings import Settings
 Answer = TypeVar("Answer")
 
 _RETRIED = (RateLimited, ServerFailed, Unreachable, BrokenPage)
-_TOLD_EVERY = 15.0
+_WARN_EVERY = 15.0
 _HEARTBEAT_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 _BACKOFF = wait_random_exponential(multiplier=1, max=60)
@@ -77,11 +77,11 @@ class Client:
         self._connection = Connection(settings)
         self._budget = RequestBudget(settings.requests_per_5min)
         self._counted = threading.Lock()
-        self._told = time.monotonic() - _TOLD_EVERY
+        self._warned_at = time.monotonic() - _WARN_EVERY
         self.requests = 0
 
     def page(self, resource: Resource, parameters: Parameters, budget: float | None = None) -> Page:
-        """Return one page of a list, tried for `budget` seconds where it is not the run's own.
+        """Return one page of a list, tried for `budget` seconds, else for the retry budget.
 
         Raises an ApiError, or KeyRefused.
         """
@@ -141,7 +141,7 @@ class Client:
             stop=stop_any(stop_before_delay(budget), stop_when_event_set(stopped)),
             wait=_pause,
             sleep=sleep_using_event(stopped),
-            before_sleep=self._tell,
+            before_sleep=self._warn,
             reraise=True,
         )
 
@@ -179,10 +179,14 @@ class Client:
             )
         return body
 
-    def _tell(self, state: RetryCallState) -> None:
+    def _warn(self, state: RetryCallState) -> None:
         now, error = time.monotonic(), _error_in(state)
-        if isinstance(error, UnifyError) and state.next_action and now >= self._told + _TOLD_EVERY:
-            self._told = now
+        if (
+            isinstance(error, UnifyError)
+            and state.next_action
+            and now >= self._warned_at + _WARN_EVERY
+        ):
+            self._warned_at = now
             _log.warning("%s Trying again in %.0f s.", error.what, state.next_action.sleep)
 
     def _accepted(self, response: Response) -> Response:

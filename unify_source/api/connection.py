@@ -31,7 +31,7 @@ Parameters = Sequence[tuple[str, str]]
 
 HEAD_LIMIT = 256 << 10
 BODY_LIMIT = 32 << 20
-# Headers and body together may take so many times as long as the silence between two bytes.
+# How many times as long as a silence between two bytes, headers and body together may take.
 _PATIENCE = 3
 _STEP = 1 << 20
 
@@ -146,9 +146,10 @@ class _Reply(HTTPResponse):
         self._limited = _Limited(self.fp.detach(), sock, silence, seconds)
         self.fp = io.BufferedReader(self._limited)
 
-    def begin(self) -> None:
+    def begin(self, **limits: Any) -> None:
         """Read the head: of all that the server sends before it, "100 Continue" too."""
-        super().begin()
+        # Newer Pythons pass a limit of their own.
+        super().begin(**limits)
         self._limited.allow("body", BODY_LIMIT)
 
 
@@ -167,7 +168,7 @@ class _Limited(io.RawIOBase):
         self.allow("head", HEAD_LIMIT)
 
     def allow(self, part: str, limit: int) -> None:
-        """Let so many bytes come from now on."""
+        """Let `limit` bytes come from now on."""
         self._part, self._limit, self._left = part, limit, limit
 
     def readable(self) -> bool:

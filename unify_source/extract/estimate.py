@@ -49,7 +49,7 @@ class Estimate:
 def rows_over_time(
     client: Client, resource: Resource, settings: Settings, window: Window, parts: int
 ) -> list[Estimate]:
-    """Return so many equal parts of a window, each with about how many rows it holds.
+    """Return a window in equal parts, each with about how many rows it holds.
 
     Asks for some eight pages of each part, `workers` at a time, and for a few more where rows seem
     to crowd. Most often it is right within a fifth, where the list is in no order of time within

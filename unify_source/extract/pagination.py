@@ -13,7 +13,7 @@ from unify_source.extract.window import Window
 from unify_source.resources import KEY
 
 # A server that filters after it has cut its list into pages sends empty ones, and rows that change
-# meanwhile leave the window: so many pages in a row without a new row are neither.
+# meanwhile leave the window: neither makes this many pages in a row without a new row.
 MOST_IDLE_PAGES = 100
 _SLOTS = 1 << 20
 
@@ -66,7 +66,7 @@ class _Progress:
         return self._idle_pages
 
     def _is_inside(self, row: object) -> bool:
-        # A row whose time cannot be read is the window's until a decoder has said otherwise.
+        # A row whose time cannot be read counts as the window's: judging it is a decoder's work.
         instant = instant_of(row)
         return self._window is None or instant is None or self._window.holds(instant)
 
