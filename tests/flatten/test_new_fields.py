@@ -1,0 +1,177 @@
+"""Fields that nobody promised, loaded for real: nothing is lost, and no run is stuck."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from destinations import DESTINATIONS, Destination, opened
+from listing import Row, listing, version
+from standing import load
+
+from unify_source.resources import BY_NAME
+
+
+@pytest.fixture(params=DESTINATIONS, ids=[kind.name for kind in DESTINATIONS])
+def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
+    """Give each test an empty destination."""
+    with opened(request.param, home, request) as found:
+        yield found
+
+
+def row(number: int, second: int = 0, **new: Any) -> Row:
+    return version(f"e{number:05}", f"{second:02}Z", **new)
+
+
+def new_values(warehouse: Destination, table: str = "enrollments") -> dict[str, dict[str, Any]]:
+    """Return what stands in new columns, by the row's id."""
+    types = {k: v for k, v in warehouse.columns(table).items() if not k.startswith("_dlt_")}
+    rows = []
+    for stored in warehouse.reads(table, [f'"{name}"' for name in types]):
+        values = {
+            name: value for name, value in zip(types, stored, strict=True) if value is not None
+        }
+        for name, value in values.items():
+            if types[name] == "json" and isinstance(value, str):
+                values[name] = json.loads(value)
+        rows.append(values)
+    promised = {column.name for column in BY_NAME[table].columns}
+    return {row["id"]: {k: v for k, v in row.items() if k not in promised} for row in rows}
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_values_of_several_types_are_all_loaded_in_one_run_or_in_two(
+    warehouse: Destination, *, is_late: bool
+) -> None:
+    first = [row(n, score=7, tags=["a"]) for n in range(100)]
+    second = [row(n, 1, score="high", tags={"v": 1}) for n in range(100, 200)]
+    for pages in ([first], [second]) if is_late else ([first, second],):
+        with listing(*pages) as url:
+            load(warehouse, url)
+
+    found = new_values(warehouse)
+    assert len(found) == 200
+    assert found["e00000"] == {"score": 7, "tags": ["a"]}
+    assert found["e00100"] == {"score__v_text": "high", "tags__v": 1}
+    with listing(first, second) as url:
+        assert load(warehouse, url).enrollments == 0
+
+
+def test_digits_are_kept_beside_a_bad_row_and_in_later_runs(warehouse: Destination) -> None:
+    numbers = [12345678901234567890 + n for n in range(3)]
+    rows = [row(n, crm_id=number, ratio=0.5) for n, number in enumerate(numbers)]
+    with listing([*rows, row(9, is_paused="true")]) as url:
+        report = load(warehouse, url)
+    with listing([row(0, 1, crm_id=5, ratio=9007199254740993)]) as url:
+        load(warehouse, url)
+
+    found = new_values(warehouse)
+    assert report.quarantined == 1
+    assert found["e00001"] == {"crm_id": str(numbers[1]), "ratio": 0.5}
+    assert found["e00000"] == {"crm_id": "5", "ratio__v_bigint": 9007199254740993}
+
+
+KEYS = [
+    "__",
+    " ",
+    "",
+    "unnamed",
+    "___",
+    "_dlt_id",
+    "_dlt_load_id",
+    "ctid",
+    "xmin",
+    "tableoid",
+    'a"b',
+]
+KEYS += [
+    "Id",
+    "id ",
+    "_deleted",
+    "_as_of",
+    "$more",
+    "more_fields",
+    "x" * 70,
+    "x" * 300,
+    "ä",
+    "?",
+    "a.b",
+]
+
+
+@pytest.mark.parametrize("place", ["enrollments", "people"])
+def test_any_key_gets_a_place_that_it_keeps(warehouse: Destination, place: str) -> None:
+    sent = {key: f"value of {key}" for key in KEYS}
+    person = version("e1", "00Z")["person"]
+    found = []
+    for second, keys in enumerate((KEYS, KEYS[::-1])):
+        new = {key: sent[key] for key in keys}
+        more = {"person": {**person, **new}} if place == "people" else new
+        with listing([{**row(1, second), **more}]) as url:
+            load(warehouse, url)
+        [values] = new_values(warehouse, place).values()
+        rest = values.pop("more_fields")
+        found.append({k: v for k, v in values.items() if k != "_as_of"} | rest)
+
+    assert sorted(found[0].values()) == sorted(sent.values())
+    assert found[0] == found[1]
+
+
+def test_keys_without_end_leave_the_tables_narrow_and_every_value_found(
+    warehouse: Destination,
+) -> None:
+    sent: dict[str, dict[str, str]] = {}
+    for run in range(2):
+        rows = []
+        for number in range(40):
+            key = f"e{number + 100 * run:05}"
+            sent[key] = {f"f_{run}_{number}_{n}": f"{key} {n}" for n in range(45)}
+            rows.append(row(number + 100 * run, run, custom=sent[key]))
+        with listing(rows) as url:
+            load(warehouse, url)
+
+    assert len(warehouse.columns("enrollments")) < 250
+    for key, values in new_values(warehouse).items():
+        rest = values.pop("more_fields", {"custom": {}})["custom"]
+        columns = {name.removeprefix("custom__"): value for name, value in values.items()}
+        assert {**columns, **rest} == sent[key]
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+05:30"])
+def test_a_time_that_no_database_holds_is_set_aside_alone_in_every_run(
+    warehouse: Destination, text: str
+) -> None:
+    good = [row(n) for n in range(5, 20)]
+    for rows in ([row(1, ended_at=text)], [row(1, ended_at=text), *good]):
+        with listing(rows) as url:
+            report = load(warehouse, url)
+        assert report.quarantined == 1
+    assert len(warehouse.keys("enrollments")) == len(good)
+
+
+def test_a_new_field_that_is_text_and_time_keeps_its_columns(warehouse: Destination) -> None:
+    with listing([row(1, seen="never"), row(2, seen="2026-01-30T08:00:00Z")]) as url:
+        load(warehouse, url)
+    before = new_values(warehouse)
+    with listing([row(2, 1, seen="2026-01-31T08:00:00Z")]) as url:
+        load(warehouse, url)
+
+    after = new_values(warehouse)
+    assert after["e00001"] == before["e00001"] == {"seen__v_text": "never"}
+    assert before["e00002"].keys() == after["e00002"].keys() == {"seen"}
+
+
+def test_text_with_u0000_stops_no_load_wherever_it_stands(warehouse: Destination) -> None:
+    nul = "a\0b"
+    with listing([row(1, note=nul, tags=[nul, {"k": nul}], slash=["\\u0000"])]) as url:
+        load(warehouse, url)
+
+    stored = new_values(warehouse)["e00001"]
+    kept = stored["note"]
+    assert kept in (nul, "a\ufffdb")
+    # JSON spells it as an escape, which `json` of Postgres keeps as it does any text.
+    assert stored["tags"] in ([nul, {"k": nul}], [kept, {"k": kept}])
+    assert stored["slash"] == ["\\u0000"]
