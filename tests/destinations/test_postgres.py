@@ -29,7 +29,8 @@ from unify_source import UnifyError, sync
 from unify_source.cli.pipeline import open_pipeline
 from unify_source.errors import LoadFailed
 from unify_source.resources import QUARANTINE, TABLES
-from unify_source.runs.health import check, status
+from unify_source.runs.check import check
+from unify_source.runs.status import status
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 
 Serve = Callable[..., Sandbox]

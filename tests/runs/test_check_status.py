@@ -16,7 +16,8 @@ from warehouse import stored
 
 from unify_source.errors import ConfigurationError, KeyRefused, UnifyError
 from unify_source.resources import QUARANTINE
-from unify_source.runs.health import check, status
+from unify_source.runs.check import check
+from unify_source.runs.status import status
 from unify_source.runs.sync import sync
 from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
 
@@ -140,7 +141,7 @@ def test_status_shows_cursor_loads_rows_and_freshness(api: Sandbox, pipeline: dl
     ran = command("status")
 
     assert (ran.returncode, ran.stderr) == (0, "")
-    assert f"The newest change that was loaded is of {report.cursor.isoformat()}" in ran.stdout
+    assert f"Data is current to {report.cursor.isoformat()}, " in ran.stdout
     for name, rows in tables.items():
         line = next(line for line in ran.stdout.splitlines() if f" {name} " in line)
         assert f" {len(rows):,} " in line

@@ -33,7 +33,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", ["sync", "status"])
+@pytest.mark.parametrize("command", ["sync"])
 def test_waiting_for_another_run_it_stops(command: str, number: int, serve: Serve) -> None:
     with FileLock(FILE + ".lock"):
         process = start_command(serve(), command, "--lock-timeout", "30")

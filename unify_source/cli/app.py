@@ -112,10 +112,15 @@ def check(said: Said) -> None:
     """Check the key, the clock and the destination, before any load."""
     with screen_of(said, "Checking the key, the clock and the destination") as screen:
         with importing():
-            from unify_source.runs.health import check as run_check
+            from unify_source.runs.check import check as run_check
 
-        found = run_check(_pipeline(said), lock_timeout=said.lock_timeout)
-        screen.result(found.as_json(), found.as_lines())
+        # Each line as soon as it is known: what was in order stands before what was not.
+        found = run_check(
+            _pipeline(said),
+            lock_timeout=said.lock_timeout,
+            in_order=lambda line: None if said.json else screen.note(line),
+        )
+        screen.result(found.as_json(), [])
 
 
 @app.command()
@@ -124,7 +129,7 @@ def status(said: Said) -> None:
     """Show the cursor, the last loads, and how fresh the tables are."""
     with screen_of(said, "Reading the destination") as screen:
         with importing():
-            from unify_source.runs.health import status as run_status
+            from unify_source.runs.status import status as run_status
 
         found = run_status(_pipeline(said), lock_timeout=said.lock_timeout)
         screen.result(found.as_json(), found.as_lines())

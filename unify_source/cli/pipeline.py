@@ -8,6 +8,7 @@ from typing import Any
 import dlt
 from dlt.common.destination.exceptions import DestinationException
 from dlt.common.runtime.collector import NULL_COLLECTOR
+from dlt.pipeline.exceptions import InvalidPipelineName
 
 from unify_source.cli.progress import Progress
 from unify_source.cli.working_folder import folder_of_this_process
@@ -17,6 +18,7 @@ from unify_source.runs.windows import WindowProgress
 
 _COUNTED = MAIN_LIST.name
 _READING = "Reading pages"
+_LONGEST_NAME = 100
 
 
 def open_pipeline(
@@ -32,8 +34,10 @@ def open_pipeline(
 
     Its working folder goes with the process, unless `pipelines_dir` is given: all that a later run
     needs stands in the destination, and runs that share a folder would get in each other's way.
-    Raises ConfigurationError for a destination that dlt does not know.
+    Raises ConfigurationError for a name that cannot be, and a destination that dlt does not know.
     """
+    if len(name) > _LONGEST_NAME:
+        raise _no_name(name)
     try:
         pipeline: dlt.Pipeline = dlt.pipeline(
             name,
@@ -42,12 +46,23 @@ def open_pipeline(
             pipelines_dir=pipelines_dir or folder_of_this_process(),
             progress=_Counting(progress, _COUNTED) if progress else NULL_COLLECTOR,
         )
+    except InvalidPipelineName:
+        raise _no_name(name) from None
     except DestinationException:
         raise ConfigurationError(
-            f"destination is {destination!r}, which dlt does not know.",
+            f"is {destination!r}, which dlt does not know.",
             "Name one of dlt's destinations, such as duckdb or postgres.",
+            setting="destination",
         ) from None
     return pipeline
+
+
+def _no_name(name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"is {name[:_LONGEST_NAME]!r}, which cannot be the name of a folder.",
+        f"Use letters, digits, - and _, at most {_LONGEST_NAME}.",
+        setting="pipeline_name",
+    )
 
 
 class _Counting(WindowProgress):

@@ -16,7 +16,11 @@ import dlt
 from dlt.destinations.exceptions import DestinationConnectionError
 from filelock import FileLock, Timeout
 
-from unify_source.destinations.duckdb_file import file_of, make_readable_by_older
+from unify_source.destinations.duckdb_file import (
+    duckdb_database,
+    file_of,
+    make_readable_by_older,
+)
 from unify_source.destinations.lock_postgres import postgres_turn
 from unify_source.destinations.lock_wait import Held, Holder, Wait, this_run
 from unify_source.errors import ConfigurationError
@@ -80,6 +84,26 @@ class Turns:
         if kind == "postgres":
             return postgres_turn(self._pipeline, wait)
         return nullcontext(Held())
+
+
+@contextmanager
+def opened_file(pipeline: dlt.Pipeline, timeout: float) -> Iterator[None]:
+    """Hold a pipeline's DuckDB file open, if it has one that exists, without taking turns.
+
+    Waits for a process that has it open. Leaves no file of locks behind. Raises LockHeld.
+    """
+    database = duckdb_database(pipeline)
+    if database is None or not database.file.exists():
+        yield
+        return
+    client: Any = pipeline.destination_client()
+    wait = Wait(timeout)
+    while holder := _opened_by(client.sql_client):
+        wait.pause(holder.copy)
+    try:
+        yield
+    finally:
+        client.sql_client.close_connection()
 
 
 @contextmanager

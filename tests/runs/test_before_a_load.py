@@ -1,0 +1,285 @@
+"""`check` and `status` leave nothing behind, and say soon what a sync would run into."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import dlt
+import postgres
+import pytest
+from commands import command, only_json
+from conftest import KEY
+
+from unify_source import sync
+from unify_source.errors import ConfigurationError
+from unify_source.runs.check import check
+from unify_source.runs.status import status
+from unify_source.sandbox import Account, Sandbox
+
+Serve = Callable[..., Sandbox]
+
+FILE = "unify_gtm.duckdb"
+CREDENTIALS = "DESTINATION__POSTGRES__CREDENTIALS"
+
+
+@pytest.fixture
+def api(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    sandbox = serve(Account(50))
+    monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", sandbox.url)
+    monkeypatch.setenv("UNIFY_API_KEY", KEY)
+    return sandbox
+
+
+@pytest.fixture
+def warehouse_dsn(postgres_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with postgres.database(postgres_server) as dsn:
+        monkeypatch.setenv(CREDENTIALS, dsn)
+        yield dsn
+
+
+def listing(folder: Path) -> dict[str, int]:
+    return {str(p.relative_to(folder)): p.stat().st_size for p in sorted(folder.rglob("*"))}
+
+
+def schemas(dsn: str) -> list[str]:
+    found = postgres.ask(
+        dsn,
+        "SELECT schema_name || ' ' || coalesce(table_name, '') FROM information_schema.schemata"
+        " LEFT JOIN information_schema.tables ON table_schema = schema_name"
+        " WHERE schema_name !~ '^(pg_|information_schema)' ORDER BY 1",
+    )
+    return [name for (name,) in found]
+
+
+@pytest.mark.parametrize("words", [["check"], ["status"], ["check", "--destination", "filesystem"]])
+def test_before_the_first_load_nothing_is_created(
+    words: list[str], api: Sandbox, home: Path
+) -> None:
+    before = listing(home)
+
+    ran = command(*words, DESTINATION__FILESYSTEM__BUCKET_URL=(home / "lake").as_uri())
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert listing(home) == before
+    assert len(api.requests) == (words[0] == "check")
+
+
+@pytest.mark.parametrize("run", [check, status])
+def test_after_a_load_nothing_is_added_nor_taken(
+    run: Callable[[dlt.Pipeline], object], api: Sandbox, home: Path, pipeline: dlt.Pipeline
+) -> None:
+    sync(pipeline)
+    before = listing(home)
+
+    run(pipeline)
+
+    assert listing(home) == before
+    assert api.requests
+
+
+def test_status_leaves_what_still_has_to_be_loaded(api: Sandbox, pipeline: dlt.Pipeline) -> None:
+    sync(pipeline)
+    pipeline.extract([{"id": 1}], table_name="mine", schema=dlt.Schema("mine"))
+    waiting = pipeline.list_extracted_load_packages()
+    assert waiting
+
+    assert status(pipeline).rows["enrollments"] == len(api.account)
+
+    assert pipeline.list_extracted_load_packages() == waiting
+
+
+@pytest.mark.usefixtures("api")
+def test_in_postgres_neither_creates_a_schema_nor_leaves_a_table(warehouse_dsn: str) -> None:
+    before = schemas(warehouse_dsn)
+    for words in (["check"], ["status"]):
+        ran = command(*words, "--destination", "postgres")
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert schemas(warehouse_dsn) == before
+
+    assert command("sync", "--destination", "postgres").returncode == 0
+    loaded = schemas(warehouse_dsn)
+    for words in (["check"], ["status"]):
+        assert command(*words, "--destination", "postgres").returncode == 0
+        assert schemas(warehouse_dsn) == loaded
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize("dataset_exists", [False, True])
+def test_check_tells_a_role_that_may_not_write(warehouse_dsn: str, *, dataset_exists: bool) -> None:
+    role = f"reader_{os.getpid()}_{dataset_exists}".lower()
+    postgres.ask(warehouse_dsn, f"CREATE ROLE {role} LOGIN PASSWORD 'of-the-reader'")
+    if dataset_exists:
+        postgres.ask(warehouse_dsn, f"CREATE SCHEMA unify; GRANT USAGE ON SCHEMA unify TO {role}")
+        postgres.ask(warehouse_dsn, "CREATE TABLE unify._dlt_version (id int)")
+    parts = urlsplit(warehouse_dsn)
+    netloc = f"{role}:of-the-reader@{parts.hostname}:{parts.port}"
+
+    ran = command(
+        "check",
+        "--destination",
+        "postgres",
+        **{CREDENTIALS: urlunsplit(parts._replace(netloc=netloc))},
+    )
+
+    assert ran.returncode == 2
+    assert "The key is valid" in ran.stdout
+    assert "postgres cannot be written, dataset unify: permission denied" in ran.stderr
+    assert "of-the-reader" not in ran.stderr
+
+
+def test_a_role_of_an_existing_dataset_needs_no_right_to_create_one(
+    warehouse_dsn: str, api: Sandbox
+) -> None:
+    role = f"owner_{os.getpid()}"
+    postgres.ask(warehouse_dsn, f"CREATE ROLE {role} LOGIN PASSWORD 'of-the-owner'")
+    postgres.ask(warehouse_dsn, f"CREATE SCHEMA unify AUTHORIZATION {role}")
+    parts = urlsplit(warehouse_dsn)
+    netloc = f"{role}:of-the-owner@{parts.hostname}:{parts.port}"
+    url = urlunsplit(parts._replace(netloc=netloc))
+    pipeline = dlt.pipeline(
+        "unify_gtm", destination=dlt.destinations.postgres(url), dataset_name="unify"
+    )
+
+    assert check(pipeline).dataset == "unify"
+    assert len(api.requests) == 1
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+@pytest.mark.usefixtures("api")
+def test_check_tells_a_folder_that_may_not_be_written(home: Path) -> None:
+    home.chmod(0o500)
+    try:
+        ran = command("check")
+    finally:
+        home.chmod(0o700)
+
+    assert ran.returncode == 2
+    assert "Permission denied" in ran.stderr
+
+
+@pytest.mark.usefixtures("api")
+def test_check_tells_a_file_that_is_no_database_after_what_was_in_order(home: Path) -> None:
+    (home / FILE).write_bytes(b"this is no database" * 100)
+
+    ran = command("check")
+
+    assert ran.returncode == 2
+    assert ran.stdout.startswith("The key is valid")
+    assert "duckdb cannot be written, dataset unify: " in ran.stderr
+    found = only_json(command("check", "--json"))
+    assert found["exit_code"] == 2
+
+
+def closed() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+def silent() -> str:
+    server = socket.create_server(("127.0.0.1", 0))
+    KEPT_OPEN.append(server)
+    return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+KEPT_OPEN: list[socket.socket] = []
+NOBODY = {
+    "refused": closed,
+    "name": lambda: "https://nobody.invalid",
+    "deadline": silent,
+}
+
+
+@pytest.mark.parametrize("kind", NOBODY)
+def test_check_says_within_seconds_that_nobody_answers(kind: str) -> None:
+    url = NOBODY[kind]()
+    began = time.monotonic()
+
+    ran = command("check", UNIFY_API_KEY=KEY, SOURCES__UNIFY__BASE_URL=url)
+
+    assert time.monotonic() - began < 20
+    assert ran.returncode == 1
+    assert url in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--pipeline-name", "a/b"],
+        ["--pipeline-name", ""],
+        ["--pipeline-name", ".."],
+        ["--pipeline-name", "x" * 300],
+        ["--pipeline-name", "né\0e"[:2]],
+        ["--dataset", ""],
+        ["--dataset", "a/b"],
+        ["--destination", ""],
+        ["--destination", "nowhere"],
+        ["--destination", "os.path"],
+    ],
+)
+@pytest.mark.usefixtures("api")
+def test_odd_names_end_with_a_sentence(words: list[str], home: Path) -> None:
+    for name in ("check", "status"):
+        ran = command(name, *words)
+        assert "Traceback" not in ran.stderr
+        assert ran.returncode in (0, 2)
+    assert list(home.glob("*.duckdb")) == []
+
+
+@pytest.mark.parametrize(
+    "address", ["", "nonsense", "postgresql://", "postgresql://u:pw-never@", "mysql://u:pw-never@h"]
+)
+@pytest.mark.usefixtures("api")
+def test_a_malformed_address_ends_with_a_sentence(address: str) -> None:
+    for name in ("check", "status"):
+        ran = command(name, "--destination", "postgres", **{CREDENTIALS: address})
+        assert ran.returncode in (1, 2)
+        assert ran.stderr.startswith("Error: ")
+        assert "Traceback" not in ran.stderr
+        assert "pw-never" not in ran.stderr
+
+
+@pytest.mark.usefixtures("api")
+def test_a_driver_that_is_missing_is_named_by_our_own_extra(home: Path) -> None:
+    hidden = "import sys; sys.modules['psycopg2'] = None; from unify_source.cli.app import main"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{hidden}; main()", "check", "--destination", "postgres"],
+        env={**os.environ, CREDENTIALS: "postgresql://u:p@127.0.0.1/d"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert ran.returncode == 2
+    assert "pip install 'unify-source[postgres]'" in ran.stderr
+    assert home
+
+
+def test_postgres_says_itself_what_to_do(api: Sandbox, warehouse_dsn: str) -> None:
+    postgres.ask(warehouse_dsn, "CREATE PUBLICATION everything FOR ALL TABLES")
+    assert command("sync", "--destination", "postgres").returncode in (0, 1)
+    api.account.change(20, seed=1)
+
+    ran = command("sync", "--destination", "postgres")
+
+    assert ran.returncode == 1
+    assert "replica identity" in ran.stderr
+    assert "REPLICA IDENTITY using ALTER TABLE" in ran.stderr
+
+
+def test_an_odd_switch_is_told_by_check_too(
+    api: Sandbox, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOAD__RAISE_ON_FAILED_JOBS", "false")
+
+    for run in (check, status):
+        with pytest.raises(ConfigurationError, match="LOAD__RAISE_ON_FAILED_JOBS"):
+            run(pipeline)
+    assert api.requests == []

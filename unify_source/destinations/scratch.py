@@ -1,0 +1,72 @@
+"""Tries whether a destination can be written, with a scratch table that does not stay."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import dlt
+from dlt.destinations.fs_client import FSClientBase
+
+from unify_source.destinations.duckdb_file import duckdb_database
+
+_NAME = "unify_source_check"
+
+
+def try_writing(pipeline: dlt.Pipeline) -> None:
+    """Create a table where rows would be loaded, and take it away; dlt's error where that fails.
+
+    A dataset that does not exist yet is tried with one of another name, which goes again. A file or
+    folder that does not exist yet is not created: its nearest folder has to be writable.
+    """
+    database = duckdb_database(pipeline)
+    if database and not database.file.exists():
+        _refuse_closed_folder(database.file.absolute().parent)
+        return
+    client: Any = pipeline.destination_client()
+    with client:
+        if isinstance(client, FSClientBase):
+            _try_files(client)
+        else:
+            _try_tables(client)
+
+
+def _try_tables(client: Any) -> None:
+    sql, name = client.sql_client, f"{_NAME}_{uuid4().hex[:12]}"
+    if client.is_storage_initialized():
+        _try_table(sql, name)
+        return
+    with sql.with_alternative_dataset_name(f"{sql.dataset_name}_{name}"):
+        try:
+            sql.create_dataset()
+            _try_table(sql, name)
+        finally:
+            # What could not be created cannot be dropped either, and the first error tells why.
+            with suppress(Exception):
+                sql.drop_dataset()
+
+
+def _try_table(sql: Any, name: str) -> None:
+    table = sql.make_qualified_table_name(name)
+    sql.execute_sql(f"CREATE TABLE {table} (id INT)")
+    sql.execute_sql(f"DROP TABLE {table}")
+
+
+def _try_files(client: Any) -> None:
+    if client.config.protocol == "file":
+        _refuse_closed_folder(Path(client.config.make_local_path(client.config.bucket_url)))
+        return
+    file = f"{client.dataset_path}/{_NAME}_{uuid4().hex[:12]}"
+    client.fs_client.pipe_file(file, b"")
+    client.fs_client.rm_file(file)
+
+
+def _refuse_closed_folder(folder: Path) -> None:
+    nearest = next(part for part in (folder, *folder.parents) if part.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(20, "Not a folder", str(nearest))
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise PermissionError(13, "Permission denied", str(nearest))

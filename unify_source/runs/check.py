@@ -1,0 +1,112 @@
+"""`check`: whatever a sync needs, tried before the first one; it leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import dlt
+from typing_extensions import Unpack
+
+from unify_source.api.client import Client
+from unify_source.destinations.lock import LOCK_TIMEOUT, opened_file
+from unify_source.destinations.scratch import try_writing
+from unify_source.dlt_seam import raise_if_signalled
+from unify_source.errors import ConfigurationError, LoadFailed
+from unify_source.load.configuration import configured
+from unify_source.load.dlt_errors import explained
+from unify_source.load.environment import refuse_unsafe
+from unify_source.resources import ENROLLMENT_LIST
+from unify_source.runs.status import length_of
+from unify_source.settings import Settings, SettingsArguments
+
+CLOCK_TOLERANCE = timedelta(seconds=60)
+_PATIENCE_SECONDS = 8.0
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check` found: all of it was in order, or an error would have been raised."""
+
+    base_url: str
+    clock_off_by: timedelta
+    destination: str
+    dataset: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as what `--json` prints."""
+        return {
+            "key": "valid",
+            "base_url": self.base_url,
+            "clock_off_by_seconds": round(self.clock_off_by.total_seconds()),
+            "destination": self.destination,
+            "dataset": self.dataset,
+            "writable": True,
+        }
+
+    def as_lines(self) -> list[str]:
+        """Return it as plain sentences."""
+        off = round(abs(self.clock_off_by.total_seconds()))
+        return [
+            f"The key is valid at {self.base_url}.",
+            f"This machine's clock and the server's differ by {off} s.",
+            f"{self.destination} can be written, dataset {self.dataset}.",
+        ]
+
+
+def check(
+    pipeline: dlt.Pipeline,
+    *,
+    lock_timeout: float = LOCK_TIMEOUT,
+    in_order: Callable[[str], None] = lambda _: None,
+    **settings: Unpack[SettingsArguments],
+) -> Checked:
+    """Try the settings, the key, the clock and the destination, and leave nothing behind.
+
+    `in_order` is told, sentence by sentence, what was in order so far. Raises ConfigurationError
+    where a sync would fail for its configuration or its destination, KeyRefused or an ApiError.
+    """
+    with explained(pipeline):
+        refuse_unsafe(pipeline)
+        given = configured(**settings)
+        off = _clock_off_by(given)
+    checked = Checked(
+        given.base_url, off, pipeline.destination.destination_name, pipeline.dataset_name
+    )
+    *of_the_api, of_the_destination = checked.as_lines()
+    for line in of_the_api:
+        in_order(line)
+    try:
+        with explained(pipeline), opened_file(pipeline, lock_timeout):
+            try_writing(pipeline)
+    except LoadFailed as error:
+        reason = error.what.removeprefix("The load failed: ")
+        failed = ConfigurationError(
+            f"{checked.destination} cannot be written, dataset {checked.dataset}: {reason}",
+            error.next_step.replace("Nothing is lost: ", "Before a sync, "),
+        )
+        failed.story = error.story
+        raise failed from error.__cause__
+    in_order(of_the_destination)
+    return checked
+
+
+def _clock_off_by(settings: Settings) -> timedelta:
+    # A person waits: a server that nobody reaches says so at once, or not at all.
+    hasty = replace(
+        settings,
+        retry_budget=min(settings.retry_budget, _PATIENCE_SECONDS),
+        request_timeout=min(settings.request_timeout, _PATIENCE_SECONDS),
+    )
+    off = datetime.now(timezone.utc) - Client(hasty, raise_if_signalled).server_time(
+        ENROLLMENT_LIST
+    )
+    if abs(off) > CLOCK_TOLERANCE:
+        side = "ahead of" if off > timedelta(0) else "behind"
+        raise ConfigurationError(
+            f"This machine's clock is {length_of(abs(off))} {side} the server's.",
+            "Set it (for example with NTP): certificates and schedules depend on it.",
+        )
+    return off

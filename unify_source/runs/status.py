@@ -1,0 +1,150 @@
+"""`status`: what a dataset holds and how fresh it is; it writes and creates nothing."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import dlt
+
+from unify_source.destinations.contents import last_loads
+from unify_source.destinations.duckdb_file import duckdb_database
+from unify_source.destinations.lock import LOCK_TIMEOUT, opened_file
+from unify_source.load.dlt_errors import explained
+from unify_source.load.environment import refuse_unsafe
+from unify_source.load.packages import cursor, row_counts
+from unify_source.resources import QUARANTINE
+
+LOADS_SHOWN = 5
+_STATES = {0: "loaded"}
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a dataset holds and how fresh it is.
+
+    `loads` are (finished, load id, state), the newest first.
+    """
+
+    pipeline: str
+    destination: str
+    dataset: str
+    cursor: datetime | None
+    now: datetime
+    rows: dict[str, int] = field(default_factory=dict)
+    loads: list[tuple[datetime, str, str]] = field(default_factory=list)
+
+    @property
+    def behind(self) -> timedelta | None:
+        """How old the newest change is that was loaded."""
+        return self.now - self.cursor if self.cursor else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as what `--json` prints."""
+        return {
+            "pipeline": self.pipeline,
+            "destination": self.destination,
+            "dataset": self.dataset,
+            "cursor": self.cursor.isoformat() if self.cursor else None,
+            "behind_seconds": int(self.behind.total_seconds()) if self.behind else None,
+            "last_loaded_at": self.loads[0][0].isoformat() if self.loads else None,
+            "rows": self.rows,
+            "quarantined": self.rows.get(QUARANTINE.name, 0),
+            "loads": [
+                {"finished": at.isoformat(), "load_id": load, "state": state}
+                for at, load, state in self.loads
+            ],
+        }
+
+    def as_lines(self) -> list[str]:
+        """Return it as plain sentences."""
+        if not self.rows:
+            return [
+                f"Nothing has been loaded yet into {self.destination}, dataset {self.dataset}.",
+                "Run unify-source sync.",
+            ]
+        where = f"Pipeline {self.pipeline}, {self.destination}, dataset {self.dataset}."
+        if self.cursor is None or self.behind is None:
+            return [where, "No enrollment has been loaded yet."]
+        current = f"Data is current to {self.cursor.isoformat()}"
+        lines = [where, f"{current}, {length_of(self.behind)} behind."]
+        if self.loads:
+            ago = length_of(self.now - self.loads[0][0])
+            lines.append(f"The last load that wrote rows finished {ago} ago.")
+        if held := self.rows.get(QUARANTINE.name):
+            lines.append(f"{held:,} rows are in quarantine; see table enrollments_quarantine.")
+        return lines
+
+    def row_grid(self) -> list[list[str]]:
+        """Return table and rows, as text."""
+        return [[name, f"{count:,}"] for name, count in self.rows.items()]
+
+    def load_grid(self) -> list[list[str]]:
+        """Return the last loads, as text."""
+        return [[at.isoformat(timespec="seconds"), load, state] for at, load, state in self.loads]
+
+
+def status(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT) -> Status:
+    """Read the state and the tables' sizes from the destination, and leave all as it is.
+
+    Waits up to `lock_timeout` seconds for a DuckDB file that another process has open, for DuckDB
+    lets nobody else read it meanwhile. Raises a UnifyError.
+    """
+    with explained(pipeline):
+        refuse_unsafe(pipeline)
+        database = duckdb_database(pipeline)
+        # Opening a file that is missing would create it.
+        if database and not database.file.exists():
+            return _status(pipeline)
+        with _looking(pipeline) as looking, opened_file(looking, lock_timeout):
+            looking.sync_destination()
+            return _status(
+                pipeline,
+                cursor=cursor(looking),
+                rows=row_counts(looking),
+                loads=[
+                    (at, load, _STATES.get(state, "unfinished"))
+                    for at, load, state in last_loads(looking, LOADS_SHOWN)
+                ],
+            )
+
+
+def length_of(span: timedelta) -> str:
+    """Return a length of time in words, such as 3 minutes."""
+    seconds = max(0, round(span.total_seconds()))
+    for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} seconds"
+
+
+def _status(pipeline: dlt.Pipeline, **found: Any) -> Status:
+    return Status(
+        pipeline=pipeline.pipeline_name,
+        destination=pipeline.destination.destination_name,
+        dataset=pipeline.dataset_name,
+        now=datetime.now(timezone.utc),
+        **{"cursor": None, **found},
+    )
+
+
+@contextmanager
+def _looking(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
+    # What the pipeline has in its working folder may still have to be loaded.
+    with tempfile.TemporaryDirectory(prefix="unify-source-status-") as folder:
+        looking: dlt.Pipeline = dlt.pipeline(
+            pipeline.pipeline_name,
+            pipelines_dir=folder,
+            destination=pipeline.destination,
+            dataset_name=pipeline.dataset_name,
+        )
+        # Where the pipeline ran first is where it looks for a DuckDB file without a path.
+        looking.set_local_state_val("initial_cwd", pipeline.get_local_state_val("initial_cwd"))
+        try:
+            yield looking
+        finally:
+            pipeline.activate()
