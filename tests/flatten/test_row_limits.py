@@ -27,7 +27,7 @@ def page(*rows: dict[str, Any]) -> bytes:
     return json.dumps({"enrollments": full}).encode()
 
 
-KEYS = {
+KEYS: dict[str, list[dict[str, Any]]] = {
     "20,000 keys in one row": [{f"key_{n}": n for n in range(20_000)}],
     "45 keys of its own for each row": [
         {"custom": {f"f_{row}_{n}": "v" for n in range(45)}} for row in range(2_000)

@@ -23,8 +23,8 @@ def follow(
 ) -> Iterator[Page]:
     """Yield the pages of one list, of a window of it where it has windows.
 
-    Raises BrokenPage where a cursor repeats, and where a hundred pages in a row bring no row of the
-    window that the list had not brought.
+    Raises BrokenPage where a cursor repeats, and where, after its first hundred, a hundred pages in
+    a row bring no row of the window that the list had not brought by then.
     """
     asked = [*parameters, *(window.parameters() if window else ())]
     cursors: set[int] = set()
@@ -38,7 +38,9 @@ def follow(
         if hash(cursor) in cursors:
             raise _endless("the same next_cursor twice", window)
         cursors.add(hash(cursor))
-        if progress.idle_pages(page.rows) >= MOST_IDLE_PAGES:
+        # Looking at rows takes as long as reading them: only a list this long is suspicious.
+        is_long = len(cursors) >= MOST_IDLE_PAGES
+        if is_long and progress.idle_pages(page.rows) >= MOST_IDLE_PAGES:
             raise _endless(f"{MOST_IDLE_PAGES} pages in a row without a new row", window)
         page = ask([*asked, ("cursor", cursor)])
 

@@ -106,12 +106,11 @@ class TableResources:
             return
         target = self._target(windowed, warehouse, state_of, sample)
         extraction = self._extraction or self._new_extraction()
-        for tables in extraction.batches(target):
-            yield {
-                name: listing.fill_in(rows, state_of(name)) if name in filled_in else rows
-                for name, rows in tables.items()
-                if name in selected
-            }
+        for tables in map(dict, extraction.batches(target)):
+            for name in filled_in & tables.keys():
+                tables[name] = listing.fill_in(tables[name], state_of(name))
+            # dlt cannot load a table without rows into Postgres from Parquet.
+            yield {n: rows for n, rows in tables.items() if n in selected and len(rows)}
         self._report(resources, extraction)
         if sample is None:
             self._at_end(state_of(MAIN_LIST.name), extraction)
