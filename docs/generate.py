@@ -28,6 +28,7 @@ from unify_source.resources import (
     Resource,
     Table,
 )
+from unify_source.settings import SETTINGS
 
 DOCS = Path(__file__).parent
 PACKAGE = "unify_source"
@@ -72,6 +73,15 @@ def options() -> str:
     return _grid(("option", "of", "meaning"), rows)
 
 
+def settings() -> str:
+    """List the settings with their defaults."""
+    rows = [
+        (f"`{name}`", f"`{setting.default}`" if setting.default else "", setting.description)
+        for name, setting in SETTINGS.items()
+    ]
+    return _grid(("setting", "default", "meaning"), rows)
+
+
 def rooms() -> str:
     """Draw which room imports which; an arrow that follows from two others is left out."""
     graph = grimp.build_graph(PACKAGE, exclude_type_checking_imports=True, cache_dir=None)
@@ -98,6 +108,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "dictionary": dictionary,
     "commands": commands,
     "options": options,
+    "settings": settings,
     "rooms": rooms,
 }
 

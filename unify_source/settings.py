@@ -65,12 +65,12 @@ class AccountArguments(TypedDict, total=False):
     """Whose enrollments are loaded, and which of them."""
 
     api_key: Annotated[
-        str | None, Setting(read_key, f"The key; `{KEY_ENVIRONMENT}` does as well. Required.")
+        str | None, Setting(read_key, f"The API key; `{KEY_ENVIRONMENT}` works too. Required.")
     ]
     base_url: Annotated[
         str | None,
         Setting(
-            read_address, "Where the API is; plain `http` on this machine only.", default=BASE_URL
+            read_address, "The API's address; plain `http` on this machine only.", default=BASE_URL
         ),
     ]
     sequence_id: Annotated[
@@ -83,7 +83,8 @@ class AccountArguments(TypedDict, total=False):
         str | UUID | None, Setting(read_id, "Only this mailbox.", option="--mailbox-id")
     ]
     enrolled_by_play_id: Annotated[
-        str | UUID | None, Setting(read_id, "Only what this play enrolled.", option="--play-id")
+        str | UUID | None,
+        Setting(read_id, "Only people whom this play enrolled.", option="--play-id"),
     ]
     status: Annotated[
         str | Sequence[str] | None,
@@ -100,7 +101,7 @@ class StartArguments(TypedDict, total=False):
 
     start: Annotated[
         str | date | datetime | None,
-        Setting(read_start, "Load nothing that was last updated before: a date or a time."),
+        Setting(read_start, "Load only what was updated since: a date or a time."),
     ]
 
 
@@ -111,13 +112,13 @@ class PaceArguments(TypedDict, total=False):
         str | float | timedelta | None,
         Setting(
             read_duration,
-            "How far a run reads back behind its cursor: seconds, or with `s`, `m`, `h`, `d`.",
+            "How far before its cursor a run starts to read: seconds, or with `s`, `m`, `h`, `d`.",
             default="10m",
         ),
     ]
     page_size: Annotated[
         int | str | None,
-        Setting(Whole(1, 100), "Enrollments in a page, {0.limits}.", default="100"),
+        Setting(Whole(1, 100), "Enrollments per page, {0.limits}.", default="100"),
     ]
     workers: Annotated[
         int | str | None,
@@ -127,7 +128,7 @@ class PaceArguments(TypedDict, total=False):
         int | str | None,
         Setting(
             Whole(1, 100_000_000),
-            "The budget of requests that all workers share.",
+            "Requests per five minutes, shared by all workers.",
             default="100000",
         ),
     ]
@@ -135,8 +136,8 @@ class PaceArguments(TypedDict, total=False):
         int | str | None,
         Setting(
             Whole(100, 10_000_000),
-            "Enrollments that the commands, `sync()` and `backfill()` commit at once, about:"
-            " {0.low} or more. A stop costs one window, and each takes up to half a second.",
+            "About how many enrollments `sync` and `backfill` commit at once, {0.low} or more."
+            " A crash costs one window; each commit takes up to half a second.",
             default="200000",
         ),
     ]
@@ -144,21 +145,19 @@ class PaceArguments(TypedDict, total=False):
         float | str | None,
         Setting(
             Seconds(),
-            "Seconds to connect, and between two bytes; a whole response may take four times that.",
+            "Seconds to connect, and to wait for data; a whole response may take four times that.",
             default="60",
         ),
     ]
     retry_budget: Annotated[
         float | str | None,
-        Setting(
-            Seconds(), "Seconds that one request may be tried for, waits included.", default="900"
-        ),
+        Setting(Seconds(), "Seconds to keep retrying one request, waits included.", default="900"),
     ]
     table_format: Annotated[
         str | None,
         Setting(
             Choice(TABLE_FORMATS),
-            "What a lake (`--destination filesystem`) keeps: {0.limits}.",
+            "The format of a lake's tables (`--destination filesystem`): {0.limits}.",
             default=DELTA,
         ),
     ]
