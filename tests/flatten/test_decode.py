@@ -175,6 +175,8 @@ def test_whatever_else_the_api_sends_no_row_is_lost(
         b'{"enrollments": null}',
         b'{"next_cursor": null}',
         b"{",
+        b'{"enrollments": [{}]} {}',
+        b"",
     ],
 )
 def test_a_body_that_is_no_page_is_an_error(body: bytes) -> None:

@@ -116,6 +116,7 @@ ODD = {
     "is nested more than 64 levels deep": [
         b'{"id":"e1","new":' + b"[" * DEEP + b"]" * DEEP + b"}",
         b'{"id":"e1","new":' + b'{"a":' * DEEP + b"1" + b"}" * DEEP + b"}",
+        b'{"id":"e1","new":' + b"[" * 1_015 + b"]" * 1_015 + b"}",
         b'{"id":"e1","is_paused":' + b"[" * 64 + b"]" * 64 + b"}",
         b'{"id":"e1","new":' + b"[" * 64 + b"]" * 64 + b"}",
         b'{"id":"e1","person":{"id":"p","new":' + b"[" * 63 + b"]" * 63 + b"}}",

@@ -110,6 +110,7 @@ hostile_values = anything.map(json.dumps) | st.sampled_from(
         "01",
         "[" * 70 + "]" * 70,
         '{"a":' * 1_500 + "1" + "}" * 1_500,
+        "[" * 1_015 + "]" * 1_015,
         "[null]",
         '[{"id":"c1","$more":"x"},{"id":"c2"}]',
         '[{"id":"c1","id":"c2"}]',

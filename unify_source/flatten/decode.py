@@ -53,7 +53,7 @@ def decode(resource: Resource, bodies: Sequence[bytes]) -> Batch:
     """
     for read in (_promised_alone, _promised_and_more):
         # What one of them accepts comes out of those after it the same, if more slowly.
-        with suppress(ValueError, TypeError):
+        with suppress(ValueError, TypeError, RecursionError):
             return Batch(read(resource, bodies))
     rows = [row for body in bodies for row in rows_of(resource, body)]
     readable = [row for row in rows if not isinstance(row, Unreadable)]

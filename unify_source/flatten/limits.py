@@ -20,5 +20,5 @@ MOST_PATH_LETTERS = 200
 JOINED_ROWS = 60_000
 """How many rows are written at once."""
 
-JOINED_BYTES = 64 << 20
+JOINED_BYTES = 32 << 20
 """How many bytes of rows are written at once, in memory: wide rows must not fill it."""

@@ -63,15 +63,21 @@ class Names:
         self._room = MOST_NEW_COLUMNS - len(new)
         self._unclaimed = {name for name, column in new.items() if column.path is None}
         self._taken |= {name.casefold() for name in new.keys() - self._unclaimed}
+        self._types = {
+            column.path: column.type
+            for column in new.values()
+            if column.path is not None and not column.is_variant
+        }
         self._names: dict[tuple[Path, str], str] = {
             (column.path, column.type if column.is_variant else ""): name
             for name, column in new.items()
             if column.path is not None
         }
 
-    def has(self, path: Path) -> bool:
-        """Tell whether the keys have a column."""
-        return (path, "") in self._names
+    @property
+    def types(self) -> dict[Path, str]:
+        """The types of the columns that stand in the warehouse, by the keys that lead to them."""
+        return self._types
 
     def main(self, path: Path) -> str | None:
         """Return the column of these keys, a new one if need be; None where there is no room."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from unify_source.flatten.json_text import parsed, text_of
 from unify_source.flatten.limits import MOST_NEW_COLUMNS, MOST_PATH_LETTERS
@@ -25,6 +26,7 @@ IS_VARIANT = "x-is-variant"
 """The mark of a column for values that do not fit the one that their key has."""
 
 _CROWD = 4 * MOST_NEW_COLUMNS
+_PARSED_ROWS = 1_000
 
 
 def new_columns(
@@ -33,34 +35,41 @@ def new_columns(
     """Yield the columns for the JSON objects of a table's rows, null where a row has none."""
     if more.null_count == len(more):
         return
-    texts = [(number, text) for number, text in enumerate(more.to_pylist()) if text]
     names = Names(table, how)
     cells = _Cells(names, len(more), json_columns=how.json_columns)
-    cells.plan(_surveyed(texts, names, json_columns=how.json_columns))
-    for number, text in texts:
-        for path, value in _leaves(parsed(text)):
-            cells.put(number, path, value)
+    cells.plan(_surveyed(more, names, json_columns=how.json_columns))
+    for row, path, value in _values(more):
+        cells.put(row, path, value)
     yield from cells.columns()
 
 
-def _surveyed(
-    texts: list[tuple[int, str]], names: Names, *, json_columns: bool
-) -> dict[Path, set[str]]:
-    """Return the kinds of value at each path that has a column, or can have one.
+def _values(more: pa.Array) -> Iterator[tuple[int, Path, Any]]:
+    """Yield each value with its row and the keys that lead to it.
+
+    Many texts are parsed at once, for speed, but not all: the objects take far more memory.
+    """
+    rows = pc.indices_nonzero(pc.is_valid(more))
+    for start in range(0, len(rows), _PARSED_ROWS):
+        some = rows.slice(start, _PARSED_ROWS)
+        objects = parsed(f"[{','.join(more.take(some).to_pylist())}]")
+        for row, value in zip(some.to_pylist(), objects, strict=True):
+            for path, leaf in _leaves(value):
+                yield row, path, leaf
+
+
+def _surveyed(more: pa.Array, names: Names, *, json_columns: bool) -> dict[Path, set[str]]:
+    """Return the kinds of value at each path that can have a new column.
 
     Of more than can have one it keeps the first by name, so that memory has a limit as well.
     """
-    known: dict[Path, set[str]] = {}
     new: dict[Path, set[str]] = {}
-    for _, text in texts:
-        for path, value in _leaves(parsed(text)):
-            kinds = known if names.has(path) else new
-            if path not in kinds and _is_too_long(path):
-                continue
-            kinds.setdefault(path, set()).add(kind_of(value, json_columns=json_columns))
+    for _, path, value in _values(more):
+        if path in names.types or (path not in new and _is_too_long(path)):
+            continue
+        new.setdefault(path, set()).add(kind_of(value, json_columns=json_columns))
         if len(new) > _CROWD:
             new = {path: new[path] for path in names.in_order(new)[:MOST_NEW_COLUMNS]}
-    return known | {path: new[path] for path in names.in_order(new)[:MOST_NEW_COLUMNS]}
+    return {path: new[path] for path in names.in_order(new)}
 
 
 class _Cells:
@@ -68,16 +77,15 @@ class _Cells:
 
     def __init__(self, names: Names, length: int, *, json_columns: bool) -> None:
         self._names, self._length, self._json = names, length, json_columns
-        self._types: dict[Path, str] = {}
+        self._types = dict(names.types)
         self._values: dict[tuple[Path, str, bool], dict[int, Any]] = {}
         self._rest: dict[int, dict[str, Any]] = {}
 
     def plan(self, found: dict[Path, set[str]]) -> None:
-        """Choose a column for each path, as long as there is room, and a type for it."""
+        """Choose a column for each new path, as long as there is room, and a type for it."""
         for path, kinds in found.items():
-            kind = chosen(kinds)
             if name := self._names.main(path):
-                self._types[path] = self._names.type_of(name) or kind
+                self._types[path] = self._names.type_of(name) or chosen(kinds)
 
     def put(self, row: int, path: Path, value: Any) -> None:
         """Add a value to its column, to the one beside it, or to what has none."""

@@ -10,7 +10,7 @@ from unify_source.errors import BrokenPage
 from unify_source.flatten.json_text import OPENING, brackets
 
 _BOM = b"\xef\xbb\xbf"
-_PAGE, _LIST, _ROW = 1, 2, 3
+_LIST, _ROW = 2, 3
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def raw_rows(body: bytes, list_key: str) -> list[RawRow]:
     between = [body[end:start] for end, start in zip(ends, starts, strict=True)]
     try:
         items = orjson.loads(b"{}".join(between))[list_key]
-        if not isinstance(items, list):
-            raise TypeError(f"{list_key} is not a list")  # noqa: TRY301 - told as the others are
+        if not isinstance(items, list) or items.count({}) != len(spans):
+            raise TypeError(f"{list_key} is not one list")  # noqa: TRY301 - told as the others are
     except (ValueError, TypeError, KeyError) as error:
         raise BrokenPage(
             f"The API sent a page that cannot be read ({type(error).__name__}: {error}).",

@@ -34,7 +34,9 @@ _INSTANT = re.compile(
 
 def kind_of(value: Any, *, json_columns: bool) -> str:
     """Return the type of a column that holds this value as it is."""
-    return _typed(value, json_columns=json_columns)[0]
+    if isinstance(value, list):
+        return "json" if json_columns else "text"
+    return _scalar(value)[0]
 
 
 def chosen(kinds: AbstractSet[str]) -> str:
@@ -50,29 +52,32 @@ def chosen(kinds: AbstractSet[str]) -> str:
 
 def fitted(value: Any, kind: str, *, json_columns: bool) -> tuple[bool, Any]:
     """Tell whether a column of this type holds a value without loss, and return what it stores."""
-    own, stored = _typed(value, json_columns=json_columns)
-    if own == kind:
-        return True, stored
     if kind == "json":
         return True, text_of(value)
-    if kind == "text" and own != "json":
+    if isinstance(value, list):
+        return kind == "text" and not json_columns, text_of(value)
+    own, stored = _scalar(value)
+    if own == kind:
+        return True, stored
+    if kind == "text":
         return True, value if isinstance(value, str) else text_of(value)
-    if kind == "double" and own == "bigint" and int(float(stored)) == stored:
-        return True, float(stored)
-    if kind == "bigint" and own == "double" and stored == int(stored):
-        return -_INT64 <= stored < _INT64, int(stored)
-    return False, None
+    return _same_number(stored, kind) if {own, kind} == {"bigint", "double"} else (False, None)
 
 
-def _typed(value: Any, *, json_columns: bool) -> tuple[str, Any]:
+def _same_number(number: float, kind: str) -> tuple[bool, float | None]:
+    if kind == "double":
+        return int(float(number)) == number, float(number)
+    is_whole = number == int(number) and -_INT64 <= number < _INT64
+    return is_whole, int(number)
+
+
+def _scalar(value: Any) -> tuple[str, Any]:
     if isinstance(value, str):
         instant = parse_instant(value) if _INSTANT.fullmatch(value) else None
         return ("timestamp", instant) if instant else ("text", value)
     if isinstance(value, Number):
         number = value.value()
         return (_number_kind(number), number) if number is not None else ("text", value.text)
-    if isinstance(value, list):
-        return "json" if json_columns else "text", text_of(value)
     return "bool" if isinstance(value, bool) else _number_kind(value), value
 
 
