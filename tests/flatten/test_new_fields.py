@@ -175,3 +175,11 @@ def test_text_with_u0000_stops_no_load_wherever_it_stands(warehouse: Destination
     # JSON spells it as an escape, which `json` of Postgres keeps as it does any text.
     assert stored["tags"] in ([nul, {"k": nul}], [kept, {"k": kept}])
     assert stored["slash"] == ["\\u0000"]
+
+
+def test_a_list_may_hold_numbers_of_any_size(warehouse: Destination) -> None:
+    sizes = [10**19, 10**400, -(10**30)]
+    with listing([row(1, sizes=sizes, new=10**400)]) as url:
+        load(warehouse, url)
+
+    assert new_values(warehouse)["e00001"] == {"sizes": sizes, "new": str(10**400)}
