@@ -27,7 +27,7 @@ OURS = Path(__file__).parents[1] / "unify_source"
 MOST_FILE_LINES, MOST_FUNCTION_LINES, MOST_FILES = 250, 40, 10
 LEAST_COMMENTS = 0.04
 GENERAL = ("api", "extract", "flatten", "load")
-"""The folders that work for any endpoint, so that a second one is facts in `resources.py`."""
+"""The folders that work for any endpoint, so that a second one is facts in `resources/`."""
 
 _LISTS = {r.name for r in vars(resources).values() if isinstance(r, resources.Resource)}
 _NAMES = "|".join(sorted(_LISTS))

@@ -10,7 +10,7 @@ from math import ceil
 import pytest
 
 from unify_source.api.budget import BUDGET_SECONDS, RequestBudget
-from unify_source.sandbox.app import Bucket
+from unify_source.sandbox.http.app import Bucket
 
 
 class Simulated:

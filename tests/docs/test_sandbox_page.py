@@ -12,8 +12,8 @@ from pages import ANYWHERE, BIN, blocks, in_shell, page, shell_lines
 
 from unify_source.cli.app import app
 from unify_source.sandbox import DRIFTS
-from unify_source.sandbox.faults import KINDS
-from unify_source.sandbox.query import CURSORS, ORDERS
+from unify_source.sandbox.account.query import CURSORS, ORDERS
+from unify_source.sandbox.http.faults import KINDS
 
 
 def test_every_sandbox_that_is_shown_starts_and_answers() -> None:

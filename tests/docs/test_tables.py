@@ -98,7 +98,7 @@ def test_new_fields_become_the_columns_that_are_shown(serve: Serve, pipeline: dl
 
     rows = rows_of(section(PAGE, "New fields"), "sent", "column", "type in DuckDB")
     listed = {code(name): kind for _, name, kind in rows}
-    for table in ("enrollments", "sequences", "people", "reply_email_messages"):
+    for table in ("enrollments", "people", "reply_email_messages"):
         stored = columns("unify_gtm.duckdb", table)
         assert listed == {name: stored.get(name) for name in listed}
     assert "beta_nothing" not in columns("unify_gtm.duckdb", "enrollments")

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -17,8 +18,7 @@ from raw_server import Asked, RawServer, raw_server, response
 
 from unify_source.api.client import Client
 from unify_source.errors import BrokenPage
-from unify_source.extract.pages import pages as pages_of
-from unify_source.extract.pagination import MOST_IDLE_PAGES
+from unify_source.extract.pagination import MOST_IDLE_PAGES, follow
 from unify_source.extract.probe import first_instant
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Window
@@ -89,14 +89,14 @@ def test_a_list_without_windows_that_never_ends_is_an_error(name: str) -> None:
         raw_server(serving(ENDLESS[name])) as server,
         pytest.raises(BrokenPage, match="in a row without a new row"),
     ):
-        list(pages_of(client(server), SEQUENCE_LIST, [("limit", "100")]))
+        list(follow(partial(client(server).page, SEQUENCE_LIST), [("limit", "100")]))
 
 
 def test_a_cursor_that_comes_again_is_an_error_at_once() -> None:
     page = response({"sequences": ROWS[:5], "next_cursor": "again"})
     with raw_server(lambda _, to: to.sendall(page)) as server:
         with pytest.raises(BrokenPage, match="same next_cursor twice"):
-            list(pages_of(client(server), SEQUENCE_LIST, [("limit", "100")]))
+            list(follow(partial(client(server).page, SEQUENCE_LIST), [("limit", "100")]))
 
         assert len(server.asked) == 2
 

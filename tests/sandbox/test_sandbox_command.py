@@ -15,7 +15,7 @@ from commands import command
 
 from unify_source.cli.app import sandbox
 from unify_source.sandbox import DRIFTS
-from unify_source.sandbox.query import CURSORS, ORDERS
+from unify_source.sandbox.account.query import CURSORS, ORDERS
 
 SERVER = """
 import gc

@@ -7,7 +7,7 @@ import pytest
 from asking import SEQUENCES, START, Row, account, ask, listed, pages
 
 from unify_source.sandbox import Account, Request, Sandbox
-from unify_source.sandbox.query import ORDERS
+from unify_source.sandbox.account.query import ORDERS
 
 NOW = START.isoformat()
 # No row of the account is as new, so that a row which is changed leaves the window.

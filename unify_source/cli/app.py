@@ -206,7 +206,7 @@ def main() -> None:
 
 def _pipeline(said: Said, screen: Screen | None = None) -> dlt.Pipeline:
     from unify_source.cli.pipeline import open_pipeline
-    from unify_source.load.dlt_errors import explained
+    from unify_source.configuration.dlt_errors import explained
 
     with explained():
         return open_pipeline(

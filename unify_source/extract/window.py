@@ -31,6 +31,28 @@ class Window:
         return [*lower, ("updated_before", rfc3339(self.before))]
 
 
+@dataclass(frozen=True)
+class Span:
+    """Which part of a longer run one load reads.
+
+    `window` is closed. About `enough` rows are read of it, the oldest first or, with
+    `newest_first`, the newest; None reads all.
+    """
+
+    window: Window
+    enough: int | None = None
+    newest_first: bool = False
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A range that was asked for: from `start` on, until `end`, which belongs to it if `closed`."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    closed: bool = False
+
+
 def cut(window: Window, at: Sequence[datetime]) -> list[Window]:
     """Cut a window at the given instants; neighbours share theirs, so that nothing falls between.
 

@@ -1,1 +1,1 @@
-"""Page bodies become flat Arrow tables, one for each table of the warehouse. Pure."""
+"""Nested rows become flat Arrow tables, one for each table of the warehouse. Pure."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
-from unify_source.flatten.json_text import text_of
-from unify_source.flatten.limits import MOST_NEW_COLUMNS
+from unify_source.decode.json_text import text_of
+from unify_source.decode.limits import MOST_NEW_COLUMNS
 from unify_source.resources import AS_OF, DELETED, Path, Table
 
 MORE_FIELDS = "more_fields"

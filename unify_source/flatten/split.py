@@ -1,6 +1,6 @@
 """One nested batch in, one Arrow table per warehouse table out. Pure.
 
-What the API promises goes where `resources.py` says. What it does not promise goes along: see
+What the API promises goes where `resources/` says. What it does not promise goes along: see
 `new_columns`.
 """
 
@@ -11,7 +11,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.flatten.more import MORE
+from unify_source.decode.more import MORE
 from unify_source.flatten.names import Splitting
 from unify_source.flatten.new_columns import new_columns
 from unify_source.flatten.tables import tombstones, with_merge_columns

@@ -1,1 +1,1 @@
-"""The dlt source: its resources, its state, its load packages."""
+"""The dlt source: a resource for each table, and what becomes of a load package."""

@@ -17,47 +17,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from unify_source.api.client import Client
+from unify_source.decode.batches import decoded, joined
+from unify_source.decode.decode import Batch, decode
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import RowUnavailable
 from unify_source.extract.pagination import follow
 from unify_source.extract.probe import first_instant
 from unify_source.extract.reader import Reading
-from unify_source.extract.window import Window, cut
-from unify_source.flatten.batches import decoded, joined
-from unify_source.flatten.decode import Batch, decode
+from unify_source.extract.window import Interval, Span, Window, cut
 from unify_source.flatten.quarantine import quarantined, released
 from unify_source.flatten.split import split
-from unify_source.load.cursors import Cursors
 from unify_source.load.fan_out import Batch as Tables
-from unify_source.load.memory import Memory, Sifted, State
 from unify_source.load.schema import Warehouse
 from unify_source.resources import CURSOR, INSTANT, TEXT, Resource, Table
 from unify_source.settings import Settings
+from unify_source.state.cursors import Cursors
+from unify_source.state.memory import Memory, Sifted, State
 from unify_source.times import EPOCH
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Span:
-    """Which part of a longer run one load reads.
-
-    `window` is closed. About `enough` rows are read of it, the oldest first or, with
-    `newest_first`, the newest; None reads all.
-    """
-
-    window: Window
-    enough: int | None = None
-    newest_first: bool = False
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A range that was asked for: from `start` on, until `end`, which belongs to it if `closed`."""
-
-    start: datetime | None = None
-    end: datetime | None = None
-    closed: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +56,8 @@ class Target:
 class Extraction:
     """Reads one window of a resource in batches, and splits each into tables.
 
-    Once `batches` has ended, `covered` is the window that was read whole, `enrollments` counts the
-    rows that it passed on, `pages` the pages it read, and `reading` goes on to read ahead what is
+    Once `batches` has ended, `covered` is the window that was read whole, `rows` counts what
+    it passed on, each key once, `pages` the pages it read, and `reading` goes on to read ahead what is
     left of the span, for the extraction after this one.
     """
 
@@ -95,7 +73,7 @@ class Extraction:
     ) -> None:
         self.reading = reading
         self.covered: Window | None = None
-        self.enrollments = self.pages = self.quarantined = 0
+        self.rows = self.pages = self.quarantined = 0
         self._resource = resource
         self._quarantine = quarantine
         self._settings = settings
@@ -163,7 +141,7 @@ class Extraction:
 
     def _end(self, memory: Memory, target: Target, covered: Window, newest: datetime) -> None:
         memory.end(covered)
-        self.enrollments = memory.enrollments
+        self.rows = memory.rows
         if target.cursors and target.moves_cursors and newest > EPOCH:
             target.cursors.advance(min(newest, covered.before))
 

@@ -1,6 +1,6 @@
 """What dlt is told of each table: key, merge, columns with their meaning, references.
 
-All of it follows from the facts in `resources.py`, so that the schema, a catalogue and the data
+All of it follows from the facts in `resources/`, so that the schema, a catalogue and the data
 dictionary say the same.
 """
 

@@ -10,7 +10,7 @@ import dlt
 
 from unify_source.dlt_seam import allows_external_schedulers
 from unify_source.errors import ConfigurationError
-from unify_source.load.extraction import Interval
+from unify_source.extract.window import Interval
 from unify_source.resources import CURSOR
 from unify_source.times import parse_time
 

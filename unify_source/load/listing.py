@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.responses import Page
+from unify_source.decode.decode import decode
 from unify_source.errors import (
     BrokenPage,
     RateLimited,
@@ -27,7 +28,6 @@ from unify_source.errors import (
     Unreachable,
 )
 from unify_source.extract.pagination import follow
-from unify_source.flatten.decode import decode
 from unify_source.flatten.names import Splitting
 from unify_source.flatten.split import split
 from unify_source.resources import AS_OF, INSTANT, KEY, MISSING_SINCE, TEXT, Resource, Table

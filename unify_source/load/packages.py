@@ -14,9 +14,9 @@ from dlt.common.pipeline import ExtractInfo
 
 from unify_source.destinations.contents import row_count
 from unify_source.dlt_seam import force_state_extract, load_pipeline_state_from_destination
-from unify_source.load.cursors import stored_cursor
 from unify_source.load.source import SOURCE
 from unify_source.resources import BY_NAME, CURSOR, MAIN_LIST, QUARANTINE
+from unify_source.state.cursors import stored_cursor
 
 _FOLDER = "unify-source"
 _LOCK = "in-use.lock"

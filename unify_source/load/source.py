@@ -12,9 +12,9 @@ from dlt.common.configuration.specs import BaseConfiguration
 from dlt.extract import DltResource, DltSource
 
 from unify_source.api.client import Client
+from unify_source.configuration.environment import refuse_unsafe
+from unify_source.configuration.lookup import configured
 from unify_source.dlt_seam import active_pipeline, merge_in_transactions, raise_if_signalled
-from unify_source.load.configuration import configured
-from unify_source.load.environment import refuse_unsafe
 from unify_source.load.interval import asked_interval
 from unify_source.load.tables import TableResources
 from unify_source.settings import SECTION
@@ -42,7 +42,7 @@ def unify_source(
     table_format: str | None = None,
     updated_at: dlt.sources.incremental[Any] | None = None,
 ) -> list[DltResource]:
-    """Load sequence enrollments, and all that is nested in them, incrementally by `updated_at`.
+    """Load who was enrolled in which sequence, and what came of it, by an incremental cursor.
 
     Every argument but the last is a setting, which configuration may give instead (section
     `sources.unify`). `updated_at` takes a `dlt.sources.incremental` with an `initial_value` and an

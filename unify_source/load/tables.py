@@ -16,8 +16,8 @@ from unify_source.destinations.contents import stored_rows
 from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare
 from unify_source.destinations.lake import lake_format
 from unify_source.dlt_seam import capabilities, running_resources
-from unify_source.load.cursors import Cursors, cursor_name, take_over
-from unify_source.load.extraction import Extraction, Interval, Target
+from unify_source.extract.window import Interval
+from unify_source.load.extraction import Extraction, Target
 from unify_source.load.fan_out import Batch, FanOut
 from unify_source.load.hints import described, refuse_unsafe_hints
 from unify_source.load.listing import Listing
@@ -25,6 +25,7 @@ from unify_source.load.schema import Warehouse
 from unify_source.load.writer import TableWriter
 from unify_source.resources import BY_NAME, MAIN_LIST, QUARANTINE, SEQUENCE_LIST, Table
 from unify_source.settings import Settings
+from unify_source.state.cursors import Cursors, cursor_name, take_over
 
 State = dict[str, Any]
 AtEnd = Callable[[State, Extraction], None]
@@ -147,7 +148,7 @@ class TableResources:
             resource.custom_metrics.update(
                 pages=extraction.pages,
                 requests=self._client.requests,
-                rows=extraction.enrollments,
+                rows=extraction.rows,
                 quarantined=extraction.quarantined,
             )
 

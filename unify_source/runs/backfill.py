@@ -8,11 +8,11 @@ from datetime import date, datetime
 import dlt
 from typing_extensions import Unpack
 
+from unify_source.configuration.dlt_errors import explained
+from unify_source.configuration.environment import refuse_unsafe
+from unify_source.configuration.lookup import configured
 from unify_source.destinations.lock import LOCK_TIMEOUT
 from unify_source.extract.window import Window
-from unify_source.load.configuration import configured
-from unify_source.load.dlt_errors import explained
-from unify_source.load.environment import refuse_unsafe
 from unify_source.load.extraction import Extraction
 from unify_source.load.packages import state_of
 from unify_source.load.tables import AtEnd, State

@@ -11,13 +11,13 @@ import dlt
 from typing_extensions import Unpack
 
 from unify_source.api.client import Client
+from unify_source.configuration.dlt_errors import explained
+from unify_source.configuration.environment import refuse_unsafe
+from unify_source.configuration.lookup import configured
 from unify_source.destinations.lock import LOCK_TIMEOUT, opened_file
 from unify_source.destinations.scratch import try_writing
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import ConfigurationError, LoadFailed
-from unify_source.load.configuration import configured
-from unify_source.load.dlt_errors import explained
-from unify_source.load.environment import refuse_unsafe
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.runs.status import length_of
 from unify_source.settings import Settings, SettingsArguments

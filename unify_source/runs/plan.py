@@ -13,11 +13,11 @@ from typing_extensions import Unpack
 
 from unify_source.api.budget import BUDGET_SECONDS
 from unify_source.api.client import Client
+from unify_source.configuration.dlt_errors import explained
+from unify_source.configuration.lookup import configured
 from unify_source.extract.estimate import rows_over_time
 from unify_source.extract.probe import first_instant
 from unify_source.extract.window import Window
-from unify_source.load.configuration import configured
-from unify_source.load.dlt_errors import explained
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.settings import RangeArguments
 from unify_source.times import parse_range

@@ -11,11 +11,11 @@ from typing import Any
 
 import dlt
 
+from unify_source.configuration.dlt_errors import explained
+from unify_source.configuration.environment import refuse_unsafe
 from unify_source.destinations.contents import last_loads
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.lock import LOCK_TIMEOUT, opened_file
-from unify_source.load.dlt_errors import explained
-from unify_source.load.environment import refuse_unsafe
 from unify_source.load.packages import cursor, row_counts
 from unify_source.resources import QUARANTINE
 

@@ -7,11 +7,11 @@ from contextlib import closing
 import dlt
 from typing_extensions import Unpack
 
+from unify_source.configuration.dlt_errors import explained
+from unify_source.configuration.environment import refuse_unsafe
+from unify_source.configuration.lookup import configured
 from unify_source.destinations.lock import LOCK_TIMEOUT
 from unify_source.extract.window import Window
-from unify_source.load.configuration import configured
-from unify_source.load.dlt_errors import explained
-from unify_source.load.environment import refuse_unsafe
 from unify_source.load.interval import interval_in_environment
 from unify_source.resources import MAIN_LIST
 from unify_source.runs.report import Report

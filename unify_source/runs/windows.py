@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from abc import abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import timedelta
@@ -11,7 +10,6 @@ from typing import Any
 
 import dlt
 from dlt.common.pipeline import ExtractInfo
-from dlt.common.runtime.collector_base import Collector
 
 from unify_source.api.client import Client
 from unify_source.destinations.formats import keep_indexed
@@ -20,9 +18,8 @@ from unify_source.destinations.unfinished import forget, note, unfinished
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import LoadFailed
 from unify_source.extract.reader import Reading
-from unify_source.extract.window import Window
-from unify_source.load.cursors import cursor_name
-from unify_source.load.extraction import Extraction, Interval, Span
+from unify_source.extract.window import Interval, Span, Window
+from unify_source.load.extraction import Extraction
 from unify_source.load.listing import Listing
 from unify_source.load.packages import (
     cursor,
@@ -35,22 +32,10 @@ from unify_source.load.source import window_source
 from unify_source.load.tables import AtEnd, TableResources
 from unify_source.resources import MAIN_LIST, QUARANTINE, SEQUENCE_LIST
 from unify_source.runs.footprint import give_back, hold_down
+from unify_source.runs.progress import WindowProgress
 from unify_source.runs.report import Report
 from unify_source.settings import Settings
-
-
-class WindowProgress(Collector):
-    """A collector of dlt's that also shows how a run gets on, from before its first request."""
-
-    def connecting(self, address: str) -> None:
-        """Show that a run begins, with requests to this address."""
-
-    def began(self, total: timedelta | None) -> None:
-        """Show that the first window is read, and the range of `updated_at` to load, if known."""
-
-    @abstractmethod
-    def window_done(self, left: timedelta) -> None:
-        """Show that a window is loaded, and what range of `updated_at` is left to load."""
+from unify_source.state.cursors import cursor_name
 
 
 class WindowRun:
@@ -201,7 +186,7 @@ class WindowRun:
             )
         if progress := self._progress:
             progress.window_done(extraction.left)
-        self._enrollments += extraction.enrollments
+        self._enrollments += extraction.rows
 
     def _write(self, extraction: Extraction) -> set[str]:
         self._keep_turn()

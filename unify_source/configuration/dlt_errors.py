@@ -1,0 +1,166 @@
+"""What dlt and the system raise, as a UnifyError: what happened and what to do next."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import metadata, requires
+
+import dlt
+from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.configuration.providers.toml import TomlProviderReadException
+from dlt.common.destination.exceptions import DestinationException
+from dlt.common.exceptions import MissingDependencyException, SignalReceivedException
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from unify_source.configuration.files import unreadable_file
+from unify_source.configuration.secrets import keep_secrets_out
+from unify_source.dlt_seam import intercepted_signals
+from unify_source.errors import ConfigurationError, LoadFailed, UnifyError
+from unify_source.redaction import has_unencoded_password, redacted, redacted_logs
+
+_US = "unify-source"
+_LONGEST = 300
+_MEND = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room on the disk",
+    errno.EACCES: "let this user write there",
+    errno.EPERM: "let this user write there",
+    errno.EROFS: "let this user write there",
+    errno.ENOENT: "see to it that nothing removes files of a run",
+}
+_ENCODE = (
+    "In an address a password's @ is written %40, : is %3A, / is %2F, # is %23, % is %25 and a"
+    " blank is %20."
+)
+
+
+@contextmanager
+def explained(pipeline: dlt.Pipeline | None = None) -> Iterator[None]:
+    """Raise a UnifyError where dlt or the system fails, KeyboardInterrupt where a signal did.
+
+    A signal lets the load that is under way end, or stops reading at once; a second one kills. No
+    error and no log record shows a secret of the configuration, or of the pipeline's code.
+    """
+    keep_secrets_out(pipeline)
+    try:
+        # dlt forgets a signal that came during a step of its own, unless this stands around all.
+        with intercepted_signals(), redacted_logs():
+            yield
+    except SignalReceivedException:
+        raise KeyboardInterrupt from None
+    except BrokenPipeError:
+        # Whoever read what is shown has gone: nothing failed.
+        raise
+    except _failures() as error:
+        raise_explained(error)
+
+
+def raise_explained(error: BaseException) -> None:
+    """Raise what an error of dlt or of the system means; the error as its cause, if it is safe."""
+    explanation = _explanation(error)
+    story = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    if isinstance(explanation, UnifyError):
+        explanation.story = redacted(story)
+    # A script's traceback shows the cause, and would show a secret with it.
+    raise explanation from (error if redacted(story) == story else None)
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    # dlt wraps what queries raise, and lets through what connecting to Postgres raises.
+    driver = sys.modules.get("psycopg2")
+    return (
+        ConfigurationException,
+        MissingDependencyException,
+        PipelineStepFailed,
+        DestinationException,
+        OSError,
+        *((driver.Error,) if driver else ()),
+    )
+
+
+def _explanation(error: BaseException) -> BaseException:
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, (UnifyError, KeyboardInterrupt)):
+            return cause
+        if isinstance(cause, SignalReceivedException):
+            return KeyboardInterrupt()
+        if isinstance(cause, TomlProviderReadException):
+            return unreadable_file(cause.full_paths, str(cause))
+        if isinstance(cause, ConfigurationException):
+            return _misconfigured(cause)
+        if isinstance(cause, MissingDependencyException):
+            return _not_installed(cause)
+    last = causes[-1]
+    return LoadFailed(
+        f"The load failed: {_first_line(last)}.",
+        f"{_hint(last)}Nothing is lost: {_mend(last)} and run it again; --verbose shows the whole"
+        " story.",
+    )
+
+
+def _mend(cause: BaseException) -> str:
+    number = cause.errno if isinstance(cause, OSError) else None
+    return _MEND.get(number or 0, "mend it")
+
+
+def _hint(cause: BaseException) -> str:
+    # Postgres knows the way out of its own errors, and says it last.
+    said = re.search(r"^HINT:\s*(.+)$", str(cause), re.MULTILINE)
+    hint = f"Postgres says: {said[1].strip()} " if said else ""
+    return f"{_ENCODE} {hint}" if has_unencoded_password() else hint
+
+
+def _misconfigured(error: BaseException) -> ConfigurationError:
+    encode = f" {_ENCODE}" if has_unencoded_password() else ""
+    return ConfigurationError(
+        f"The configuration is incomplete or wrong: {_first_line(error)}.",
+        f"Set it in .dlt/config.toml, .dlt/secrets.toml or the environment.{encode}",
+    )
+
+
+def _not_installed(error: MissingDependencyException) -> ConfigurationError:
+    wanted = [_extra(name) or name for name in error.dependencies]
+    return ConfigurationError(
+        f"{error.caller} needs packages that are not installed.",
+        f"Install them: pip install {' '.join(map(repr, wanted))}.",
+    )
+
+
+def _extra(dependency: str) -> str | None:
+    """Return our own extra that brings what dlt asks for, such as `unify-source[delta]`."""
+    name = dependency.partition("[")[2].rstrip("]")
+    bringing = [
+        match[1]
+        for line in requires(_US) or ()
+        if dependency in line and (match := re.search(r"extra == [\"']([\w-]+)", line))
+    ]
+    known = metadata(_US).get_all("Provides-Extra") or []
+    extra = name if name in known else next(iter(bringing), None)
+    return f"{_US}[{extra}]" if extra else None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        nested = getattr(error, "exception", None)
+        error = nested if isinstance(nested, BaseException) else error.__cause__
+
+
+def _first_line(error: BaseException) -> str:
+    # dlt says first that a connection failed, and why only at the end.
+    text = redacted(_text(error)).rsplit("The actual reason given is:", 1)[-1]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:_LONGEST].rstrip(".:")
+
+
+def _text(error: BaseException) -> str:
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    # Its own text has the number in front, and the name as Python writes it.
+    return f"{error.strerror}: {error.filename}" if error.filename else error.strerror

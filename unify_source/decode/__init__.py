@@ -1,0 +1,1 @@
+"""Page bodies become batches of nested rows, each judged by itself. Pure."""

@@ -1,0 +1,58 @@
+"""Pages decoded beside the work that comes after, and joined to what is worth loading at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pyarrow as pa
+
+from unify_source.decode.decode import Batch, decode
+from unify_source.decode.limits import JOINED_BYTES, JOINED_ROWS
+from unify_source.resources import Resource
+
+JOINED_SECONDS = 2.0
+
+
+def decoded(resource: Resource, reading: Iterable[list[bytes]]) -> Iterator[Batch]:
+    """Decode one batch while the one before it is written: Arrow frees the interpreter."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: Future[Batch] | None = None
+        for bodies in reading:
+            coming = pool.submit(decode, resource, bodies)
+            if waiting:
+                yield waiting.result()
+            waiting = coming
+        if waiting:
+            yield waiting.result()
+
+
+def joined(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Join batches: dlt takes as long for a few rows of a table as for many.
+
+    A joined one stays below the limits, unless a single batch is beyond them.
+    """
+    held: list[Batch] = []
+    since = time.monotonic()
+    for batch in batches:
+        if held and _is_enough([*held, batch]):
+            yield _join(held)
+            held = []
+        since = since if held else time.monotonic()
+        held.append(batch)
+        if time.monotonic() > since + JOINED_SECONDS:
+            yield _join(held)
+            held = []
+    if held:
+        yield _join(held)
+
+
+def _is_enough(batches: list[Batch]) -> bool:
+    rows = sum(len(batch.rows) for batch in batches)
+    return rows > JOINED_ROWS or sum(batch.size for batch in batches) > JOINED_BYTES
+
+
+def _join(batches: list[Batch]) -> Batch:
+    rows = pa.concat_tables([batch.rows for batch in batches])
+    return Batch(rows, [row for batch in batches for row in batch.unreadable])

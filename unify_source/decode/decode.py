@@ -1,0 +1,163 @@
+"""Page bodies in, one nested Arrow table out; rows that break the API's promises are set aside.
+
+Pure. The usual path makes no Python object per row: Arrow parses, types and checks all bodies at
+once, and accepts promised keys alone. It refuses a batch with anything else in it, whose rows are
+then read one by one. Arrow makes a table of those as well, so that a row comes out the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from unify_source.decode.instants import instants
+from unify_source.decode.limits import MOST_ROW_BYTES
+from unify_source.decode.more import MORE, stripped_rows
+from unify_source.decode.row_by_row import rows_of
+from unify_source.decode.unreadable import Unreadable
+from unify_source.resources import CURSOR, JSON, KEY, TEXT, Path, Resource
+
+_BLOCK = 1 << 20
+_PAGE_CURSOR = "next_cursor"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows in the order in which they were read, and those that could not be read as promised.
+
+    `rows` has the same schema for every batch of a resource. Its columns are the promised keys of a
+    row, nested objects are structs, instants are such. Whatever else an object held is JSON text,
+    under the key `MORE` of that object.
+    """
+
+    rows: pa.Table
+    unreadable: list[Unreadable] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in memory."""
+        return int(self.rows.nbytes) + sum(len(row.raw) for row in self.unreadable)
+
+
+def decode(resource: Resource, bodies: Sequence[bytes]) -> Batch:
+    """Read pages (JSON objects with the list of the resource) as one batch.
+
+    Raises BrokenPage for a body that is no such page.
+    """
+    for read in (_promised_alone, _promised_and_more):
+        # What one of them accepts comes out of those after it the same, if more slowly.
+        with suppress(ValueError, TypeError, RecursionError):
+            return Batch(read(resource, bodies))
+    rows = [row for body in bodies for row in rows_of(resource, body)]
+    readable = [row for row in rows if not isinstance(row, Unreadable)]
+    unreadable = [row for row in rows if isinstance(row, Unreadable)]
+    return Batch(_table(resource, readable), unreadable)
+
+
+def _promised_alone(resource: Resource, bodies: Sequence[bytes]) -> pa.Table:
+    """Read pages that hold promised keys alone, as nearly all do."""
+    for body in bodies:
+        if not body.isascii():
+            body.decode()  # Arrow would take any bytes for text.
+        if len(body) > MOST_ROW_BYTES:
+            raise ValueError("a row may be too long")
+    promised = resource.promised_type()
+    if _holds_json(promised):
+        raise ValueError("Arrow does not keep JSON as its text")
+    return _checked(resource, _parsed(resource, bodies, promised))
+
+
+def _promised_and_more(resource: Resource, bodies: Sequence[bytes]) -> pa.Table:
+    """Read pages whose rows are as promised, but for keys that nobody promised."""
+    rows = [row for body in bodies for row in stripped_rows(resource, body)]
+    return _table(resource, rows)
+
+
+def _table(resource: Resource, rows: list[Any]) -> pa.Table:
+    page = orjson.dumps({resource.list_key: rows})
+    return _checked(resource, _parsed(resource, [page], _with_more(resource.promised_type())))
+
+
+def _parsed(resource: Resource, bodies: Sequence[bytes], row: pa.StructType) -> pa.Table:
+    longest = max(map(len, bodies), default=0) + 1
+    pages = pj.read_json(
+        pa.BufferReader(b"\n".join(bodies)),
+        read_options=pj.ReadOptions(use_threads=False, block_size=max(_BLOCK, longest)),
+        parse_options=pj.ParseOptions(
+            explicit_schema=pa.schema({resource.list_key: pa.list_(row), _PAGE_CURSOR: TEXT}),
+            unexpected_field_behavior="error",
+            newlines_in_values=any(b"\n" in body or b"\r" in body for body in bodies),
+        ),
+    )
+    lists = pages[resource.list_key]
+    if len(lists) != len(bodies) or lists.null_count:
+        raise ValueError("a page without its list")
+    rows = pa.concat_arrays([pc.list_flatten(chunk) for chunk in lists.chunks])
+    if rows.null_count:
+        raise ValueError("a row that is null")
+    rows = pc.cast(rows, _with_more(resource.promised_type()))
+    return pa.Table.from_struct_array(_with_instants(rows, resource.instants()))
+
+
+def _with_more(kind: pa.DataType) -> pa.DataType:
+    """Return the type of decoded rows: JSON is text, and each object has `MORE`."""
+    if pa.types.is_struct(kind):
+        fields = [(item.name, _with_more(item.type)) for item in kind]
+        return pa.struct([*fields, (MORE, TEXT)])
+    if pa.types.is_list(kind):
+        return pa.list_(_with_more(kind.value_type))
+    return TEXT if kind == JSON else kind
+
+
+def _holds_json(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind):
+        return _holds_json(kind.value_type)
+    return kind == JSON or (
+        pa.types.is_struct(kind) and any(_holds_json(item.type) for item in kind)
+    )
+
+
+def _with_instants(objects: pa.StructArray, paths: Iterable[Path]) -> pa.StructArray:
+    below: dict[str, list[Path]] = {}
+    for first, *rest in paths:
+        below.setdefault(first, []).append(tuple(rest))
+    fields = {item.name: objects.field(item.name) for item in objects.type}
+    for name, rests in below.items():
+        column = fields[name]
+        fields[name] = _with_instants(column, rests) if any(rests) else instants(column)
+    mask = pc.is_null(objects) if objects.null_count else None
+    return pa.StructArray.from_arrays(list(fields.values()), list(fields), mask=mask)
+
+
+def _checked(resource: Resource, rows: pa.Table) -> pa.Table:
+    """Return rows that have all their keys; raises ValueError for any others."""
+    if rows[KEY].null_count or (resource.windowed and rows[CURSOR].null_count):
+        raise ValueError("a row without its key")
+    if pc.any(pc.equal(rows[KEY], "")).as_py():
+        raise ValueError("a row with an empty key")
+    for path in {part.path for part in resource.parts if part.path}:
+        _check_keys(_column_at(rows, path))
+    return rows
+
+
+def _column_at(rows: pa.Table, path: Path) -> pa.ChunkedArray:
+    column = rows[path[0]]
+    return pc.struct_field(column, list(path[1:])) if path[1:] else column
+
+
+def _check_keys(objects: pa.ChunkedArray) -> None:
+    if pa.types.is_list(objects.type):
+        objects = pc.list_flatten(objects)
+        if objects.null_count:
+            raise ValueError("a list with null")
+    keys = pc.struct_field(objects, KEY)
+    keyless = pc.or_kleene(pc.is_null(keys), pc.equal(keys, ""))
+    if pc.any(pc.and_(pc.is_valid(objects), keyless)).as_py():
+        raise ValueError("an object without its key")

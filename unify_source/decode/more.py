@@ -1,0 +1,110 @@
+"""Keys that nobody promised, taken out of the objects of a page and kept as JSON text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, KeysView
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from unify_source.decode.json_text import levels, parsed, text_of
+from unify_source.decode.limits import MOST_LEVELS, MOST_ROW_BYTES
+from unify_source.resources import JSON, Resource
+
+MORE = "$more"
+"""The key under which an object carries the JSON text of all its keys that nobody promised."""
+
+TOO_DEEP = f"is nested more than {MOST_LEVELS} levels deep"
+
+Strip = Callable[[Any], None]
+
+
+class Odd(ValueError):
+    """What is wrong with a row."""
+
+
+def stripped_rows(resource: Resource, body: bytes) -> list[Any]:
+    """Return the rows of a page, unchecked, with all unpromised keys in `MORE`.
+
+    Raises ValueError for a page that has to be looked at more closely.
+    """
+    if len(body) > MOST_ROW_BYTES:
+        raise ValueError("a row may be too long")
+    orjson.loads(body)  # It stops at a depth that would overflow the stack of the next parser.
+    page = parsed(body.decode())
+    rows = page.get(resource.list_key) if isinstance(page, dict) else None
+    if not isinstance(rows, list):
+        raise ValueError("a page without its list")  # noqa: TRY004 - as all that is not a page
+    strip = _stripper(resource.promised_type(), 1)
+    for row in rows:
+        strip(row)
+    return rows
+
+
+def unpromised(value: dict[str, Any], promised: KeysView[str]) -> dict[str, Any] | None:
+    """Return what an object holds under keys that nobody promised, None for nothing."""
+    if promised >= value.keys():
+        return None
+    return {k: v for k, v in value.items() if k not in promised and v is not None} or None
+
+
+def json_within(value: Any, level: int) -> str:
+    """Return the JSON text of a value that stands so many levels deep in its row.
+
+    Raises Odd for what no column can hold.
+    """
+    text = text_of(value)
+    if "\\u0000" in text and _has_nul_key(value):
+        raise Odd("has a key with U+0000")
+    # Most have so few brackets that nobody need look how they are nested.
+    if text.count("[") + text.count("{") > MOST_LEVELS - level < levels(text.encode()):
+        raise Odd(TOO_DEEP)
+    return text
+
+
+def _stripper(kind: pa.StructType, level: int) -> Strip:
+    promised = {item.name: None for item in kind}.keys()
+    strips = {item.name: _below(item.type, level) for item in kind}
+    below = [(name, strip_item) for name, strip_item in strips.items() if strip_item]
+    jsons = [item.name for item in kind if item.type == JSON]
+
+    def strip(value: Any) -> None:
+        if type(value) is not dict:
+            raise Odd("is not an object")
+        if not promised >= value.keys():
+            more = unpromised(value, promised)
+            for key in value.keys() - promised:
+                del value[key]
+            if more:
+                value[MORE] = json_within(more, level - 1)
+        for key in jsons:
+            if (item := value.get(key)) is not None:
+                value[key] = json_within(item, level)
+        for key, strip_item in below:
+            if (item := value.get(key)) is not None:
+                strip_item(item)
+
+    return strip
+
+
+def _below(kind: pa.DataType, level: int) -> Strip | None:
+    if pa.types.is_struct(kind):
+        return _stripper(kind, level + 1)
+    if not pa.types.is_list(kind):
+        return None
+    strip_item = _stripper(kind.value_type, level + 2)
+
+    def strip(value: Any) -> None:
+        if type(value) is not list:
+            raise Odd("is not a list")
+        for item in value:
+            strip_item(item)
+
+    return strip
+
+
+def _has_nul_key(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any("\0" in key or _has_nul_key(item) for key, item in value.items())
+    return isinstance(value, list) and any(map(_has_nul_key, value))

@@ -1,0 +1,85 @@
+"""Pages cut into the texts of their rows, so that each row can be judged by itself. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import orjson
+
+from unify_source.decode.json_text import OPENING, brackets
+from unify_source.errors import BrokenPage
+
+_BOM = b"\xef\xbb\xbf"
+_LIST, _ROW = 2, 3
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """The text of one item of a page's list, and how many levels it is nested."""
+
+    text: bytes
+    levels: int
+
+
+def raw_rows(body: bytes, list_key: str) -> list[RawRow]:
+    """Cut a page into its rows, whatever is in them.
+
+    Raises BrokenPage for a body that is no JSON object with that list, its rows left aside.
+    """
+    body = body.removeprefix(_BOM)
+    spans = _row_spans(body, f'"{list_key}"'.encode())
+    # Without its rows the page is short, flat, and shows whether commas and brackets are right.
+    ends = [0, *(end for _, end, _ in spans)]
+    starts = [*(start for start, _, _ in spans), len(body)]
+    between = [body[end:start] for end, start in zip(ends, starts, strict=True)]
+    try:
+        items = orjson.loads(b"{}".join(between))[list_key]
+        if not isinstance(items, list) or items.count({}) != len(spans):
+            raise TypeError(f"{list_key} is not one list")  # noqa: TRY301 - told as the others are
+    except (ValueError, TypeError, KeyError) as error:
+        raise BrokenPage(
+            f"The API sent a page that cannot be read ({type(error).__name__}: {error}).",
+            "Nothing is lost: run it again. If it stays so, the API changed: please report it.",
+        ) from None
+    rows = (RawRow(body[start:end], levels) for start, end, levels in spans)
+    return [next(rows) if item == {} else RawRow(orjson.dumps(item), 0) for item in items]
+
+
+def top_level(row: RawRow) -> bytes:
+    """Return the text of a row with null in place of all that is nested in it."""
+    pieces, end, depth = [], 0, 0
+    for at in brackets(row.text):
+        is_opening = row.text[at] in OPENING
+        if is_opening and depth == 1:
+            pieces.append(row.text[end:at])
+        depth += 1 if is_opening else -1
+        if not is_opening and depth == 1:
+            end = at + 1
+    return b"null".join([*pieces, row.text[end:]])
+
+
+def _row_spans(body: bytes, quoted_key: bytes) -> list[tuple[int, int, int]]:
+    """Return where each row with brackets begins and ends, and its levels."""
+    spans: list[tuple[int, int, int]] = []
+    depth, start, deepest, is_listed = 0, 0, 0, False
+    for at in brackets(body):
+        if body[at] in OPENING:
+            depth += 1
+            deepest = max(deepest, depth)
+            if depth == _LIST and _follows(body, at, quoted_key):
+                is_listed = True
+            elif depth == _ROW and is_listed:
+                start, deepest = at, depth
+            continue
+        if depth == _ROW and is_listed:
+            spans.append((start, at + 1, deepest - _LIST))
+        elif depth == _LIST:
+            is_listed = False
+        depth -= 1
+    return spans
+
+
+def _follows(body: bytes, at: int, quoted_key: bytes) -> bool:
+    # Only the few letters before the bracket are looked at, not a copy of all that precedes it.
+    before = body[max(0, at - len(quoted_key) - 64) : at].rstrip()
+    return body[at] in b"[" and before.endswith(b":") and before[:-1].rstrip().endswith(quoted_key)

@@ -1,0 +1,139 @@
+"""Rows read one by one: which of them break the API's promises, and how. Pure.
+
+A row is judged by its own text and by nothing else, so that its fate is the same in any page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from unify_source.decode.json_text import Number, parsed, text_of
+from unify_source.decode.limits import MOST_LEVELS, MOST_ROW_BYTES
+from unify_source.decode.more import MORE, TOO_DEEP, Odd, json_within, unpromised
+from unify_source.decode.pages import RawRow, raw_rows
+from unify_source.decode.unreadable import Unreadable
+from unify_source.resources import CURSOR, FLAG, JSON, KEY, TEXT, WHOLE, Path, Resource
+from unify_source.times import parse_instant
+
+Row = dict[str, Any]
+Read = Callable[[Any], Any]
+
+_TYPES: dict[pa.DataType, type] = {TEXT: str, FLAG: bool, WHOLE: int}
+_NOT = {TEXT: "not text", FLAG: "not true or false", WHOLE: "not a whole number of 64 bits"}
+
+
+def rows_of(resource: Resource, body: bytes) -> Iterator[Row | Unreadable]:
+    """Yield each row of a page: its promised keys and `MORE`, or why it cannot be read so.
+
+    Raises BrokenPage for a body that is no page.
+    """
+    read = _reader(resource)
+    for raw in raw_rows(body, resource.list_key):
+        try:
+            yield read(_value(raw))
+        except Odd as odd:
+            yield Unreadable.of(raw, str(odd))
+
+
+def _value(raw: RawRow) -> Any:
+    if len(raw.text) > MOST_ROW_BYTES:
+        raise Odd(f"is longer than {MOST_ROW_BYTES >> 20} MB")
+    if raw.levels > MOST_LEVELS:
+        raise Odd(TOO_DEEP)
+    try:
+        value = parsed(raw.text.decode())
+        text_of(value)
+    except UnicodeDecodeError:
+        raise Odd("holds bytes that are not UTF-8") from None
+    except ValueError as error:
+        raise Odd(f"is not JSON: {error}") from None
+    except TypeError:
+        raise Odd("holds text that is not Unicode") from None
+    return value
+
+
+def _reader(resource: Resource) -> Read:
+    read_object = _object(resource, resource.promised_type(), (), 1)
+
+    def read(value: Any) -> Row:
+        row: Row = read_object(value)
+        if resource.windowed and CURSOR not in row:
+            raise Odd(f"{CURSOR} is missing")
+        return row
+
+    return read
+
+
+def _object(resource: Resource, kind: pa.StructType, path: Path, level: int) -> Read:
+    reads = {item.name: _read(resource, item.type, (*path, item.name), level) for item in kind}
+    promised, where = reads.keys(), ".".join((*path, KEY))
+
+    def read(value: Any) -> Row:
+        if type(value) is not dict:
+            raise Odd(f"{'.'.join(path)} is {_name(value)}, not an object".strip())
+        row = {}
+        for name, read_value in reads.items():
+            item = value.get(name)
+            if item is not None:
+                row[name] = read_value(item)
+        if not row.get(KEY):
+            raise Odd(f"{where} is missing")
+        if more := unpromised(value, promised):
+            row[MORE] = json_within(more, level - 1)
+        return row
+
+    return read
+
+
+def _read(resource: Resource, kind: pa.DataType, path: Path, level: int) -> Read:
+    if pa.types.is_struct(kind):
+        return _object(resource, kind, path, level + 1)
+    if pa.types.is_list(kind):
+        return _list(_object(resource, kind.value_type, path, level + 2), ".".join(path))
+    if kind == JSON:
+        return lambda value: json_within(value, level)
+    if path in set(resource.instants()):
+        return _instant(".".join(path))
+    return _scalar(kind, ".".join(path))
+
+
+def _list(read_item: Read, where: str) -> Read:
+    def read(value: Any) -> list[Row]:
+        if type(value) is not list:
+            raise Odd(f"{where} is {_name(value)}, not a list")
+        if None in value:
+            raise Odd(f"{where} has null")
+        return [read_item(item) for item in value]
+
+    return read
+
+
+def _scalar(kind: pa.DataType, where: str) -> Read:
+    expected = _TYPES[kind]
+
+    def read(value: Any) -> Any:
+        if type(value) is not expected:
+            raise Odd(f"{where} is {_name(value)}, {_NOT[kind]}")
+        return value
+
+    return read
+
+
+def _instant(where: str) -> Read:
+    def read(value: Any) -> str:
+        if type(value) is not str:
+            raise Odd(f"{where} is {_name(value)}, not text")
+        if parse_instant(value) is None:
+            raise Odd(f"{where} is {value[:40]!r}, not an RFC 3339 time")
+        return value
+
+    return read
+
+
+def _name(value: Any) -> str:
+    names = {bool: "true or false", int: "a number", float: "a number", Number: "a number"}
+    names |= {str: "text", list: "a list", dict: "an object", type(None): "null"}
+    return names[type(value)]

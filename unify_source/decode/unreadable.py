@@ -1,0 +1,56 @@
+"""Rows that break the API's promises, kept whole. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from unify_source.decode.json_text import parsed
+from unify_source.decode.pages import RawRow, top_level
+from unify_source.resources import CURSOR, KEY
+from unify_source.times import parse_instant
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A row that its table cannot hold, whole: `raw` is its JSON text, as the API sent it."""
+
+    id: str | None
+    updated_at: datetime | None
+    reason: str
+    raw: str
+
+    @classmethod
+    def of(cls, row: RawRow, reason: str) -> Unreadable:
+        """Set a row aside, with what is known of it."""
+        own = _known(row)
+        key, changed = own.get(KEY), own.get(CURSOR)
+        return cls(
+            id=key if isinstance(key, str) and key and _is_unicode(key) else None,
+            updated_at=parse_instant(changed) if isinstance(changed, str) else None,
+            reason=reason,
+            raw=row.text.decode(errors="backslashreplace"),
+        )
+
+    @property
+    def key(self) -> str:
+        """The row's id, or a hash of `raw` where it has none."""
+        return self.id or hashlib.sha256(self.raw.encode()).hexdigest()
+
+
+def _known(row: RawRow) -> dict[str, Any]:
+    try:
+        value = parsed(top_level(row).decode(errors="replace"))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,93 @@
+"""The API's lists and the warehouse's tables as facts: this folder is the data dictionary.
+
+A resource is an endpoint that lists objects; each of its parts says which table the objects at a
+path become rows of. The order of columns is the order in which a new table is made.
+"""
+
+from __future__ import annotations
+
+from unify_source.resources.enrollments import (
+    ENROLLMENT_LIST,
+    ENROLLMENTS,
+    MAILBOXES,
+    PEOPLE,
+    PLAYS,
+    QUARANTINE,
+    REPLY_CLASSIFICATIONS,
+    REPLY_EMAIL_MESSAGES,
+)
+from unify_source.resources.model import (
+    AS_OF,
+    CURSOR,
+    DELETED,
+    FLAG,
+    INSTANT,
+    JSON,
+    JSON_METADATA,
+    KEY,
+    MISSING_SINCE,
+    OWNER,
+    TEXT,
+    WHOLE,
+    Column,
+    Part,
+    Path,
+    Resource,
+    Table,
+)
+from unify_source.resources.sequences import (
+    SEND_SCHEDULES,
+    SEQUENCE_LIST,
+    SEQUENCE_RULESETS,
+    SEQUENCES,
+    USERS,
+)
+
+__all__ = [
+    "AS_OF",
+    "BY_NAME",
+    "CURSOR",
+    "DELETED",
+    "ENROLLMENTS",
+    "ENROLLMENT_LIST",
+    "FLAG",
+    "INSTANT",
+    "JSON",
+    "JSON_METADATA",
+    "KEY",
+    "LISTED_TABLES",
+    "MAILBOXES",
+    "MAIN_LIST",
+    "MISSING_SINCE",
+    "OWNER",
+    "PEOPLE",
+    "PLAYS",
+    "QUARANTINE",
+    "REPLY_CLASSIFICATIONS",
+    "REPLY_EMAIL_MESSAGES",
+    "SEND_SCHEDULES",
+    "SEQUENCES",
+    "SEQUENCE_LIST",
+    "SEQUENCE_RULESETS",
+    "TABLES",
+    "TEXT",
+    "USERS",
+    "WHOLE",
+    "Column",
+    "Part",
+    "Path",
+    "Resource",
+    "Table",
+]
+
+MAIN_LIST = ENROLLMENT_LIST
+"""The list whose resource keeps the state that all tables of a run share."""
+
+TABLES = tuple(part.table for part in ENROLLMENT_LIST.parts)
+"""The tables that are split from an enrollment; the quarantine stands beside them."""
+
+LISTED_TABLES = (USERS, SEND_SCHEDULES, SEQUENCE_RULESETS)
+"""The tables that only the list of sequences fills."""
+
+BY_NAME = {table.name: table for table in (*TABLES, *LISTED_TABLES, QUARANTINE)}
+"""Every table of the warehouse, the quarantine last."""

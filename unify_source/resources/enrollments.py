@@ -1,0 +1,193 @@
+"""The list of enrollments, and the tables that are split from it."""
+
+from __future__ import annotations
+
+from unify_source.resources.model import (
+    CURSOR,
+    FLAG,
+    INSTANT,
+    KEY,
+    OWNER,
+    TEXT,
+    Column,
+    Part,
+    Resource,
+    Table,
+    id_of,
+    person_columns,
+)
+from unify_source.resources.sequences import SEQUENCES
+
+ENROLLMENTS = Table(
+    name="enrollments",
+    description="One person's way through one sequence.",
+    newest=CURSOR,
+    columns=(
+        id_of("enrollment"),
+        Column("created_at", INSTANT, "When the person was enrolled."),
+        Column(
+            "updated_at", INSTANT, "When the enrollment last changed; the cursor runs along it."
+        ),
+        Column("started_at", INSTANT, "When the sequence began for the person; null before."),
+        Column("ended_at", INSTANT, "When it ended for the person; null before."),
+        Column("status", TEXT, "`DRAFT`, `IN_PROGRESS` or `FINISHED`."),
+        Column("is_blocked", FLAG, "Unify marks the enrollment as blocked."),
+        Column("is_bounced", FLAG, "An e-mail bounced."),
+        Column(
+            "is_canceled",
+            FLAG,
+            "The enrollment was canceled; the API keeps such rows, and so do the tables.",
+        ),
+        Column("is_excluded", FLAG, "Unify marks the enrollment as excluded."),
+        Column("is_opted_out", FLAG, "The person opted out."),
+        Column("is_paused", FLAG, "The enrollment is paused."),
+        Column("is_replied", FLAG, "The person replied."),
+        Column(
+            "sequence_id",
+            TEXT,
+            "The sequence, in `sequences`.",
+            path=("sequence", KEY),
+            references="sequences",
+        ),
+        Column(
+            "person_id",
+            TEXT,
+            "The person who is enrolled, in `people`.",
+            path=("person", KEY),
+            references="people",
+        ),
+        Column(
+            "mailbox_id",
+            TEXT,
+            "The mailbox that sends, in `mailboxes`.",
+            path=("mailbox", KEY),
+            references="mailboxes",
+        ),
+        Column(
+            "enrolled_by_play_id",
+            TEXT,
+            "The play that enrolled the person, in `plays`; null if none did.",
+            path=("enrolled_by_play", KEY),
+            references="plays",
+        ),
+        Column(
+            "reply_email_message_id",
+            TEXT,
+            "The reply, in `reply_email_messages`; null without one.",
+            path=("reply_email_message", KEY),
+            references="reply_email_messages",
+        ),
+    ),
+)
+
+
+PEOPLE = Table(
+    name="people",
+    description="The people who are or were enrolled.",
+    columns=(
+        id_of("person"),
+        *person_columns("person"),
+        Column(
+            "linkedin_url",
+            TEXT,
+            "The LinkedIn profile; null where Unify does not know it.",
+            pii=True,
+        ),
+    ),
+)
+
+
+MAILBOXES = Table(
+    name="mailboxes",
+    description="The mailboxes that send.",
+    columns=(
+        id_of("mailbox"),
+        Column("email", TEXT, "The address that it sends from.", pii=True),
+        Column(
+            "display_name",
+            TEXT,
+            "The name that recipients see; null where there is none.",
+            pii=True,
+        ),
+        Column("is_paused", FLAG, "The mailbox is paused."),
+        Column("is_unauthorized", FLAG, "Unify is not authorized to use it."),
+    ),
+)
+
+
+PLAYS = Table(
+    name="plays",
+    description="The plays that enrolled people.",
+    columns=(id_of("play"), Column("name", TEXT, "Its name.")),
+)
+
+
+REPLY_EMAIL_MESSAGES = Table(
+    name="reply_email_messages",
+    description="Replies; at most one for each enrollment, and gone when the API no longer has it.",
+    dies_with="enrollment_id",
+    columns=(
+        id_of("message"),
+        Column("subject", TEXT, "The subject line; null where there is none.", pii=True),
+        Column("received_at", INSTANT, "When it was received; null where unknown."),
+        Column(
+            "enrollment_id",
+            TEXT,
+            "The enrollment that it answers, in `enrollments`.",
+            path=(KEY,),
+            references="enrollments",
+        ),
+    ),
+)
+
+
+REPLY_CLASSIFICATIONS = Table(
+    name="reply_classifications",
+    description="What Unify makes of a reply: any number for each.",
+    dies_with=OWNER,
+    columns=(
+        id_of("classification"),
+        Column("category", TEXT, "`POSITIVE`, `NEUTRAL`, `NEGATIVE` or `AUTOMATED`."),
+        Column(
+            "reply_email_message_id",
+            TEXT,
+            "The reply, in `reply_email_messages`.",
+            path=("reply_email_message", KEY),
+            references="reply_email_messages",
+        ),
+        Column(OWNER, TEXT, "The enrollment that it lives and dies with.", path=(KEY,)),
+    ),
+)
+
+
+QUARANTINE = Table(
+    name="enrollments_quarantine",
+    description="Enrollments that could not be read as the API promises them. Empty is good.",
+    newest="seen_at",
+    columns=(
+        Column(KEY, TEXT, "The enrollment's id, or a hash of `raw` where it has none."),
+        Column(
+            "reason", TEXT, "What is wrong with it, such as `is_paused is text, not true or false`."
+        ),
+        Column("raw", TEXT, "The whole row as JSON.", pii=True),
+        Column("seen_at", INSTANT, "When a run met it."),
+    ),
+)
+
+
+ENROLLMENT_LIST = Resource(
+    name="enrollments",
+    path="/sequences/v1/enrollments",
+    list_key="enrollments",
+    windowed=True,
+    lists=("classifications",),
+    parts=(
+        Part(ENROLLMENTS),
+        Part(SEQUENCES, ("sequence",), only=(KEY, "name", "is_paused"), fills_in=True),
+        Part(PEOPLE, ("person",)),
+        Part(MAILBOXES, ("mailbox",)),
+        Part(PLAYS, ("enrolled_by_play",)),
+        Part(REPLY_EMAIL_MESSAGES, ("reply_email_message",)),
+        Part(REPLY_CLASSIFICATIONS, ("reply_email_message", "classifications")),
+    ),
+)

@@ -1,0 +1,168 @@
+"""What a resource, a table and a column are: the words in which the facts are stated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+TEXT = pa.string()
+FLAG = pa.bool_()
+WHOLE = pa.int64()
+INSTANT = pa.timestamp("us", tz="UTC")
+JSON = pa.json_(TEXT)
+"""Whatever the API sends, as its JSON text."""
+
+KEY = "id"
+CURSOR = "updated_at"
+
+# Columns that begin with an underscore serve the merge and are nobody's data.
+AS_OF = "_as_of"
+DELETED = "_deleted"
+OWNER = "_enrollment_id"
+
+JSON_METADATA = {"json": "1"}
+"""The metadata of an Arrow field whose text is JSON."""
+
+Path = tuple[str, ...]
+"""Keys that lead from a listed object to a value in it."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One promised column, read from the key of its own name, or from `path` in the whole row.
+
+    `pii` marks what identifies a person. `references` is the table whose keys the values are.
+    """
+
+    name: str
+    type: pa.DataType
+    description: str
+    pii: bool = False
+    path: Path | None = None
+    references: str | None = None
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether it serves the merge alone."""
+        return self.name.startswith("_")
+
+    def field(self) -> pa.Field:
+        """Return it as a field of Arrow: JSON is text with a mark."""
+        is_json = self.type == JSON
+        kind, metadata = (TEXT, JSON_METADATA) if is_json else (self.type, None)
+        return pa.field(self.name, kind, nullable=self.name != KEY, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the warehouse.
+
+    `newest` names the column that tells which of two rows with one key is the newer. Rows that
+    live and die with a row of another table name its key in `dies_with`.
+    """
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    newest: str = AS_OF
+    dies_with: str | None = None
+
+    def schema(self) -> pa.Schema:
+        """Return the Arrow schema of the promised columns, in order, without the merge's own."""
+        return pa.schema([column.field() for column in self.columns if not column.is_internal])
+
+    def column(self, name: str) -> Column:
+        """Return the column of that name."""
+        return next(column for column in self.columns if column.name == name)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The objects at a path of a listed row, and the table that they become rows of.
+
+    Where the object at `path` is a list, each of its items is a row. `only` names the columns that
+    the objects hold, where they hold fewer than the table has. One that `fills_in` gives rows that
+    the table's own list no longer has, and no others.
+    """
+
+    table: Table
+    path: Path = ()
+    only: tuple[str, ...] = ()
+    fills_in: bool = False
+
+    def columns(self) -> Iterator[Column]:
+        """Yield the columns that are read here."""
+        for column in self.table.columns:
+            if not self.only or column.name in self.only:
+                yield column
+
+    def own(self) -> Iterator[Column]:
+        """Yield the columns that are keys of the object itself."""
+        return (column for column in self.columns() if column.path is None)
+
+    def linked(self) -> Iterator[Column]:
+        """Yield the columns that are read from elsewhere in the row."""
+        return (column for column in self.columns() if column.path is not None)
+
+
+@dataclass(frozen=True)
+class Resource:
+    """An endpoint that lists objects: `list_key` names the list in a page.
+
+    One that is `windowed` heeds `updated_after` and `updated_before`; any other is read whole.
+    `lists` are the keys whose value is a list of objects.
+    """
+
+    name: str
+    path: str
+    list_key: str
+    parts: tuple[Part, ...]
+    windowed: bool
+    lists: tuple[str, ...] = ()
+
+    def promised_type(self, path: Path = ()) -> pa.StructType:
+        """Return the nested Arrow type that the API promises for the object at `path`.
+
+        Instants are text here: the API writes them with fractions of any length.
+        """
+        fields = {
+            column.name: TEXT if column.type == INSTANT else column.type
+            for part in self.parts
+            if part.path == path
+            for column in part.own()
+            if column.name not in NOT_SENT
+        }
+        depth = len(path)
+        below = {p.path[depth] for p in self.parts if p.path[:depth] == path != p.path}
+        for key in sorted(below):
+            kind = self.promised_type((*path, key))
+            fields[key] = pa.list_(kind) if key in self.lists else kind
+        return pa.struct(list(fields.items()))
+
+    def instants(self) -> Iterator[Path]:
+        """Yield the path of every value that is promised to be an instant."""
+        for part in self.parts:
+            for column in part.own():
+                if column.type == INSTANT and column.name not in NOT_SENT:
+                    yield (*part.path, column.name)
+
+
+MISSING_SINCE = "missing_since"
+NOT_SENT = (MISSING_SINCE,)
+"""Columns that a run fills in: the API sends no such key."""
+
+
+def id_of(whose: str) -> Column:
+    """Return the key of a table."""
+    return Column(KEY, TEXT, f"The {whose}'s id.")
+
+
+def person_columns(whose: str) -> tuple[Column, ...]:
+    """Return the columns of somebody with a name and an address."""
+    return (
+        Column("email", TEXT, f"The {whose}'s e-mail address.", pii=True),
+        Column("first_name", TEXT, "The first name; null where Unify does not know it.", pii=True),
+        Column("last_name", TEXT, "The last name; null where Unify does not know it.", pii=True),
+    )

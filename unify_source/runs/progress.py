@@ -1,0 +1,22 @@
+"""What a run tells of its progress, to whatever shows it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from datetime import timedelta
+
+from dlt.common.runtime.collector_base import Collector
+
+
+class WindowProgress(Collector):
+    """A collector of dlt's that also shows how a run gets on, from before its first request."""
+
+    def connecting(self, address: str) -> None:
+        """Show that a run begins, with requests to this address."""
+
+    def began(self, total: timedelta | None) -> None:
+        """Show that the first window is read, and the range of `updated_at` to load, if known."""
+
+    @abstractmethod
+    def window_done(self, left: timedelta) -> None:
+        """Show that a window is loaded, and what range of `updated_at` is left to load."""

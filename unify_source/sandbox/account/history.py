@@ -1,0 +1,85 @@
+"""When the enrollments of an account were last updated."""
+
+from dataclasses import dataclass
+from random import Random
+
+from unify_source.sandbox.account.instants import DAY, MINUTE, SECOND
+
+NEWEST = 10 * MINUTE
+MOST_IN_NEWEST = 50
+
+_GROUP = (50, 2000)
+_PRECISIONS = (SECOND, 1000, 1000, 1, 1)
+_SMALL = 100
+
+
+@dataclass(frozen=True)
+class Span:
+    """How an account's updates lie in time: `now` in microseconds, `days` before it."""
+
+    now: int
+    days: int
+    one_instant: int = 0
+    crowded: float = 0.0
+
+    @property
+    def length(self) -> int:
+        """The span in microseconds."""
+        return self.days * DAY
+
+    @property
+    def longest(self) -> int:
+        """How long before its last update an enrollment can have been made, in microseconds."""
+        return min(60 * DAY, self.length // 7)
+
+    @property
+    def first(self) -> int:
+        """The instant before which no enrollment was made."""
+        return self.now - self.length - self.longest
+
+    @property
+    def settled(self) -> int:
+        """The instant from which on the newest, sparse part begins."""
+        return self.now - NEWEST
+
+
+def rounded(us: int, chance: float) -> int:
+    """Return an instant cut to seconds, milliseconds or microseconds, by a chance from 0 to 1."""
+    return us - us % _PRECISIONS[int(chance * len(_PRECISIONS))]
+
+
+def updates(size: int, span: Span, rng: Random) -> list[int]:
+    """Return `size` instants, in no order, and after them those of `span.one_instant`."""
+    newest = _newest(size, span)
+    crowd = min(round(size * span.crowded), size - newest)
+    bulk = _groups(min(size // 10, size - newest - crowd), span, rng)
+    scattered = size - newest - crowd - len(bulk)
+    band = span.now - int(span.length * 0.3)
+    return [
+        *_between(span.settled + MINUTE, span.now, newest, rng),
+        *_between(band - span.length // 100, band, crowd, rng),
+        *bulk,
+        *_between(span.now - span.length, span.settled, scattered, rng),
+        *[span.now - span.length // 2] * span.one_instant,
+    ]
+
+
+def _newest(size: int, span: Span) -> int:
+    if size < _SMALL:
+        return 0
+    return min(MOST_IN_NEWEST, max(1, size * NEWEST // span.length))
+
+
+def _between(start: int, end: int, count: int, rng: Random) -> list[int]:
+    width = end - start
+    return [rounded(start + int(rng.random() * width), rng.random()) for _ in range(count)]
+
+
+def _groups(count: int, span: Span, rng: Random) -> list[int]:
+    """Return instants that many rows share, as after an edit of many rows at once."""
+    found: list[int] = []
+    while (left := count - len(found)) >= _GROUP[0]:
+        most = min(_GROUP[1], left)
+        group = _GROUP[0] + int(rng.random() * (most - _GROUP[0] + 1))
+        found += _between(span.now - span.length, span.settled, 1, rng) * group
+    return found

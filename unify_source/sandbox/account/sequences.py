@@ -1,0 +1,111 @@
+"""An account's sequences, as the API lists them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from unify_source.sandbox.account.instants import DAY, SECOND, stamp
+from unify_source.sandbox.invent.chance import dice
+from unify_source.sandbox.invent.roster import Details, Roster
+from unify_source.sandbox.invent.rows import Document, Row, Shared, encode
+
+_LONGEST_IN_DRAFT = 90 * DAY
+_LATEST = 253_402_300_799 * SECOND
+
+
+@dataclass
+class Sequence:
+    """A listed sequence. Times in microseconds.
+
+    `cell` is what enrollments embed; `nested_at` is the last update of an enrollment that did.
+    """
+
+    cell: Shared
+    created: int
+    updated: int
+    details: Details
+    nested_at: int
+
+    @property
+    def id(self) -> str:
+        """The sequence's id."""
+        return self.cell.id
+
+    @property
+    def nested(self) -> Document:
+        """The sequence as enrollments nest it; a name that is no text is made up."""
+        document = self.cell.document()
+        name = document.get("name")
+        return {
+            "id": self.id,
+            "name": name if isinstance(name, str) else f"Sequence {self.id[:8]}",
+            "is_paused": document.get("is_paused") is True,
+        }
+
+    def document(self) -> Document:
+        """Return the sequence as the API shows it."""
+        owner, schedule, ruleset = self.details
+        times = {"created_at": stamp(self.created), "updated_at": stamp(self.updated)}
+        settings = {"send_schedule": schedule, "sequence_ruleset": ruleset}
+        return {**self.nested, **times, "owner": owner, **settings}
+
+    def json(self) -> bytes:
+        """Return the sequence as the API sends it."""
+        return encode(self.document())
+
+
+class Sequences:
+    """The sequences that visible enrollments nest or have nested, by id, but for those removed."""
+
+    def __init__(self, roster: Roster) -> None:
+        self._roster = roster
+        self.listed: dict[str, Sequence] = {}
+        self._removed: set[str] = set()
+
+    def oldest_first(self) -> list[Sequence]:
+        """Return all listed sequences in the order in which they were made."""
+        return sorted(self.listed.values(), key=lambda one: (one.created, one.id))
+
+    def begin(self, cells: Iterable[Shared], first: int, now: int) -> None:
+        """List what the account begins with: all made before `first`, some edited until `now`."""
+        for cell in cells:
+            rng = dice("history", cell.id)
+            created = first - int(rng.random() * _LONGEST_IN_DRAFT)
+            updated = created + int(rng.random() * (now - created))
+            details = self._roster.details(cell.id)
+            self.listed[cell.id] = Sequence(cell, created, updated, details, now)
+
+    def add(self, cell: Shared, like: Sequence, now: int) -> None:
+        """List a sequence made now, with owner, schedule and ruleset of another."""
+        self.listed[cell.id] = Sequence(cell, now, now, like.details, now)
+
+    def remove(self, sequence_id: str) -> None:
+        """Take a sequence off the list for good; an unknown id is no error."""
+        self._removed.add(sequence_id)
+        self.listed.pop(sequence_id, None)
+
+    def see(self, rows: Iterable[Row]) -> None:
+        """Take note of what rows nest that became visible: the last updated row has it right."""
+        for row in rows:
+            cell = row.sequence
+            if not cell.id or not cell.json or cell.id in self._removed:
+                continue
+            # Any document can be put, and no time beyond a year of four digits can be written.
+            updated = min(max(row.updated, 0), _LATEST)
+            known = self.listed.get(cell.id)
+            if known is None:
+                if not isinstance(cell.document().get("id"), str):
+                    continue
+                made = min(max(row.created, 0), updated)
+                made -= int(dice("history", cell.id).random() * _LONGEST_IN_DRAFT)
+                details = self._roster.details(cell.id)
+                self.listed[cell.id] = Sequence(cell, made, updated, details, updated)
+            elif updated >= known.nested_at:
+                known.nested_at = updated
+                if cell.json != known.cell.json:
+                    known.cell, known.updated = cell, max(known.updated, updated)
+
+    def edit(self, cell: Shared, at: int) -> None:
+        """Take note that an entity, a sequence or not, has other values since that instant."""
+        known = self.listed.get(cell.id)
+        if known and known.cell is cell:
+            known.updated = known.nested_at = max(at, known.updated)

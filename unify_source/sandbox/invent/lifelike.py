@@ -1,0 +1,109 @@
+"""Enrollments as a busy sales team leaves them behind, the same ones for the same seed."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import NamedTuple
+
+from unify_source.sandbox.account.history import Span, rounded, updates
+from unify_source.sandbox.account.instants import stamp
+from unify_source.sandbox.invent.cast import Cast, Cells
+from unify_source.sandbox.invent.chance import dice, uuid
+from unify_source.sandbox.invent.replies import LONG_SUBJECT, reply
+from unify_source.sandbox.invent.rows import FLAGS, Entities, Row, encode
+
+_LONG_SUBJECT_EVERY = 4000
+_FIRST_LONG_SUBJECT = 7
+
+
+class Outcome(NamedTuple):
+    """Where an enrollment can stand, and how many of a hundred stand there."""
+
+    weight: int
+    status: str
+    flags: tuple[str, ...] = ()
+    is_started: bool = True
+
+
+OUTCOMES = (
+    Outcome(8, "DRAFT", is_started=False),
+    Outcome(30, "IN_PROGRESS"),
+    Outcome(4, "IN_PROGRESS", ("is_paused",)),
+    Outcome(2, "IN_PROGRESS", ("is_replied",)),
+    Outcome(11, "FINISHED", ("is_replied",)),
+    Outcome(2, "FINISHED", ("is_opted_out", "is_replied")),
+    Outcome(26, "FINISHED"),
+    Outcome(6, "FINISHED", ("is_bounced",)),
+    Outcome(3, "FINISHED", ("is_opted_out",)),
+    Outcome(5, "FINISHED", ("is_canceled",)),
+    Outcome(1, "FINISHED", ("is_blocked",), is_started=False),
+    Outcome(2, "FINISHED", ("is_excluded",), is_started=False),
+)
+
+
+def enrollments(size: int, seed: int, span: Span) -> tuple[list[Row], Entities]:
+    """Return `size` rows and those of `span.one_instant`, in no order, and what they share."""
+    rng = dice(seed, size)
+    instants = updates(size, span, rng)
+    cast = Cast(size, rng)
+    scribe = Scribe(span, rng)
+    rows = [scribe.row(us, cast.cells(number)) for number, us in enumerate(instants)]
+    return rows, cast.entities
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Hold the cycle collector back: it would walk all rows again for every few that are made."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+class Scribe:
+    """Writes rows around the instants of their last update."""
+
+    def __init__(self, span: Span, rng: Random) -> None:
+        self._rng = rng
+        self._longest = span.longest
+        self._replies = 0
+        # A dice with a hundred sides, and on each what JSON says of it.
+        self._outcomes = [
+            (outcome, _standing(outcome)) for outcome in OUTCOMES for _ in range(outcome.weight)
+        ]
+
+    def row(self, updated: int, cells: Cells) -> Row:
+        """Return a row that was last updated then; everything else about it happened before."""
+        rng = self._rng
+        outcome, standing = self._outcomes[int(rng.random() * len(self._outcomes))]
+        age = int(self._longest * rng.random() ** 3)
+        created = rounded(updated - age, rng.random())
+        name = uuid(rng)
+        answer = self._reply(updated - age // 20) if "is_replied" in outcome.flags else "null"
+        start = self._not_before(created, created + age // 10) if outcome.is_started else created
+        started = f'"{stamp(start)}"' if outcome.is_started else "null"
+        is_over = outcome.status == "FINISHED"
+        ended = f'"{stamp(self._not_before(start, updated - age // 50))}"' if is_over else "null"
+        head = f'{{"id":"{name}","created_at":"{stamp(created)}","updated_at":"{stamp(updated)}"'
+        times = f'"started_at":{started},"ended_at":{ended}'
+        tail = f',"reply_email_message":{answer},{standing},{times}}}'
+        return Row(name, (created, updated), outcome.status, head.encode(), cells, tail.encode())
+
+    def _not_before(self, earliest: int, us: int) -> int:
+        return max(earliest, rounded(us, self._rng.random()))
+
+    def _reply(self, received: int) -> str:
+        answer = reply(self._rng, stamp(rounded(received, self._rng.random())))
+        if self._replies % _LONG_SUBJECT_EVERY == _FIRST_LONG_SUBJECT:
+            answer["subject"] = LONG_SUBJECT
+        self._replies += 1
+        return encode(answer).decode()
+
+
+def _standing(outcome: Outcome) -> str:
+    flags = {flag: flag in outcome.flags for flag in FLAGS}
+    return encode({"status": outcome.status, **flags}).decode()[1:-1]

@@ -1,0 +1,36 @@
+"""Replies and what the API's classifier makes of them."""
+
+from random import Random
+
+from unify_source.sandbox.invent import words
+from unify_source.sandbox.invent.chance import pick, uuid
+from unify_source.sandbox.invent.rows import Document
+
+CATEGORIES = ("POSITIVE", "NEUTRAL", "NEGATIVE", "AUTOMATED")
+LONG_SUBJECT = "Re: " + "all that was ever said before, quoted, " * 300
+
+_COUNTS = (0, 1, 1, 1, 1, 1, 2, 2, 3, 4)
+_NO_SUBJECT = 0.04
+_ODD_SUBJECT = 0.06
+_NO_TIME = 0.05
+
+
+def reply(rng: Random, received_at: str) -> Document:
+    """Return a reply with none to four classifications; subject and time can be null."""
+    return {
+        "id": uuid(rng),
+        "subject": None if rng.random() < _NO_SUBJECT else _subject(rng),
+        "classifications": [classification(rng) for _ in range(pick(_COUNTS, rng))],
+        "received_at": None if rng.random() < _NO_TIME else received_at,
+    }
+
+
+def classification(rng: Random) -> Document:
+    """Return one classification."""
+    return {"id": uuid(rng), "category": pick(CATEGORIES, rng)}
+
+
+def _subject(rng: Random) -> str:
+    if rng.random() < _ODD_SUBJECT:
+        return pick(words.ODD_TEXTS, rng)
+    return pick(words.TOPICS, rng).format(pick(words.COMPANIES, rng)[0])

@@ -1,0 +1,1 @@
+"""What one load remembers for the next: cursors, and which rows it has seen. Pure."""

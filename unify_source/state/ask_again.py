@@ -1,0 +1,116 @@
+"""What the next run asks for by id: rows in quarantine, and rows that came in two versions.
+
+Of the older version of a row, replies may have been written that the newer one no longer has. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from unify_source.decode.unreadable import Unreadable
+from unify_source.extract.window import Window
+from unify_source.resources import KEY, TEXT
+from unify_source.times import EPOCH, kept_instant
+
+ASK_AGAIN_LIMIT = 1_000
+
+State = dict[str, Any]
+
+
+class AskAgain:
+    """Keeps which rows the next run asks for by id, and from which instant on it reads again.
+
+    Up to `ASK_AGAIN_LIMIT` are asked for one by one, by the first load of a run that `asks`. For
+    the others the list is read again from the oldest on: single requests would take too long. A
+    run that `rereads` stores with each load how far that got; rows that are still unreadable are
+    read again by the next run.
+    """
+
+    def __init__(
+        self, state: State, *, asks: bool, rereads: bool, trusts_digests: bool = True
+    ) -> None:
+        self._before: dict[str, str] = state.get("ask_again", {})
+        self._trusts_digests = trusts_digests
+        self._next: dict[str, str] = dict(self._before)
+        self._asks = asks
+        self._rereads = rereads
+        self._reread_from = _instant(state.get("reread_from"))
+        self._is_known_whole = self._reread_from is None
+        self._left_out: list[datetime | None] = []
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids to ask for."""
+        asked = self._before.items() if self._asks else ()
+        return [key for key, digest in asked if not digest.startswith("#")]
+
+    def begin(self, start: datetime | None) -> datetime | None:
+        """Return where a load begins to read: at `start`, or earlier to read rows again."""
+        if not (self._asks and self._rereads and start and self._reread_from):
+            return start
+        if self._reread_from >= start:
+            # The last run read all of it again; what changed meanwhile is released by this load.
+            self._reread_from = None
+            return start
+        return self._reread_from
+
+    def news(self, rows: Iterable[Unreadable]) -> list[Unreadable]:
+        """Return those that are not in quarantine as they stand, and keep them all in mind."""
+        fresh = []
+        for row in rows:
+            digest = ("" if row.id else "#") + _digest(row.raw)
+            if not self._trusts_digests or self._before.get(row.key) != digest:
+                fresh.append(row)
+            self._keep(row.key, digest, row.updated_at)
+        return fresh
+
+    def released(self, rows: pa.Table) -> list[str]:
+        """Return the ids that leave the quarantine, now that these rows were read as promised."""
+        if not self._is_known_whole:
+            keys = rows[KEY].to_pylist()
+        elif self._before:
+            before = pa.array(list(self._before), TEXT)
+            keys = rows[KEY].filter(pc.is_in(rows[KEY], value_set=before)).to_pylist()
+        else:
+            return []
+        return self.gone(keys)
+
+    def gone(self, ids: Iterable[str]) -> list[str]:
+        """Forget these ids: they were read, or the API no longer has them."""
+        keys = list(ids)
+        for key in keys:
+            self._next.pop(key, None)
+        return keys
+
+    def state(self, in_two_versions: Mapping[str, datetime], covered: Window) -> State:
+        """Return what the next load asks again, after one that read all of `covered`."""
+        for key, updated_at in in_two_versions.items():
+            self._keep(key, "", updated_at)
+        since = self._reread_from
+        if since and self._rereads and (covered.after is None or covered.after <= since):
+            since = covered.before
+        unknown = covered.after or EPOCH
+        left_out = [updated_at or unknown for updated_at in self._left_out]
+        since = min([*left_out, *([since] if since else [])], default=None)
+        kept: State = {"ask_again": self._next} if self._next else {}
+        return {**kept, "reread_from": since.isoformat()} if since else kept
+
+    def _keep(self, key: str, digest: str, updated_at: datetime | None) -> None:
+        if key in self._next or len(self._next) < ASK_AGAIN_LIMIT:
+            self._next[key] = digest
+        else:
+            self._left_out.append(updated_at)
+
+
+def _instant(text: str | None) -> datetime | None:
+    return kept_instant(text) if text else None
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,108 @@
+"""What one load remembers for the next, besides the cursor: one object, used from begin to end.
+
+Pure: a state dict in, a changed one out. Its keys, each gone where it is empty:
+
+- `tails`: by cursor, the digests of the newest rows (see `tail`)
+- `ask_again`, `reread_from`: rows to ask for by id, or to read again (see `ask_again`)
+- `empty_until`, `loaded_until`: until when rows are certainly new (see `news`)
+- `backfills`, `unfinished`: see `runs`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+
+from unify_source.decode.decode import Batch
+from unify_source.decode.unreadable import Unreadable
+from unify_source.extract.window import Window
+from unify_source.state.ask_again import AskAgain
+from unify_source.state.news import News
+from unify_source.state.tail import Tail
+
+State = dict[str, Any]
+
+_KEYS = ("ask_again", "reread_from", "tails")
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """What is left to write of a batch.
+
+    `new` says for each row whether the warehouse can hold no version of it. `unreadable` rows go to
+    the quarantine, and the ids in `released` leave it.
+    """
+
+    rows: pa.Table
+    new: pa.Array
+    unreadable: list[Unreadable] = field(default_factory=list)
+    released: list[str] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (len(self.rows) or self.unreadable or self.released)
+
+
+class Memory:
+    """Sifts the rows of one load: which are new, known, or older than what the warehouse holds.
+
+    `begin` says from where to read and which ids to ask for, `sift` takes every batch, `end` stores
+    what the next load needs once all of a window has been read.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        cursor: str | None,
+        lookback: timedelta,
+        *,
+        asks: bool,
+        rereads: bool,
+        trusts_tail: bool,
+        knows_quarantine: bool,
+    ) -> None:
+        self._state = state
+        self._lookback = lookback
+        self._again = AskAgain(state, asks=asks, rereads=rereads, trusts_digests=knows_quarantine)
+        self._tail = Tail(state.get("tails", {}), cursor, lookback, trusts_own=trusts_tail)
+        self._news: News | None = None
+        self.rows = 0
+
+    def begin(self, start: datetime | None) -> datetime | None:
+        """Return where to begin to read: at `start`, or earlier to read rows again."""
+        return self._again.begin(start)
+
+    def opened(self, window: Window, *, is_empty: bool) -> list[str]:
+        """Take the window that will be read; return the ids to ask for by themselves.
+
+        `is_empty` says that the warehouse holds none of the tables whose rows die with others.
+        """
+        self._news = News(self._state, window.before, self._lookback, is_empty=is_empty)
+        return self._again.ids
+
+    def sift(self, batch: Batch, *, is_listed: bool) -> Sifted:
+        """Return what is left to write of a batch; `is_listed` unless it was asked for by id."""
+        unreadable = self._again.news(batch.unreadable)
+        released = self._again.released(batch.rows)
+        rows = self._tail.unseen(batch.rows)
+        assert self._news is not None, "the window is opened first"  # noqa: S101 - our own order
+        return Sifted(rows, self._news.of(rows, is_listed=is_listed), unreadable, released)
+
+    def gone(self, ids: list[str]) -> list[str]:
+        """Forget ids that the API no longer has; they leave the quarantine."""
+        return self._again.gone(ids)
+
+    def end(self, covered: Window) -> None:
+        """Store what the next load needs, after all of `covered` has been read."""
+        self.rows, in_two_versions = self._tail.count()
+        for key in _KEYS:
+            self._state.pop(key, None)
+        self._state.update(self._again.state(in_two_versions, covered))
+        if tails := self._tail.state(in_two_versions):
+            self._state["tails"] = tails
+        if self._news:
+            self._news.remember(self._state, covered.before)
