@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import islice
@@ -28,29 +27,13 @@ from unify_source.extract.window import Interval, Span, Window, cut
 from unify_source.flatten.quarantine import quarantined, released
 from unify_source.flatten.split import split
 from unify_source.load.fan_out import Batch as Tables
-from unify_source.load.schema import Warehouse
+from unify_source.load.schema import Target, Warehouse
 from unify_source.resources import CURSOR, INSTANT, TEXT, Resource, Table
 from unify_source.settings import Settings
-from unify_source.state.cursors import Cursors
-from unify_source.state.memory import Memory, Sifted, State
+from unify_source.state.memory import Memory, Sifted
 from unify_source.times import EPOCH
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where an extraction's rows go: the warehouse as it is, and the state it keeps there.
-
-    `cursors` are those of the selected tables, None where the run has none. Without `state` the
-    run remembers nothing: it loads a sample, or some of the tables only.
-    """
-
-    warehouse: Warehouse
-    cursors: Cursors | None = None
-    state: State | None = None
-    moves_cursors: bool = True
-    sample_pages: int | None = None
 
 
 class Extraction:

@@ -20,9 +20,9 @@ from unify_source.api.connection import Parameters
 from unify_source.api.responses import Page
 from unify_source.decode.decode import decode
 from unify_source.errors import (
-    BrokenPage,
+    ApiError,
+    KeyRefused,
     RateLimited,
-    RequestRefused,
     RowUnavailable,
     ServerFailed,
     Unreachable,
@@ -74,8 +74,10 @@ class Listing:
         try:
             self._bodies = [page.body for page in follow(self._page, asked)]
             batch = decode(self.resource, self._bodies)
-        except (RequestRefused, BrokenPage) as error:
-            # The rows of the other lists matter more: a list beside them stops nothing.
+        except (RateLimited, ServerFailed, Unreachable):
+            raise
+        except (ApiError, KeyRefused) as error:
+            # The rows of the other list matter more: one that cannot be had stops nothing.
             _log.warning("%s %s stay as they are nested in other rows.", error.what, self.root.name)
             self._bodies = []
             return
@@ -101,7 +103,7 @@ class Listing:
         self._read()
         if self._rows is None:
             return {}
-        digest = self._digest()
+        digest = self._digest(self._rows)
         changed = {name for name, state in states.items() if state.get("listed") != digest}
         for name in changed:
             states[name]["listed"] = digest
@@ -152,10 +154,10 @@ class Listing:
         missing.update(dict.fromkeys(unknown[KEY].to_pylist(), rfc3339(self._read_at)))
         return _with(unknown, {MISSING_SINCE: self._read_at})
 
-    def _digest(self) -> str:
-        key = self.resource.list_key
-        rows = [row for body in self._bodies or () for row in orjson.loads(body)[key]]
-        texts = sorted(orjson.dumps(row, option=orjson.OPT_SORT_KEYS) for row in rows)
+    def _digest(self, rows: pa.Table) -> str:
+        texts = sorted(
+            orjson.dumps(row, default=str, option=orjson.OPT_SORT_KEYS) for row in rows.to_pylist()
+        )
         return blake2b(b"\n".join(texts), digest_size=16).hexdigest()
 
 

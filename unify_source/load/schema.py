@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,8 @@ from unify_source.flatten.new_columns import IS_VARIANT, SOURCE_PATH
 from unify_source.flatten.tables import is_json
 from unify_source.flatten.values import DLT_TYPES
 from unify_source.resources import BY_NAME
+from unify_source.state.cursors import Cursors
+from unify_source.state.memory import State
 
 
 class Warehouse:
@@ -75,3 +78,18 @@ def _known(hints: Any) -> KnownColumn:
     return KnownColumn(
         str(hints["data_type"]), tuple(json.loads(path)) if path else None, IS_VARIANT in hints
     )
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an extraction's rows go: the warehouse as it is, and the state it keeps there.
+
+    `cursors` are those of the selected tables, None where the run has none. Without `state` the
+    run remembers nothing: it loads a sample, or some of the tables only.
+    """
+
+    warehouse: Warehouse
+    cursors: Cursors | None = None
+    state: State | None = None
+    moves_cursors: bool = True
+    sample_pages: int | None = None

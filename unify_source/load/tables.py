@@ -17,11 +17,11 @@ from unify_source.destinations.formats import CARRIERS, has_json_columns, prepar
 from unify_source.destinations.lake import lake_format
 from unify_source.dlt_seam import capabilities, running_resources
 from unify_source.extract.window import Interval
-from unify_source.load.extraction import Extraction, Target
+from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
 from unify_source.load.hints import described, refuse_unsafe_hints
 from unify_source.load.listing import Listing
-from unify_source.load.schema import Warehouse
+from unify_source.load.schema import Target, Warehouse
 from unify_source.load.writer import TableWriter
 from unify_source.resources import BY_NAME, MAIN_LIST, QUARANTINE, SEQUENCE_LIST, Table
 from unify_source.settings import Settings
