@@ -22,6 +22,7 @@ from warehouse import columns, shown, stored
 
 from unify_source import unify_source
 from unify_source.cli.pipeline import open_pipeline
+from unify_source.errors import UnifyError
 from unify_source.load.packages import cursor
 from unify_source.resources import FLAG, INSTANT, QUARANTINE, TABLES, TEXT, Table
 from unify_source.runs.report import Report
@@ -499,3 +500,20 @@ def test_three_lines_of_dlt_a_function_and_the_command_make_the_same_tables(
                 described = columns(f"{name}.duckdb", table.name)
                 assert described == columns("lines.duckdb", table.name)
         change(api.account, 50, seed)
+
+
+def test_a_clock_of_the_server_that_was_set_back_is_an_error_and_no_empty_window(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    living = account()
+    load(pipeline, serve(living))
+    before = cursor(pipeline)
+    rows = living.rows()
+
+    set_back = account(0)
+    set_back.clock.advance(-timedelta(days=3_650))
+    with pytest.raises(UnifyError, match="clock says 2016"):
+        load(pipeline, serve(set_back))
+
+    assert cursor(pipeline) == before
+    assert stored(FILE) == shown(rows, living.sequences())

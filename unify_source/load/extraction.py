@@ -19,7 +19,7 @@ from unify_source.api.client import Client
 from unify_source.decode.batches import decoded, joined
 from unify_source.decode.decode import Batch, decode
 from unify_source.dlt_seam import raise_if_signalled
-from unify_source.errors import RowUnavailable
+from unify_source.errors import BrokenPage, RowUnavailable
 from unify_source.extract.pagination import follow
 from unify_source.extract.probe import first_instant
 from unify_source.extract.reader import Reading
@@ -31,7 +31,7 @@ from unify_source.load.schema import Target, Warehouse
 from unify_source.resources import CURSOR, INSTANT, TEXT, Resource, Table
 from unify_source.settings import Settings
 from unify_source.state.memory import Memory, Sifted
-from unify_source.times import EPOCH
+from unify_source.times import EPOCH, rfc3339
 
 _log = logging.getLogger(__name__)
 
@@ -39,9 +39,9 @@ _log = logging.getLogger(__name__)
 class Extraction:
     """Reads one window of a resource in batches, and splits each into tables.
 
-    Once `batches` has ended, `covered` is the window that was read whole, `rows` counts what
-    it passed on, each key once, `pages` the pages it read, and `reading` goes on to read ahead what is
-    left of the span, for the extraction after this one.
+    Once `batches` has ended, `covered` is the window that was read whole, `rows` counts the keys
+    that it passed on, `pages` what it read, and `reading` goes on to read ahead what is left of the
+    span, for the extraction after this one.
     """
 
     def __init__(
@@ -94,6 +94,8 @@ class Extraction:
         """
         memory = self._memory(target)
         window = self._window(target, memory)
+        if target.moves_cursors:
+            _refuse_clock_gone_back(window)
         is_first = not any(map(target.warehouse.has, self._dependents()))
         ids = memory.opened(window, is_empty=is_first)
         newest = EPOCH
@@ -145,11 +147,12 @@ class Extraction:
     def _sifted(
         self, window: Window, ids: list[str], memory: Memory, target: Target
     ) -> Iterator[Sifted]:
-        batch, gone = self._asked_again(ids)
-        asked = memory.sift(batch, is_listed=False)
-        asked.released.extend(memory.gone(gone))
-        if not asked.is_empty:
-            yield asked
+        if ids:
+            batch, gone = self._asked_again(ids)
+            asked = memory.sift(batch, is_listed=False)
+            asked.released.extend(memory.gone(gone))
+            if not asked.is_empty:
+                yield asked
         if window.is_empty:
             return
         for batch in self._read(window, target.sample_pages):
@@ -241,3 +244,14 @@ class Extraction:
         ]
         tables[self._quarantine.name] = pa.concat_tables(kept)
         return {name: rows for name, rows in tables.items() if len(rows)}
+
+
+def _refuse_clock_gone_back(window: Window) -> None:
+    # The window would be empty, and the run would say that nothing changed.
+    if window.is_empty and window.after:
+        raise BrokenPage(
+            f"The API's clock says {rfc3339(window.before)}, before {rfc3339(window.after)}, where"
+            " this run has to begin: it must have been set back.",
+            "Nothing was loaded. Run it again once the clock is right; if a proxy stands between,"
+            " let it pass the Date header.",
+        )
