@@ -35,36 +35,51 @@ def row_count(pipeline: dlt.Pipeline, name: str) -> int | None:
 
 
 def stored_rows(pipeline: dlt.Pipeline, table: Table) -> pa.Table | None:
-    """Return the rows of a table in its promised columns, None where there is no such table.
+    """Return the rows of a table in its promised columns, None where it has none.
 
-    Made for tables of some thousand rows.
+    A column that an older version did not make is null. Made for tables of some thousand rows.
     """
     client: Any = pipeline.destination_client()
-    names = [column.name for column in table.columns if not column.is_internal]
-    if isinstance(client, FSClientBase):
-        rows = _rows_of_files(client, table, names)
-    else:
-        found = _rows(client, table.name, ", ".join(names))
-        columns = zip(*found, strict=True) if found else [()] * len(names)
-        rows = pa.table(dict(zip(names, map(list, columns), strict=True)))
-    return None if rows is None or not len(rows) else rows.select(names).cast(table.schema())
+    is_lake = isinstance(client, FSClientBase)
+    rows = _rows_of_files(client, table) if is_lake else _rows_of_database(client, table)
+    if rows is None or not len(rows):
+        return None
+    columns = [
+        rows[item.name].cast(item.type)
+        if item.name in rows.schema.names
+        else pa.nulls(len(rows), item.type)
+        for item in table.schema()
+    ]
+    return pa.table(columns, schema=table.schema())
 
 
-def _rows_of_files(client: Any, table: Table, names: list[str]) -> pa.Table | None:
+def _rows_of_database(client: Any, table: Table) -> pa.Table | None:
+    with client.sql_client as sql:
+        name = sql.make_qualified_table_name(table.name)
+        try:
+            with sql.execute_query(f"SELECT * FROM {name}") as cursor:  # noqa: S608 - our own names
+                names = [column[0] for column in cursor.description]
+                rows = cursor.fetchall()
+        except DatabaseUndefinedRelation:
+            return None
+    columns = zip(*rows, strict=True) if rows else [()] * len(names)
+    promised = set(table.schema().names)
+    return pa.table({n: list(c) for n, c in zip(names, columns, strict=True) if n in promised})
+
+
+def _rows_of_files(client: Any, table: Table) -> pa.Table | None:
     if table.name not in client.schema.tables:
         return None
     table_format = client.prepare_load_table(table.name).get("table_format")
     try:
         if table_format == "delta":
-            dataset = client.load_open_table(table_format, table.name).to_pyarrow_dataset()
-            return dataset.to_table(columns=names)
+            return client.load_open_table(table_format, table.name).to_pyarrow_table()
         if table_format == "iceberg":
             return client.load_open_table(table_format, table.name).scan().to_arrow()
         files = client.list_table_files(table.name)
     except DestinationUndefinedEntity:
         return None
-    columns = [*names, table.newest]
-    rows = [_columns_of(client, file, columns) for file in sorted(files)]
+    rows = [_columns_of(client, file, None) for file in sorted(files)]
     return newest_of_each(pa.concat_tables(rows, promote_options="default"), table.newest)
 
 
@@ -116,7 +131,7 @@ def _keys_in(client: Any, files: list[str], newest: str) -> int:
     return len(stand) - int(pc.sum(stand[DELETED]).as_py() or 0)
 
 
-def _columns_of(client: Any, file: str, names: list[str]) -> pa.Table:
+def _columns_of(client: Any, file: str, names: list[str] | None) -> pa.Table:
     with client.fs_client.open(file, "rb") as opened:
         return pq.ParquetFile(opened).read(columns=names)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from unify_source.errors import BrokenPage
 from unify_source.times import rfc3339
 
 
@@ -65,3 +66,18 @@ def cut(window: Window, at: Sequence[datetime]) -> list[Window]:
     return [
         Window(lower, upper) for lower, upper in zip([window.after, *inside], ends, strict=True)
     ]
+
+
+def refuse_set_back(window: Window) -> None:
+    """Refuse a window that ends before it begins: the clock that closed it was set back.
+
+    Raises BrokenPage.
+    """
+    # The window would be empty, and the run would say that nothing changed.
+    if window.is_empty and window.after:
+        raise BrokenPage(
+            f"The API's clock says {rfc3339(window.before)}, before {rfc3339(window.after)}, where"
+            " this run has to begin: it must have been set back.",
+            "Nothing was loaded. Run it again once the clock is right; if a proxy stands between,"
+            " let it pass the Date header.",
+        )

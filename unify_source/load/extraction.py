@@ -19,11 +19,11 @@ from unify_source.api.client import Client
 from unify_source.decode.batches import decoded, joined
 from unify_source.decode.decode import Batch, decode
 from unify_source.dlt_seam import raise_if_signalled
-from unify_source.errors import BrokenPage, RowUnavailable
+from unify_source.errors import RowUnavailable
 from unify_source.extract.pagination import follow
 from unify_source.extract.probe import first_instant
 from unify_source.extract.reader import Reading
-from unify_source.extract.window import Interval, Span, Window, cut
+from unify_source.extract.window import Interval, Span, Window, cut, refuse_set_back
 from unify_source.flatten.quarantine import quarantined, released
 from unify_source.flatten.split import split
 from unify_source.load.fan_out import Batch as Tables
@@ -31,7 +31,7 @@ from unify_source.load.schema import Target, Warehouse
 from unify_source.resources import CURSOR, INSTANT, TEXT, Resource, Table
 from unify_source.settings import Settings
 from unify_source.state.memory import Memory, Sifted
-from unify_source.times import EPOCH, rfc3339
+from unify_source.times import EPOCH
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class Extraction:
         memory = self._memory(target)
         window = self._window(target, memory)
         if target.moves_cursors:
-            _refuse_clock_gone_back(window)
+            refuse_set_back(window)
         is_first = not any(map(target.warehouse.has, self._dependents()))
         ids = memory.opened(window, is_empty=is_first)
         newest = EPOCH
@@ -244,14 +244,3 @@ class Extraction:
         ]
         tables[self._quarantine.name] = pa.concat_tables(kept)
         return {name: rows for name, rows in tables.items() if len(rows)}
-
-
-def _refuse_clock_gone_back(window: Window) -> None:
-    # The window would be empty, and the run would say that nothing changed.
-    if window.is_empty and window.after:
-        raise BrokenPage(
-            f"The API's clock says {rfc3339(window.before)}, before {rfc3339(window.after)}, where"
-            " this run has to begin: it must have been set back.",
-            "Nothing was loaded. Run it again once the clock is right; if a proxy stands between,"
-            " let it pass the Date header.",
-        )

@@ -1,0 +1,12 @@
+CREATE SCHEMA unify;
+CREATE TABLE unify.enrollments(id VARCHAR NOT NULL, created_at TIMESTAMP WITH TIME ZONE, updated_at TIMESTAMP WITH TIME ZONE, started_at TIMESTAMP WITH TIME ZONE, ended_at TIMESTAMP WITH TIME ZONE, status VARCHAR, is_blocked BOOLEAN, is_bounced BOOLEAN, is_canceled BOOLEAN, is_excluded BOOLEAN, is_opted_out BOOLEAN, is_paused BOOLEAN, is_replied BOOLEAN, sequence_id VARCHAR, person_id VARCHAR, mailbox_id VARCHAR, enrolled_by_play_id VARCHAR, reply_email_message_id VARCHAR);
+CREATE TABLE unify.enrollments_quarantine(id VARCHAR NOT NULL, reason VARCHAR, raw VARCHAR, seen_at TIMESTAMP WITH TIME ZONE, _deleted BOOLEAN);
+CREATE TABLE unify.mailboxes(id VARCHAR NOT NULL, email VARCHAR, display_name VARCHAR, is_paused BOOLEAN, is_unauthorized BOOLEAN, _as_of TIMESTAMP WITH TIME ZONE);
+CREATE TABLE unify.people(id VARCHAR NOT NULL, email VARCHAR, first_name VARCHAR, last_name VARCHAR, linkedin_url VARCHAR, _as_of TIMESTAMP WITH TIME ZONE);
+CREATE TABLE unify.plays(id VARCHAR NOT NULL, "name" VARCHAR, _as_of TIMESTAMP WITH TIME ZONE);
+CREATE TABLE unify.reply_classifications(id VARCHAR NOT NULL, category VARCHAR, reply_email_message_id VARCHAR, _enrollment_id VARCHAR, _as_of TIMESTAMP WITH TIME ZONE, _deleted BOOLEAN);
+CREATE TABLE unify.reply_email_messages(id VARCHAR NOT NULL, subject VARCHAR, received_at TIMESTAMP WITH TIME ZONE, enrollment_id VARCHAR, _as_of TIMESTAMP WITH TIME ZONE, _deleted BOOLEAN);
+CREATE TABLE unify."sequences"(id VARCHAR NOT NULL, "name" VARCHAR, is_paused BOOLEAN, _as_of TIMESTAMP WITH TIME ZONE);
+CREATE TABLE unify._dlt_loads(load_id VARCHAR NOT NULL, schema_name VARCHAR, status BIGINT NOT NULL, inserted_at TIMESTAMP WITH TIME ZONE NOT NULL, schema_version_hash VARCHAR);
+CREATE TABLE unify._dlt_pipeline_state("version" BIGINT NOT NULL, engine_version BIGINT NOT NULL, pipeline_name VARCHAR NOT NULL, state VARCHAR NOT NULL, created_at TIMESTAMP WITH TIME ZONE NOT NULL, version_hash VARCHAR, _dlt_load_id VARCHAR NOT NULL, _dlt_id VARCHAR NOT NULL);
+CREATE TABLE unify._dlt_version("version" BIGINT NOT NULL, engine_version BIGINT NOT NULL, inserted_at TIMESTAMP WITH TIME ZONE NOT NULL, schema_name VARCHAR NOT NULL, version_hash VARCHAR NOT NULL, "schema" VARCHAR NOT NULL);
