@@ -52,15 +52,15 @@ def capabilities() -> DestinationCapabilitiesContext | None:
         return None
 
 
-def running_resources() -> Mapping[str, DltResource]:
-    """Return the resources that the running source loads; none where one is read by itself.
+def running_resources() -> Mapping[str, DltResource] | None:
+    """Return the resources that the running source loads, None where one is read by itself.
 
     A resource with the write disposition "skip" is not loaded.
     """
     try:
         source: DltSource = dlt.current.source()
     except CurrentSourceNotAvailable:
-        return {}
+        return None
     selected = source.resources.selected
     return {name: found for name, found in selected.items() if found.write_disposition != "skip"}
 

@@ -152,6 +152,20 @@ def test_each_table_can_be_loaded_alone_and_the_next_full_run_is_complete(
     assert warehouse.stored() == shown(api.account)
 
 
+def test_a_resource_with_the_disposition_skip_is_not_loaded(
+    api: Sandbox, warehouse: Destination
+) -> None:
+    source_ = source(api)
+    source_.people.apply_hints(write_disposition="skip")
+    loaded = pipeline(warehouse)
+    loaded.run(source_)
+    assert "people" not in cursors(loaded)
+    assert count(warehouse, "enrollments") == 240
+
+    loaded.run(source(api))
+    assert warehouse.stored() == shown(api.account)
+
+
 def test_hints_of_one_table_stay_with_it(api: Sandbox, warehouse: Destination) -> None:
     source_ = source(api)
     source_.people.apply_hints(columns={"crm_owner": {"data_type": "text"}})

@@ -68,7 +68,10 @@ class TableResources:
 
     def _resource(self, table: Table) -> DltResource:
         def rows() -> Iterator[Any]:
-            selected = running_resources() or {table.name: resource}
+            running = running_resources()
+            selected = {table.name: resource} if running is None else running
+            if table.name not in selected:
+                return
             asked = selected[table.name].compute_table_schema().get("file_format")
             writer = TableWriter(table, self._settings.table_format, asked)
             yield from writer.items(self._feed.rows(table.name, selected))
@@ -88,7 +91,7 @@ class TableResources:
 
     def _begin(self, selected: frozenset[str]) -> Iterator[Batch]:
         """Read what the selected tables need; runs when the first of them is asked for rows."""
-        resources = running_resources()
+        resources = running_resources() or {}
         self._refuse_unsafe(resources)
         schema, caps = dlt.current.source_schema(), capabilities()
         if caps:

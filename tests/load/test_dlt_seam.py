@@ -1,0 +1,122 @@
+"""What we use of dlt beyond its documentation: each failure says what dlt changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import requires
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pyarrow as pa
+import pytest
+from dlt.common.runtime.signals import intercepted_signals
+
+from unify_source import dlt_seam
+from unify_source.load.packages import state_of
+
+
+def ids() -> Iterator[pa.Table]:
+    yield pa.table({"id": ["a"]})
+
+
+def pipeline(destination: Any = "duckdb") -> dlt.Pipeline:
+    made: dlt.Pipeline = dlt.pipeline("seam", destination=destination, dataset_name="data")
+    return made
+
+
+def test_dlt_has_an_upper_bound() -> None:
+    bounds = [name for name in requires("unify-source") or [] if name.startswith("dlt<")]
+    assert bounds, "dlt_seam.py uses what the next dlt may change"
+
+
+@pytest.mark.parametrize("name", ["duckdb", "postgres"])
+def test_a_destination_takes_explicit_capabilities(name: str) -> None:
+    destination = pipeline(name).destination
+    before = destination.capabilities()
+    assert before.supports_ddl_transactions, "dlt no longer says that DDL is transactional"
+    assert before.supports_transactions is None, (
+        "dlt knows by now whether rows are merged in transactions: drop merge_in_transactions"
+    )
+    dlt_seam.merge_in_transactions(destination)
+    assert destination.capabilities().supports_transactions is True, (
+        "dlt no longer takes a destination's capabilities from its caps_params"
+    )
+
+
+def test_a_running_resource_sees_its_pipeline_source_and_destination() -> None:
+    seen: dict[str, Any] = {}
+
+    def rows() -> Iterator[pa.Table]:
+        seen["pipeline"] = dlt_seam.active_pipeline()
+        seen["resources"] = list(dlt_seam.running_resources() or ())
+        caps = dlt_seam.capabilities()
+        seen["dialect"] = caps.sqlglot_dialect if caps else None
+        yield from ids()
+
+    running = pipeline()
+    source = dlt.source(
+        lambda: [
+            dlt.resource(rows, name="one"),
+            dlt.resource(lambda: iter(()), name="two", write_disposition="skip"),
+            dlt.resource(ids, name="three", selected=False),
+        ],
+        name="seam",
+    )
+    running.run(source())
+
+    assert seen["pipeline"] is running, "dlt no longer makes the running pipeline the active one"
+    assert seen["resources"] == ["one"], "dlt no longer tells a resource which others run with it"
+    assert seen["dialect"] == "duckdb", "dlt no longer tells a resource the destination's abilities"
+
+
+def test_outside_of_a_run_there_is_neither_a_source_nor_a_destination() -> None:
+    pipeline().deactivate()
+    assert dlt_seam.active_pipeline() is None, "dlt keeps a pipeline active that was deactivated"
+    assert dlt_seam.running_resources() is None, "dlt knows a source where none runs"
+    assert dlt_seam.capabilities() is None, "dlt knows a destination where nothing runs"
+
+
+def test_intervals_are_off_unless_a_launcher_allows_them() -> None:
+    assert dlt_seam.allows_external_schedulers() is False, "dlt lets intervals apply by default"
+
+
+def test_the_state_of_a_resource_stands_where_a_cursor_is_looked_for(home: Path) -> None:
+    def rows() -> Iterator[pa.Table]:
+        dlt.current.resource_state()["mark"] = 1
+        yield from ids()
+
+    running = dlt.pipeline(
+        "seam", destination="duckdb", dataset_name="data", pipelines_dir=str(home / "dlt")
+    )
+    source = dlt.source(lambda: [dlt.resource(rows, name="enrollments")], name="unify")
+    running.run(source())
+    assert state_of(running) == {"mark": 1}, (
+        "dlt moved a resource's state from sources -> NAME -> resources -> NAME"
+    )
+    with running.destination_client() as client:
+        stored = dlt_seam.load_pipeline_state_from_destination("seam", client)  # type: ignore[arg-type]
+    assert stored, "dlt no longer restores a pipeline's state from its destination by this name"
+    resources: Any = stored["sources"]["unify"]["resources"]
+    assert resources["enrollments"] == {"mark": 1}, "dlt stores a resource's state elsewhere"
+
+
+def test_arrow_tables_are_written_as_parquet_where_that_is_supported() -> None:
+    assert dlt_seam.fastest_format("insert_values", ["insert_values", "parquet"]) in (
+        "parquet",
+        "insert_values",
+    ), "dlt no longer finds a writer for Arrow tables"
+    assert dlt_seam.fastest_format("parquet", ["insert_values", "parquet"]) == "parquet", (
+        "dlt no longer writes Arrow tables in the preferred format"
+    )
+
+
+def test_signals_are_heard_between_two_steps() -> None:
+    with intercepted_signals():
+        dlt_seam.raise_if_signalled()
+
+
+def test_dlt_looks_for_working_folders_where_we_leave_them(home: Path) -> None:
+    assert Path(dlt_seam.default_pipelines_dir()) == home / "dlt" / "pipelines", (
+        "dlt's own commands look for working folders elsewhere than in its data folder"
+    )
