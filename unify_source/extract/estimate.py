@@ -64,6 +64,8 @@ def rows_over_time(
             try:
                 return [each.result() for each in waiting]
             except BaseException:
+                # Leaving the `with` alone would first ask for every page that is still queued,
+                # Ctrl-C or not.
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 

@@ -11,8 +11,11 @@ from typing import NamedTuple
 import pyarrow as pa
 
 BATCH_BYTES = 8 << 20
+# An API is often faster than a merge: without a limit a slow destination would fill the memory.
 AHEAD_BYTES = 4 * BATCH_BYTES
 _OLDEST_PAGE_SECONDS = 2.0
+# Pages that are read ahead wait as long as a load takes, minutes perhaps. JSON repeats every key in
+# every row, so that they shrink to a fraction.
 _CODEC = "zstd"
 
 
@@ -62,6 +65,8 @@ class PageQueue:
     def put(self, page: bytes) -> None:
         """Add a page, once there is room; after `close` it is dropped."""
         is_ahead = not self._is_asked_for
+        # Before the lock is taken: compression is the longest step, and Arrow frees the interpreter
+        # for it.
         stored = pa.compress(page, codec=_CODEC, asbytes=True) if is_ahead else page
         with self._lock:
             while self.is_full and not self._closed:
@@ -85,6 +90,8 @@ class PageQueue:
         """Stop all waiting: no page is taken any more, and `batches` raises the error."""
         with self._lock:
             self._closed = True
+            # Of the errors of several workers the first is the cause; those after it often follow
+            # from it.
             self._error = self._error or error
             self._filled.notify()
             self._drained.notify_all()
@@ -99,6 +106,8 @@ class PageQueue:
             heartbeat()
             with self._lock:
                 if not self._is_due():
+                    # Never without an end: dlt's signal handler only sets a flag, which the
+                    # heartbeat looks at.
                     self._filled.wait(0.5)
                 if self._error:
                     raise self._error

@@ -37,11 +37,14 @@ def follow(
             return
         if hash(cursor) in cursors:
             raise _endless("the same next_cursor twice", window)
+        # Hashes, not texts: ten million rows make 100,000 cursors, of up to 4,096 characters each.
         cursors.add(hash(cursor))
         # Looking at rows takes as long as reading them: only a list this long is suspicious.
         is_long = len(cursors) >= MOST_IDLE_PAGES
         if is_long and progress.idle_pages(page.rows) >= MOST_IDLE_PAGES:
             raise _endless(f"{MOST_IDLE_PAGES} pages in a row without a new row", window)
+        # Filters and bounds go along with each cursor: whether it carries them is not documented,
+        # and a server that forgets them would list the whole account from here on.
         page = ask([*asked, ("cursor", cursor)])
 
 

@@ -29,8 +29,10 @@ def first_instant(client: Client, resource: Resource, before: datetime) -> datet
 
     def is_empty(until: datetime) -> bool:
         page = first_page(Window(None, until))
+        # A server that filters after it has cut its pages sends empty ones in the middle of a list.
         return page.next_cursor is None and not page.rows
 
+    # The order of the list is not documented. If it begins with the oldest row, two requests tell.
     for instant in instants(first_page(Window(None, before)).rows)[:1]:
         if is_empty(instant - TICK):
             return instant - TICK
@@ -38,6 +40,8 @@ def first_instant(client: Client, resource: Resource, before: datetime) -> datet
         return None
     looks = [timedelta(days=2 ** (step / 2)) for step in range(_LOOKS_BACK)]
     steps = [before - min(look, before - EPOCH) for look in looks]
+    # Once no row lies before an instant, none lies before an earlier one, so bisection takes five
+    # requests where a walk would take up to 27.
     nearest = bisect_left(steps, x=True, key=is_empty)
     return steps[nearest] if nearest < _LOOKS_BACK else None
 

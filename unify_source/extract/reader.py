@@ -52,6 +52,8 @@ class Reading:
         self._stopped = threading.Event()
         self._page = client.pages(resource, self._stopped)
         self._threads = [
+            # Nothing in Python ends a thread that waits for a silent server: as a daemon it does
+            # not keep the process alive after Ctrl-C.
             threading.Thread(target=self._work, name=f"page-{number}", daemon=True)
             for number in range(workers)
         ]
@@ -67,6 +69,8 @@ class Reading:
             self.close()
             raise
         with self._changed:
+            # Not before: an iteration that was broken off has covered nothing, whatever pages it
+            # gave.
             self.covered = portions.popleft().window
 
     def close(self, error: Exception | None = None) -> None:
@@ -83,6 +87,8 @@ class Reading:
                 self._read(slice_)
                 with self._changed:
                     if not self._stopped.is_set():
+                        # A stopped slice was not read to its end, and must not look as if it had
+                        # been.
                         self._schedule.done(slice_)
                     self._changed.notify_all()
         except Exception as error:  # noqa: BLE001 - raised again where the pages are read
@@ -99,6 +105,8 @@ class Reading:
 
     def _read(self, slice_: Slice) -> None:
         for page in follow(self._page, self._parameters, slice_.window):
+            # Outside the lock: it waits while the queue is full, and would hold up every other
+            # worker.
             slice_.portion.queue.put(page.body)
             with self._changed:
                 is_due = self._schedule.count_page(slice_)

@@ -124,6 +124,7 @@ class Schedule:
         window = self._waiting.pop(self._nearest)
         self._put_off.discard(window)
         portion = next(each for each in self.portions if each.holds(window))
+        # Noted when it begins, not when it ends: a portion that is full ends with what was begun.
         portion.reached.add(self._far_end(window))
         portion.in_hand += 1
         self.idle -= 1
@@ -147,6 +148,8 @@ class Schedule:
             portion.pages_left -= 1
             if portion.pages_left == 0:
                 self._end_with_what_was_begun(portion)
+        # To look at a page is to parse all of it once more, which is worth it on few pages, or
+        # while a worker has nothing to do.
         return self.idle > 0 or slice_.pages == slice_.look_at
 
     def cut(self, slice_: Slice, page: list[datetime]) -> bool:

@@ -58,6 +58,7 @@ def slices(
     """
     seen = [instant for page in sample.values() for instant in page]
     pages = max(sample)
+    # A single instant cannot be cut, and an empty page tells nothing.
     if window.after == window.before or not sample[pages]:
         return [], None
     if len(set(seen)) == 1:

@@ -28,6 +28,8 @@ class Window:
 
     def parameters(self) -> list[tuple[str, str]]:
         """Return it as the API's parameters."""
+        # Both bounds are inclusive in the API's reference. So rows on a shared boundary come twice,
+        # which the merge forgives; with a gap they would not come at all.
         lower = [("updated_after", rfc3339(self.after))] if self.after else []
         return [*lower, ("updated_before", rfc3339(self.before))]
 

@@ -18,6 +18,8 @@ from unify_source.extract.window import Window
 from unify_source.resources import KEY, TEXT
 from unify_source.times import EPOCH, kept_instant
 
+# A page brings a hundred rows and a request by id one: for more than this, reading the list again
+# costs less. The state carries every one of them, too.
 ASK_AGAIN_LIMIT = 1_000
 
 State = dict[str, Any]
@@ -48,6 +50,8 @@ class AskAgain:
     def ids(self) -> list[str]:
         """The ids to ask for."""
         asked = self._before.items() if self._asks else ()
+        # "#" marks a row without a usable id. It is kept under a hash of its text, which the API
+        # does not know.
         return [key for key, digest in asked if not digest.startswith("#")]
 
     def begin(self, start: datetime | None) -> datetime | None:
@@ -73,6 +77,8 @@ class AskAgain:
     def released(self, rows: pa.Table) -> list[str]:
         """Return the ids that leave the quarantine, now that these rows were read as promised."""
         if not self._is_known_whole:
+            # More rows were unreadable than ids are kept, so any row of this reading may be one of
+            # them. To release an id that is not in quarantine deletes nothing.
             keys = rows[KEY].to_pylist()
         elif self._before:
             before = pa.array(list(self._before), TEXT)
@@ -91,10 +97,12 @@ class AskAgain:
     def state(self, in_two_versions: Mapping[str, datetime], covered: Window) -> State:
         """Return what the next load asks again, after one that read all of `covered`."""
         for key, updated_at in in_two_versions.items():
+            # No row has an empty digest: should the row come back unreadable, it counts as news.
             self._keep(key, "", updated_at)
         since = self._reread_from
         if since and self._rereads and (covered.after is None or covered.after <= since):
             since = covered.before
+        # A row whose `updated_at` cannot be read may lie anywhere in the window.
         unknown = covered.after or EPOCH
         left_out = [updated_at or unknown for updated_at in self._left_out]
         since = min([*left_out, *([since] if since else [])], default=None)

@@ -23,6 +23,8 @@ def cursor_name(settings: Settings) -> str:
     """Return the name of the cursor of a run with these filters: a filtered run has its own."""
     if not settings.filters:
         return CURSOR
+    # A filtered run sees some of the rows. Were it to move the common cursor, the next full run
+    # would skip all the others for good.
     return f"{CURSOR}_{blake2b(orjson.dumps(settings.filters), digest_size=6).hexdigest()}"
 
 
@@ -69,6 +71,9 @@ class Cursors:
         for table, state in self._states.items():
             cursors = state.setdefault("incremental", {})
             at = max(self._stored[table] or to, to)
+            # The layout of `dlt.sources.incremental`, for dlt's own commands to show. Without its
+            # hashes of the rows at the edge: they are all kept, however many share one instant. The
+            # tail replaces them.
             cursors[self.name] = {"initial_value": None, "last_value": at, "unique_hashes": []}
 
 
@@ -77,6 +82,8 @@ def take_over(state: State, tables: Iterable[str], state_of: Callable[[str], Sta
     if state.get("version"):
         return
     state["version"] = 2
+    # A table without a cursor is read from the beginning: without this, upgrading would load
+    # everything again.
     if known := state.get("incremental"):
         for table in tables:
             state_of(table).setdefault("incremental", {}).update(

@@ -86,6 +86,8 @@ class Memory:
 
     def sift(self, batch: Batch, *, is_listed: bool) -> Sifted:
         """Return what is left to write of a batch; `is_listed` unless it was asked for by id."""
+        # The quarantine comes before the tail: a row may be mended to exactly what the tail knows,
+        # and would be filtered out without ever leaving the quarantine.
         unreadable = self._again.news(batch.unreadable)
         released = self._again.released(batch.rows)
         rows = self._tail.unseen(batch.rows)
@@ -98,6 +100,8 @@ class Memory:
 
     def end(self, covered: Window) -> None:
         """Store what the next load needs, after all of `covered` has been read."""
+        # Counted first: what came in two versions is asked for again, and must not be remembered as
+        # known.
         self.rows, in_two_versions = self._tail.count()
         for key in _KEYS:
             self._state.pop(key, None)

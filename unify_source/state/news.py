@@ -27,6 +27,9 @@ class News:
     ) -> None:
         first = state.get("empty_until")
         if first is None:
+            # Not up to the window's end: a row that was updated within the lookback may become
+            # visible late, after an older version of it has been loaded. Tables that already hold
+            # rows were filled before this key was kept, so of those nothing is certain.
             first = rfc3339(closed_at - lookback if is_empty else EPOCH)
         self._empty_until: str = first
         self._loaded_until: str = state.get("loaded_until", rfc3339(EPOCH))
@@ -37,6 +40,8 @@ class News:
         if not is_listed or not len(rows):
             return pa.repeat(pa.scalar(value=False), len(rows))
         self._newest = max(self._newest, pc.max(rows[CURSOR]).as_py())
+        # Within what has been loaded a row may be read a second time, by the lookback or by a run
+        # that resumes: it may have lost a reply since that the warehouse still holds.
         after = pc.greater(rows[CURSOR], _scalar(self._loaded_until))
         return pc.and_(after, pc.less_equal(rows[CURSOR], _scalar(self._empty_until)))
 
@@ -45,6 +50,8 @@ class News:
         state["empty_until"] = self._empty_until
         newest = min(self._newest, covered_until)
         loaded_until = max(self._loaded_until, rfc3339(newest))
+        # Capped, so that it stands still once the first load is over: a state that changes with
+        # every run would make dlt load a package even where no row has changed.
         state["loaded_until"] = min(loaded_until, self._empty_until)
 
 

@@ -18,7 +18,11 @@ import pyarrow.compute as pc
 from unify_source.resources import CURSOR, INSTANT, KEY, TEXT
 from unify_source.times import EPOCH, kept_instant, rfc3339
 
+# dlt writes its state whole into the destination whenever it has changed: an entry takes some 90
+# bytes there, before compression, and a burst may bring half a million rows.
 TAIL_LIMIT = 2_000
+# Every combination of filters has a cursor, and so a tail. A script that loops over ids as filters
+# would fill the state with tails that nobody reads again.
 MOST_TAILS = 4
 
 Known = dict[str, list[str]]
@@ -43,6 +47,8 @@ class Tail:
     ) -> None:
         self._cursor = cursor
         own = tails.get(cursor, {}) if cursor else {}
+        # Where the cursors of the tables differ, one of them was left out of a run or emptied: it
+        # lacks rows that this tail knows, so they have to be written again.
         self._known = own if trusts_own else {}
         self._others = {name: known for name, known in tails.items() if name != cursor}
         self._in_warehouse = _newest_of([self._known, *self._others.values()])
@@ -68,6 +74,8 @@ class Tail:
         mask = again.to_pylist()
         for index in pc.indices_nonzero(again).to_pylist():
             key, (at, digest) = next(iter(_digests(rows.slice(index, 1))))
+            # Compared as text, which only `rfc3339` allows: it always writes six digits and Z. The
+            # API's own texts have fractions of any length, and "…05Z" would sort after "…05.20Z".
             older = at < self._in_warehouse[key]
             _, known = self._known.get(key, ("", ""))
             mask[index] = older or (known != "" and digest == known)
@@ -84,6 +92,7 @@ class Tail:
         recent = rows.filter(pc.greater_equal(rows[CURSOR], since_then))
         self._overflows = len(recent) + len(self._recent) > TAIL_LIMIT
         if self._overflows:
+            # A tail that misses rows is safe: what it does not know is written again.
             recent = recent.slice(0, TAIL_LIMIT)
         for key, (at, digest) in _digests(recent):
             known_at, _ = self._recent.get(key, ("", ""))
@@ -94,9 +103,11 @@ class Tail:
         """Return the tails for the next load, the cursor's own last."""
         tails = dict(self._others)
         if written := self._written_again():
+            # Their digests describe versions that this load has just replaced.
             tails = {name: {**known, **_among(written, known)} for name, known in tails.items()}
         if self._cursor and (own := self._own(in_two_versions)):
             tails[self._cursor] = own
+        # The tail of this run has moved to the end, so the one that was not used for longest goes.
         return dict(list(tails.items())[-MOST_TAILS:])
 
     def _own(self, in_two_versions: Mapping[str, datetime]) -> Known:
@@ -108,8 +119,12 @@ class Tail:
         if self._overflows or len({*self._recent, *kept}) > TAIL_LIMIT:
             return {}
         for key, (at, digest) in self._recent.items():
+            # The list may show an older version than it did before, as a server with lagging
+            # replicas does. What the warehouse holds stays known.
             stands = self._in_warehouse.get(key, at)
             kept[key] = [at, digest] if at >= stands else self._known.get(key, [stands, ""])
+        # Those are asked for again by id. A digest would make the answer look known, and the
+        # replies that only the older version had would stay.
         return {key: entry for key, entry in kept.items() if key not in in_two_versions}
 
     def _written_again(self) -> dict[str, str]:
@@ -130,6 +145,8 @@ class Tail:
         """
         if not self._written:
             return 0, {}
+        # A row comes twice where two slices share its instant, and where a cursor hides an offset
+        # and rows moved between two pages.
         rows = pa.concat_tables(self._written)
         keys = int(pc.count_distinct(rows[KEY]).as_py())
         if keys == len(rows):
@@ -158,5 +175,6 @@ def _digests(rows: pa.Table) -> Iterable[tuple[str, tuple[str, str]]]:
 
 
 def _digest(content: Any) -> str:
+    # 64 bits are plenty: a digest is only ever compared with an earlier one of the same id.
     text = orjson.dumps(content, default=str, option=orjson.OPT_SORT_KEYS)
     return blake2b(text, digest_size=8).hexdigest()
