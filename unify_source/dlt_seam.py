@@ -41,6 +41,7 @@ def default_pipelines_dir() -> str:
 
 def active_pipeline() -> dlt.Pipeline | None:
     """Return the pipeline that was created or run last, None where there is none."""
+    # Asked for first: `dlt.current.pipeline()` would make a pipeline where there is none.
     return dlt.current.pipeline() if Container()[PipelineContext].is_active() else None
 
 
@@ -94,6 +95,8 @@ def look_up(
     Without `with_bare_variables` a variable of just that name is not looked at: it may be another
     program's.
     """
+    # dlt's own order: the pipeline's sections before all others, then provider by provider, and in
+    # each from the closest section to none at all.
     for pipeline in (pipeline_name, None) if pipeline_name else (None,):
         for provider in providers():
             is_environment = isinstance(provider, EnvironProvider)

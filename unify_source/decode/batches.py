@@ -20,6 +20,8 @@ def decoded(resource: Resource, reading: Iterable[list[bytes]]) -> Iterator[Batc
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[Batch] | None = None
         for bodies in reading:
+            # One ahead and no more: each would hold another batch of pages and its tables in
+            # memory.
             coming = pool.submit(decode, resource, bodies)
             if waiting:
                 yield waiting.result()
@@ -36,6 +38,7 @@ def joined(batches: Iterable[Batch]) -> Iterator[Batch]:
     held: list[Batch] = []
     since = time.monotonic()
     for batch in batches:
+        # Asked before the batch is added: a joined one has to stay below the limits.
         if held and _is_enough([*held, batch]):
             yield _join(held)
             held = []

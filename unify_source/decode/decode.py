@@ -24,6 +24,8 @@ from unify_source.decode.row_by_row import rows_of
 from unify_source.decode.unreadable import Unreadable
 from unify_source.resources import CURSOR, JSON, KEY, TEXT, Path, Resource
 
+# Arrow's own block, 1 MB. It refuses a document that lies across the border of two blocks
+# ("straddling object"), so that a block has to hold the longest page.
 _BLOCK = 1 << 20
 _PAGE_CURSOR = "next_cursor"
 
@@ -66,6 +68,7 @@ def _promised_alone(resource: Resource, bodies: Sequence[bytes]) -> pa.Table:
     for body in bodies:
         if not body.isascii():
             body.decode()  # Arrow would take any bytes for text.
+        # A shorter body cannot hold a row that is too long, so that nobody needs to measure rows.
         if len(body) > MOST_ROW_BYTES:
             raise ValueError("a row may be too long")
     promised = resource.promised_type()
@@ -92,11 +95,17 @@ def _parsed(resource: Resource, bodies: Sequence[bytes], row: pa.StructType) -> 
         read_options=pj.ReadOptions(use_threads=False, block_size=max(_BLOCK, longest)),
         parse_options=pj.ParseOptions(
             explicit_schema=pa.schema({resource.list_key: pa.list_(row), _PAGE_CURSOR: TEXT}),
+            # Never "infer": Arrow would type a column by what stands in the batch, make floats of
+            # long whole numbers and times of texts that look like them.
             unexpected_field_behavior="error",
+            # Unless told otherwise, Arrow ends a document at a line break: a pretty-printed page
+            # has hundreds.
             newlines_in_values=any(b"\n" in body or b"\r" in body for body in bodies),
         ),
     )
     lists = pages[resource.list_key]
+    # An empty body vanishes between two line breaks, and one with two documents counts as two
+    # pages: Arrow takes either without a word.
     if len(lists) != len(bodies) or lists.null_count:
         raise ValueError("a page without its list")
     rows = pa.concat_arrays([pc.list_flatten(chunk) for chunk in lists.chunks])
@@ -132,6 +141,8 @@ def _with_instants(objects: pa.StructArray, paths: Iterable[Path]) -> pa.StructA
     for name, rests in below.items():
         column = fields[name]
         fields[name] = _with_instants(column, rests) if any(rests) else instants(column)
+    # `from_arrays` takes every struct for valid: a null object would become one whose keys are
+    # null.
     mask = pc.is_null(objects) if objects.null_count else None
     return pa.StructArray.from_arrays(list(fields.values()), list(fields), mask=mask)
 
@@ -140,6 +151,8 @@ def _checked(resource: Resource, rows: pa.Table) -> pa.Table:
     """Return rows that have all their keys; raises ValueError for any others."""
     if rows[KEY].null_count or (resource.windowed and rows[CURSOR].null_count):
         raise ValueError("a row without its key")
+    # To a merge the empty text is a key like any other: rows that share it would replace one
+    # another.
     if pc.any(pc.equal(rows[KEY], "")).as_py():
         raise ValueError("a row with an empty key")
     for path in {part.path for part in resource.parts if part.path}:
@@ -158,6 +171,7 @@ def _check_keys(objects: pa.ChunkedArray) -> None:
         if objects.null_count:
             raise ValueError("a list with null")
     keys = pc.struct_field(objects, KEY)
+    # Kleene's "or": the plain one makes null of "is null, or null = ''", and null is not true.
     keyless = pc.or_kleene(pc.is_null(keys), pc.equal(keys, ""))
     if pc.any(pc.and_(pc.is_valid(objects), keyless)).as_py():
         raise ValueError("an object without its key")

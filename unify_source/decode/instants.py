@@ -12,6 +12,8 @@ from unify_source.times import parse_instant
 
 _SHORTEST = len("2026-01-31T08:00:00Z")
 _WITH_OFFSET = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$"
+# Arrow's microseconds reach to the year 294,247. Sentinels such as 9999-12-31T23:59:59-05:00 are
+# year 10000 in UTC, which fails only later, on the way into Python or a database.
 _FIRST = pa.scalar(datetime(1, 1, 1, tzinfo=timezone.utc), INSTANT)
 _LAST = pa.scalar(datetime(9999, 12, 31, 23, 59, 59, 999_999, timezone.utc), INSTANT)
 

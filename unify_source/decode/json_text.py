@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import orjson
 
 _INT64 = 1 << 63
+# Any whole number of 18 digits fits into 64 bits; of those with 19, some do not.
 _SURE_DIGITS = 18
 OPENING = b"[{"
 _BRACKET = re.compile(rb"[\[\]{}]")
@@ -54,6 +55,7 @@ def text_of(value: Any) -> str:
 
     Raises TypeError for text that is not Unicode.
     """
+    # Without the option orjson would write a Number as an object with a key `text`.
     return orjson.dumps(value, _fragment, orjson.OPT_PASSTHROUGH_DATACLASS).decode()
 
 
@@ -90,6 +92,7 @@ def _whole(text: str) -> int | None:
 
 
 def _int(text: str) -> int | Number:
+    # As an int, -0 would lose its sign.
     if len(text) <= _SURE_DIGITS and text != "-0":
         return int(text)
     value = _whole(text)
@@ -98,6 +101,8 @@ def _int(text: str) -> int | Number:
 
 def _float(text: str) -> float | Number:
     value = float(text)
+    # Python's repr is the shortest text that reads back as the same float. Where the API wrote
+    # another, 1.10 or 1E3 or too many digits, its own text is kept.
     return value if repr(value) == text else Number(text)
 
 

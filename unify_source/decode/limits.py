@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+# Far below the depth at which any parser on a row's way gives up: orjson stops at 1,024 levels,
+# recursive ones at whatever their stack holds.
 MOST_LEVELS = 64
 """How deep a row may be nested; a deeper one goes to quarantine."""
 
+# A listed row has some 600 bytes: one of this size is broken, and would be held in memory several
+# times over on its way.
 MOST_ROW_BYTES = 16 << 20
 """How long the JSON text of a row may be; a longer one goes to quarantine."""
 

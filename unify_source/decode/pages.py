@@ -42,6 +42,7 @@ def raw_rows(body: bytes, list_key: str) -> list[RawRow]:
             "Nothing is lost: run it again. If it stays so, the API changed: please report it.",
         ) from None
     rows = (RawRow(body[start:end], levels) for start, end, levels in spans)
+    # An item that is no object, such as null or a number, has no brackets to find it by.
     return [next(rows) if item == {} else RawRow(orjson.dumps(item), 0) for item in items]
 
 

@@ -39,12 +39,15 @@ def rows_of(resource: Resource, body: bytes) -> Iterator[Row | Unreadable]:
 
 
 def _value(raw: RawRow) -> Any:
+    # Judged before it is parsed: the parser recurses, and would take memory for whatever comes.
     if len(raw.text) > MOST_ROW_BYTES:
         raise Odd(f"is longer than {MOST_ROW_BYTES >> 20} MB")
     if raw.levels > MOST_LEVELS:
         raise Odd(TOO_DEEP)
     try:
         value = parsed(raw.text.decode())
+        # Half a surrogate, "\ud83d", is legal JSON and no text that a database can store. It is
+        # found when it is written.
         text_of(value)
     except UnicodeDecodeError:
         raise Odd("holds bytes that are not UTF-8") from None
@@ -77,6 +80,7 @@ def _object(resource: Resource, kind: pa.StructType, path: Path, level: int) -> 
         row = {}
         for name, read_value in reads.items():
             item = value.get(name)
+            # A key with null and a missing one are the same to a table.
             if item is not None:
                 row[name] = read_value(item)
         if not row.get(KEY):
@@ -115,6 +119,7 @@ def _scalar(kind: pa.DataType, where: str) -> Read:
     expected = _TYPES[kind]
 
     def read(value: Any) -> Any:
+        # Not isinstance: to Python, true is a whole number.
         if type(value) is not expected:
             raise Odd(f"{where} is {_name(value)}, {_NOT[kind]}")
         return value

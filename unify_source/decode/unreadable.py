@@ -28,9 +28,11 @@ class Unreadable:
         own = _known(row)
         key, changed = own.get(KEY), own.get(CURSOR)
         return cls(
+            # Half a surrogate in an id: no database stores it, and no address can be made of it.
             id=key if isinstance(key, str) and key and _is_unicode(key) else None,
             updated_at=parse_instant(changed) if isinstance(changed, str) else None,
             reason=reason,
+            # Its column takes Unicode alone, and somebody will want to see which bytes were sent.
             raw=row.text.decode(errors="backslashreplace"),
         )
 
@@ -42,6 +44,8 @@ class Unreadable:
 
 def _known(row: RawRow) -> dict[str, Any]:
     try:
+        # A row may be unreadable for something deep within it. Its id and time, at the top, still
+        # tell where it belongs.
         value = parsed(top_level(row).decode(errors="replace"))
     except ValueError:
         return {}

@@ -38,6 +38,7 @@ def duckdb_database(pipeline: dlt.Pipeline) -> DuckDBDatabase | None:
 def file_of(client: Any) -> Path | None:
     """Return the file of a DuckDB client; None for memory and for a server."""
     name = client.config.credentials._conn_str()  # noqa: SLF001 - dlt has no public name for it
+    # `:memory:` and the address of a server are no file that two runs could share.
     return None if name.startswith(":") or "://" in name else Path(name)
 
 

@@ -94,6 +94,7 @@ def storable(caps: DestinationCapabilitiesContext | None, rows: pa.Table) -> pa.
         return rows
     for number, item in enumerate(rows.schema):
         if item.type == TEXT and pc.any(pc.match_substring(rows[number], _NUL)).as_py():
+            # One such text in a subject line would make the server refuse the whole file of rows.
             mended = pc.replace_substring(rows[number], _NUL, _REPLACEMENT)
             rows = rows.set_column(number, item, mended)
     return rows
@@ -119,6 +120,8 @@ def keep_indexed(pipeline: dlt.Pipeline) -> None:
             where = client.make_qualified_table_name(table)
             try:
                 client.execute_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {where} ({column})")
+                # Autovacuum has not been here yet, and without statistics Postgres guesses how many
+                # rows share a key: the next merges might scan the table all the same.
                 client.execute_sql(f"ANALYZE {where}")
             except DatabaseTerminalException as error:
                 _log.warning("No index on %s of %s: %s", column, table, str(error).strip())

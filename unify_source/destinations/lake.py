@@ -63,6 +63,7 @@ class Lake:
 
     def ready(self, table: Table, batches: list[pa.Table]) -> pa.Table:
         """Return what has to be written of all the rows of a load, perhaps no row."""
+        # Batches differ in the new columns that they bring.
         rows = pa.concat_tables(batches, promote_options="default")
         if self.format == PARQUET:
             return rows
@@ -75,6 +76,8 @@ class Lake:
         if DELETED not in rows.schema.names:
             return newest
         deleted = pc.fill_null(newest[DELETED], fill_value=False)
+        # A mark is for a merge to read. Appended to a lake, a marked row would stand there as a
+        # row.
         living = newest.filter(pc.invert(deleted))
         if found is None:
             return living
@@ -88,6 +91,8 @@ class Lake:
 def newest_of_each(rows: pa.Table, newest: str) -> pa.Table:
     """Return one row of each key: the newest, of several the last."""
     number = pa.array(range(len(rows)), pa.int64())
+    # Arrow's group_by promises no order and has no "row of the maximum": the rows are ranked, and
+    # the least rank of each key is taken.
     order = pc.sort_indices(
         pa.table({"at": rows[newest], "number": number}),
         sort_keys=[("at", "descending"), ("number", "descending")],

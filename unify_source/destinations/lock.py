@@ -64,6 +64,8 @@ class Turns:
         folder.mkdir(parents=True, exist_ok=True)
         wait = Wait(self._timeout)
         with (
+            # Always the folder before the dataset: two runs that took them in different orders
+            # could wait for each other for ever.
             _file_turn(folder / self._pipeline.pipeline_name, wait) as of_folder,
             self._dataset_turn(wait) as of_dataset,
         ):
@@ -127,10 +129,12 @@ def _file_turn(file: Path, wait: Wait) -> Iterator[Held]:
     with _acquired(_queue(file), note, wait):
         _acquired(lock, note, wait)
     try:
+        # For people alone. A file of the operating system's locks does not tell who has it.
         note.write_text(json.dumps(this_run()))
         yield Held(is_wanted=lambda: _is_queued_for(file))
     finally:
         with suppress(OSError):
+            # While the lock is still held: a moment later the note could be the next holder's.
             note.unlink()
         lock.release()
 
@@ -160,6 +164,8 @@ def _opened_by(client: Any) -> Holder | None:
     try:
         client.open_connection()
     except DestinationConnectionError as error:
+        # dlt raises the same error for whatever keeps a file from being opened. Only DuckDB's text
+        # tells that it is locked, and for nothing else does waiting help.
         if "Could not set lock" not in str(error):
             raise
         _, _, said = str(error).partition("Conflicting lock is held in ")
@@ -169,6 +175,7 @@ def _opened_by(client: Any) -> Holder | None:
 
 def _read_note(note: Path) -> Holder:
     try:
+        # It may be half written, or that of a run that was killed: nothing relies on it.
         found = json.loads(note.read_text())
     except (OSError, ValueError):
         return {}

@@ -21,8 +21,12 @@ _OF_THE_SESSION = {
 }
 # The lock's session says nothing while a window is read. Servers below 14 end no idle ones.
 _STAY = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
+# An advisory lock is a number of the whole database. Two datasets whose names hash alike would take
+# turns with each other, which is slow and safe.
 _TRY = "SELECT pg_try_advisory_lock(hashtext(%s))"
 _LET_GO = "SELECT pg_advisory_unlock(hashtext(%s))"
+# `pg_locks` shows a lock of one 64-bit number in two halves, the lower in `objid`, and marks it
+# with `objsubid` 1. hashtext is signed, an oid is not.
 _HOLDER = (
     "FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted"
     " AND objsubid = 1 AND objid = (hashtext(%s)::bigint & 4294967295)::oid"
@@ -41,6 +45,8 @@ def postgres_turn(pipeline: dlt.Pipeline, wait: Wait) -> Iterator[Held]:
         client.execute_sql(_STAY)
         # Who waits holds the second key: so the holder sees it, and does not overtake it.
         for wanted in (queue, key):
+            # Tried again and again, for `pg_advisory_lock` waits in the driver, where no signal is
+            # heard.
             while not _true(client, _TRY, wanted):
                 wait.pause(lambda: _holder(client, key))
         client.execute_sql(_LET_GO, queue)
@@ -63,6 +69,8 @@ def _is_locked(client: Any, key: str) -> bool:
 
 def _holds(client: Any, key: str) -> bool:
     try:
+        # Only if this very session has it: one that was opened anew after the connection broke has
+        # none.
         return _true(client, f"SELECT count(*) = 1 {_HOLDER} AND pid = pg_backend_pid()", key)
     except DatabaseException:
         return False

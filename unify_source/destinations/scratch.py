@@ -23,6 +23,7 @@ def try_writing(pipeline: dlt.Pipeline) -> None:
     folder that does not exist yet is not created: its nearest folder has to be writable.
     """
     database = duckdb_database(pipeline)
+    # To connect would create the file, and `check` promises to leave nothing behind.
     if database and not database.file.exists():
         _refuse_closed_folder(database.file.absolute().parent)
         return
@@ -59,6 +60,7 @@ def _try_files(client: Any) -> None:
     if client.config.protocol == "file":
         _refuse_closed_folder(Path(client.config.make_local_path(client.config.bucket_url)))
         return
+    # An object store has no folders to ask for their permissions: only writing tells.
     file = f"{client.dataset_path}/{_NAME}_{uuid4().hex[:12]}"
     client.fs_client.pipe_file(file, b"")
     client.fs_client.rm_file(file)

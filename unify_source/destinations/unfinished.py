@@ -26,10 +26,14 @@ def note(pipeline: dlt.Pipeline, loads: Iterable[str], window: Window) -> None:
     if not _can_note(pipeline):
         return
     with pipeline.sql_client() as client:
+        # The first load makes the dataset. Until it is done there is no older version of any row to
+        # be left with.
         if not client.has_dataset():
             return
         table = client.make_qualified_table_name(TABLE)
         columns = "load_id VARCHAR(64), after VARCHAR(64), before VARCHAR(64)"
+        # Texts, for a window is read back as it was written, whatever a database makes of time
+        # zones.
         client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
         after = rfc3339(window.after) if window.after else None
         for load in loads:
@@ -51,6 +55,8 @@ def unfinished(pipeline: dlt.Pipeline) -> list[Window]:
         return []
     with pipeline.sql_client() as client:
         table, loads = map(client.make_qualified_table_name, (TABLE, "_dlt_loads"))
+        # dlt writes a load's row with status 0 last, when every table has been merged. A load
+        # without one may have ended between any two tables.
         query = (
             f"SELECT DISTINCT after, before FROM {table}"  # noqa: S608 - our own names
             f" WHERE load_id NOT IN (SELECT load_id FROM {loads} WHERE status = 0)"

@@ -54,6 +54,8 @@ class Names:
         self.rest = self._normal(MORE_FIELDS)
         promised = [self._normal(column.name) for column in table.columns]
         reserved = {*promised, AS_OF, DELETED, *_SYSTEM, self.rest}
+        # DuckDB and others find a column in any case: there `Score` and `score` are one and the
+        # same.
         self._taken = {name.casefold() for name in reserved}
         new = {
             name: column
@@ -61,6 +63,8 @@ class Names:
             if name.casefold() not in self._taken and not name.casefold().startswith(_DLT)
         }
         self._room = MOST_NEW_COLUMNS - len(new)
+        # Made by hand, or by a version that recorded no path: the first key that is spelled like it
+        # gets it, or its values would move to a new column.
         self._unclaimed = {name for name, column in new.items() if column.path is None}
         self._taken |= {name.casefold() for name in new.keys() - self._unclaimed}
         self._types = {
@@ -85,6 +89,7 @@ class Names:
 
     def variant(self, path: Path, kind: str) -> str | None:
         """Return the column for values of a kind that the one of these keys cannot hold."""
+        # Spelled as dlt spells the columns for values of another type.
         return self._found(path, kind, f"{self._names[path, '']}__v_{kind}")
 
     def type_of(self, name: str) -> str | None:
@@ -113,6 +118,7 @@ class Names:
         return name
 
     def _free(self, wanted: str, path: Path, variant: str) -> str:
+        # A number would depend on which of two keys came first, which differs from run to run.
         digest = blake2b(text_of([path, variant]).encode(), digest_size=16).hexdigest()
         name, size = wanted, 6
         while name.casefold() in self._taken:

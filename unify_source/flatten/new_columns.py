@@ -96,14 +96,19 @@ class _Cells:
                 self._values.setdefault((path, kind, False), {})[row] = stored
                 return
             own = kind_of(value, json_columns=self._json)
+            # Beside the column, and never instead of it: retyping or emptying that one for a single
+            # odd value would make every sum over it wrong without a word.
             if self._names.variant(path, own):
                 _, stored = fitted(value, own, json_columns=self._json)
                 self._values.setdefault((path, own, True), {})[row] = stored
                 return
+        # An object keyed by ids brings new keys with every row. Postgres ends at 1,600 columns, and
+        # DuckDB at its memory.
         _place(self._rest.setdefault(row, {}), path, value)
 
     def columns(self) -> Iterator[tuple[pa.Field, pa.Array]]:
         """Yield each column that has values."""
+        # In a fixed order, for pages arrive in any: a new table shall not look different each time.
         for path, kind, is_variant in sorted(self._values):
             values = self._values[path, kind, is_variant]
             name = self._names.variant(path, kind) if is_variant else self._names.main(path)

@@ -45,6 +45,7 @@ def chosen(kinds: AbstractSet[str]) -> str:
     Numbers come first, so that a sum over them is right, and text last: what is no number stands
     beside them, and not they beside it.
     """
+    # A later whole number that a double cannot hold goes to a column beside it: see `_same_number`.
     if {"bigint", "double"} <= kinds:
         return "double"
     return next(kind for kind in ARROW_TYPES if kind in kinds)
@@ -66,6 +67,7 @@ def fitted(value: Any, kind: str, *, json_columns: bool) -> tuple[bool, Any]:
 
 def _same_number(number: float, kind: str) -> tuple[bool, float | None]:
     if kind == "double":
+        # 9007199254740993 has no double of its own: stored as one it would end in 992.
         return int(float(number)) == number, float(number)
     is_whole = number == int(number) and -_INT64 <= number < _INT64
     return is_whole, int(number)
@@ -73,6 +75,8 @@ def _same_number(number: float, kind: str) -> tuple[bool, float | None]:
 
 def _scalar(value: Any) -> tuple[str, Any]:
     if isinstance(value, str):
+        # Only a whole RFC 3339 time with its zone. A date, or a time without one, stays the text
+        # that it was: nobody has said which instant it means.
         instant = parse_instant(value) if _INSTANT.fullmatch(value) else None
         return ("timestamp", instant) if instant else ("text", value)
     if isinstance(value, Number):

@@ -135,6 +135,8 @@ class Extraction:
             window = self._span.window
             after = window.after or self._start(target)
             return Window(memory.begin(after), window.before)
+        # The server's clock, never ours: closed by one that is ahead, a window would end after rows
+        # that are still to come, and the cursor would step over them.
         now, end = self._client.server_time(self._resource), self._interval.end
         return Window(memory.begin(self._start(target)), min(end or now, now))
 

@@ -52,6 +52,8 @@ class FanOut:
     def _leave(self, table: str) -> None:
         self._waiting.pop(table, None)
         self._open -= 1
+        # dlt begins its generators one by one: an empty table must not end the reading for one that
+        # has yet to begin.
         if not self._open and not self._unopened:
             self.close()
 
@@ -62,6 +64,8 @@ class FanOut:
                 if batch is None:
                     return None
                 for name, rows in batch.items():
+                    # A table that is not selected, or that ended early, would pile up rows that
+                    # nobody takes.
                     if name in self._waiting:
                         self._waiting[name].append(rows)
             return self._waiting[table].popleft()

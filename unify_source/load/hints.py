@@ -49,6 +49,7 @@ def merge_columns(table: Table) -> Iterator[Column]:
 def column_hints(table: Table) -> dict[str, Any]:
     """Return dlt's hints for every column of a table: type, meaning, PII mark, use in the merge."""
     columns = {column.name: _hint(column) for column in (*table.columns, *merge_columns(table))}
+    # Of two rows with one key in a load dlt keeps either, unless a column tells which is the newer.
     columns[table.newest]["dedup_sort"] = "desc"
     if DELETED in columns:
         columns[DELETED]["hard_delete"] = True
@@ -81,6 +82,7 @@ def references(table: Table) -> list[Any]:
 
 def merge_disposition(table: Table) -> Any:
     """Return how a database merges a table: rows are replaced by key, children with their owner."""
+    # Not "upsert", which has no scope: a reply that is gone from the API would stay.
     merge = {"disposition": MERGE, "strategy": "delete-insert"}
     if owner := table.dies_with:
         merge["destination_scope"] = _scope(owner)
@@ -121,12 +123,12 @@ def refuse_unsafe_hints(
 ) -> None:
     """Refuse hints under which rows would be lost or doubled, or that would do nothing.
 
-    Raises ConfigurationError, by name and
-    before the first request.
+    Raises ConfigurationError, by name and before the first request.
     """
     hints = resource.compute_table_schema()
     _refuse_disposition(table, hints, is_lake=is_lake)
     columns = hints["columns"].items()
+    # dlt deletes what has the primary key or the merge key of a loaded row: either is too much.
     keys = [name for name, hint in columns if hint.get("primary_key") or hint.get("merge_key")]
     if keys != [KEY]:
         raise ConfigurationError(

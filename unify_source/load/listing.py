@@ -155,6 +155,7 @@ class Listing:
         return _with(unknown, {MISSING_SINCE: self._read_at})
 
     def _digest(self, rows: pa.Table) -> str:
+        # Sorted: the order of the list is not documented, and another order is no change.
         texts = sorted(
             orjson.dumps(row, default=str, option=orjson.OPT_SORT_KEYS) for row in rows.to_pylist()
         )

@@ -94,13 +94,17 @@ class TableResources:
         resources = running_resources() or {}
         self._refuse_unsafe(resources)
         schema, caps = dlt.current.source_schema(), capabilities()
+        # None where a notebook iterates the source without a pipeline: there is no destination.
         if caps:
             prepare(dlt.current.pipeline(), schema.tables)
         warehouse = Warehouse(schema, json_columns=has_json_columns(caps))
         sample = _sample_pages(resources, self._settings.page_size)
         state_of: Callable[[str], State] = (
+            # A sample leaves no trace: a cursor that moved past rows which `add_limit` cut off
+            # would lose them.
             dlt.current.resource_state if sample is None else lambda _name: {}
         )
+        # Before any cursor is looked at: each table would otherwise seem never to have been loaded.
         take_over(state_of(MAIN_LIST.name), _tables_of(MAIN_LIST), state_of)
         listing = self._listing or Listing(SEQUENCE_LIST, self._settings, self._client)
         yield from _listed(listing, selected, warehouse, state_of)

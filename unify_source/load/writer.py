@@ -40,6 +40,7 @@ class TableWriter:
     def items(self, batches: Iterator[pa.Table]) -> Iterator[Any]:
         """Yield what dlt writes; the table without rows where it does not exist yet."""
         if self._lake:
+            # A lake's merge needs every version of a row at once, hence the list: see `Lake`.
             yield from self._into_lake(self._lake, list(batches))
             return
         for rows in batches:
@@ -52,6 +53,7 @@ class TableWriter:
         rows = storable(self._caps, rows)
         columns = new_columns(rows)
         new = {name: hint for name, hint in columns.items() if name not in self._told}
+        # dlt computes a table's schema anew whenever hints come, changed or not, batch after batch.
         if not self._is_first and not new:
             return rows
         self._is_first = False

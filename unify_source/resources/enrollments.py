@@ -24,13 +24,21 @@ ENROLLMENTS = Table(
     newest=CURSOR,
     columns=(
         id_of("enrollment"),
+        # Fractions of a second come in any length, none, three or six digits, in the API's own
+        # examples. So times are compared as instants, never as text.
         Column("created_at", INSTANT, "When the person was enrolled."),
         Column(
             "updated_at", INSTANT, "When the enrollment last changed; the cursor runs along it."
         ),
+        # Not documented: whether every FINISHED enrollment has one. One that was blocked, or
+        # canceled as a draft, may never have begun, so null does not mean that it is still a draft.
         Column("started_at", INSTANT, "When the sequence began for the person; null before."),
         Column("ended_at", INSTANT, "When it ended for the person; null before."),
+        # Text, not an enumeration: the API is in beta, and a fourth status must load like the
+        # others.
         Column("status", TEXT, "`DRAFT`, `IN_PROGRESS` or `FINISHED`."),
+        # The reference does not say who blocks or excludes an enrollment, nor what becomes of it
+        # then.
         Column("is_blocked", FLAG, "Unify marks the enrollment as blocked."),
         Column("is_bounced", FLAG, "An e-mail bounced."),
         Column(
@@ -40,6 +48,7 @@ ENROLLMENTS = Table(
         ),
         Column("is_excluded", FLAG, "Unify marks the enrollment as excluded."),
         Column("is_opted_out", FLAG, "The person opted out."),
+        # Its own flag: the sequence and the mailbox each have one of the same name.
         Column("is_paused", FLAG, "The enrollment is paused."),
         Column("is_replied", FLAG, "The person replied."),
         Column(
@@ -82,6 +91,8 @@ ENROLLMENTS = Table(
 
 
 PEOPLE = Table(
+    # This API has no list of people. Whether a new name or address moves an enrollment's
+    # `updated_at` is not documented: a person is as fresh as the last enrollment that was read.
     name="people",
     description="The people who are or were enrolled.",
     columns=(
@@ -98,6 +109,8 @@ PEOPLE = Table(
 
 
 MAILBOXES = Table(
+    # The rows of Unify's query jobs call the address `email_address` and lack both flags: the two
+    # interfaces do not agree, and this follows the list's.
     name="mailboxes",
     description="The mailboxes that send.",
     columns=(
@@ -116,6 +129,7 @@ MAILBOXES = Table(
 
 
 PLAYS = Table(
+    # The older reference page has no `enrolled_by_play` at all; the OpenAPI document does.
     name="plays",
     description="The plays that enrolled people.",
     columns=(id_of("play"), Column("name", TEXT, "Its name.")),
@@ -123,6 +137,8 @@ PLAYS = Table(
 
 
 REPLY_EMAIL_MESSAGES = Table(
+    # Not documented: what becomes of a reply that is deleted, or matched to another enrollment.
+    # Both are taken to be possible: hence `dies_with`.
     name="reply_email_messages",
     description="Replies; at most one for each enrollment, and gone when the API no longer has it.",
     dies_with="enrollment_id",
@@ -142,6 +158,7 @@ REPLY_EMAIL_MESSAGES = Table(
 
 
 REPLY_CLASSIFICATIONS = Table(
+    # `category` is missing on the older reference page: null there, never an error.
     name="reply_classifications",
     description="What Unify makes of a reply: any number for each.",
     dies_with=OWNER,
@@ -183,6 +200,7 @@ ENROLLMENT_LIST = Resource(
     lists=("classifications",),
     parts=(
         Part(ENROLLMENTS),
+        # A sequence that was deleted is gone from its own list, but its enrollments still nest it.
         Part(SEQUENCES, ("sequence",), only=(KEY, "name", "is_paused"), fills_in=True),
         Part(PEOPLE, ("person",)),
         Part(MAILBOXES, ("mailbox",)),

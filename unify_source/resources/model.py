@@ -10,6 +10,8 @@ import pyarrow as pa
 TEXT = pa.string()
 FLAG = pa.bool_()
 WHOLE = pa.int64()
+# How finely the API counts is not documented. Microseconds are the finest that Python, DuckDB's and
+# Postgres' time with zone have in common.
 INSTANT = pa.timestamp("us", tz="UTC")
 JSON = pa.json_(TEXT)
 """Whatever the API sends, as its JSON text."""

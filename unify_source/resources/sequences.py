@@ -22,6 +22,8 @@ _CREATED_AT = Column("created_at", INSTANT, "When it was created.")
 _UPDATED_AT = Column("updated_at", INSTANT, "When it was last changed.")
 
 
+# Names are not unique: upgrading a sequence cancels its enrollments and creates new ones, and the
+# tables tell old from new by id alone.
 SEQUENCES = Table(
     name="sequences",
     description="The sequences of the account, as fresh as the last run.",
@@ -125,6 +127,8 @@ SEQUENCE_RULESETS = Table(
 
 SEQUENCE_LIST = Resource(
     name="sequences",
+    # No filter by time, so it is read whole, once a run. Whether a rename of a sequence moves the
+    # `updated_at` of its enrollments is not documented; here the new name is seen in any case.
     path="/sequences/v1/sequences",
     list_key="sequences",
     windowed=False,

@@ -163,6 +163,7 @@ class Account:
         with self._store.settled():
             old = self._sequences.listed[sequence_id]
             now = self._moments(1)
+            # As Unify does it: no enrollment moves over, each live one is canceled and made anew.
             rng = dice("upgrade", sequence_id, self._store.commits)
             new = {**old.nested, "id": uuid(rng), "is_paused": False}
             keys = self._store.view(Query(sequence_id=sequence_id)).keys
@@ -185,6 +186,9 @@ class Account:
         with self._store.settled():
             if sequence_id not in self._sequences.listed:
                 raise KeyError(sequence_id)
+            # Whether a rename moves the `updated_at` of enrollments is not documented. Here it does
+            # not, which is the harder case: a client that reads by `updated_after` alone never sees
+            # the new name.
             cells = self._cells("sequence", sequence_id)
             self._commit([], self._moments(1), renames=dict.fromkeys(cells, values))
 

@@ -13,6 +13,7 @@ from unify_source.sandbox.invent.rows import FLAGS, Document
 
 _TRIES = 40
 _NEW_PERSON = 0.5
+# The API sets no limit; four are enough for a reply to gain and lose some at the same time.
 _MOST_CLASSIFICATIONS = 4
 LIVE = ("DRAFT", "IN_PROGRESS")
 
@@ -72,6 +73,8 @@ def upgraded(rows: Sequence[Document], sequence: Document, at: str, rng: Random)
     changed: list[Document] = []
     for row in rows:
         if row.get("status") in LIVE:
+            # The API never takes a canceled enrollment off its list: it stays, with this flag. A
+            # draft ends like that without a `started_at`.
             over = {"status": "FINISHED", "is_canceled": True, "is_paused": False}
             changed.append({**row, **over, "ended_at": at, "updated_at": at})
             changed.append({**_draft(row, at, rng), "sequence": sequence, "updated_at": at})
@@ -100,6 +103,8 @@ def _reply_vanishes(team: Team, _at: str) -> Change:
 def _reply_moves(team: Team, at: str) -> Change:
     """Move a reply to the enrollment it belongs to, as when the matcher corrects itself."""
     giver, taker = team.find(_has_reply), team.find(_awaits_reply)
+    # Both rows change, and a client may read them in either order, or in two windows: the reply
+    # must not be deleted with the one that it has left.
     _give_reply(taker, _take_reply(giver), at)
     return Change([giver, taker])
 

@@ -28,6 +28,8 @@ class Clock:
             if self._now:
                 self._now += by
             else:
+                # A real clock runs on: a server whose clock is off is off by the same time all
+                # along.
                 self._ahead += by
 
     def count_request(self) -> None:

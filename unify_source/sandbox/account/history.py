@@ -8,7 +8,9 @@ from unify_source.sandbox.account.instants import DAY, MINUTE, SECOND
 NEWEST = 10 * MINUTE
 MOST_IN_NEWEST = 50
 
+# An edit of many rows at once gives all of them one `updated_at`, more than fit on a page.
 _GROUP = (50, 2000)
+# The API's examples show fractions of none, three and six digits.
 _PRECISIONS = (SECOND, 1000, 1000, 1, 1)
 _SMALL = 100
 
@@ -54,6 +56,8 @@ def updates(size: int, span: Span, rng: Random) -> list[int]:
     crowd = min(round(size * span.crowded), size - newest)
     bulk = _groups(min(size // 10, size - newest - crowd), span, rng)
     scattered = size - newest - crowd - len(bulk)
+    # An import, say: most of the rows in a hundredth of the time. Windows of equal length would
+    # hold nearly all of them or next to none.
     band = span.now - int(span.length * 0.3)
     return [
         *_between(span.settled + MINUTE, span.now, newest, rng),

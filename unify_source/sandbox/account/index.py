@@ -67,6 +67,7 @@ class View(Generic[T]):
         start, end = 0, len(self.keys)
         if bounds:
             start = bisect_left(self.keys, (bounds[0], ""))
+            # Both bounds are inclusive, as the API documents them.
             end = bisect_left(self.keys, (bounds[1] + 1, ""))
         if backwards:
             if isinstance(after, int):
@@ -76,6 +77,8 @@ class View(Generic[T]):
             first = max(start, end - limit)
             return self.keys[first:end][::-1], first > start
         if isinstance(after, int):
+            # Counted in the list as it is now: a row that has moved since the last page shifts all
+            # the others, so that one comes twice or not at all. That is what an offset does.
             start += after
         elif after:
             start = max(start, bisect_right(self.keys, after))

@@ -25,6 +25,8 @@ def micros(moment: datetime) -> int:
 
 def http_date(moment: datetime) -> str:
     """Return a UTC time as RFC 7231 writes it: whole seconds, rounded down."""
+    # HTTP has no fractions. A server that rounded up would date its answer after rows still to
+    # come.
     return format_datetime(moment.replace(microsecond=0), usegmt=True)
 
 
@@ -57,6 +59,8 @@ def parse(text: object, *, up: bool = False) -> int | None:
     except ValueError:
         return None
     digits = (fraction or "").ljust(6, "0")
+    # An instant of seven digits lies between two microseconds: as a lower bound it leaves out the
+    # one below it.
     beyond = up and digits[6:].strip("0") != ""
     offset = int(f"{sign}1") * (int(hours) * 60 + int(minutes)) * MINUTE if sign else 0
     return micros(start) + int(second) * SECOND + int(digits[:6]) + beyond - offset

@@ -92,6 +92,8 @@ class Query:
         except (binascii.Error, ValueError):
             return None
         position = text[_DIGEST:]
+        # A cursor fits the query that it came from. That a client may change filters on the way is
+        # promised nowhere, so here it is refused.
         if text[:_DIGEST] != self._digest(position):
             return None
         found = json.loads(position)

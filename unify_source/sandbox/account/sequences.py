@@ -80,6 +80,7 @@ class Sequences:
 
     def remove(self, sequence_id: str) -> None:
         """Take a sequence off the list for good; an unknown id is no error."""
+        # Its enrollments go on nesting it, and must not bring it back to the list.
         self._removed.add(sequence_id)
         self.listed.pop(sequence_id, None)
 
@@ -99,6 +100,7 @@ class Sequences:
                 made -= int(dice("history", cell.id).random() * _LONGEST_IN_DRAFT)
                 details = self._roster.details(cell.id)
                 self.listed[cell.id] = Sequence(cell, made, updated, details, updated)
+            # Rows become visible in any order, so that the last one to come is not the newest.
             elif updated >= known.nested_at:
                 known.nested_at = updated
                 if cell.json != known.cell.json:

@@ -13,6 +13,8 @@ from unify_source.sandbox.account.instants import micros
 from unify_source.sandbox.account.query import Query
 from unify_source.sandbox.invent.rows import Document, Row, Shared
 
+# Several workers ask page after page by the same filters. To sort all rows for each would make the
+# sandbox the slowest part of whatever is measured against it.
 _VIEWS = 16
 _EVERYTHING = Query()
 
@@ -64,6 +66,8 @@ class Store:
         self.commits += 1
         by_id = {row.id: row for row in rows}
         commit = Commit(visible, self.commits, made, list(by_id.values()), renames)
+        # How soon a change becomes visible is not documented. Behind a replica a row shows up later
+        # than its `updated_at` says, after rows that were changed later: what `lookback` is for.
         heapq.heappush(self._pending, commit)
         self._awaited.update(dict.fromkeys(by_id, self.commits))
         self._settle()

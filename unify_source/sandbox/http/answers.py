@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 _MESSAGES = {
+    # The API documents the shape of its errors, but neither their words nor their codes.
     400: ("bad_request", "The request is invalid."),
     401: ("unauthorized", "The API key is missing or not valid."),
     404: ("not_found", "There is nothing here."),

@@ -21,6 +21,8 @@ from unify_source.sandbox.invent.drift import Reshape
 from unify_source.sandbox.invent.rows import decode, encode
 
 _LISTS = {f"/sequences/v1/{listing}": listing for listing in parameters.PARAMETERS}
+# Unify documents a budget for five minutes. A limit by the second is met far sooner, and so shows
+# within a test how a client takes its 429.
 _BURST = 0.1
 _LEAST_BURST = 5.0
 
@@ -106,10 +108,13 @@ class App:
 
     def _answer(self, scope: Scope, request: Request) -> Response:
         key = dict(scope["headers"]).get(b"x-api-key", b"")
+        # Before the rate limit and before every other check, so that a wrong key learns nothing.
         if not hmac.compare_digest(key, self._behaviour.key.encode()):
             return answers.error(401)
         if self._bucket and (wait := self._bucket.wait()):
             refusal = answers.error(429)
+            # Whole seconds, as HTTP has it, so that a client that heeds it waits longer than it
+            # would have to. The API sends no other header about its quota.
             refusal.headers["retry-after"] = str(math.ceil(wait))
             return refusal
         try:

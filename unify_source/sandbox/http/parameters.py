@@ -15,6 +15,7 @@ STATUSES = ("DRAFT", "IN_PROGRESS", "FINISHED")
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
+# The reference names 1 to 100, and no default.
 _MOST_PER_PAGE = 100
 
 
@@ -35,6 +36,8 @@ def query(pairs: Pairs, start: Query) -> Query:
 
     A parameter that this list does not have is ignored. Raises `RefusedError` with every problem.
     """
+    # Whether the API refuses names that it does not know is not documented; most servers ignore
+    # them, so that a mistyped filter lists everything.
     pairs = [(name, value) for name, value in pairs if name in PARAMETERS[start.listing]]
     problems = [_problem("duplicate_parameter", name) for name in _repeated(pairs)]
     values: dict[str, Any] = {}
@@ -45,6 +48,7 @@ def query(pairs: Pairs, start: Query) -> Query:
                 values[name] = read(given[name])
         except _BadValueError as bad:
             problems.append(_problem(str(bad), name))
+    # The one parameter that the reference lets repeat.
     statuses = [value for name, value in pairs if name == "status"]
     if not set(statuses) <= set(STATUSES):
         problems.append(_problem("invalid_enum_value", "status"))

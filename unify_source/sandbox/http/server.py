@@ -49,6 +49,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop; whoever waits for an answer, or does not read it, is cut off."""
+        # uvicorn waits for every answer that is under way, also for one that a fault holds back.
         asyncio.get_running_loop().call_later(_GRACE, self._abort)
         await super().shutdown(sockets)
 
@@ -120,6 +121,8 @@ class Sandbox:
 
     def __enter__(self) -> "Sandbox":  # noqa: PYI034 # typing.Self came with Python 3.11
         self._stopping.clear()
+        # Bound here and not by uvicorn, so that a port which is taken raises in the caller's
+        # thread.
         listener = socket.create_server((_HOST, self._port), backlog=512)
         self._port = listener.getsockname()[1]
         self._server = Server(_config(self._app))
@@ -200,6 +203,7 @@ def _config(app: App) -> uvicorn.Config:
         lifespan="off",
         access_log=False,
         log_config=None,
+        # uvicorn's own Date is the machine's clock, and this server has one that a test can move.
         date_header=False,
         server_header=False,
         backlog=512,

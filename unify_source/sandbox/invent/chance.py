@@ -14,6 +14,8 @@ def dice(*seed: object) -> Random:
 
 def pick(choices: Sequence[T], rng: Random) -> T:
     """Return one of the choices."""
+    # Not `choice` or `randrange`, whose algorithms Python may change: a seed must give the same
+    # account on each version.
     return choices[int(rng.random() * len(choices))]
 
 

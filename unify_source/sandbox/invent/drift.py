@@ -22,6 +22,7 @@ def changed_types(row: Document) -> Document:
     digest = hashlib.sha256(str(row.get("id")).encode()).digest()
     if int.from_bytes(digest[:4], "big") % _ODD_ONES_IN:
         return row
+    # Each breaks another promise: a type, the cursor, the key, an object, a time.
     without_time = {key: value for key, value in row.items() if key != "updated_at"}
     broken = (
         {**row, "is_paused": "true"},

@@ -13,6 +13,7 @@ from unify_source.sandbox.invent.chance import dice, uuid
 from unify_source.sandbox.invent.replies import LONG_SUBJECT, reply
 from unify_source.sandbox.invent.rows import FLAGS, Entities, Row, encode
 
+# Seldom, but in every account of some size: a subject of 12,000 characters.
 _LONG_SUBJECT_EVERY = 4000
 _FIRST_LONG_SUBJECT = 7
 
@@ -37,6 +38,7 @@ OUTCOMES = (
     Outcome(6, "FINISHED", ("is_bounced",)),
     Outcome(3, "FINISHED", ("is_opted_out",)),
     Outcome(5, "FINISHED", ("is_canceled",)),
+    # Finished and never begun: nothing in the reference rules it out.
     Outcome(1, "FINISHED", ("is_blocked",), is_started=False),
     Outcome(2, "FINISHED", ("is_excluded",), is_started=False),
 )
@@ -80,6 +82,7 @@ class Scribe:
         """Return a row that was last updated then; everything else about it happened before."""
         rng = self._rng
         outcome, standing = self._outcomes[int(rng.random() * len(self._outcomes))]
+        # Most enrollments change soon after they were made, and a few live for months.
         age = int(self._longest * rng.random() ** 3)
         created = rounded(updated - age, rng.random())
         name = uuid(rng)

@@ -12,6 +12,7 @@ LONG_SUBJECT = "Re: " + "all that was ever said before, quoted, " * 300
 _COUNTS = (0, 1, 1, 1, 1, 1, 2, 2, 3, 4)
 _NO_SUBJECT = 0.04
 _ODD_SUBJECT = 0.06
+# The reference lets `subject` and `received_at` be null, so that some have to be.
 _NO_TIME = 0.05
 
 

@@ -134,6 +134,8 @@ class Entities:
             return NO_PLAY
         own = _loose(kind, document)
         known = self._by_kind[kind].setdefault(own.id, own)
+        # Somebody may put a row with an older name, as a stale replica shows it: it keeps that, and
+        # changes no other row.
         return known if known.json == own.json else own
 
     def known(self, kind: str, name: str) -> Shared | None:
@@ -152,6 +154,7 @@ class Entities:
             otherwise[1] if updated is None else updated,
         )
         status = str(document.get("status"))
+        # Any document can be put, however broken, and is sent as it is.
         if not _is_regular(document):
             cells = [_loose(kind, document.get(kind)) for kind in KINDS]
             return Row(name, times, status, encode(document), _four(cells), b"")
