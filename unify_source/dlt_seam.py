@@ -63,7 +63,11 @@ def running_resources() -> Mapping[str, DltResource] | None:
     except CurrentSourceNotAvailable:
         return None
     selected = source.resources.selected
-    return {name: found for name, found in selected.items() if found.write_disposition != "skip"}
+    return {
+        name: resource
+        for name, resource in selected.items()
+        if resource.write_disposition != "skip"
+    }
 
 
 def allows_external_schedulers() -> bool:

@@ -115,12 +115,12 @@ def check(said: Said) -> None:
             from unify_source.runs.check import check as run_check
 
         # Each line as soon as it is known: what was in order stands before what was not.
-        found = run_check(
+        checked = run_check(
             _pipeline(said),
             lock_timeout=said.lock_timeout,
             in_order=lambda line: None if said.json else screen.note(line),
         )
-        screen.result(found.as_json(), [])
+        screen.result(checked.as_json(), [])
 
 
 @app.command()
@@ -131,10 +131,10 @@ def status(said: Said) -> None:
         with importing():
             from unify_source.runs.status import status as run_status
 
-        found = run_status(_pipeline(said), lock_timeout=said.lock_timeout)
-        screen.result(found.as_json(), found.as_lines())
-        screen.table("Rows", ["table", "rows"], found.row_grid())
-        screen.table("Last loads", ["finished", "load", "state"], found.load_grid())
+        current = run_status(_pipeline(said), lock_timeout=said.lock_timeout)
+        screen.result(current.as_json(), current.as_lines())
+        screen.table("Rows", ["table", "rows"], current.row_grid())
+        screen.table("Last loads", ["finished", "load", "state"], current.load_grid())
 
 
 @app.command()

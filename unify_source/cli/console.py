@@ -58,12 +58,12 @@ class Screen:
         """Print what happened and what to do next."""
         self.progress.close()
         if self.as_json:
-            found = {
+            message = {
                 "error": error.what,
                 "next_step": error.next_step,
                 "exit_code": error.exit_code,
             }
-            self._print(sys.stdout, json.dumps(found))
+            self._print(sys.stdout, json.dumps(message))
         what = f"Error: {error.what}"
         is_red = is_terminal(sys.stderr) and not os.environ.get("NO_COLOR")
         self._print(sys.stderr, _RED.format(what) if is_red else what, error.next_step)

@@ -64,9 +64,9 @@ def _answer() -> tuple[list[str], list[list[str]]]:
     import duckdb
 
     with duckdb.connect(DEMO_FILE, read_only=True) as connection:
-        found = connection.execute(QUERY)
-        headers = [column[0] for column in found.description]
-        return headers, [[str(value) for value in row] for row in found.fetchall()]
+        result = connection.execute(QUERY)
+        headers = [column[0] for column in result.description]
+        return headers, [[str(value) for value in row] for row in result.fetchall()]
 
 
 def _next_commands() -> list[str]:

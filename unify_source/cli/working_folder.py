@@ -49,15 +49,15 @@ def keep_for_dlt(pipeline: dlt.Pipeline, pipelines_dir: str | None) -> None:
     target = Path(pipelines_dir or default_pipelines_dir()) / pipeline.pipeline_name
     if any(any((target / name).glob("*")) for name in _PENDING):
         return
-    made = target.with_name(f".{target.name}-{os.getpid()}")
+    copy = target.with_name(f".{target.name}-{os.getpid()}")
     try:
-        shutil.copytree(pipeline.working_dir, made, ignore=_without_rows)
+        shutil.copytree(pipeline.working_dir, copy, ignore=_without_rows)
         shutil.rmtree(target, ignore_errors=True)
-        made.rename(target)
+        copy.rename(target)
     except OSError as error:
         _log.info("The working folder was not kept for dlt's commands: %s", error)
         with suppress(OSError):
-            shutil.rmtree(made)
+            shutil.rmtree(copy)
 
 
 def _without_rows(folder: str, names: list[str]) -> list[str]:

@@ -111,8 +111,8 @@ def _mend(cause: BaseException) -> str:
 
 def _hint(cause: BaseException) -> str:
     # Postgres knows the way out of its own errors, and says it last.
-    said = re.search(r"^HINT:\s*(.+)$", str(cause), re.MULTILINE)
-    hint = f"Postgres says: {said[1].strip()} " if said else ""
+    match = re.search(r"^HINT:\s*(.+)$", str(cause), re.MULTILINE)
+    hint = f"Postgres says: {match[1].strip()} " if match else ""
     return f"{_ENCODE} {hint}" if has_unencoded_password() else hint
 
 

@@ -39,16 +39,16 @@ def configured(**given: Any) -> Settings:
     for name in given:
         refuse_unknown(name, "is not an argument")
     # `dlt.secrets.value` and `dlt.config.value` stand for "look it up".
-    found = {
+    values = {
         name: _configured(name)
         if value is None or isinstance(value, ConfigValueSentinel)
         else value
         for name, value in {**dict.fromkeys(SETTINGS), **given}.items()
     }
-    found[_KEY] = found[_KEY] or os.environ.get(KEY_ENVIRONMENT)
-    keep_out(found[_KEY] or "")
+    values[_KEY] = values[_KEY] or os.environ.get(KEY_ENVIRONMENT)
+    keep_out(values[_KEY] or "")
     _refuse_mistyped_names()
-    return checked_settings(found)
+    return checked_settings(values)
 
 
 def _configured(name: str) -> Any:

@@ -30,8 +30,8 @@ def row_count(pipeline: dlt.Pipeline, name: str) -> int | None:
     client = pipeline.destination_client()
     if isinstance(client, FSClientBase):
         return _row_count_of_files(client, name)
-    found = _rows(client, name, "COUNT(*)")
-    return int(found[0][0]) if found else None
+    rows = _rows(client, name, "COUNT(*)")
+    return int(rows[0][0]) if rows else None
 
 
 def stored_rows(pipeline: dlt.Pipeline, table: Table) -> pa.Table | None:
@@ -142,8 +142,8 @@ def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
         names = sorted(client.list_table_files(LOADS))
     except DestinationUndefinedEntity:
         return []
-    found = [json.loads(client.fs_client.read_text(name)) for name in reversed(names[-most:])]
-    return [(kept_instant(f["inserted_at"]), f["load_id"], f["status"]) for f in found]
+    loads = [json.loads(client.fs_client.read_text(name)) for name in reversed(names[-most:])]
+    return [(kept_instant(f["inserted_at"]), f["load_id"], f["status"]) for f in loads]
 
 
 def _aware(at: datetime) -> datetime:

@@ -111,9 +111,13 @@ def keep_indexed(pipeline: dlt.Pipeline) -> None:
         return
     with pipeline.sql_client() as client:
         schema = client.dataset_name
-        found = client.execute_sql("SELECT tablename FROM pg_tables WHERE schemaname = %s", schema)
-        made = client.execute_sql("SELECT indexname FROM pg_indexes WHERE schemaname = %s", schema)
-        tables, names = ({name for (name,) in rows or []} for rows in (found, made))
+        table_rows = client.execute_sql(
+            "SELECT tablename FROM pg_tables WHERE schemaname = %s", schema
+        )
+        index_rows = client.execute_sql(
+            "SELECT indexname FROM pg_indexes WHERE schemaname = %s", schema
+        )
+        tables, names = ({name for (name,) in rows or []} for rows in (table_rows, index_rows))
         for table, name, column in _indexes():
             if table not in tables or name in names:
                 continue

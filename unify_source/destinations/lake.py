@@ -69,21 +69,21 @@ class Lake:
             return rows
         return self._merged(table, rows, _opened(self.format, table.name))
 
-    def _merged(self, table: Table, rows: pa.Table, found: Any) -> pa.Table:
+    def _merged(self, table: Table, rows: pa.Table, opened: Any) -> pa.Table:
         newest = newest_of_each(rows, table.newest)
-        if self.format == ICEBERG and found is not None:
-            _widen(found, newest)
+        if self.format == ICEBERG and opened is not None:
+            _widen(opened, newest)
         if DELETED not in rows.schema.names:
             return newest
         deleted = pc.fill_null(newest[DELETED], fill_value=False)
         # A mark is for a merge to read. Appended to a lake, a marked row would stand there as a
         # row.
         living = newest.filter(pc.invert(deleted))
-        if found is None:
+        if opened is None:
             return living
-        gone = _gone(_standing(self.format, found, table), table, rows, living)
+        gone = _gone(_standing(self.format, opened, table), table, rows, living)
         if self.format == ICEBERG:
-            _delete(found, gone[KEY].to_pylist())
+            _delete(opened, gone[KEY].to_pylist())
             return living
         return pa.concat_tables([living, marked_deleted(table, gone)], promote_options="default")
 
@@ -123,31 +123,31 @@ def _opened(table_format: str, name: str) -> Any:
         return None
 
 
-def _standing(table_format: str, found: Any, table: Table) -> pa.Table:
+def _standing(table_format: str, opened: Any, table: Table) -> pa.Table:
     names = [KEY, table.dies_with or KEY]
     columns = list(dict.fromkeys(names))
     rows = (
-        found.scan(selected_fields=tuple(columns)).to_arrow()
+        opened.scan(selected_fields=tuple(columns)).to_arrow()
         if table_format == ICEBERG
-        else found.to_pyarrow_table(columns=columns)
+        else opened.to_pyarrow_table(columns=columns)
     )
     return rows.select(columns).cast(pa.schema([pa.field(name, TEXT) for name in columns]))
 
 
-def _widen(found: Any, rows: pa.Table) -> None:
+def _widen(opened: Any, rows: pa.Table) -> None:
     # An upsert compares with the columns that the last snapshot had, and fails for a new one:
     # https://github.com/apache/iceberg-python/issues/3105
-    if set(rows.schema.names) <= set(found.schema().column_names):
+    if set(rows.schema.names) <= set(opened.schema().column_names):
         return
-    with found.update_schema() as update:
+    with opened.update_schema() as update:
         update.union_by_name(rows.schema)
-    found.append(rows.slice(0, 0))
+    opened.append(rows.slice(0, 0))
 
 
-def _delete(found: Any, keys: list[str]) -> None:
+def _delete(opened: Any, keys: list[str]) -> None:
     # Before the load is committed, for dlt takes nothing away from an Iceberg table. They are gone
     # from the API all the same, whatever becomes of the load.
     from pyiceberg.expressions import In  # noqa: PLC0415 - an extra
 
     for start in range(0, len(keys), _KEYS_IN_ONE_DELETE):
-        found.delete(In(KEY, keys[start : start + _KEYS_IN_ONE_DELETE]))
+        opened.delete(In(KEY, keys[start : start + _KEYS_IN_ONE_DELETE]))

@@ -168,15 +168,15 @@ def _opened_by(client: Any) -> Holder | None:
         # tells that it is locked, and for nothing else does waiting help.
         if "Could not set lock" not in str(error):
             raise
-        _, _, said = str(error).partition("Conflicting lock is held in ")
-        return {"what": said.split(". ", maxsplit=1)[0] or "another program"}
+        _, _, holder = str(error).partition("Conflicting lock is held in ")
+        return {"what": holder.split(". ", maxsplit=1)[0] or "another program"}
     return None
 
 
 def _read_note(note: Path) -> Holder:
     try:
         # It may be half written, or that of a run that was killed: nothing relies on it.
-        found = json.loads(note.read_text())
+        holder = json.loads(note.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return holder if isinstance(holder, dict) else {}

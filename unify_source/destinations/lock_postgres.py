@@ -77,8 +77,8 @@ def _holds(client: Any, key: str) -> bool:
 
 
 def _true(client: Any, question: str, key: str) -> bool:
-    found = client.execute_sql(question, key)
-    return bool(found and found[0][0])
+    rows = client.execute_sql(question, key)
+    return bool(rows and rows[0][0])
 
 
 def _session_name() -> str:
@@ -87,8 +87,8 @@ def _session_name() -> str:
 
 
 def _holder(client: Any, key: str) -> Holder:
-    found = client.execute_sql(f"SELECT application_name {_HOLDER}", key)
-    words = str(found[0][0]).split(" ", maxsplit=3) if found else []
+    rows = client.execute_sql(f"SELECT application_name {_HOLDER}", key)
+    words = str(rows[0][0]).split(" ", maxsplit=3) if rows else []
     if len(words) < 4 or words[0] != "unify-source":  # noqa: PLR2004 - what `_session_name` writes
         return {}
     return {"since": words[1], "what": f"process {words[2]}", "where": words[3]}

@@ -46,24 +46,24 @@ class Wait:
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
         self._began = time.monotonic()
-        self._told = False
+        self._has_warned = False
 
     def pause(self, holder: Callable[[], Holder]) -> None:
         """Let a moment pass. Raises LockHeld once all have passed, and what a signal raises."""
         waited = time.monotonic() - self._began
         if waited >= self._timeout:
             raise LockHeld(
-                f"The dataset is in use: {_said(holder())}, for longer than {self._timeout:g} s.",
+                f"The dataset is in use: {_named(holder())}, for longer than {self._timeout:g} s.",
                 "Nothing was loaded: run it again later, or wait longer with --lock-timeout.",
             )
-        if waited >= _TOLD_AFTER and not self._told:
-            self._told = True
-            _log.warning("Waiting, for the dataset is in use: %s.", _said(holder()))
+        if waited >= _TOLD_AFTER and not self._has_warned:
+            self._has_warned = True
+            _log.warning("Waiting, for the dataset is in use: %s.", _named(holder()))
         raise_if_signalled()
         time.sleep(_POLL_SECONDS)
 
 
-def _said(holder: Holder) -> str:
+def _named(holder: Holder) -> str:
     where = f" on {holder['where']}" if "where" in holder else ""
     since = f" since {holder['since']}" if "since" in holder else ""
     return f"{holder.get('what', 'another run')}{where} has held it{since}"

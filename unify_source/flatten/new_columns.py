@@ -81,9 +81,9 @@ class _Cells:
         self._values: dict[tuple[Path, str, bool], dict[int, Any]] = {}
         self._rest: dict[int, dict[str, Any]] = {}
 
-    def plan(self, found: dict[Path, set[str]]) -> None:
+    def plan(self, new: dict[Path, set[str]]) -> None:
         """Choose a column for each new path, as long as there is room, and a type for it."""
-        for path, kinds in found.items():
+        for path, kinds in new.items():
             if name := self._names.main(path):
                 self._types[path] = self._names.type_of(name) or chosen(kinds)
 

@@ -61,13 +61,13 @@ def _table_of(
     for item, column in new_columns(table, pc.struct_field(objects, MORE), how):
         fields.append(item)
         arrays.append(column)
-    made = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    result = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
     if table.dies_with:
-        made = with_merge_columns(table, made, _of(parents, _value_at(rows, (CURSOR,))))
-        return _with_childless(made, table, older)
+        result = with_merge_columns(table, result, _of(parents, _value_at(rows, (CURSOR,))))
+        return _with_childless(result, table, older)
     if table.newest == CURSOR:
-        return made
-    return _last_of_each(with_merge_columns(table, made, _rising(read_at, len(made))))
+        return result
+    return _last_of_each(with_merge_columns(table, result, _rising(read_at, len(result))))
 
 
 def _column(
@@ -118,13 +118,13 @@ def _value_at(rows: pa.Table, path: tuple[str, ...]) -> pa.Array:
     return pc.struct_field(column, list(path[1:])) if path[1:] else column
 
 
-def _with_childless(made: pa.Table, table: Table, rows: pa.Table) -> pa.Table:
+def _with_childless(children: pa.Table, table: Table, rows: pa.Table) -> pa.Table:
     owner = str(table.dies_with)
-    childless = pc.invert(pc.is_in(rows[KEY], value_set=_single(made[owner])))
+    childless = pc.invert(pc.is_in(rows[KEY], value_set=_single(children[owner])))
     bare = rows.select([KEY, CURSOR]).filter(childless)
     keys = _single(bare[KEY])
     gone = tombstones(table, {KEY: keys, owner: keys, AS_OF: _single(bare[CURSOR])})
-    return pa.concat_tables([made, gone], promote_options="default")
+    return pa.concat_tables([children, gone], promote_options="default")
 
 
 def _last_of_each(table: pa.Table) -> pa.Table:

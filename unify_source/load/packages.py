@@ -44,10 +44,12 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
         if is_shared:
             _forget_unloaded(pipeline, client)
         try:
-            found = client.get_stored_schema(SOURCE)  # type: ignore[attr-defined]
+            stored = client.get_stored_schema(SOURCE)  # type: ignore[attr-defined]
         except DestinationUndefinedEntity:
-            found = None
-    return dlt.Schema.from_stored_schema(json.loads(found.schema)) if found else dlt.Schema(SOURCE)
+            stored = None
+    return (
+        dlt.Schema.from_stored_schema(json.loads(stored.schema)) if stored else dlt.Schema(SOURCE)
+    )
 
 
 def _forget_unloaded(pipeline: dlt.Pipeline, client: Any) -> None:
@@ -108,13 +110,13 @@ def packages_with_rows(extracted: ExtractInfo) -> set[str]:
 
 def state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
     """Return what the resource keeps between runs, as the pipeline knows it."""
-    found: dict[str, Any] = _of_source(pipeline.state).get("resources", {}).get(MAIN_LIST.name, {})
-    return found
+    kept: dict[str, Any] = _of_source(pipeline.state).get("resources", {}).get(MAIN_LIST.name, {})
+    return kept
 
 
 def _of_source(state: Any) -> dict[str, Any]:
-    found: dict[str, Any] = state.get("sources", {}).get(SOURCE, {})
-    return found
+    kept: dict[str, Any] = state.get("sources", {}).get(SOURCE, {})
+    return kept
 
 
 def cursor(pipeline: dlt.Pipeline, name: str = CURSOR) -> datetime | None:
@@ -129,5 +131,5 @@ def quarantined(pipeline: dlt.Pipeline) -> int:
 
 def row_counts(pipeline: dlt.Pipeline, names: tuple[str, ...] = ALL) -> dict[str, int]:
     """Return the rows of the tables that exist in the dataset."""
-    found = {name: row_count(pipeline, name) for name in names}
-    return {name: count for name, count in found.items() if count is not None}
+    counts = {name: row_count(pipeline, name) for name in names}
+    return {name: count for name, count in counts.items() if count is not None}

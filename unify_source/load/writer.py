@@ -34,7 +34,7 @@ class TableWriter:
         self._lake = Lake(kind) if kind else None
         self._known = dict(dlt.current.source_schema().tables.get(table.name, {}))
         self._asked_format = asked_format
-        self._told: set[str] = set()
+        self._hinted_columns: set[str] = set()
         self._is_first = True
 
     def items(self, batches: Iterator[pa.Table]) -> Iterator[Any]:
@@ -52,12 +52,12 @@ class TableWriter:
     def _hinted(self, rows: pa.Table) -> Any:
         rows = storable(self._caps, rows)
         columns = new_columns(rows)
-        new = {name: hint for name, hint in columns.items() if name not in self._told}
+        new = {name: hint for name, hint in columns.items() if name not in self._hinted_columns}
         # dlt computes a table's schema anew whenever hints come, changed or not, batch after batch.
         if not self._is_first and not new:
             return rows
         self._is_first = False
-        self._told |= set(new)
+        self._hinted_columns |= set(new)
         how = self._asked_format or file_format(self._caps, self._known)
         return with_hints(
             rows,

@@ -87,17 +87,17 @@ class Plan:
 
     def as_lines(self) -> list[str]:
         """Return it as plain sentences."""
-        said = self.as_json()
+        facts = self.as_json()
         if self.is_in_future:
-            return [f"From {said['from']}: that range lies in the future.", "Nothing was loaded."]
-        size = f"{self.rows:,} enrollments, {said['requests']:,} requests"
+            return [f"From {facts['from']}: that range lies in the future.", "Nothing was loaded."]
+        size = f"{self.rows:,} enrollments, {facts['requests']:,} requests"
         about = _about(self.is_lower_bound)
-        many = said["windows"]
+        many = facts["windows"]
         windows = "1 window, which takes" if many == 1 else f"{many:,} windows, which take"
         burst = "Many rows share one instant where it says at least: they are counted in part only."
         return [
-            f"From {said['from']} to {said['to']}: {about} {size}.",
-            f"In {windows} {about} {said['seconds']:,} s.",
+            f"From {facts['from']} to {facts['to']}: {about} {size}.",
+            f"In {windows} {about} {facts['seconds']:,} s.",
             *(part.as_line() for part in self.parts),
             *([burst] if self.is_lower_bound else []),
             "Nothing was loaded.",
@@ -117,26 +117,28 @@ def plan(
     """
     since, until = parse_range(start, end)
     with explained():
-        said = configured(**settings)
-        client = Client(said, raise_if_signalled)
+        configuration = configured(**settings)
+        client = Client(configuration, raise_if_signalled)
         now = client.server_time(ENROLLMENT_LIST)
         if since > now:
             to_come = [Part(since, until or since, 0, is_lower_bound=False)]
-            return Plan(to_come, said.page_size, said.window_rows, 0.0, is_in_future=True)
+            return Plan(
+                to_come, configuration.page_size, configuration.window_rows, 0.0, is_in_future=True
+            )
         before = min(until or now, now)
         first = first_instant(client, ENROLLMENT_LIST, before) or since
         window = Window(max(since, first), before)
         began, asked = time.monotonic(), client.requests
-        found = rows_over_time(client, ENROLLMENT_LIST, said, window, PARTS)
+        estimates = rows_over_time(client, ENROLLMENT_LIST, configuration, window, PARTS)
         latency = (time.monotonic() - began) / (client.requests - asked)
-        a_request = max(latency, BUDGET_SECONDS / said.requests_per_5min)
+        a_request = max(latency, BUDGET_SECONDS / configuration.requests_per_5min)
         parts = [
             Part(part.window.after or since, part.window.before, part.rows, part.is_lower_bound)
-            for part in found
+            for part in estimates
         ]
         rows = sum(part.rows for part in parts)
-        seconds = rows / said.page_size * a_request + rows / LOADED_PER_SECOND
-        return Plan(parts, said.page_size, said.window_rows, seconds)
+        seconds = rows / configuration.page_size * a_request + rows / LOADED_PER_SECOND
+        return Plan(parts, configuration.page_size, configuration.window_rows, seconds)
 
 
 def _about(is_lower_bound: bool) -> str:  # noqa: FBT001 - a fact, not a switch

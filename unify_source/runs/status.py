@@ -122,13 +122,13 @@ def length_of(span: timedelta) -> str:
     return f"{seconds} seconds"
 
 
-def _status(pipeline: dlt.Pipeline, **found: Any) -> Status:
+def _status(pipeline: dlt.Pipeline, **facts: Any) -> Status:
     return Status(
         pipeline=pipeline.pipeline_name,
         destination=pipeline.destination.destination_name,
         dataset=pipeline.dataset_name,
         now=datetime.now(timezone.utc),
-        **{"cursor": None, **found},
+        **{"cursor": None, **facts},
     )
 
 

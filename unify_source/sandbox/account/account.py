@@ -55,8 +55,8 @@ class Account:
     def rows(self) -> list[Document]:
         """Return all enrollments visible now, parsed, in order of `updated_at`."""
         with self._store.settled():
-            found = [self._store.rows[name] for _, name in self._store.view().keys]
-        return [row.document() for row in found]
+            listed = [self._store.rows[name] for _, name in self._store.view().keys]
+        return [row.document() for row in listed]
 
     def ids(self) -> list[str]:
         """Return the ids of all enrollments visible now, in order of `updated_at`."""
@@ -194,8 +194,8 @@ class Account:
 
     def _cells(self, kind: str, entity_id: str) -> set[Shared]:
         listed = self._sequences.listed.get(entity_id)
-        found = {self._entities.known(kind, entity_id), listed and listed.cell}
-        return {cell for cell in found if cell}
+        cells = {self._entities.known(kind, entity_id), listed and listed.cell}
+        return {cell for cell in cells if cell}
 
     def _moments(self, count: int) -> int:
         """Return now, in microseconds, once `count` of them have passed since the last change.

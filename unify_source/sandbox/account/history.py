@@ -81,9 +81,9 @@ def _between(start: int, end: int, count: int, rng: Random) -> list[int]:
 
 def _groups(count: int, span: Span, rng: Random) -> list[int]:
     """Return instants that many rows share, as after an edit of many rows at once."""
-    found: list[int] = []
-    while (left := count - len(found)) >= _GROUP[0]:
+    instants: list[int] = []
+    while (left := count - len(instants)) >= _GROUP[0]:
         most = min(_GROUP[1], left)
         group = _GROUP[0] + int(rng.random() * (most - _GROUP[0] + 1))
-        found += _between(span.now - span.length, span.settled, 1, rng) * group
-    return found
+        instants += _between(span.now - span.length, span.settled, 1, rng) * group
+    return instants

@@ -47,10 +47,10 @@ def parse(text: object, *, up: bool = False) -> int | None:
 
     Digits beyond microseconds round down, or up where `up` is set (a lower bound).
     """
-    found = _RFC_3339.fullmatch(text) if isinstance(text, str) else None
-    if not found:
+    match = _RFC_3339.fullmatch(text) if isinstance(text, str) else None
+    if not match:
         return None
-    day, clock, second, fraction, sign, hours, minutes = found.groups()
+    day, clock, second, fraction, sign, hours, minutes = match.groups()
     # A leap second is RFC 3339, and no datetime can hold it.
     if int(second) > _LEAP_SECOND:
         return None

@@ -96,8 +96,8 @@ class Query:
         # promised nowhere, so here it is refused.
         if text[:_DIGEST] != self._digest(position):
             return None
-        found = json.loads(position)
-        after = tuple(found) if isinstance(found, list) else found
+        decoded = json.loads(position)
+        after = tuple(decoded) if isinstance(decoded, list) else decoded
         # base64 can be written in several ways; only the one that was handed out counts.
         return replace(self, after=after) if self._cursor(after) == cursor else None
 

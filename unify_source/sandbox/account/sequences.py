@@ -96,10 +96,10 @@ class Sequences:
             if known is None:
                 if not isinstance(cell.document().get("id"), str):
                     continue
-                made = min(max(row.created, 0), updated)
-                made -= int(dice("history", cell.id).random() * _LONGEST_IN_DRAFT)
+                created = min(max(row.created, 0), updated)
+                created -= int(dice("history", cell.id).random() * _LONGEST_IN_DRAFT)
                 details = self._roster.details(cell.id)
-                self.listed[cell.id] = Sequence(cell, made, updated, details, updated)
+                self.listed[cell.id] = Sequence(cell, created, updated, details, updated)
             # Rows become visible in any order, so that the last one to come is not the newest.
             elif updated >= known.nested_at:
                 known.nested_at = updated

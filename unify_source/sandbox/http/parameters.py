@@ -57,8 +57,8 @@ def query(pairs: Pairs, start: Query) -> Query:
     asked = replace(start, status=frozenset(statuses), **values)
     if "cursor" not in given:
         return asked
-    if found := asked.behind(given["cursor"]):
-        return found
+    if resumed := asked.behind(given["cursor"]):
+        return resumed
     raise RefusedError([_problem("invalid_cursor", "cursor")])
 
 

@@ -39,11 +39,11 @@ def changed_types(row: Document) -> Document:
 
 def page_example(row: Document) -> Document:
     """Return a row as an older reference page shows it: no status, play or categories."""
-    found = {key: row[key] for key in row if key not in ("status", "enrolled_by_play")}
+    older = {key: row[key] for key in row if key not in ("status", "enrolled_by_play")}
     if reply := row.get("reply_email_message"):
         ids = [{"id": one["id"]} for one in reply["classifications"]]
-        found["reply_email_message"] = {**reply, "classifications": ids}
-    return found
+        older["reply_email_message"] = {**reply, "classifications": ids}
+    return older
 
 
 def _additions(row: Document) -> Document:
