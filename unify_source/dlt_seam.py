@@ -71,7 +71,7 @@ def running_resources() -> Mapping[str, DltResource] | None:
 
 
 def allows_external_schedulers() -> bool:
-    """Tell whether whoever launched this process lets intervals of an orchestrator apply."""
+    """Tell whether this process was launched to heed the intervals of an orchestrator."""
     context = get_interval_context()
     return bool(context and context.allow_external_schedulers)
 

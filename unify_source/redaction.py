@@ -1,6 +1,6 @@
 """Keeps secrets out of what is printed, logged or written.
 
-Whatever reads a secret tells `keep_out`; whatever shows text passes it through `redacted`.
+Code that reads a secret hands it to `keep_out`; code that shows text passes it through `redacted`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def has_unencoded_password() -> bool:
 
 
 def redacted(text: str) -> str:
-    """Return a text without the secrets that were told, and without what looks like a password."""
+    """Return a text without the secrets kept out, and without what looks like a password."""
     known = _pattern.sub(MARK, text) if _pattern else text
     return _PASSWORDS.sub(rf"\1{MARK}", known)
 

@@ -58,6 +58,8 @@ class Whole:
     def __call__(self, name: str, value: object) -> int:
         """Return the number."""
         text = str(value).strip()
+        # True is a 1 to Python, and was meant as a switch. Beyond some thousand digits Python's own
+        # error would come up, which names no setting.
         is_whole = not isinstance(value, bool) and re.fullmatch(r"\d{1,12}", text)
         if not is_whole or not self.low <= int(text) <= self.high:
             raise ConfigurationError(
@@ -192,6 +194,8 @@ def read_address(name: str, value: object) -> str:
 def read_key(name: str, value: object) -> str:
     """Return an API key that an HTTP header can carry."""
     key = str(value).strip()
+    # requests refuses such a header as well, and quotes it in its error: the key would be in the
+    # log.
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(
             "holds a blank or a character that no HTTP header can carry.",

@@ -41,6 +41,7 @@ def run_demo(screen: Screen, enrollments: int) -> None:
     from unify_source.load.packages import row_counts
     from unify_source.runs.sync import sync
 
+    # The demo shows a first load; on the file of an earlier one it would say that nothing changed.
     Path(DEMO_FILE).unlink(missing_ok=True)
     screen.note(f"Starting the sandbox: a local API with {enrollments:,} enrollments.")
     with (

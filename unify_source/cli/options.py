@@ -1,4 +1,4 @@
-"""The options that commands share, and what was said with them."""
+"""The options that commands share, and the values given for them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ SHOWING = ("json", "quiet", "verbose")
 
 @dataclass(frozen=True)
 class Said:
-    """What was said on the command line with the shared options.
+    """The values given for the shared options on the command line.
 
     `settings` are those of `unify_source` that were given.
     """

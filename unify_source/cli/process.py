@@ -50,7 +50,7 @@ def run(app: Callable[[], Any]) -> None:
 def screen_of(said: Said, doing: str = "", stopped: str = STOPPED) -> Iterator[Screen]:
     """Give a command its screen, which shows `doing` until it knows better, and its exit code.
 
-    `stopped` is what a person reads next who pressed Ctrl-C.
+    `stopped` is the next step shown to a person who pressed Ctrl-C.
     """
     os.environ.setdefault("RUNTIME__LOG_LEVEL", "INFO" if said.verbose else "CRITICAL")
     screen = Screen(as_json=said.json, quiet=said.quiet, verbose=said.verbose)

@@ -54,7 +54,7 @@ def explained(pipeline: dlt.Pipeline | None = None) -> Iterator[None]:
     except SignalReceivedException:
         raise KeyboardInterrupt from None
     except BrokenPipeError:
-        # Whoever read what is shown has gone: nothing failed.
+        # The reader of the output has gone: nothing failed.
         raise
     except _failures() as error:
         raise_explained(error)

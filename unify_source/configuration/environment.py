@@ -78,7 +78,7 @@ def refuse_unsafe(pipeline: dlt.Pipeline, *, of_source: bool = False) -> None:
     `sync`, `backfill`, `check` and `status` refuse them all. With `of_source`, for a pipeline that
     a user of dlt runs, only those are refused with which rows could be missing in silence: a
     dataset of one's own for development, another dataset or no state are then the user's choice.
-    What is said in code (`dlt.pipeline(dev_mode=True)`) is never refused.
+    What is written in code (`dlt.pipeline(dev_mode=True)`) is never refused.
     """
     names = {
         "pipeline": pipeline.pipeline_name,

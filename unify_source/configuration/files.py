@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unify_source.errors import ConfigurationError
 
+# What `>` of Windows PowerShell writes. To a TOML parser it is a control character in line 1.
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 

@@ -1,4 +1,4 @@
-"""What stands in a destination, read in the same way from a database and from a lake.
+"""Reads what a destination holds, in the same way from a database and from a lake.
 
 A lake is read with the libraries that write it: DuckDB, through which dlt reads files, would fetch
 an extension for each of them from the network.

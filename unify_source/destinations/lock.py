@@ -32,7 +32,8 @@ _FOREVER = 1e9
 class Turns:
     """Hands out turns on a pipeline's dataset; `turn` waits up to `timeout` seconds for the first.
 
-    For the next it waits as long as it takes: who gave way is not ended by the other's long window.
+    For later ones it waits as long as it takes: a run that gave way must not fail because another
+    run's window is long.
     """
 
     def __init__(self, pipeline: dlt.Pipeline, timeout: float) -> None:
@@ -125,7 +126,7 @@ def _database_turn(client: Any, file: Path, wait: Wait) -> Iterator[Held]:
 def _file_turn(file: Path, wait: Wait) -> Iterator[Held]:
     note = file.with_name(file.name + ".lock.json")
     lock = FileLock(str(file) + ".lock")
-    # Who waits holds this one: so the holder sees it, and does not overtake it.
+    # A waiting run holds this one, so that the holder sees it and lets it go first.
     with _acquired(_queue(file), note, wait):
         _acquired(lock, note, wait)
     try:

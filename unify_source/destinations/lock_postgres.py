@@ -43,7 +43,7 @@ def postgres_turn(pipeline: dlt.Pipeline, wait: Wait) -> Iterator[Held]:
         for setting, value in _OF_THE_SESSION.items():
             client.execute_sql(f"SET {setting} = {value}")
         client.execute_sql(_STAY)
-        # Who waits holds the second key: so the holder sees it, and does not overtake it.
+        # A waiting run holds the second key, so that the holder sees it and lets it go first.
         for wanted in (queue, key):
             # Tried again and again, for `pg_advisory_lock` waits in the driver, where no signal is
             # heard.

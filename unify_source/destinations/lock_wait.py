@@ -1,4 +1,4 @@
-"""What the locks of all destinations share: whoever holds one, and waiting for it."""
+"""What the locks of all destinations share: who holds one, and how to wait for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dlt.common.runtime.signals import raise_if_signalled
 from unify_source.errors import LockHeld
 
 Holder = dict[str, str]
-"""What is known of whoever holds a lock: `what` it is, `where` and `since` when."""
+"""What is known of the holder of a lock: `what` it is, `where` and `since` when."""
 
 _POLL_SECONDS = 0.05
 _TOLD_AFTER = 2.0

@@ -1,4 +1,4 @@
-"""From cursor to cursor through one list, until it ends or has to be taken for endless."""
+"""Follows one list from cursor to cursor, until it ends or has to be taken for endless."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which slice is read next, and when so much has been read that it can be loaded.
+"""Decides which slice is read next, and when enough has been read to be loaded.
 
 Three words: a `Window` is a closed range of time. A `Slice` is a window that one worker reads page
 by page. A `Portion` is what is loaded together, of about `enough` pages: while the nearest portion

@@ -88,6 +88,7 @@ def _objects(rows: pa.Table, path: tuple[str, ...]) -> tuple[pa.StructArray, pa.
         return pc.list_flatten(column), pc.list_parent_indices(column)
     if not column.null_count:
         return column, None
+    # An object that is null is no row of its table.
     present = pc.is_valid(column)
     return column.filter(present), pc.indices_nonzero(present)
 
@@ -123,6 +124,8 @@ def _with_childless(children: pa.Table, table: Table, rows: pa.Table) -> pa.Tabl
     childless = pc.invert(pc.is_in(rows[KEY], value_set=_single(children[owner])))
     bare = rows.select([KEY, CURSOR]).filter(childless)
     keys = _single(bare[KEY])
+    # A marked row needs a key, and there is no child to name. The owner's own id is none of a
+    # child's: the merge finds what to delete by the owner alone.
     gone = tombstones(table, {KEY: keys, owner: keys, AS_OF: _single(bare[CURSOR])})
     return pa.concat_tables([children, gone], promote_options="default")
 
@@ -136,6 +139,7 @@ def _last_of_each(table: pa.Table) -> pa.Table:
 
 
 def _rising(instant: datetime, length: int) -> pa.Array:
+    # Within a load dlt keeps either of two rows that tie. One row is never as new as another.
     start = pa.scalar(instant, INSTANT).cast(pa.int64())
     return pc.add(_numbers(length), start).cast(INSTANT)
 

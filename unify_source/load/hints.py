@@ -1,4 +1,4 @@
-"""What dlt is told of each table: key, merge, columns with their meaning, references.
+"""The hints that dlt gets for each table: key, merge, columns with their meaning, references.
 
 All of it follows from the facts in `resources/`, so that the schema, a catalogue and the data
 dictionary say the same.

@@ -1,4 +1,4 @@
-"""What is asked of a dlt pipeline: to open, to start from its destination, to tell its state."""
+"""Starts a dlt pipeline from its destination, reads its state, and takes loads back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in the warehouse already: its tables and columns, and what each is read from."""
+"""The tables and columns that the warehouse already has, and what each is read from."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Warehouse:
         return table in self._made
 
     def note(self, name: str, schema: pa.Schema) -> None:
-        """Keep in mind what is written to a table."""
+        """Remember what is written to a table."""
         self._made.add(name)
         columns = self._columns.setdefault(name, {})
         for column, hints in source_hints(schema, with_types=True).items():

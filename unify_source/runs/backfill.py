@@ -68,6 +68,8 @@ class _Job:
         self._until = until
         self._end = since
         self._newest_first = newest_first
+        # All that tells one job from another: with a different range, filter or direction, "where
+        # it was" would be another job's place.
         filters = [f"{name}={value}" for name, value in settings.filters]
         ends = [rfc3339(since), rfc3339(until) if until else "now"]
         self._name = " ".join([*ends, *filters, *(["newest first"] if newest_first else [])])
@@ -100,6 +102,8 @@ class _Job:
         def store(state: State, extraction: Extraction) -> None:
             backfills = state.get("backfills", {})
             others = {name: ends for name, ends in backfills.items() if name != self._name}
+            # Stored with the rows, in one load. Kept in a file beside, it could be ahead of them,
+            # and it would be lost with the machine.
             state["backfills"] = others
             if to_come := left_after(left, extraction):
                 ends: list[list[datetime | None]] = [[self._end]]

@@ -1,4 +1,4 @@
-"""`check`: whatever a sync needs, tried before the first one; it leaves nothing behind."""
+"""`check`: all that a sync needs, tried before the first one; it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def check(
 ) -> Checked:
     """Try the settings, the key, the clock and the destination, and leave nothing behind.
 
-    `in_order` is told, sentence by sentence, what was in order so far. Raises ConfigurationError
+    `in_order` gets a sentence for each thing that was in order, as soon as it is known. Raises ConfigurationError
     where a sync would fail for its configuration or its destination, KeyRefused or an ApiError.
     """
     with explained(pipeline):

@@ -126,10 +126,13 @@ def plan(
                 to_come, configuration.page_size, configuration.window_rows, 0.0, is_in_future=True
             )
         before = min(until or now, now)
+        # A range that begins years before the first row would be cut into parts with nothing in
+        # them.
         first = first_instant(client, ENROLLMENT_LIST, before) or since
         window = Window(max(since, first), before)
         began, asked = time.monotonic(), client.requests
         estimates = rows_over_time(client, ENROLLMENT_LIST, configuration, window, PARTS)
+        # All workers together, so that this is already the pace of a run that has as many.
         latency = (time.monotonic() - began) / (client.requests - asked)
         a_request = max(latency, BUDGET_SECONDS / configuration.requests_per_5min)
         parts = [

@@ -1,4 +1,4 @@
-"""What a run tells of its progress, to whatever shows it."""
+"""What a run reports of its progress, to any display."""
 
 from __future__ import annotations
 

@@ -147,4 +147,6 @@ def _looking(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
         try:
             yield looking
         finally:
+            # To dlt the pipeline that was made last is the active one, whose schema and state all
+            # else uses.
             pipeline.activate()

@@ -47,6 +47,8 @@ def sync(
             def windows() -> list[Window]:
                 now = run.client.server_time(MAIN_LIST)
                 if not interval:
+                    # Where to begin is for the cursor to say, and it is read once the dataset is
+                    # held: until then another run may move it.
                     return [Window(None, now)]
                 return [Window(interval.start, min(interval.end or now, now))]
 

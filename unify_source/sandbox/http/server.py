@@ -48,7 +48,7 @@ class Server(uvicorn.Server):
     """uvicorn, that leaves clients only a moment to take their answers when it stops."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop; whoever waits for an answer, or does not read it, is cut off."""
+        """Stop; a client that waits for an answer, or does not read it, is cut off."""
         # uvicorn waits for every answer that is under way, also for one that a fault holds back.
         asyncio.get_running_loop().call_later(_GRACE, self._abort)
         await super().shutdown(sockets)
