@@ -30,8 +30,8 @@ class RequestBudget:
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # One instant for each request, up to 100,000: a count alone would forget when they fall out
-        # of the five minutes, and let twice the budget through at the border of two counts.
+        # An instant for each request, up to 100,000. A counter that starts anew every five minutes
+        # would let twice the budget through around each start.
         self._sent: deque[float] = deque(maxlen=limit)
         self._answered: deque[float] = deque(maxlen=10_000)
         self._lock = threading.Lock()

@@ -20,7 +20,7 @@ def decoded(resource: Resource, reading: Iterable[list[bytes]]) -> Iterator[Batc
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[Batch] | None = None
         for bodies in reading:
-            # One ahead and no more: each would hold another batch of pages and its tables in
+            # One ahead and no more: each would keep another batch of pages, and its table, in
             # memory.
             coming = pool.submit(decode, resource, bodies)
             if waiting:

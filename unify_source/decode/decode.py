@@ -24,8 +24,8 @@ from unify_source.decode.row_by_row import rows_of
 from unify_source.decode.unreadable import Unreadable
 from unify_source.resources import CURSOR, JSON, KEY, TEXT, Path, Resource
 
-# Arrow's own block, 1 MB. It refuses a document that lies across the border of two blocks
-# ("straddling object"), so that a block has to hold the longest page.
+# Arrow's default, 1 MB. It refuses a document that straddles two blocks, so a block has to hold the
+# longest page.
 _BLOCK = 1 << 20
 _PAGE_CURSOR = "next_cursor"
 
@@ -68,7 +68,7 @@ def _promised_alone(resource: Resource, bodies: Sequence[bytes]) -> pa.Table:
     for body in bodies:
         if not body.isascii():
             body.decode()  # Arrow would take any bytes for text.
-        # A shorter body cannot hold a row that is too long, so that nobody needs to measure rows.
+        # A shorter body cannot hold a row that is too long, so its rows need no measuring.
         if len(body) > MOST_ROW_BYTES:
             raise ValueError("a row may be too long")
     promised = resource.promised_type()
@@ -95,8 +95,8 @@ def _parsed(resource: Resource, bodies: Sequence[bytes], row: pa.StructType) -> 
         read_options=pj.ReadOptions(use_threads=False, block_size=max(_BLOCK, longest)),
         parse_options=pj.ParseOptions(
             explicit_schema=pa.schema({resource.list_key: pa.list_(row), _PAGE_CURSOR: TEXT}),
-            # Never "infer": Arrow would type a column by what stands in the batch, make floats of
-            # long whole numbers and times of texts that look like them.
+            # Never "infer": Arrow would then type a column by the rows of one batch, turn long
+            # whole numbers into floats, and texts that look like times into times.
             unexpected_field_behavior="error",
             # Unless told otherwise, Arrow ends a document at a line break: a pretty-printed page
             # has hundreds.
@@ -151,8 +151,7 @@ def _checked(resource: Resource, rows: pa.Table) -> pa.Table:
     """Return rows that have all their keys; raises ValueError for any others."""
     if rows[KEY].null_count or (resource.windowed and rows[CURSOR].null_count):
         raise ValueError("a row without its key")
-    # To a merge the empty text is a key like any other: rows that share it would replace one
-    # another.
+    # To a merge, "" is a key like any other: rows that share it would replace one another.
     if pc.any(pc.equal(rows[KEY], "")).as_py():
         raise ValueError("a row with an empty key")
     for path in {part.path for part in resource.parts if part.path}:

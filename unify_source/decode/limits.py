@@ -7,8 +7,8 @@ from __future__ import annotations
 MOST_LEVELS = 64
 """How deep a row may be nested; a deeper one goes to quarantine."""
 
-# A listed row has some 600 bytes: one of this size is broken, and would be held in memory several
-# times over on its way.
+# A listed row has some 600 bytes. One of this size is broken, and parsing it would hold it in
+# memory several times over.
 MOST_ROW_BYTES = 16 << 20
 """How long the JSON text of a row may be; a longer one goes to quarantine."""
 

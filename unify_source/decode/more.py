@@ -74,7 +74,7 @@ def _stripper(kind: pa.StructType, level: int) -> Strip:
             raise Odd("is not an object")
         if not promised >= value.keys():
             more = unpromised(value, promised)
-            # In place: a copy of every object would cost this path its speed.
+            # In place: copying every object would cost this path its speed.
             for key in value.keys() - promised:
                 del value[key]
             if more:

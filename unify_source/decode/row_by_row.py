@@ -39,15 +39,15 @@ def rows_of(resource: Resource, body: bytes) -> Iterator[Row | Unreadable]:
 
 
 def _value(raw: RawRow) -> Any:
-    # Judged before it is parsed: the parser recurses, and would take memory for whatever comes.
+    # Checked before parsing: the parser recurses, and allocates memory for whatever it is given.
     if len(raw.text) > MOST_ROW_BYTES:
         raise Odd(f"is longer than {MOST_ROW_BYTES >> 20} MB")
     if raw.levels > MOST_LEVELS:
         raise Odd(TOO_DEEP)
     try:
         value = parsed(raw.text.decode())
-        # Half a surrogate, "\ud83d", is legal JSON and no text that a database can store. It is
-        # found when it is written.
+        # A lone surrogate, "\ud83d", is legal JSON and no text that a database can store. Writing
+        # the value again finds it.
         text_of(value)
     except UnicodeDecodeError:
         raise Odd("holds bytes that are not UTF-8") from None

@@ -28,11 +28,12 @@ class Unreadable:
         own = _known(row)
         key, changed = own.get(KEY), own.get(CURSOR)
         return cls(
-            # Half a surrogate in an id: no database stores it, and no address can be made of it.
+            # With a lone surrogate in it: no database stores that, and no address can be made of
+            # it.
             id=key if isinstance(key, str) and key and _is_unicode(key) else None,
             updated_at=parse_instant(changed) if isinstance(changed, str) else None,
             reason=reason,
-            # Its column takes Unicode alone, and somebody will want to see which bytes were sent.
+            # The column takes Unicode alone, and a person will want to see which bytes were sent.
             raw=row.text.decode(errors="backslashreplace"),
         )
 

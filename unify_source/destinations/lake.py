@@ -76,8 +76,7 @@ class Lake:
         if DELETED not in rows.schema.names:
             return newest
         deleted = pc.fill_null(newest[DELETED], fill_value=False)
-        # A mark is for a merge to read. Appended to a lake, a marked row would stand there as a
-        # row.
+        # A mark means something to a merge alone: appended to a lake, a marked row is just a row.
         living = newest.filter(pc.invert(deleted))
         if opened is None:
             return living

@@ -130,7 +130,7 @@ def _file_turn(file: Path, wait: Wait) -> Iterator[Held]:
     with _acquired(_queue(file), note, wait):
         _acquired(lock, note, wait)
     try:
-        # For people alone. A file of the operating system's locks does not tell who has it.
+        # For people alone: a file lock does not say who holds it.
         note.write_text(json.dumps(this_run()))
         yield Held(is_wanted=lambda: _is_queued_for(file))
     finally:
@@ -166,7 +166,7 @@ def _opened_by(client: Any) -> Holder | None:
         client.open_connection()
     except DestinationConnectionError as error:
         # dlt raises the same error for whatever keeps a file from being opened. Only DuckDB's text
-        # tells that it is locked, and for nothing else does waiting help.
+        # tells that it is locked, and waiting helps with nothing else.
         if "Could not set lock" not in str(error):
             raise
         _, _, holder = str(error).partition("Conflicting lock is held in ")

@@ -21,8 +21,8 @@ _OF_THE_SESSION = {
 }
 # The lock's session says nothing while a window is read. Servers below 14 end no idle ones.
 _STAY = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
-# An advisory lock is a number of the whole database. Two datasets whose names hash alike would take
-# turns with each other, which is slow and safe.
+# An advisory lock is a number, shared by the whole database. Two datasets whose names hash alike
+# would take turns with each other, which is slow but safe.
 _TRY = "SELECT pg_try_advisory_lock(hashtext(%s))"
 _LET_GO = "SELECT pg_advisory_unlock(hashtext(%s))"
 # `pg_locks` shows a lock of one 64-bit number in two halves, the lower in `objid`, and marks it
@@ -45,8 +45,7 @@ def postgres_turn(pipeline: dlt.Pipeline, wait: Wait) -> Iterator[Held]:
         client.execute_sql(_STAY)
         # A waiting run holds the second key, so that the holder sees it and lets it go first.
         for wanted in (queue, key):
-            # Tried again and again, for `pg_advisory_lock` waits in the driver, where no signal is
-            # heard.
+            # Polled: `pg_advisory_lock` would wait inside the driver, where no signal is heard.
             while not _true(client, _TRY, wanted):
                 wait.pause(lambda: _holder(client, key))
         client.execute_sql(_LET_GO, queue)
@@ -69,8 +68,8 @@ def _is_locked(client: Any, key: str) -> bool:
 
 def _holds(client: Any, key: str) -> bool:
     try:
-        # Only if this very session has it: one that was opened anew after the connection broke has
-        # none.
+        # Only if this very session holds it: one that was opened anew, after the connection broke,
+        # holds nothing.
         return _true(client, f"SELECT count(*) = 1 {_HOLDER} AND pid = pg_backend_pid()", key)
     except DatabaseException:
         return False

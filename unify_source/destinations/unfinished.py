@@ -1,4 +1,4 @@
-"""Windows whose merge began and did not end: noted beside the data, for the next run.
+"""Windows whose merge began and did not end: noted in the destination, for the next run.
 
 A process that dies between the merges of two tables leaves one of them newer than the other. A
 `sync` reads its own window again; the window of a backfill or of a filtered run lies anywhere. The

@@ -64,8 +64,8 @@ def rows_over_time(
             try:
                 return [each.result() for each in waiting]
             except BaseException:
-                # Leaving the `with` alone would first ask for every page that is still queued,
-                # Ctrl-C or not.
+                # On its own, leaving the `with` would first wait for every queued page, even after
+                # Ctrl-C.
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 

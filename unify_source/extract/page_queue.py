@@ -14,8 +14,8 @@ BATCH_BYTES = 8 << 20
 # An API is often faster than a merge: without a limit a slow destination would fill the memory.
 AHEAD_BYTES = 4 * BATCH_BYTES
 _OLDEST_PAGE_SECONDS = 2.0
-# Pages that are read ahead wait as long as a load takes, minutes perhaps. JSON repeats every key in
-# every row, so that they shrink to a fraction.
+# Pages read ahead wait for as long as a load takes, minutes perhaps. JSON repeats every key in
+# every row, so they shrink to a fraction.
 _CODEC = "zstd"
 
 
@@ -65,8 +65,8 @@ class PageQueue:
     def put(self, page: bytes) -> None:
         """Add a page, once there is room; after `close` it is dropped."""
         is_ahead = not self._is_asked_for
-        # Before the lock is taken: compression is the longest step, and Arrow frees the interpreter
-        # for it.
+        # Before the lock is taken: compression is the longest step, and Arrow releases the GIL for
+        # it.
         stored = pa.compress(page, codec=_CODEC, asbytes=True) if is_ahead else page
         with self._lock:
             while self.is_full and not self._closed:
@@ -106,8 +106,8 @@ class PageQueue:
             heartbeat()
             with self._lock:
                 if not self._is_due():
-                    # Never without an end: dlt's signal handler only sets a flag, which the
-                    # heartbeat looks at.
+                    # Never wait without a timeout: dlt's signal handler only sets a flag, which the
+                    # heartbeat checks.
                     self._filled.wait(0.5)
                 if self._error:
                     raise self._error

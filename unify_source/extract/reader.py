@@ -69,8 +69,7 @@ class Reading:
             self.close()
             raise
         with self._changed:
-            # Not before: an iteration that was broken off has covered nothing, whatever pages it
-            # gave.
+            # Only now: an iteration that broke off has covered nothing, whatever pages it yielded.
             self.covered = portions.popleft().window
 
     def close(self, error: Exception | None = None) -> None:
@@ -87,8 +86,8 @@ class Reading:
                 self._read(slice_)
                 with self._changed:
                     if not self._stopped.is_set():
-                        # A stopped slice was not read to its end, and must not look as if it had
-                        # been.
+                        # A stopped slice was not read to its end: counted as done, its rest would
+                        # be lost.
                         self._schedule.done(slice_)
                     self._changed.notify_all()
         except Exception as error:  # noqa: BLE001 - raised again where the pages are read
@@ -105,7 +104,7 @@ class Reading:
 
     def _read(self, slice_: Slice) -> None:
         for page in follow(self._page, self._parameters, slice_.window):
-            # Outside the lock: it waits while the queue is full, and would hold up every other
+            # Outside the lock: `put` waits while the queue is full, and would hold up every other
             # worker.
             slice_.portion.queue.put(page.body)
             with self._changed:

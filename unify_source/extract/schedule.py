@@ -148,8 +148,8 @@ class Schedule:
             portion.pages_left -= 1
             if portion.pages_left == 0:
                 self._end_with_what_was_begun(portion)
-        # To look at a page is to parse all of it once more, which is worth it on few pages, or
-        # while a worker has nothing to do.
+        # Looking at a page means parsing it once more: that pays on a few pages, or while a worker
+        # is idle.
         return self.idle > 0 or slice_.pages == slice_.look_at
 
     def cut(self, slice_: Slice, page: list[datetime]) -> bool:

@@ -118,7 +118,7 @@ class Names:
         return name
 
     def _free(self, wanted: str, path: Path, variant: str) -> str:
-        # A number would depend on which of two keys came first, which differs from run to run.
+        # A counter would depend on which of two keys came first, which differs from run to run.
         digest = blake2b(text_of([path, variant]).encode(), digest_size=16).hexdigest()
         name, size = wanted, 6
         while name.casefold() in self._taken:

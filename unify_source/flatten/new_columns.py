@@ -102,13 +102,13 @@ class _Cells:
                 _, stored = fitted(value, own, json_columns=self._json)
                 self._values.setdefault((path, own, True), {})[row] = stored
                 return
-        # An object keyed by ids brings new keys with every row. Postgres ends at 1,600 columns, and
-        # DuckDB at its memory.
+        # An object keyed by ids brings new keys with every row. Postgres stops at 1,600 columns,
+        # DuckDB where memory ends.
         _place(self._rest.setdefault(row, {}), path, value)
 
     def columns(self) -> Iterator[tuple[pa.Field, pa.Array]]:
         """Yield each column that has values."""
-        # In a fixed order, for pages arrive in any: a new table shall not look different each time.
+        # Sorted, because pages arrive in any order: a new table should look the same each time.
         for path, kind, is_variant in sorted(self._values):
             values = self._values[path, kind, is_variant]
             name = self._names.variant(path, kind) if is_variant else self._names.main(path)

@@ -88,7 +88,7 @@ def _objects(rows: pa.Table, path: tuple[str, ...]) -> tuple[pa.StructArray, pa.
         return pc.list_flatten(column), pc.list_parent_indices(column)
     if not column.null_count:
         return column, None
-    # An object that is null is no row of its table.
+    # A null object makes no row.
     present = pc.is_valid(column)
     return column.filter(present), pc.indices_nonzero(present)
 
@@ -124,8 +124,8 @@ def _with_childless(children: pa.Table, table: Table, rows: pa.Table) -> pa.Tabl
     childless = pc.invert(pc.is_in(rows[KEY], value_set=_single(children[owner])))
     bare = rows.select([KEY, CURSOR]).filter(childless)
     keys = _single(bare[KEY])
-    # A marked row needs a key, and there is no child to name. The owner's own id is none of a
-    # child's: the merge finds what to delete by the owner alone.
+    # A tombstone needs a key, and there is no child to name. The owner's id stands in: it matches
+    # no child, and the merge finds what to delete by the owner alone.
     gone = tombstones(table, {KEY: keys, owner: keys, AS_OF: _single(bare[CURSOR])})
     return pa.concat_tables([children, gone], promote_options="default")
 
@@ -139,7 +139,8 @@ def _last_of_each(table: pa.Table) -> pa.Table:
 
 
 def _rising(instant: datetime, length: int) -> pa.Array:
-    # Within a load dlt keeps either of two rows that tie. One row is never as new as another.
+    # Within a load dlt keeps an arbitrary one of two rows that tie, so each is a microsecond newer
+    # than the one before.
     start = pa.scalar(instant, INSTANT).cast(pa.int64())
     return pc.add(_numbers(length), start).cast(INSTANT)
 

@@ -48,8 +48,7 @@ def with_merge_columns(table: Table, rows: pa.Table, as_of: pa.Array) -> pa.Tabl
         for column in table.columns:
             if column.name not in rows.schema.names:
                 rows = rows.append_column(column.field(), pa.nulls(len(rows), column.type))
-        # Null in every row that stays: a merge takes it for false, and as a column it costs
-        # nothing.
+        # Null in every row that stays: a merge reads it as false, and the column takes no room.
         rows = rows.append_column(pa.field(DELETED, FLAG), pa.nulls(len(rows), FLAG))
     return rows
 

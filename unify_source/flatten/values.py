@@ -75,8 +75,8 @@ def _same_number(number: float, kind: str) -> tuple[bool, float | None]:
 
 def _scalar(value: Any) -> tuple[str, Any]:
     if isinstance(value, str):
-        # Only a whole RFC 3339 time with its zone. A date, or a time without one, stays the text
-        # that it was: nobody has said which instant it means.
+        # Only a complete RFC 3339 time, zone included. A date, or a time without a zone, does not
+        # say which instant it means, and stays the text that it was.
         instant = parse_instant(value) if _INSTANT.fullmatch(value) else None
         return ("timestamp", instant) if instant else ("text", value)
     if isinstance(value, Number):

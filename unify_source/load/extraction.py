@@ -135,8 +135,8 @@ class Extraction:
             window = self._span.window
             after = window.after or self._start(target)
             return Window(memory.begin(after), window.before)
-        # The server's clock, never ours: closed by one that is ahead, a window would end after rows
-        # that are still to come, and the cursor would step over them.
+        # The server's clock, never ours: a window closed by a clock that runs ahead would cover a
+        # time whose rows have yet to be written, and the cursor would skip them.
         now, end = self._client.server_time(self._resource), self._interval.end
         return Window(memory.begin(self._start(target)), min(end or now, now))
 

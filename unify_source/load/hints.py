@@ -128,7 +128,8 @@ def refuse_unsafe_hints(
     hints = resource.compute_table_schema()
     _refuse_disposition(table, hints, is_lake=is_lake)
     columns = hints["columns"].items()
-    # dlt deletes what has the primary key or the merge key of a loaded row: either is too much.
+    # With a merge_key beside the primary key, dlt would delete whatever shares either with a loaded
+    # row.
     keys = [name for name, hint in columns if hint.get("primary_key") or hint.get("merge_key")]
     if keys != [KEY]:
         raise ConfigurationError(

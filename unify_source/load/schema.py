@@ -47,8 +47,7 @@ class Warehouse:
         for column, hints in source_hints(schema, with_types=True).items():
             if "data_type" in hints:
                 stands = columns.get(column)
-                # dlt never changes a column's type. A batch with nothing but whole numbers in a
-                # double's column must not make the next one believe that it is a bigint.
+                # dlt never changes the type of a column that exists.
                 kind = stands.type if stands else hints["data_type"]
                 columns[column] = _known({**hints, "data_type": kind})
 

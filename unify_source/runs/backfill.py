@@ -68,8 +68,8 @@ class _Job:
         self._until = until
         self._end = since
         self._newest_first = newest_first
-        # All that tells one job from another: with a different range, filter or direction, "where
-        # it was" would be another job's place.
+        # All that tells one job from another: with another range, filter or direction, a run must
+        # not resume in the middle.
         filters = [f"{name}={value}" for name, value in settings.filters]
         ends = [rfc3339(since), rfc3339(until) if until else "now"]
         self._name = " ".join([*ends, *filters, *(["newest first"] if newest_first else [])])

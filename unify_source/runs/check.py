@@ -65,8 +65,9 @@ def check(
 ) -> Checked:
     """Try the settings, the key, the clock and the destination, and leave nothing behind.
 
-    `in_order` gets a sentence for each thing that was in order, as soon as it is known. Raises ConfigurationError
-    where a sync would fail for its configuration or its destination, KeyRefused or an ApiError.
+    `in_order` gets a sentence for each thing that was in order, as soon as it is known. Raises
+    ConfigurationError where a sync would fail for its configuration or its destination, KeyRefused
+    or an ApiError.
     """
     with explained(pipeline):
         refuse_unsafe(pipeline)

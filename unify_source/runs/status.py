@@ -147,6 +147,6 @@ def _looking(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
         try:
             yield looking
         finally:
-            # To dlt the pipeline that was made last is the active one, whose schema and state all
-            # else uses.
+            # dlt takes the pipeline that was made last for the active one, and would go on with
+            # this one.
             pipeline.activate()

@@ -78,7 +78,7 @@ class AskAgain:
         """Return the ids that leave the quarantine, now that these rows were read as promised."""
         if not self._is_known_whole:
             # More rows were unreadable than ids are kept, so any row of this reading may be one of
-            # them. To release an id that is not in quarantine deletes nothing.
+            # them. Releasing an id that is not in quarantine deletes nothing.
             keys = rows[KEY].to_pylist()
         elif self._before:
             before = pa.array(list(self._before), TEXT)
@@ -97,7 +97,7 @@ class AskAgain:
     def state(self, in_two_versions: Mapping[str, datetime], covered: Window) -> State:
         """Return what the next load asks again, after one that read all of `covered`."""
         for key, updated_at in in_two_versions.items():
-            # No row has an empty digest: should the row come back unreadable, it counts as news.
+            # No row has an empty digest: if it comes back unreadable, it counts as new.
             self._keep(key, "", updated_at)
         since = self._reread_from
         if since and self._rereads and (covered.after is None or covered.after <= since):

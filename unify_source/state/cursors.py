@@ -71,9 +71,9 @@ class Cursors:
         for table, state in self._states.items():
             cursors = state.setdefault("incremental", {})
             at = max(self._stored[table] or to, to)
-            # The layout of `dlt.sources.incremental`, for dlt's own commands to show. Without its
-            # hashes of the rows at the edge: they are all kept, however many share one instant. The
-            # tail replaces them.
+            # The layout of `dlt.sources.incremental`, so that dlt's own commands can show it, but
+            # without hashes of the rows at its edge: dlt keeps one for each, however many share an
+            # instant. The tail replaces them.
             cursors[self.name] = {"initial_value": None, "last_value": at, "unique_hashes": []}
 
 

@@ -86,7 +86,7 @@ class Memory:
 
     def sift(self, batch: Batch, *, is_listed: bool) -> Sifted:
         """Return what is left to write of a batch; `is_listed` unless it was asked for by id."""
-        # The quarantine comes before the tail: a row may be mended to exactly what the tail knows,
+        # The quarantine comes before the tail: a row may come back exactly as the tail knows it,
         # and would be filtered out without ever leaving the quarantine.
         unreadable = self._again.news(batch.unreadable)
         released = self._again.released(batch.rows)

@@ -50,8 +50,8 @@ class News:
         state["empty_until"] = self._empty_until
         newest = min(self._newest, covered_until)
         loaded_until = max(self._loaded_until, rfc3339(newest))
-        # Capped, so that it stands still once the first load is over: a state that changes with
-        # every run would make dlt load a package even where no row has changed.
+        # Capped, so that it stops moving once the first load is over: state that changes with every
+        # run would make dlt load a package even where no row has changed.
         state["loaded_until"] = min(loaded_until, self._empty_until)
 
 

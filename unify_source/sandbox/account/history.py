@@ -56,8 +56,8 @@ def updates(size: int, span: Span, rng: Random) -> list[int]:
     crowd = min(round(size * span.crowded), size - newest)
     bulk = _groups(min(size // 10, size - newest - crowd), span, rng)
     scattered = size - newest - crowd - len(bulk)
-    # An import, say: most of the rows in a hundredth of the time. Windows of equal length would
-    # hold nearly all of them or next to none.
+    # An import, say: many rows in a hundredth of the time, so that windows of equal length hold
+    # nearly all of them or next to none.
     band = span.now - int(span.length * 0.3)
     return [
         *_between(span.settled + MINUTE, span.now, newest, rng),
