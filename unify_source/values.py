@@ -58,8 +58,8 @@ class Whole:
     def __call__(self, name: str, value: object) -> int:
         """Return the number."""
         text = str(value).strip()
-        # True is a 1 to Python, and was meant as a switch. Beyond some thousand digits Python's own
-        # error would come up, which names no setting.
+        # At most twelve digits: beyond 4,300 of them `int` raises an error of its own, which names
+        # no setting.
         is_whole = not isinstance(value, bool) and re.fullmatch(r"\d{1,12}", text)
         if not is_whole or not self.low <= int(text) <= self.high:
             raise ConfigurationError(

@@ -13,7 +13,7 @@ from unify_source.cli.progress import Progress, terminal_width
 from unify_source.cli.streams import is_terminal
 from unify_source.errors import UnifyError
 
-# Into a pipe or a file rich assumes 80 columns, and would cut what a program is to read.
+# In a pipe or a file rich assumes 80 columns, and would cut what another program reads.
 _WIDEST = 240
 _RED = "\x1b[31m{}\x1b[0m"
 

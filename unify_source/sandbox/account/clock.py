@@ -28,8 +28,7 @@ class Clock:
             if self._now:
                 self._now += by
             else:
-                # A real clock runs on: a server whose clock is off is off by the same time all
-                # along.
+                # A server's clock that is off stays off by the same time, and runs on.
                 self._ahead += by
 
     def count_request(self) -> None:

@@ -100,7 +100,7 @@ class Sequences:
                 created -= int(dice("history", cell.id).random() * _LONGEST_IN_DRAFT)
                 details = self._roster.details(cell.id)
                 self.listed[cell.id] = Sequence(cell, created, updated, details, updated)
-            # Rows become visible in any order, so that the last one to come is not the newest.
+            # Rows become visible in any order: the last to come need not be the newest.
             elif updated >= known.nested_at:
                 known.nested_at = updated
                 if cell.json != known.cell.json:

@@ -134,8 +134,8 @@ class Entities:
             return NO_PLAY
         own = _loose(kind, document)
         known = self._by_kind[kind].setdefault(own.id, own)
-        # Somebody may put a row with an older name, as a stale replica shows it: it keeps that, and
-        # changes no other row.
+        # A row may be put with an older name, as a stale replica would show it: it keeps that name,
+        # and changes no other row.
         return known if known.json == own.json else own
 
     def known(self, kind: str, name: str) -> Shared | None:
