@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import dlt
+import pyarrow as pa
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
 from dlt.common.configuration.providers import EnvironProvider
@@ -24,7 +25,10 @@ from dlt.common.runtime.signals import intercepted_signals, raise_if_signalled
 from dlt.extract import DltResource, DltSource
 from dlt.extract.exceptions import CurrentSourceNotAvailable
 from dlt.extract.incremental.context import get_interval_context
+from dlt.extract.items_transform import FilterItem
 from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
+
+_MADE_EMPTY = b"unify-source: no rows yet"
 
 __all__ = [
     "force_state_extract",
@@ -68,6 +72,32 @@ def running_resources() -> Mapping[str, DltResource] | None:
         for name, resource in selected.items()
         if resource.write_disposition != "skip"
     }
+
+
+class _LastFilter(FilterItem):
+    # dlt puts steps in this order, whenever they are added: behind all that a user adds.
+    placement_affinity: ClassVar[float] = 2
+
+
+def with_rows_only(resource: DltResource) -> DltResource:
+    """Let a resource drop tables without rows that a user's own step has left.
+
+    dlt cannot load one into Postgres, and the package would stay pending for good. One that is
+    marked as `without_rows` makes a table that does not exist yet.
+    """
+    resource.add_step(_LastFilter(_has_rows))
+    return resource
+
+
+def without_rows(table: pa.Table) -> pa.Table:
+    """Mark a table without rows as one to be made."""
+    return table.replace_schema_metadata({_MADE_EMPTY: b"1"})
+
+
+def _has_rows(item: Any, _meta: Any = None) -> bool:
+    if not isinstance(item, pa.Table) or len(item):
+        return True
+    return _MADE_EMPTY in (item.schema.metadata or {})
 
 
 def allows_external_schedulers() -> bool:

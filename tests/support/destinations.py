@@ -18,6 +18,7 @@ import pytest
 from warehouse import SHOWN, Rows, comparable, compared
 
 from unify_source.cli.pipeline import open_pipeline
+from unify_source.resources import BY_NAME
 
 DATASET = "unify"
 
@@ -59,16 +60,13 @@ class Destination:
 
     def stored(self) -> Rows:
         """Return every promised column of every table, sorted by key."""
-        return {
-            table.name: sorted(
-                (
-                    comparable(table, row)
-                    for row in self.reads(table.name, [c.name for c in compared(table)])
-                ),
-                key=lambda row: row[0],
-            )
-            for table in SHOWN
-        }
+        return {table.name: self.stored_table(table.name) for table in SHOWN}
+
+    def stored_table(self, name: str) -> list[tuple[Any, ...]]:
+        """Return every promised column of one table, sorted by key."""
+        table = BY_NAME[name]
+        rows = self.reads(name, [column.name for column in compared(table)])
+        return sorted((comparable(table, row) for row in rows), key=lambda row: row[0])
 
     def keys(self, table: str) -> list[str]:
         """Return the keys of a table, sorted, as often as they stand there."""

@@ -113,12 +113,12 @@ class Extraction:
         is_first = self._span is None or self._span.window.after is None
         return Memory(
             target.state if target.state is not None else {},
+            target.quarantine if target.state is not None else {},
             cursors.name if cursors and is_sync else None,
             self._settings.lookback,
             asks=is_sync and is_first,
             rereads=is_sync and not self._settings.filters,
             trusts_tail=bool(cursors and cursors.agree),
-            knows_quarantine=bool(cursors and cursors.has(self._quarantine.name)),
         )
 
     def _dependents(self) -> Iterator[str]:
@@ -141,10 +141,11 @@ class Extraction:
         return Window(memory.begin(self._start(target)), min(end or now, now))
 
     def _start(self, target: Target) -> datetime | None:
-        earliest = max(filter(None, [self._interval.start, self._settings.start]), default=None)
-        if not target.cursors or not target.moves_cursors:
-            return earliest
-        return target.cursors.start(earliest, self._settings.lookback)
+        cursors = target.cursors if target.moves_cursors else None
+        # As dlt has it: an initial value without an end counts until there is a cursor.
+        first = None if cursors and cursors.oldest else self._interval.start
+        earliest = max(filter(None, [first, self._settings.start]), default=None)
+        return cursors.start(earliest, self._settings.lookback) if cursors else earliest
 
     def _sifted(
         self, window: Window, ids: list[str], memory: Memory, target: Target

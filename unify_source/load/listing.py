@@ -32,7 +32,6 @@ from unify_source.flatten.names import Splitting
 from unify_source.flatten.split import split
 from unify_source.resources import AS_OF, INSTANT, KEY, MISSING_SINCE, TEXT, Resource, Table
 from unify_source.settings import Settings
-from unify_source.times import rfc3339
 
 State = dict[str, Any]
 
@@ -49,11 +48,15 @@ class Listing:
     """The whole list of a resource, read with the first call and kept for the run.
 
     `keys` are None where the API does not have the list: then rows that are nested in other lists
-    are all there is.
+    are all there is. `stored` returns the rows of a table in the destination.
     """
 
-    def __init__(self, resource: Resource, settings: Settings, client: Client) -> None:
+    def __init__(
+        self, resource: Resource, settings: Settings, client: Client, stored: Stored
+    ) -> None:
         self.resource = resource
+        self._stored = stored
+        self._stored_keys: set[str] | None = None
         self.root = resource.parts[0].table
         self._settings = settings
         self._client = client
@@ -93,9 +96,7 @@ class Listing:
         except (RateLimited, ServerFailed, Unreachable):
             return self._client.page(self.resource, asked)
 
-    def tables(
-        self, states: Mapping[str, State], how: Splitting, stored: Stored
-    ) -> dict[str, pa.Table]:
+    def tables(self, states: Mapping[str, State], how: Splitting) -> dict[str, pa.Table]:
         """Return the rows to write: of each table whose state says that it has another list.
 
         `states` are the tables' own. The rows that are gone from the list come along, marked.
@@ -105,54 +106,59 @@ class Listing:
             return {}
         digest = self._digest(self._rows)
         changed = {name for name, state in states.items() if state.get("listed") != digest}
-        for name in changed:
-            states[name]["listed"] = digest
         made = split(self.resource, self._rows, self._read_at, how) if changed else {}
         tables = {name: rows for name, rows in made.items() if name in changed and len(rows)}
+        is_settled = True
         if self.root.name in changed:
-            gone = self._gone(states[self.root.name], stored(self.root))
-            listed = tables.get(self.root.name)
-            parts = [rows for rows in (listed, gone) if rows is not None]
+            gone, is_settled = self._gone()
+            parts = [rows for rows in (tables.get(self.root.name), gone) if rows is not None]
             if parts:
                 tables[self.root.name] = pa.concat_tables(parts, promote_options="default")
+        for name in changed:
+            # A row of which nobody knows yet whether it is gone is looked for by the next run.
+            if is_settled or name != self.root.name:
+                states[name]["listed"] = digest
         return tables
 
-    def _gone(self, state: State, rows: pa.Table | None) -> pa.Table | None:
-        missing: dict[str, str] = state.get("missing", {})
-        listed = set(self._keys.to_pylist()) if self._keys is not None else set()
-        missing = {key: since for key, since in missing.items() if key not in listed}
-        state["missing"] = missing
+    def _gone(self) -> tuple[pa.Table | None, bool]:
+        """Return the stored rows that are gone from the list, marked; and whether all is known."""
+        rows = self._stored(self.root)
         if rows is None:
-            return None
-        known = pa.array([*listed, *missing], TEXT)
-        unlisted = rows.filter(pc.invert(pc.is_in(rows[KEY], value_set=known)))
-        gone = unlisted.filter(pa.array(map(self._is_gone, unlisted[KEY].to_pylist()), pa.bool_()))
-        if not len(gone):
-            return None
-        missing.update(dict.fromkeys(gone[KEY].to_pylist(), rfc3339(self._read_at)))
-        return _with(gone, {MISSING_SINCE: self._read_at, AS_OF: self._read_at})
+            return None, True
+        unmarked = rows.filter(pc.is_null(rows[MISSING_SINCE]))
+        unlisted = _without(unmarked, self._keys)
+        fates = [self._is_gone(key) for key in unlisted[KEY].to_pylist()]
+        gone = unlisted.filter(pa.array([fate is True for fate in fates], pa.bool_()))
+        marked = _with(gone, {MISSING_SINCE: self._read_at, AS_OF: self._read_at})
+        return (marked if len(gone) else None), None not in fates
 
-    def _is_gone(self, key: str) -> bool:
-        # A row that moved in the list while its pages were read can be missing from all of them.
+    def _is_gone(self, key: str) -> bool | None:
+        # A row that moved in the list while its pages were read can be missing from all of them,
+        # and one that was made since then cannot be in any.
         try:
             return self._client.row(self.resource, key) is None
         except RowUnavailable:
-            return False
+            return None
 
-    def fill_in(self, rows: pa.Table, state: State) -> pa.Table:
-        """Return those rows nested in another list that this list does not have, marked.
+    def fill_in(self, rows: pa.Table) -> pa.Table:
+        """Return those rows, nested in another list, that neither this list nor the table has.
 
-        Without the list, all of them; one that is known to be missing is left as it is.
+        A row that the API no longer has by its id either is marked as missing.
         """
-        if (keys := self.keys()) is None:
-            return rows
-        missing: dict[str, str] = state.setdefault("missing", {})
-        known = pa.concat_arrays([keys.cast(TEXT), pa.array(list(missing), TEXT)])
-        unknown = rows.filter(pc.invert(pc.is_in(rows[KEY], value_set=known)))
+        keys = self.keys()
+        if self._stored_keys is None:
+            stored = self._stored(self.root)
+            self._stored_keys = set(stored[KEY].to_pylist()) if stored is not None else set()
+        unknown = _without(rows, pa.array(list(self._stored_keys), TEXT))
+        unknown = _without(unknown, keys) if keys is not None else unknown
         if not len(unknown):
             return unknown
-        missing.update(dict.fromkeys(unknown[KEY].to_pylist(), rfc3339(self._read_at)))
-        return _with(unknown, {MISSING_SINCE: self._read_at})
+        ids = unknown[KEY].to_pylist()
+        self._stored_keys.update(ids)
+        # Each is asked for once a run; without the list there is no telling what is missing.
+        fates = {key: keys is not None and self._is_gone(key) for key in dict.fromkeys(ids)}
+        since = [self._read_at if fates[key] else None for key in ids]
+        return _set(unknown, MISSING_SINCE, pa.array(since, INSTANT))
 
     def _digest(self, rows: pa.Table) -> str:
         # Sorted: the order of the list is not documented, and another order is no change.
@@ -162,13 +168,20 @@ class Listing:
         return blake2b(b"\n".join(texts), digest_size=16).hexdigest()
 
 
+def _without(rows: pa.Table, keys: pa.Array | None) -> pa.Table:
+    if keys is None or not len(keys):
+        return rows
+    return rows.filter(pc.invert(pc.is_in(rows[KEY], value_set=keys.cast(TEXT))))
+
+
 def _with(rows: pa.Table, instants: Mapping[str, datetime]) -> pa.Table:
     for name, at in instants.items():
-        column = pa.repeat(pa.scalar(at, INSTANT), len(rows))
-        index = rows.schema.get_field_index(name)
-        rows = (
-            rows.append_column(pa.field(name, INSTANT), column)
-            if index < 0
-            else rows.set_column(index, rows.schema.field(index), column)
-        )
+        rows = _set(rows, name, pa.repeat(pa.scalar(at, INSTANT), len(rows)))
     return rows
+
+
+def _set(rows: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    index = rows.schema.get_field_index(name)
+    if index < 0:
+        return rows.append_column(pa.field(name, INSTANT), column)
+    return rows.set_column(index, rows.schema.field(index), column)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -92,5 +92,6 @@ class Target:
     warehouse: Warehouse
     cursors: Cursors | None = None
     state: State | None = None
+    quarantine: State = field(default_factory=dict)
     moves_cursors: bool = True
     sample_pages: int | None = None

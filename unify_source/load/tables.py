@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Generator, Iterator, Mapping
 from math import ceil
 from typing import Any
 
@@ -15,7 +14,7 @@ from unify_source.api.client import Client
 from unify_source.destinations.contents import stored_rows
 from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare
 from unify_source.destinations.lake import lake_format
-from unify_source.dlt_seam import capabilities, running_resources
+from unify_source.dlt_seam import capabilities, running_resources, with_rows_only
 from unify_source.extract.window import Interval
 from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
@@ -74,7 +73,8 @@ class TableResources:
                 return
             asked = selected[table.name].compute_table_schema().get("file_format")
             writer = TableWriter(table, self._settings.table_format, asked)
-            yield from writer.items(self._feed.rows(table.name, selected))
+            run = None if running is None else dlt.current.source()
+            yield from writer.items(self._feed.rows(table.name, selected, run))
 
         resource: DltResource = dlt.resource(rows, name=table.name)
         lists = (MAIN_LIST, SEQUENCE_LIST)
@@ -87,9 +87,9 @@ class TableResources:
                 "endpoints": [each.path for each in fed_by],
             }
         )
-        return described(resource, table)
+        return with_rows_only(described(resource, table))
 
-    def _begin(self, selected: frozenset[str]) -> Iterator[Batch]:
+    def _begin(self, selected: frozenset[str]) -> Generator[Batch, None, None]:
         """Read what the selected tables need; runs when the first of them is asked for rows."""
         resources = running_resources() or {}
         self._refuse_unsafe(resources)
@@ -105,8 +105,9 @@ class TableResources:
             dlt.current.resource_state if sample is None else lambda _name: {}
         )
         # Before any cursor is looked at: each table would otherwise seem never to have been loaded.
-        take_over(state_of(MAIN_LIST.name), _tables_of(MAIN_LIST), state_of)
-        listing = self._listing or Listing(SEQUENCE_LIST, self._settings, self._client)
+        main, quarantine = state_of(MAIN_LIST.name), state_of(QUARANTINE.name)
+        take_over(main, quarantine, _tables_of(MAIN_LIST), state_of)
+        listing = self._listing or listing_of(self._settings, self._client)
         yield from _listed(listing, selected, warehouse, state_of)
         windowed = selected & _tables_of(MAIN_LIST)
         filled_in = windowed & {part.table.name for part in MAIN_LIST.parts if part.fills_in}
@@ -116,12 +117,12 @@ class TableResources:
         extraction = self._extraction or self._new_extraction()
         for tables in map(dict, extraction.batches(target)):
             for name in filled_in & tables.keys():
-                tables[name] = listing.fill_in(tables[name], state_of(name))
+                tables[name] = listing.fill_in(tables[name])
             # dlt cannot load a table without rows into Postgres from Parquet.
             yield {n: rows for n, rows in tables.items() if n in selected and len(rows)}
         self._report(resources, extraction)
         if sample is None:
-            self._at_end(state_of(MAIN_LIST.name), extraction)
+            self._at_end(main, extraction)
 
     def _refuse_unsafe(self, resources: Mapping[str, DltResource]) -> None:
         is_lake = lake_format(capabilities(), self._settings.table_format) is not None
@@ -141,6 +142,7 @@ class TableResources:
             warehouse,
             Cursors(cursor_name(self._settings), windowed, state_of),
             state_of(MAIN_LIST.name) if is_whole else None,
+            state_of(QUARANTINE.name),
             moves_cursors=self._interval.end is None and self._moves_cursors and sample is None,
             sample_pages=sample,
         )
@@ -169,8 +171,7 @@ def _listed(
     states = {name: state_of(name) for name in selected & _tables_of(listing.resource)}
     if not states:
         return
-    stored = partial(stored_rows, dlt.current.pipeline()) if capabilities() else _nothing
-    if tables := listing.tables(states, warehouse.splitting, stored):
+    if tables := listing.tables(states, warehouse.splitting):
         for name, rows in tables.items():
             warehouse.note(name, rows.schema)
         yield tables
@@ -191,5 +192,11 @@ def _sample_pages(resources: Mapping[str, DltResource], page_size: int) -> int |
     return ceil(max(_LONGEST_SAMPLE if each is None else each for each in rows) / page_size)
 
 
-def _nothing(_table: Table) -> pa.Table | None:
-    return None
+def listing_of(settings: Settings, client: Client) -> Listing:
+    """Return the list of sequences, to be read at most once."""
+    return Listing(SEQUENCE_LIST, settings, client, _stored)
+
+
+def _stored(table: Table) -> pa.Table | None:
+    # Without a destination, where a source is only iterated, nothing is stored.
+    return stored_rows(dlt.current.pipeline(), table) if capabilities() else None

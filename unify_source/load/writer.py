@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from unify_source.destinations.formats import file_format, storable
 from unify_source.destinations.lake import Lake, lake_format
-from unify_source.dlt_seam import capabilities
+from unify_source.dlt_seam import capabilities, without_rows
 from unify_source.flatten.tables import empty
 from unify_source.load.hints import (
     merge_disposition,
@@ -47,23 +47,17 @@ class TableWriter:
             yield self._hinted(rows)
         if self._is_first and not self._known:
             # Without a format: dlt cannot load a table without rows from Parquet through ADBC.
-            yield empty(self._table)
+            yield without_rows(empty(self._table))
 
     def _hinted(self, rows: pa.Table) -> Any:
-        rows = storable(self._caps, rows)
-        columns = new_columns(rows)
-        new = {name: hint for name, hint in columns.items() if name not in self._hinted_columns}
-        # dlt computes a table's schema anew whenever hints come, changed or not, batch after batch.
-        if not self._is_first and not new:
-            return rows
         self._is_first = False
-        self._hinted_columns |= set(new)
-        how = self._asked_format or file_format(self._caps, self._known)
+        rows = storable(self._caps, rows)
+        # With every batch: dlt drops hints together with a batch that a map of the user's drops.
         return with_hints(
             rows,
-            columns=new or None,
+            columns=new_columns(rows) or None,
             write_disposition=merge_disposition(self._table),
-            file_format=how,
+            file_format=self._asked_format or file_format(self._caps, self._known),
         )
 
     def _into_lake(self, lake: Lake, batches: list[pa.Table]) -> Iterator[Any]:
@@ -72,4 +66,5 @@ class TableWriter:
             return
         rows = lake.ready(self._table, batches or [empty(self._table)])
         if len(rows) or not exists:
+            rows = rows if len(rows) else without_rows(rows)
             yield with_hints(rows, columns=new_columns(rows) or None, **lake.hints(self._table))

@@ -50,7 +50,8 @@ def sync(
                     # Where to begin is for the cursor to say, and it is read once the dataset is
                     # held: until then another run may move it.
                     return [Window(None, now)]
-                return [Window(interval.start, min(interval.end or now, now))]
+                earliest = max(filter(None, [interval.start, run.settings.start]), default=None)
+                return [Window(earliest, min(interval.end or now, now))]
 
             run.load(windows)
             return run.report("sync")

@@ -20,7 +20,6 @@ from unify_source.errors import LoadFailed
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Interval, Span, Window
 from unify_source.load.extraction import Extraction
-from unify_source.load.listing import Listing
 from unify_source.load.packages import (
     cursor,
     packages_with_rows,
@@ -29,8 +28,8 @@ from unify_source.load.packages import (
     take_back,
 )
 from unify_source.load.source import window_source
-from unify_source.load.tables import AtEnd, TableResources
-from unify_source.resources import MAIN_LIST, QUARANTINE, SEQUENCE_LIST
+from unify_source.load.tables import AtEnd, TableResources, listing_of
+from unify_source.resources import MAIN_LIST, QUARANTINE
 from unify_source.runs.footprint import give_back, hold_down
 from unify_source.runs.progress import WindowProgress
 from unify_source.runs.report import Report
@@ -57,7 +56,7 @@ class WindowRun:
         self._interval = interval or Interval()
         self._moves_cursors = moves_cursors
         self._newest_first = newest_first
-        self._listing = Listing(SEQUENCE_LIST, settings, self.client)
+        self._listing = listing_of(settings, self.client)
         self._ahead: Reading | None = None
         self._turns = Turns(pipeline, lock_timeout)
         self._has_turn = False
@@ -143,7 +142,13 @@ class WindowRun:
                 listing=self._listing,
                 moves_cursors=False,
             )
-            self._commit(self.pipeline.extract(window_source(tables, schema)), extraction)
+            try:
+                extracted = self.pipeline.extract(window_source(tables, schema))
+            except BaseException:
+                if extraction.reading:
+                    extraction.reading.close()
+                raise
+            self._commit(extracted, extraction)
             schema = start_over(self.pipeline)
         return schema
 

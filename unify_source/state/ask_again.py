@@ -21,6 +21,8 @@ from unify_source.times import EPOCH, kept_instant
 # A page brings a hundred rows and a request by id one: for more than this, reading the list again
 # costs less. The state carries every one of them, too.
 ASK_AGAIN_LIMIT = 1_000
+ASK_AGAIN_KEYS = ("ask_again", "reread_from")
+"""Where it stands in the state."""
 
 State = dict[str, Any]
 
@@ -34,11 +36,8 @@ class AskAgain:
     read again by the next run.
     """
 
-    def __init__(
-        self, state: State, *, asks: bool, rereads: bool, trusts_digests: bool = True
-    ) -> None:
+    def __init__(self, state: State, *, asks: bool, rereads: bool) -> None:
         self._before: dict[str, str] = state.get("ask_again", {})
-        self._trusts_digests = trusts_digests
         self._next: dict[str, str] = dict(self._before)
         self._asks = asks
         self._rereads = rereads
@@ -69,7 +68,7 @@ class AskAgain:
         fresh = []
         for row in rows:
             digest = ("" if row.id else "#") + _digest(row.raw)
-            if not self._trusts_digests or self._before.get(row.key) != digest:
+            if self._before.get(row.key) != digest:
                 fresh.append(row)
             self._keep(row.key, digest, row.updated_at)
         return fresh

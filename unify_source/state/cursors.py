@@ -15,6 +15,7 @@ import orjson
 
 from unify_source.resources import CURSOR
 from unify_source.settings import Settings
+from unify_source.state.ask_again import ASK_AGAIN_KEYS
 
 State = dict[str, Any]
 
@@ -77,11 +78,17 @@ class Cursors:
             cursors[self.name] = {"initial_value": None, "last_value": at, "unique_hashes": []}
 
 
-def take_over(state: State, tables: Iterable[str], state_of: Callable[[str], State]) -> None:
-    """Give every table the cursors of a state that version 0.1 stored, which had one for all."""
+def take_over(
+    state: State, quarantine: State, tables: Iterable[str], state_of: Callable[[str], State]
+) -> None:
+    """Give every table the cursors of a state that version 0.1 stored, which had one for all.
+
+    What is in quarantine moves to the state of its own resource.
+    """
     if state.get("version"):
         return
     state["version"] = 2
+    quarantine.update({key: state.pop(key) for key in ASK_AGAIN_KEYS if key in state})
     # A table without a cursor is read from the beginning: without this, upgrading would load
     # everything again.
     if known := state.get("incremental"):

@@ -19,13 +19,11 @@ import pyarrow as pa
 from unify_source.decode.decode import Batch
 from unify_source.decode.unreadable import Unreadable
 from unify_source.extract.window import Window
-from unify_source.state.ask_again import AskAgain
+from unify_source.state.ask_again import ASK_AGAIN_KEYS, AskAgain
 from unify_source.state.news import News
 from unify_source.state.tail import Tail
 
 State = dict[str, Any]
-
-_KEYS = ("ask_again", "reread_from", "tails")
 
 
 @dataclass(frozen=True)
@@ -51,23 +49,25 @@ class Memory:
     """Sifts the rows of one load: which are new, known, or older than what the warehouse holds.
 
     `begin` says from where to read and which ids to ask for, `sift` takes every batch, `end` stores
-    what the next load needs once all of a window has been read.
+    what the next load needs once all of a window has been read. What is in quarantine is remembered
+    in the state of its own resource, so that both are emptied together.
     """
 
     def __init__(
         self,
         state: State,
+        quarantine: State,
         cursor: str | None,
         lookback: timedelta,
         *,
         asks: bool,
         rereads: bool,
         trusts_tail: bool,
-        knows_quarantine: bool,
     ) -> None:
         self._state = state
+        self._quarantine = quarantine
         self._lookback = lookback
-        self._again = AskAgain(state, asks=asks, rereads=rereads, trusts_digests=knows_quarantine)
+        self._again = AskAgain(quarantine, asks=asks, rereads=rereads)
         self._tail = Tail(state.get("tails", {}), cursor, lookback, trusts_own=trusts_tail)
         self._news: News | None = None
         self.rows = 0
@@ -103,9 +103,10 @@ class Memory:
         # Counted first: what came in two versions is asked for again, and must not be remembered as
         # known.
         self.rows, in_two_versions = self._tail.count()
-        for key in _KEYS:
-            self._state.pop(key, None)
-        self._state.update(self._again.state(in_two_versions, covered))
+        for key in ASK_AGAIN_KEYS:
+            self._quarantine.pop(key, None)
+        self._quarantine.update(self._again.state(in_two_versions, covered))
+        self._state.pop("tails", None)
         if tails := self._tail.state(in_two_versions):
             self._state["tails"] = tails
         if self._news:

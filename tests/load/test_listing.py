@@ -1,0 +1,208 @@
+"""Sequences are as fresh as the run, whether or not one of their enrollments changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import dlt
+import pytest
+import requests
+from conftest import KEY
+from destinations import Destination
+from standing import account, change
+from warehouse import shown
+
+from unify_source import sync, unify_source
+from unify_source.runs.report import Report
+from unify_source.sandbox import Sandbox
+
+Serve = Callable[..., Sandbox]
+Row = tuple[Any, ...]
+
+
+def load(warehouse: Destination, url: str, **settings: Any) -> Report:
+    return sync(warehouse.pipeline(), api_key=KEY, base_url=url, retry_budget=3, **settings)
+
+
+def sequence(warehouse: Destination, key: str) -> dict[str, Any]:
+    columns = ["id", "name", "is_paused", "created_at", "owner_id", "missing_since"]
+    [row] = [row for row in warehouse.reads("sequences", columns) if row[0] == key]
+    return dict(zip(columns, row, strict=True))
+
+
+@contextmanager
+def refusing(api: Sandbox, answer: tuple[int, bytes]) -> Iterator[str]:
+    """Pass requests on, but for the list of sequences: that is answered so."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body, date = answer[0], answer[1], self.date_time_string()
+            if not self.path.startswith("/sequences/v1/sequences"):
+                headers = {"x-api-key": self.headers["x-api-key"]}
+                passed = requests.get(api.url + self.path, headers=headers, timeout=10)
+                status, body, date = passed.status_code, passed.content, passed.headers["Date"]
+            self.send_response_only(status)
+            self.send_header("Date", date)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_renamed_and_a_paused_sequence_are_right_after_the_next_sync(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(100))
+    load(warehouse, api.url)
+    renamed, paused = api.account.sequences()[:2]
+    api.account.rename_sequence(renamed["id"], "Another name")
+    api.account.pause_sequence(paused["id"])
+    api.account.clock.advance(timedelta(seconds=1))
+    api.reset()
+
+    load(warehouse, api.url)
+
+    assert sequence(warehouse, renamed["id"])["name"] == "Another name"
+    assert sequence(warehouse, paused["id"])["is_paused"] is True
+    assert len(api.requests) <= 5
+    assert warehouse.stored()["sequences"] == shown(api.account)["sequences"]
+
+
+def test_a_second_sync_without_changes_writes_nothing(serve: Serve, warehouse: Destination) -> None:
+    api = serve(account(100))
+    load(warehouse, api.url)
+    done = warehouse.loads()
+    api.reset()
+    load(warehouse, api.url)
+    assert warehouse.loads() == done
+    assert len(api.requests) <= 5
+
+
+def test_a_sequence_that_is_gone_is_marked_and_its_row_and_enrollments_stay(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(100))
+    load(warehouse, api.url)
+    before = warehouse.stored()
+    gone = api.account.sequences()[0]["id"]
+    whole = sequence(warehouse, gone)
+    api.account.remove_sequence(gone)
+    api.account.clock.advance(timedelta(seconds=1))
+
+    load(warehouse, api.url)
+
+    marked = sequence(warehouse, gone)
+    assert marked["missing_since"] is not None
+    assert {**marked, "missing_since": None} == whole
+    assert warehouse.stored() == before
+    # Its enrollments still nest it: that brings nothing back, and moves no mark.
+    change(api.account, 50)
+    load(warehouse, api.url)
+    assert sequence(warehouse, gone) == marked
+    warehouse.pipeline("sample").run(unify_source(api_key=KEY, base_url=api.url).add_limit(2))
+    assert sequence(warehouse, gone) == marked
+
+
+def test_a_sequence_that_was_gone_before_the_first_sync_is_filled_in_and_marked(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(100))
+    gone = api.account.sequences()[0]
+    api.account.remove_sequence(gone["id"])
+
+    load(warehouse, api.url)
+
+    filled_in = sequence(warehouse, gone["id"])
+    assert filled_in["name"] == gone["name"]
+    assert filled_in["owner_id"] is None
+    assert filled_in["missing_since"] is not None
+
+
+def test_an_upgraded_sequence_comes_with_its_new_version(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(100))
+    load(warehouse, api.url)
+    api.account.upgrade_sequence(api.account.sequences()[0]["id"])
+    api.account.clock.advance(timedelta(seconds=1))
+    load(warehouse, api.url)
+    assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.parametrize(
+    "answer", [(404, b""), (403, b"{}"), (200, b"<html>"), (400, b"{}")], ids=str
+)
+def test_a_list_that_cannot_be_had_stops_nothing_and_takes_nothing_away(
+    serve: Serve, warehouse: Destination, answer: tuple[int, bytes]
+) -> None:
+    api = serve(account(100))
+    load(warehouse, api.url)
+    before = warehouse.stored()["sequences"]
+    change(api.account, 50)
+
+    with refusing(api, answer) as url:
+        load(warehouse, url)
+    assert warehouse.stored() == {**shown(api.account), "sequences": before}
+
+    change(api.account, 50, seed=2)
+    load(warehouse, api.url)
+    assert warehouse.stored() == shown(api.account)
+
+
+def test_without_the_list_sequences_are_those_that_enrollments_nest(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(100))
+    with refusing(api, (404, b"")) as url:
+        load(warehouse, url)
+    nested = {row["sequence"]["id"] for row in api.account.rows()}
+    assert set(warehouse.keys("sequences")) == nested
+
+    load(warehouse, api.url)
+    assert warehouse.stored() == shown(api.account)
+
+
+def test_a_failed_run_of_a_source_leaves_nothing_behind_for_the_next_run_of_it(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(200))
+    source = unify_source(api_key=KEY, base_url=api.url)
+    broken = [True]
+
+    def once(table: Any) -> Any:
+        if broken.pop() if broken else False:
+            raise ValueError("a map of the user's")
+        return table
+
+    source.enrollments.add_map(once)
+    pipeline: dlt.Pipeline = warehouse.pipeline()
+    with pytest.raises(Exception, match="a map of the user's"):
+        pipeline.run(source)
+    pipeline.run(source.with_resources("people"))
+    assert warehouse.stored_table("people") == shown(api.account)["people"]
+    pipeline.run(source)
+    assert warehouse.stored() == shown(api.account)
+
+
+def test_a_map_that_leaves_no_row_leaves_no_package_behind(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(100))
+    source = unify_source(api_key=KEY, base_url=api.url)
+    source.people.add_map(lambda table: table.slice(0, 0))
+    pipeline = warehouse.pipeline()
+    pipeline.run(source)
+    assert not pipeline.has_pending_data
+    assert len(warehouse.keys("enrollments")) == 100
