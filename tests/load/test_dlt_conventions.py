@@ -432,8 +432,9 @@ def test_without_a_pipeline_a_source_and_each_resource_yield_arrow_tables(
     dlt.pipeline("none").deactivate()
     items = list(source(api).resources[table] if table else source(api))
     assert all(isinstance(item, pa.Table) for item in items)
-    wanted = [len(shown(api.account)[table])] if table else [240]
-    assert [len(item) for item in items if len(item) >= wanted[0]] == wanted
+    name = table or "enrollments"
+    expected = {row[0] for row in shown(api.account)[name]}
+    assert any(set(item["id"].to_pylist()) == expected for item in items)
 
 
 def test_the_schema_describes_tables_columns_references_and_personal_data(

@@ -21,7 +21,8 @@ from unify_source.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
 
 PARQUET, CSV = "parquet", "csv"
 # dlt's CSV does not tell the empty text from null, and its JSON lines lose what Arrow types.
-CARRIERS = (PARQUET, "insert_values")
+INSERTS = "insert_values"
+CARRIERS = (PARQUET, INSERTS)
 
 # What no capability says. A scan of a table of millions for every merge is what an index spares
 # where rows are kept by row; and a text of Postgres cannot hold U+0000.
@@ -41,6 +42,15 @@ def prepare(pipeline: dlt.Pipeline, tables: Collection[str]) -> None:
     warn_of_slow_format(capabilities())
     if ENROLLMENTS.name in tables:
         keep_indexed(pipeline)
+
+
+def format_without_rows(caps: DestinationCapabilitiesContext | None) -> str | None:
+    """Return the format that a table without rows can be loaded from, None where any will do.
+
+    dlt's ADBC job fails for a Parquet file without a row, and the package stays pending for good.
+    """
+    supported = (caps.supported_loader_file_formats if caps else None) or []
+    return INSERTS if CSV in supported and INSERTS in supported else None
 
 
 def file_format(caps: DestinationCapabilitiesContext | None, known: dict[str, Any]) -> str | None:

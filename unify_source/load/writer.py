@@ -8,7 +8,7 @@ from typing import Any
 import dlt
 import pyarrow as pa
 
-from unify_source.destinations.formats import file_format, storable
+from unify_source.destinations.formats import file_format, format_without_rows, storable
 from unify_source.destinations.lake import Lake, lake_format
 from unify_source.dlt_seam import capabilities, without_rows
 from unify_source.flatten.tables import empty
@@ -34,6 +34,8 @@ class TableWriter:
         self._lake = Lake(kind) if kind else None
         self._known = dict(dlt.current.source_schema().tables.get(table.name, {}))
         self._asked_format = asked_format
+        if _may_lose_all_rows(table):
+            self._asked_format = format_without_rows(caps) or asked_format
         self._hinted_columns: set[str] = set()
         self._is_first = True
 
@@ -46,8 +48,9 @@ class TableWriter:
         for rows in batches:
             yield self._hinted(rows)
         if self._is_first and not self._known:
-            # Without a format: dlt cannot load a table without rows from Parquet through ADBC.
-            yield without_rows(empty(self._table))
+            rows = without_rows(empty(self._table))
+            how = format_without_rows(self._caps)
+            yield with_hints(rows, file_format=how) if how else rows
 
     def _hinted(self, rows: pa.Table) -> Any:
         self._is_first = False
@@ -68,3 +71,9 @@ class TableWriter:
         if len(rows) or not exists:
             rows = rows if len(rows) else without_rows(rows)
             yield with_hints(rows, columns=new_columns(rows) or None, **lake.hints(self._table))
+
+
+def _may_lose_all_rows(table: Table) -> bool:
+    # A contract is applied behind everything else: it can leave a batch without a row.
+    contract = dlt.current.source_schema().resolve_contract_settings_for_table(table.name)
+    return "discard_row" in contract.values()
