@@ -162,7 +162,7 @@ def test_the_command_prints_the_plan_and_makes_no_file(
 
 def test_a_range_that_ends_before_it_begins_is_refused_before_the_first_request() -> None:
     with Sandbox(Account(10), key=KEY) as api:
-        with pytest.raises(ConfigurationError, match="is later than --to"):
+        with pytest.raises(ConfigurationError, match="is later than the end"):
             planned(api, "2026-02-01", "2026-01-01")
 
         assert api.requests == []
@@ -183,7 +183,7 @@ def test_a_plan_that_is_stopped_does_not_promise_to_go_on() -> None:
         _, said = process.communicate(timeout=60)
 
     assert process.returncode == 1
-    assert "Stopped.\nNothing was loaded: run it again." in said
+    assert "Stopped.\nNothing was loaded. Run it again." in said
     assert "goes on" not in said
 
 

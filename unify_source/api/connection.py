@@ -23,7 +23,7 @@ from urllib3.exceptions import DecodeError, HTTPError
 
 from unify_source.api.responses import Response
 from unify_source.api.unreachable import too_slow, unreachable
-from unify_source.errors import ApiError, ConfigurationError
+from unify_source.errors import ApiError, ConfigurationError, Unreachable
 from unify_source.settings import Settings
 from unify_source.values import is_loopback
 
@@ -97,6 +97,9 @@ class Connection(HTTPAdapter):
             return Response(response.status, response.headers, _body(response))
         except HTTPError as error:
             raise unreachable(error, self._base_url, timeout) from None
+        except Unreachable as error:
+            # Raised where bytes are read, which knows no address.
+            raise Unreachable(f"{error.what[:-1]} ({self._base_url}).", error.next_step) from None
 
 
 def _body(response: BaseHTTPResponse) -> bytes:

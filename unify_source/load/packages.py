@@ -14,14 +14,10 @@ from dlt.common.pipeline import ExtractInfo
 
 from unify_source.destinations.contents import row_count
 from unify_source.dlt_seam import force_state_extract, load_pipeline_state_from_destination
+from unify_source.errors import LoadFailed
 from unify_source.load.source import SOURCE
 from unify_source.resources import BY_NAME, CURSOR, MAIN_LIST, QUARANTINE
 from unify_source.state.cursors import stored_cursor
-
-_FOLDER = "unify-source"
-_LOCK = "in-use.lock"
-# A folder that new may belong to a process that is about to lock it.
-_NEW_SECONDS = 60
 
 ALL = tuple(BY_NAME)
 
@@ -133,3 +129,20 @@ def row_counts(pipeline: dlt.Pipeline, names: tuple[str, ...] = ALL) -> dict[str
     """Return the rows of the tables that exist in the dataset."""
     counts = {name: row_count(pipeline, name) for name in names}
     return {name: count for name, count in counts.items() if count is not None}
+
+
+def refuse_failed_jobs(loaded: Any) -> None:
+    """Raise LoadFailed for a load that left a job behind, whatever dlt was told to make of it."""
+    # dlt can be told to go on where a job failed: then rows are missing, and the load looks done.
+    if loaded.has_failed_jobs:
+        tables = sorted(
+            {
+                job.job_file_info.table_name
+                for package in loaded.load_packages
+                for job in package.jobs["failed_jobs"]
+            }
+        )
+        raise LoadFailed(
+            f"The destination refused rows of {', '.join(tables)}: the window was not committed.",
+            "Nothing is lost: mend the cause and run it again; --verbose shows what was refused.",
+        )

@@ -24,6 +24,7 @@ from unify_source.load.packages import (
     cursor,
     packages_with_rows,
     quarantined,
+    refuse_failed_jobs,
     start_over,
     take_back,
 )
@@ -76,6 +77,7 @@ class WindowRun:
         if self._ahead:
             self._ahead.close()
             self._ahead = None
+        self._listing = listing_of(self.settings, self.client)
         self._turn.close()
         self._has_turn = False
 
@@ -201,7 +203,7 @@ class WindowRun:
         loaded = self.pipeline.load()
         try:
             self._keep_turn()
-            _refuse_failed_jobs(loaded)
+            refuse_failed_jobs(loaded)
         except LoadFailed:
             take_back(self.pipeline, loaded.loads_ids)
             raise
@@ -236,19 +238,3 @@ class WindowRun:
 def left_after(left: list[Window], extraction: Extraction) -> list[Window]:
     """Return what is left after the load of a span of the first window that was left."""
     return [extraction.rest, *left[1:]] if extraction.rest else left[1:]
-
-
-def _refuse_failed_jobs(loaded: Any) -> None:
-    # dlt can be told to go on where a job failed: then rows are missing, and the load looks done.
-    if loaded.has_failed_jobs:
-        tables = sorted(
-            {
-                job.job_file_info.table_name
-                for package in loaded.load_packages
-                for job in package.jobs["failed_jobs"]
-            }
-        )
-        raise LoadFailed(
-            f"The destination refused rows of {', '.join(tables)}: the window was not committed.",
-            "Nothing is lost: mend the cause and run it again; --verbose shows what was refused.",
-        )
