@@ -21,11 +21,12 @@ test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and war
 soak: .venv/ready  ## kill runs, and start two at once, fifty times instead of a few
 	UNIFY_TEST_ROUNDS=50 $(BIN)/python -m pytest -m "rounds and not lane" --durations=10
 
-check: .venv/ready  ## run the gate: format, lint, types, order of imports
+check: .venv/ready  ## run the gate: format, lint, types, order of imports, shape of the code
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python benchmarks/shape.py --check
 
 format: .venv/ready  ## format the code, and fix what ruff can fix
 	$(BIN)/ruff format .

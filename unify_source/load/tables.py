@@ -193,7 +193,7 @@ def _sample_pages(resources: Mapping[str, DltResource], page_size: int) -> int |
 
 
 def listing_of(settings: Settings, client: Client) -> Listing:
-    """Return the list of sequences, to be read at most once."""
+    """Return the list that has no windows, to be read at most once a run."""
     return Listing(SEQUENCE_LIST, settings, client, _stored)
 
 
