@@ -39,7 +39,7 @@ def edited(text: str, edits: list[tuple[int, str, int]]) -> str:
     return text
 
 
-@settings(max_examples=1_000)
+@settings(max_examples=300)
 @given(st.builds(edited, st.sampled_from(TIMES), EDITS), st.sampled_from(NEIGHBOURS))
 def test_a_text_is_the_same_instant_or_none_in_any_column(
     text: str, neighbours: list[str | None]

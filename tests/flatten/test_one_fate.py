@@ -63,7 +63,7 @@ PLACES = (
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(enrollments, hostile_values, st.sampled_from(PLACES))
 def test_whatever_json_stands_anywhere_in_a_row_has_one_fate(
     row: dict[str, Any], value: str, place: tuple[str, ...]
@@ -218,7 +218,7 @@ def test_keys_of_one_name_keep_a_column_each_in_every_run(first: str, second: st
     assert new_values(standing, 4) == {other: "one"}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.dictionaries(keys, anything, max_size=4), min_size=1, max_size=4), st.randoms())
 def test_order_of_rows_and_of_keys_changes_no_column_and_no_value(
     rows: list[dict[str, Any]], random: Any

@@ -151,7 +151,7 @@ def test_schemathesis_finds_no_answer_that_the_document_forbids(
     schema.config.update(base_url=still.url, headers={"x-api-key": still.key})
     statuses: Counter[int] = Counter()
 
-    @settings(max_examples=400, deadline=None, database=None)
+    @settings(max_examples=150, deadline=None, database=None)
     @given(case=schema[path]["GET"].as_strategy(generation_mode=mode))
     def probe(case: Any) -> None:
         # The schema calls every string a cursor; its description, only those a page has returned.
