@@ -37,7 +37,7 @@ class AskAgain:
     """
 
     def __init__(self, state: State, *, asks: bool, rereads: bool) -> None:
-        self._before: dict[str, str] = state.get("ask_again", {})
+        self._before: dict[str, str] = dict(state.get("ask_again", {}))
         self._next: dict[str, str] = dict(self._before)
         self._asks = asks
         self._rereads = rereads
@@ -91,6 +91,8 @@ class AskAgain:
         keys = list(ids)
         for key in keys:
             self._next.pop(key, None)
+            # The list may show what is gone by its id: then it goes back into quarantine.
+            self._before.pop(key, None)
         return keys
 
     def state(self, in_two_versions: Mapping[str, datetime], covered: Window) -> State:
