@@ -109,16 +109,16 @@ class Extraction:
     def _memory(self, target: Target) -> Memory:
         # A range is read as it was asked for; what is in quarantine waits for the next sync.
         cursors = target.cursors
-        is_sync = bool(cursors and target.moves_cursors) and target.state is not None
+        is_sync = target.moves_cursors and target.state is not None
         is_first = self._span is None or self._span.window.after is None
         return Memory(
             target.state if target.state is not None else {},
             target.quarantine if target.state is not None else {},
-            cursors.name if cursors and is_sync else None,
+            cursors.name if is_sync else None,
             self._settings.lookback,
             asks=is_sync and is_first,
             rereads=is_sync and not self._settings.filters,
-            trusts_tail=bool(cursors and cursors.agree),
+            trusts_tail=cursors.agree,
         )
 
     def _dependents(self) -> Iterator[str]:
@@ -127,7 +127,7 @@ class Extraction:
     def _end(self, memory: Memory, target: Target, covered: Window, newest: datetime) -> None:
         memory.end(covered)
         self.rows = memory.rows
-        if target.cursors and target.moves_cursors and newest > EPOCH:
+        if target.moves_cursors and newest > EPOCH:
             target.cursors.advance(min(newest, covered.before))
 
     def _window(self, target: Target, memory: Memory) -> Window:

@@ -85,12 +85,12 @@ def _known(hints: Any) -> KnownColumn:
 class Target:
     """Where an extraction's rows go: the warehouse as it is, and the state it keeps there.
 
-    `cursors` are those of the selected tables, None where the run has none. Without `state` the
+    `cursors` are those of the selected tables. Without `state` the
     run remembers nothing: it loads a sample, or some of the tables only.
     """
 
     warehouse: Warehouse
-    cursors: Cursors | None = None
+    cursors: Cursors
     state: State | None = None
     quarantine: State = field(default_factory=dict)
     moves_cursors: bool = True
