@@ -49,6 +49,14 @@ def active_pipeline() -> dlt.Pipeline | None:
     return dlt.current.pipeline() if Container()[PipelineContext].is_active() else None
 
 
+def kind_of(destination: AnyDestination) -> str:
+    """Return what kind of destination this is, such as "duckdb", whatever name it was given.
+
+    Asking for its capabilities instead would resolve its whole configuration each time.
+    """
+    return destination.destination_type.rsplit(".", maxsplit=1)[-1]
+
+
 def capabilities() -> DestinationCapabilitiesContext | None:
     """Return what the destination of the running pipeline can do, None where there is none."""
     try:
@@ -169,6 +177,8 @@ def merge_in_transactions(destination: AnyDestination) -> None:
     between DELETE and INSERT would take rows away. A destination whose DDL is transactional has
     transactions for rows as well.
     """
+    if "supports_transactions" in destination.caps_params:
+        return
     caps = destination.capabilities()
     if caps.supports_ddl_transactions and caps.supports_transactions is None:
         destination.caps_params["supports_transactions"] = True

@@ -9,6 +9,8 @@ from typing import Any
 import dlt
 import duckdb
 
+from unify_source.dlt_seam import kind_of
+
 STORAGE_VERSION = "v1.2.0"
 """What new files can be opened with, and anything later: the oldest DuckDB that we run with."""
 
@@ -26,7 +28,7 @@ class DuckDBDatabase:
 
 def duckdb_database(pipeline: dlt.Pipeline) -> DuckDBDatabase | None:
     """Return the file and datasets of a pipeline's DuckDB; None for memory and for other kinds."""
-    if pipeline.destination.destination_type.rsplit(".")[-1] != "duckdb":
+    if kind_of(pipeline.destination) != "duckdb":
         return None
     # Entering the client would open the file, which another run may have.
     client: Any = pipeline.destination_client()

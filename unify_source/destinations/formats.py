@@ -16,7 +16,7 @@ from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.exceptions import TerminalValueError
 from dlt.destinations.exceptions import DatabaseTerminalException
 
-from unify_source.dlt_seam import capabilities, fastest_format, merge_in_transactions
+from unify_source.dlt_seam import capabilities, fastest_format, kind_of, merge_in_transactions
 from unify_source.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
 
 PARQUET, CSV = "parquet", "csv"
@@ -116,8 +116,7 @@ def keep_indexed(pipeline: dlt.Pipeline) -> None:
     Made after the first rows, which is faster than before them. Does nothing where rows are found
     without, or where the role may load the tables but does not own them.
     """
-    # Asked before it is opened: dlt reads files through DuckDB, which fetches extensions for that.
-    if pipeline.destination.capabilities().sqlglot_dialect not in _INDEXED:
+    if kind_of(pipeline.destination) not in _INDEXED:
         return
     with pipeline.sql_client() as client:
         schema = client.dataset_name

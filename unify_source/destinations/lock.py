@@ -23,6 +23,7 @@ from unify_source.destinations.duckdb_file import (
 )
 from unify_source.destinations.lock_postgres import postgres_turn
 from unify_source.destinations.lock_wait import Held, Holder, Wait, this_run
+from unify_source.dlt_seam import kind_of
 from unify_source.errors import ConfigurationError
 
 LOCK_TIMEOUT = 60.0
@@ -78,7 +79,7 @@ class Turns:
                 self._locks = ()
 
     def _dataset_turn(self, wait: Wait) -> AbstractContextManager[Held]:
-        kind = self._pipeline.destination.destination_type.rsplit(".")[-1]
+        kind = kind_of(self._pipeline.destination)
         if kind == "duckdb":
             # Entering the client would open the file, which another run may have.
             client = self._pipeline.destination_client()

@@ -13,63 +13,69 @@ from typing import Any
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
+from unify_source.dlt_seam import kind_of
 from unify_source.extract.window import Window
 from unify_source.times import kept_instant, rfc3339
 
 TABLE = "_unify_unfinished"
 
-_DIALECTS = ("duckdb", "postgres", "redshift")
+_KINDS = ("duckdb", "motherduck", "postgres", "redshift")
 
 
-def note(pipeline: dlt.Pipeline, loads: Iterable[str], window: Window) -> None:
-    """Note that these loads are about to merge the rows of a window."""
-    if not _can_note(pipeline):
-        return
-    with pipeline.sql_client() as client:
-        # The first load makes the dataset. Until it is done there is no older version of any row to
-        # be left with.
-        if not client.has_dataset():
+class UnfinishedMerges:
+    """The windows of a dataset whose merge may have ended half way, from whichever run."""
+
+    def __init__(self, pipeline: dlt.Pipeline) -> None:
+        self._pipeline = pipeline
+        self._can_note = kind_of(pipeline.destination) in _KINDS
+        self._has_table = False
+
+    def note(self, loads: Iterable[str], window: Window) -> None:
+        """Note that these loads are about to merge the rows of a window."""
+        if not self._can_note:
             return
-        table = client.make_qualified_table_name(TABLE)
-        columns = "load_id VARCHAR(64), after VARCHAR(64), before VARCHAR(64)"
-        # Texts, for a window is read back as it was written, whatever a database makes of time
-        # zones.
-        client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-        after = rfc3339(window.after) if window.after else None
-        for load in loads:
-            insert = f"INSERT INTO {table} VALUES (%s, %s, %s)"  # noqa: S608 - our own names
-            client.execute_sql(insert, load, after, rfc3339(window.before))
+        with self._pipeline.sql_client() as client:
+            # The first load makes the dataset. Until it is done there is no older version of any
+            # row to be left with.
+            if not client.has_dataset():
+                return
+            table = client.make_qualified_table_name(TABLE)
+            columns = "load_id VARCHAR(64), after VARCHAR(64), before VARCHAR(64)"
+            # Texts, for a window is read back as it was written, whatever a database makes of time
+            # zones.
+            client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
+            self._has_table = True
+            after = rfc3339(window.after) if window.after else None
+            for load in loads:
+                insert = f"INSERT INTO {table} VALUES (%s, %s, %s)"  # noqa: S608 - our own names
+                client.execute_sql(insert, load, after, rfc3339(window.before))
 
+    def forget(self) -> None:
+        """Forget all that was noted: every window has been merged."""
+        if self._has_table:
+            with self._pipeline.sql_client() as client:
+                client.execute_sql(
+                    f"DROP TABLE IF EXISTS {client.make_qualified_table_name(TABLE)}"
+                )
+            self._has_table = False
 
-def forget(pipeline: dlt.Pipeline) -> None:
-    """Forget all that was noted: every window has been merged."""
-    if not _can_note(pipeline):
-        return
-    with pipeline.sql_client() as client:
-        client.execute_sql(f"DROP TABLE IF EXISTS {client.make_qualified_table_name(TABLE)}")
-
-
-def unfinished(pipeline: dlt.Pipeline) -> list[Window]:
-    """Return the windows whose merge may have ended half way."""
-    if not _can_note(pipeline):
-        return []
-    with pipeline.sql_client() as client:
-        table, loads = map(client.make_qualified_table_name, (TABLE, "_dlt_loads"))
-        # dlt writes a load's row with status 0 last, when every table has been merged. A load
-        # without one may have ended between any two tables.
-        query = (
-            f"SELECT DISTINCT after, before FROM {table}"  # noqa: S608 - our own names
-            f" WHERE load_id NOT IN (SELECT load_id FROM {loads} WHERE status = 0)"
-        )
-        try:
-            rows: Any = client.execute_sql(query) or []
-        except DatabaseUndefinedRelation:
+    def windows(self) -> list[Window]:
+        """Return the windows that wait to be merged again."""
+        if not self._can_note:
             return []
-    return [Window(kept_instant(after) if after else None, kept_instant(to)) for after, to in rows]
-
-
-def _can_note(pipeline: dlt.Pipeline) -> bool:
-    # Asked before it is opened: dlt reads files through DuckDB, which fetches extensions for that.
-    return pipeline.destination.capabilities().sqlglot_dialect in _DIALECTS and bool(
-        pipeline.destination.capabilities().supported_merge_strategies
-    )
+        with self._pipeline.sql_client() as client:
+            table, loads = map(client.make_qualified_table_name, (TABLE, "_dlt_loads"))
+            # dlt writes a load's row with status 0 last, when every table has been merged. A load
+            # without one may have ended between any two tables.
+            query = (
+                f"SELECT DISTINCT after, before FROM {table}"  # noqa: S608 - our own names
+                f" WHERE load_id NOT IN (SELECT load_id FROM {loads} WHERE status = 0)"
+            )
+            try:
+                rows: Any = client.execute_sql(query) or []
+            except DatabaseUndefinedRelation:
+                return []
+        self._has_table = True
+        return [
+            Window(kept_instant(after) if after else None, kept_instant(to)) for after, to in rows
+        ]

@@ -118,10 +118,10 @@ def described(resource: DltResource, table: Table) -> DltResource:
     return resource
 
 
-def refuse_unsafe_hints(
+def checked_hints(
     resource: DltResource, table: Table, *, is_lake: bool, carriers: Sequence[str]
-) -> None:
-    """Refuse hints under which rows would be lost or doubled, or that would do nothing.
+) -> Mapping[str, Any]:
+    """Return the hints of a resource, but for those that lose or double rows, or do nothing.
 
     Raises ConfigurationError, by name and before the first request.
     """
@@ -148,6 +148,7 @@ def refuse_unsafe_hints(
             f"loader_file_format is {asked!r}, which does not carry Arrow tables unchanged.",
             f"Leave it out, or choose from {', '.join(carriers)}.",
         )
+    return hints
 
 
 def _refuse_disposition(table: Table, hints: Mapping[str, Any], *, is_lake: bool) -> None:

@@ -18,7 +18,7 @@ from unify_source.dlt_seam import capabilities, running_resources, with_rows_onl
 from unify_source.extract.window import Interval
 from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
-from unify_source.load.hints import described, refuse_unsafe_hints
+from unify_source.load.hints import checked_hints, described
 from unify_source.load.listing import Listing
 from unify_source.load.schema import Target, Warehouse
 from unify_source.load.writer import TableWriter
@@ -60,6 +60,8 @@ class TableResources:
         self._moves_cursors = moves_cursors
         self._at_end = at_end
         self._feed = FanOut(self._begin)
+        # dlt takes milliseconds to compute those of a table: once a run is enough.
+        self._hints: dict[str, Mapping[str, Any]] = {}
 
     def resources(self) -> list[DltResource]:
         """Return the resources, in the order of the tables."""
@@ -71,8 +73,7 @@ class TableResources:
             selected = {table.name: resource} if running is None else running
             if table.name not in selected:
                 return
-            asked = selected[table.name].compute_table_schema().get("file_format")
-            writer = TableWriter(table, self._settings.table_format, asked)
+            writer = TableWriter(table, self._settings.table_format, self._hints)
             run = None if running is None else dlt.current.source()
             yield from writer.items(self._feed.rows(table.name, selected, run))
 
@@ -92,7 +93,7 @@ class TableResources:
     def _begin(self, selected: frozenset[str]) -> Generator[Batch, None, None]:
         """Read what the selected tables need; runs when the first of them is asked for rows."""
         resources = running_resources() or {}
-        self._refuse_unsafe(resources)
+        self._check_hints(resources)
         schema, caps = dlt.current.source_schema(), capabilities()
         # None where a notebook iterates the source without a pipeline: there is no destination.
         if caps:
@@ -124,11 +125,13 @@ class TableResources:
         if sample is None:
             self._at_end(main, extraction)
 
-    def _refuse_unsafe(self, resources: Mapping[str, DltResource]) -> None:
+    def _check_hints(self, resources: Mapping[str, DltResource]) -> None:
         is_lake = lake_format(capabilities(), self._settings.table_format) is not None
         for name, resource in resources.items():
             if name in BY_NAME:
-                refuse_unsafe_hints(resource, BY_NAME[name], is_lake=is_lake, carriers=CARRIERS)
+                self._hints[name] = checked_hints(
+                    resource, BY_NAME[name], is_lake=is_lake, carriers=CARRIERS
+                )
 
     def _target(
         self,

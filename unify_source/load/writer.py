@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dlt
@@ -23,20 +23,18 @@ from unify_source.resources import Table
 class TableWriter:
     """Yields the rows of one table with the hints that only the destination tells.
 
-    `asked_format` is the file format that the run was given, if any.
+    `hints` are those of each table in this run, which are known with the first batch.
     """
 
-    def __init__(self, table: Table, table_format: str, asked_format: str | None) -> None:
+    def __init__(self, table: Table, table_format: str, hints: Mapping[str, Any]) -> None:
         caps = capabilities()
         self._caps = caps
         self._table = table
         kind = lake_format(caps, table_format)
         self._lake = Lake(kind) if kind else None
         self._known = dict(dlt.current.source_schema().tables.get(table.name, {}))
-        self._asked_format = asked_format
-        if _may_lose_all_rows(table):
-            self._asked_format = format_without_rows(caps) or asked_format
-        self._hinted_columns: set[str] = set()
+        self._hints = hints
+        self._format_without_rows = format_without_rows(caps) if _may_lose_all_rows(table) else None
         self._is_first = True
 
     def items(self, batches: Iterator[pa.Table]) -> Iterator[Any]:
@@ -60,7 +58,9 @@ class TableWriter:
             rows,
             columns=new_columns(rows) or None,
             write_disposition=merge_disposition(self._table),
-            file_format=self._asked_format or file_format(self._caps, self._known),
+            file_format=self._format_without_rows
+            or self._hints.get(self._table.name, {}).get("file_format")
+            or file_format(self._caps, self._known),
         )
 
     def _into_lake(self, lake: Lake, batches: list[pa.Table]) -> Iterator[Any]:

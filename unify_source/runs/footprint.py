@@ -9,6 +9,8 @@ import dlt
 import pyarrow as pa
 from dlt.destinations.exceptions import DatabaseException
 
+from unify_source.dlt_seam import kind_of
+
 # DuckDB would fill four fifths of the machine with what it may never read again.
 DUCKDB_LIMIT = "350MB"
 _NEXT_TO_NOTHING = "8MB"
@@ -31,7 +33,7 @@ def give_back(pipeline: dlt.Pipeline) -> None:
 
 
 def _limit(pipeline: dlt.Pipeline, *limits: str) -> None:
-    if not pipeline.destination.destination_type.endswith(".duckdb"):
+    if kind_of(pipeline.destination) != "duckdb":
         return
     with pipeline.sql_client() as client:
         for limit in limits:

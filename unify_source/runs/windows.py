@@ -14,7 +14,7 @@ from dlt.common.pipeline import ExtractInfo
 from unify_source.api.client import Client
 from unify_source.destinations.formats import keep_indexed
 from unify_source.destinations.lock import Turns
-from unify_source.destinations.unfinished import forget, note, unfinished
+from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import LoadFailed
 from unify_source.extract.reader import Reading
@@ -59,6 +59,7 @@ class WindowRun:
         self._newest_first = newest_first
         self._listing = listing_of(settings, self.client)
         self._ahead: Reading | None = None
+        self._unfinished = UnfinishedMerges(pipeline)
         self._turns = Turns(pipeline, lock_timeout)
         self._has_turn = False
         self._turn = ExitStack()
@@ -101,7 +102,7 @@ class WindowRun:
             span = Span(left[0], self.settings.window_rows, self._newest_first)
             extraction = self._load(span, schema, at_end(left))
             left = left_after(left, extraction)
-        forget(self.pipeline)
+        self._unfinished.forget()
 
     def _show_began(self, windows: list[Window]) -> None:
         lengths = [each.before - each.after for each in windows if each.after]
@@ -132,7 +133,7 @@ class WindowRun:
 
     def _finish_unfinished(self, schema: dlt.Schema) -> dlt.Schema:
         """Load again the windows that a run left half merged, whichever run that was."""
-        for window in unfinished(self.pipeline):
+        for window in self._unfinished.windows():
             if self._reads(window):
                 continue
             settings = self.settings.without_filters()
@@ -199,7 +200,7 @@ class WindowRun:
         self._keep_turn()
         if extraction.covered:
             waiting = self.pipeline.list_normalized_load_packages()
-            note(self.pipeline, waiting, extraction.covered)
+            self._unfinished.note(waiting, extraction.covered)
         loaded = self.pipeline.load()
         try:
             self._keep_turn()
