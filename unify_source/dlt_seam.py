@@ -22,15 +22,21 @@ from dlt.common.data_writers.writers import resolve_best_writer_spec
 from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
 from dlt.common.pipeline import PipelineContext, get_dlt_pipelines_dir
 from dlt.common.runtime.signals import intercepted_signals, raise_if_signalled
+from dlt.common.typing import ConfigValueSentinel
+from dlt.destinations.fs_client import FSClientBase
 from dlt.extract import DltResource, DltSource
 from dlt.extract.exceptions import CurrentSourceNotAvailable
 from dlt.extract.incremental.context import get_interval_context
 from dlt.extract.items_transform import FilterItem
+from dlt.extract.pipe_iterator import PipeIterator
 from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
 
 _MADE_EMPTY = b"unify-source: no rows yet"
 
+_FIRST_FOLDER = "initial_cwd"
+
 __all__ = [
+    "FSClientBase",
     "force_state_extract",
     "intercepted_signals",
     "load_pipeline_state_from_destination",
@@ -41,6 +47,25 @@ __all__ = [
 def default_pipelines_dir() -> str:
     """Return the folder in which dlt's own commands look for the working folders of pipelines."""
     return get_dlt_pipelines_dir()
+
+
+def empty_working_folder(pipeline: dlt.Pipeline) -> None:
+    """Empty a pipeline's working folder, but for where it looks for a DuckDB file without path."""
+    # That is the folder in which it ran first, and not the one in which it runs today.
+    folder = pipeline.get_local_state_val(_FIRST_FOLDER)
+    pipeline.drop()
+    pipeline.set_local_state_val(_FIRST_FOLDER, folder)
+
+
+def resource_state(source_state: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return what a resource keeps between runs, from the state of its source."""
+    kept: dict[str, Any] = source_state.get("resources", {}).get(name, {})
+    return kept
+
+
+def database_of(credentials: Any) -> str:
+    """Return what DuckDB is asked to open: a path, `:memory:` or an address."""
+    return str(credentials._conn_str())  # noqa: SLF001 - dlt has no public name for it
 
 
 def active_pipeline() -> dlt.Pipeline | None:
@@ -156,6 +181,17 @@ def look_up(
                         may_be_secret=provider.supports_secrets,
                     )
     return None
+
+
+def stands_for_configuration(value: Any) -> bool:
+    """Tell whether an argument is `dlt.config.value` or `dlt.secrets.value`: "look it up"."""
+    return isinstance(value, ConfigValueSentinel)
+
+
+def names_in_a_sources_section() -> set[str]:
+    """Return what dlt itself reads in the section of a source."""
+    own = PipeIterator.PipeIteratorConfiguration().get_resolvable_fields()
+    return {"schema_contract", "max_table_nesting", "schema", "name", "section", *own}
 
 
 def providers() -> Sequence[ConfigProvider]:

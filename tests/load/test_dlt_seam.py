@@ -120,3 +120,26 @@ def test_dlt_looks_for_working_folders_where_we_leave_them(home: Path) -> None:
     assert Path(dlt_seam.default_pipelines_dir()) == home / "dlt" / "pipelines", (
         "dlt's own commands look for working folders elsewhere than in its data folder"
     )
+
+
+def test_a_pipeline_remembers_where_it_looks_for_a_file_without_path(home: Path) -> None:
+    first = pipeline()
+    first.set_local_state_val("initial_cwd", str(home / "first"))
+    dlt_seam.empty_working_folder(first)
+    client: Any = pipeline().destination_client()
+    assert dlt_seam.database_of(client.config.credentials) == str(home / "first" / "seam.duckdb"), (
+        "dlt looks for a DuckDB file elsewhere than in the pipeline's first folder"
+    )
+
+
+def test_what_stands_for_configuration_is_told_from_values() -> None:
+    assert dlt_seam.stands_for_configuration(dlt.config.value), "dlt.config.value is a value by now"
+    assert dlt_seam.stands_for_configuration(dlt.secrets.value)
+    assert not dlt_seam.stands_for_configuration("a value")
+
+
+def test_the_names_that_dlt_reads_for_a_source_are_known() -> None:
+    names = dlt_seam.names_in_a_sources_section()
+    assert {"max_parallel_items", "next_item_mode", "schema_contract"} <= names, (
+        "dlt reads other names in the section of a source"
+    )

@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dlt.common.configuration.providers import EnvironProvider
-from dlt.common.typing import ConfigValueSentinel
-from dlt.extract.pipe_iterator import PipeIterator
 
-from unify_source.dlt_seam import config_sections, look_up, providers
+from unify_source.dlt_seam import (
+    config_sections,
+    look_up,
+    names_in_a_sources_section,
+    providers,
+    stands_for_configuration,
+)
 from unify_source.errors import ConfigurationError
 from unify_source.redaction import keep_out
 from unify_source.settings import (
@@ -24,10 +28,6 @@ from unify_source.settings import (
 
 _TOP = "sources"
 _KEY = "api_key"
-# What dlt itself reads in a source's section.
-_OF_DLT = {"schema_contract", "max_table_nesting", "schema", "name", "section"} | set(
-    PipeIterator.PipeIteratorConfiguration().get_resolvable_fields()
-)
 
 
 def configured(**given: Any) -> Settings:
@@ -38,11 +38,8 @@ def configured(**given: Any) -> Settings:
     """
     for name in given:
         refuse_unknown(name, "is not an argument")
-    # `dlt.secrets.value` and `dlt.config.value` stand for "look it up".
     values = {
-        name: _configured(name)
-        if value is None or isinstance(value, ConfigValueSentinel)
-        else value
+        name: _configured(name) if value is None or stands_for_configuration(value) else value
         for name, value in {**dict.fromkeys(SETTINGS), **given}.items()
     }
     values[_KEY] = values[_KEY] or os.environ.get(KEY_ENVIRONMENT)
@@ -67,8 +64,9 @@ def _configured(name: str) -> Any:
 
 
 def _refuse_mistyped_names() -> None:
+    of_dlt = names_in_a_sources_section()
     for name, where in _names_in_the_section():
-        if name not in _OF_DLT:
+        if name not in of_dlt:
             refuse_unknown(name, f"is not a setting, but stands in {where}")
 
 

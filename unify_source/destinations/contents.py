@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
-from dlt.destinations.fs_client import FSClientBase
 
 from unify_source.destinations.lake import newest_of_each
+from unify_source.dlt_seam import FSClientBase
 from unify_source.resources import BY_NAME, DELETED, KEY, Table
 from unify_source.times import kept_instant
 

@@ -9,7 +9,7 @@ from typing import Any
 import dlt
 import duckdb
 
-from unify_source.dlt_seam import kind_of
+from unify_source.dlt_seam import database_of, kind_of
 
 STORAGE_VERSION = "v1.2.0"
 """What new files can be opened with, and anything later: the oldest DuckDB that we run with."""
@@ -39,7 +39,7 @@ def duckdb_database(pipeline: dlt.Pipeline) -> DuckDBDatabase | None:
 
 def file_of(client: Any) -> Path | None:
     """Return the file of a DuckDB client; None for memory and for a server."""
-    name = client.config.credentials._conn_str()  # noqa: SLF001 - dlt has no public name for it
+    name = database_of(client.config.credentials)
     # `:memory:` and the address of a server are no file that two runs could share.
     return None if name.startswith(":") or "://" in name else Path(name)
 

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from dlt.common.runtime.signals import raise_if_signalled
-
+from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import LockHeld
 
 Holder = dict[str, str]

@@ -9,9 +9,9 @@ from typing import Any
 from uuid import uuid4
 
 import dlt
-from dlt.destinations.fs_client import FSClientBase
 
 from unify_source.destinations.duckdb_file import duckdb_database
+from unify_source.dlt_seam import FSClientBase
 
 _NAME = "unify_source_check"
 

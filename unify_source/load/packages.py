@@ -13,7 +13,12 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import ExtractInfo
 
 from unify_source.destinations.contents import row_count
-from unify_source.dlt_seam import force_state_extract, load_pipeline_state_from_destination
+from unify_source.dlt_seam import (
+    empty_working_folder,
+    force_state_extract,
+    load_pipeline_state_from_destination,
+    resource_state,
+)
 from unify_source.errors import LoadFailed
 from unify_source.load.source import SOURCE
 from unify_source.resources import BY_NAME, CURSOR, MAIN_LIST, QUARANTINE
@@ -31,10 +36,7 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
     """
     is_shared = bool(set(pipeline.schema_names) - {SOURCE})
     if not is_shared:
-        folder = pipeline.get_local_state_val("initial_cwd")
-        pipeline.drop()
-        # The folder where the pipeline ran first is where it looks for a DuckDB file without path.
-        pipeline.set_local_state_val("initial_cwd", folder)
+        empty_working_folder(pipeline)
     pipeline.sync_destination()
     with pipeline.destination_client() as client:
         if is_shared:
@@ -106,8 +108,7 @@ def packages_with_rows(extracted: ExtractInfo) -> set[str]:
 
 def state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
     """Return what the resource keeps between runs, as the pipeline knows it."""
-    kept: dict[str, Any] = _of_source(pipeline.state).get("resources", {}).get(MAIN_LIST.name, {})
-    return kept
+    return resource_state(_of_source(pipeline.state), MAIN_LIST.name)
 
 
 def _of_source(state: Any) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from datetime import date, datetime
 from math import ceil
 from typing import Any, NamedTuple
 
-from dlt.common.runtime.signals import raise_if_signalled
 from typing_extensions import Unpack
 
 from unify_source.api.budget import BUDGET_SECONDS
 from unify_source.api.client import Client
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.lookup import configured
+from unify_source.dlt_seam import raise_if_signalled
 from unify_source.extract.estimate import rows_over_time
 from unify_source.extract.probe import first_instant
 from unify_source.extract.window import Window

@@ -142,8 +142,6 @@ def _looking(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
             destination=pipeline.destination,
             dataset_name=pipeline.dataset_name,
         )
-        # Where the pipeline ran first is where it looks for a DuckDB file without a path.
-        looking.set_local_state_val("initial_cwd", pipeline.get_local_state_val("initial_cwd"))
         try:
             yield looking
         finally:
