@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import postgres
 import pytest
 import servers
 import tables
+import warm
 from destinations import DESTINATIONS, Destination, opened
 from hypothesis import HealthCheck, settings
 from lakes import Delta, DeltaOnS3, Iceberg, Parquet
@@ -90,13 +90,8 @@ def start_command(api: Sandbox, *words: str, window_rows: int = 400) -> subproce
         "SOURCES__UNIFY__PAGE_SIZE": "50",
         "SOURCES__UNIFY__WINDOW_ROWS": str(window_rows),
     }
-    return subprocess.Popen(
-        [sys.executable, "-m", "unify_source", *words],
-        env={**os.environ, **said},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return warm.start(words, {**os.environ, **said}, **pipes)
 
 
 def rounds_and_chance(usual: int) -> tuple[int, random.Random]:

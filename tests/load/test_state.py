@@ -19,6 +19,7 @@ from typing import Any
 import dlt
 import duckdb
 import pytest
+import warm
 from conftest import KEY
 from warehouse import shown, stored
 
@@ -86,12 +87,9 @@ def test_two_machines_take_turns_on_one_database(serve: Serve) -> None:
     assert reached == sorted(set(filter(None, reached)))
 
 
-def start_sync(api: Sandbox) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "unify_source", "sync", "--quiet"],
-        env={**os.environ, "UNIFY_API_KEY": KEY, "SOURCES__UNIFY__BASE_URL": api.url},
-        stderr=subprocess.PIPE,
-    )
+def start_sync(api: Sandbox) -> subprocess.Popen[str]:
+    told = {"UNIFY_API_KEY": KEY, "SOURCES__UNIFY__BASE_URL": api.url}
+    return warm.start(("sync", "--quiet"), {**os.environ, **told}, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -120,7 +118,7 @@ def test_a_run_that_was_killed_costs_nothing_but_time(
 
     finishing = start_sync(api)
     _, said = finishing.communicate(timeout=60)
-    assert (finishing.returncode, said) == (0, b"")
+    assert (finishing.returncode, said) == (0, "")
     assert stored(home / FILE) == shown(api.account)
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from typing import Any
+
+import warm
 
 Ran = subprocess.CompletedProcess[str]
 
@@ -14,14 +15,13 @@ Ran = subprocess.CompletedProcess[str]
 def command(*words: str, **environment: str) -> Ran:
     """Run the command in the test's folder, with no more said than a user would say."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("RUNTIME__")}
-    return subprocess.run(
-        [sys.executable, "-m", "unify_source", *words],
-        env={**inherited, **environment},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with warm.start(words, {**inherited, **environment}, **pipes) as process:
+        try:
+            out, err = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    return Ran(process.args, process.returncode, out, err)
 
 
 def only_json(ran: Ran) -> dict[str, Any]:
