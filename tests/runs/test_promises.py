@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from conftest import KEY, rounds_and_chance, start_command
 from destinations import Destination
+from held import Held, held, lost
 from listing import SECONDS, listing, version
 from standing import START, Serve, account, change, load
 from warehouse import shown
@@ -224,12 +225,14 @@ def test_with_an_empty_working_folder_the_next_run_is_incremental(
 def test_killed_at_random_moments_and_run_again_it_ends_equal(
     serve: Serve, warehouse: Destination
 ) -> None:
-    rounds, chance = rounds_and_chance(3)
+    rounds, chance = rounds_and_chance(4)
     api = serve(Account(2_000, seed=chance.randrange(10**6)), latency=0.005)
-    words = ("sync", "--quiet", "--destination", warehouse.dlt_name)
-    for _ in range(rounds):
+    to = ("--quiet", "--destination", warehouse.dlt_name)
+    runs = (("sync", *to), ("backfill", "--from", "2000-01-01", *to))
+    before: Held = {}
+    for number in range(rounds):
         api.reset()
-        process = start_command(api, *words)
+        process = start_command(api, *runs[number % len(runs)])
         while not api.requests and process.poll() is None:
             time.sleep(0.01)
         try:
@@ -237,13 +240,16 @@ def test_killed_at_random_moments_and_run_again_it_ends_equal(
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
         process.communicate()
+        after = held(warehouse)
+        assert lost(before, after, api.account) == {}
+        before = after
         api.account.change(100, seed=chance.randrange(10**6))
 
     time.sleep(1.1)
-    last = start_command(api, *words)
-    _, said = last.communicate(timeout=120)
+    last = start_command(api, *runs[0])
+    _, errors = last.communicate(timeout=120)
 
-    assert (last.returncode, said) == (0, "")
+    assert (last.returncode, errors) == (0, "")
     assert warehouse.stored() == shown(api.account)
     assert_unique(warehouse)
 

@@ -8,6 +8,7 @@ role in it must be allowed to create databases.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -52,8 +53,9 @@ if not is_to_be_killed:
 class Server:
     """A server that can be started, killed, and started again on the same data."""
 
-    def __init__(self, *settings: str) -> None:
+    def __init__(self, *settings: str, megabytes_of_log_file: int = 16) -> None:
         self._settings = (*FASTER, *settings)
+        self._megabytes_of_log_file = megabytes_of_log_file
         self._user = UNPRIVILEGED if os.getuid() == 0 else ""
         self._guard: subprocess.Popen[bytes] | None = None
         self.folder = Path(tempfile.mkdtemp(prefix="unify-postgres-"))
@@ -100,6 +102,15 @@ class Server:
             )
         _await(self.dsn, self.folder / "log")
 
+    @contextmanager
+    def largest_file(self, size: int) -> Iterator[None]:
+        """Let no session that begins now write a larger file, in bytes."""
+        self._limit_files(size)
+        try:
+            yield
+        finally:
+            self._limit_files(resource.RLIM_INFINITY)
+
     def kill(self) -> None:
         """Take the server away from one moment to the next, its data stays."""
         assert self._guard
@@ -109,19 +120,34 @@ class Server:
     def _init(self) -> None:
         password = self.add("password", PASSWORD.encode())
         words = ["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256"]
+        words += [f"--wal-segsize={self._megabytes_of_log_file}"]
         words += [f"--username={USER}", f"--pwfile={password}", f"--pgdata={self.folder / 'data'}"]
-        drop: dict[str, Any] = {}
-        if self._user:
-            drop = {"user": self._user, "group": self.folder.stat().st_gid, "extra_groups": []}
         made = subprocess.run(
             [self._bin / "initdb", *words],
             cwd=self.folder,
             capture_output=True,
             text=True,
             check=False,
-            **drop,
+            **self._as_its_user(),
         )
         assert made.returncode == 0, made.stderr
+
+    def _limit_files(self, size: int) -> None:
+        process = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        limits = (size, resource.RLIM_INFINITY)
+        # Sessions take over the limits of the process that starts them, which are for its own user
+        # to set, not for root without further rights.
+        subprocess.run(
+            ["true"],
+            preexec_fn=lambda: resource.prlimit(process, resource.RLIMIT_FSIZE, limits),
+            check=True,
+            **self._as_its_user(),
+        )
+
+    def _as_its_user(self) -> dict[str, Any]:
+        if not self._user:
+            return {}
+        return {"user": self._user, "group": self.folder.stat().st_gid, "extra_groups": []}
 
     def _give(self, path: Path) -> None:
         if self._user:

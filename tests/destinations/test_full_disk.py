@@ -1,0 +1,99 @@
+"""A disk that is full at any moment takes no row away, and the next run makes up for it.
+
+A limit on the size of files stands in for the disk: a write beyond it fails, whichever file it is.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import rounds_and_chance, start_command
+from destinations import DATASET, Destination, DuckDB, Postgres
+from held import held, lost
+from postgres import Server
+from standing import account, change
+from warehouse import shown
+
+from unify_source.sandbox import Sandbox
+
+Serve = Callable[..., Sandbox]
+
+# So many that Postgres keeps the largest table in a file larger than one of its log.
+ROWS, CHANGES = 6_000, 900
+LONG_AGO = "2000-01-01"
+SMALLEST_OF_POSTGRES = 1_100_000
+
+
+def run(api: Sandbox, warehouse: Destination, *words: str, limit: int = 0) -> tuple[int, str]:
+    """Run a command whose process may write no larger file than `limit`, if there is one."""
+    words = (*words, "--quiet", "--destination", warehouse.dlt_name)
+    process = start_command(api, *words, window_rows=ROWS)
+    if limit:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    _, errors = process.communicate(timeout=100)
+    return process.returncode, errors
+
+
+def assert_survives(
+    api: Sandbox,
+    warehouse: Destination,
+    sizes: tuple[int, int],
+    run_with: Callable[[tuple[str, ...], int], tuple[int, str]],
+) -> None:
+    """Run with files limited to sizes between two, and find every row after each run."""
+    rounds, chance = rounds_and_chance(2)
+    smallest, largest = sizes
+    failed = 0
+    for number in range(rounds):
+        change(api.account, CHANGES, seed=chance.randrange(10**6))
+        limit = int(smallest * (largest / smallest) ** ((number + chance.random()) / rounds))
+        before = held(warehouse)
+        words = ("sync",) if number % 2 else ("backfill", "--from", LONG_AGO)
+        code, errors = run_with(words, limit)
+        assert code in (0, 1), (limit, errors)
+        assert "Traceback" not in errors
+        failed += code
+        assert lost(before, held(warehouse), api.account) == {}
+    assert failed
+
+    assert run(api, warehouse, "sync") == (0, "")
+    assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.rounds
+def test_a_disk_that_is_full_for_duckdb_costs_nothing_but_time(serve: Serve, home: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        file = home / "unify_gtm.duckdb"
+        warehouse = DuckDB({"DESTINATION__DUCKDB__CREDENTIALS": str(file)})
+        for name, value in warehouse.environment.items():
+            patch.setitem(os.environ, name, value)
+        api = serve(account(ROWS))
+        assert run(api, warehouse, "sync") == (0, "")
+
+        assert_survives(
+            api,
+            warehouse,
+            (50_000, int(1.3 * file.stat().st_size)),
+            lambda words, limit: run(api, warehouse, *words, limit=limit),
+        )
+
+
+@pytest.mark.rounds
+def test_a_disk_that_is_full_for_postgres_costs_nothing_but_time(serve: Serve) -> None:
+    with Server(megabytes_of_log_file=1) as server, pytest.MonkeyPatch.context() as patch:
+        warehouse = Postgres({"DESTINATION__POSTGRES__CREDENTIALS": server.dsn})
+        for name, value in warehouse.environment.items():
+            patch.setitem(os.environ, name, value)
+        api = serve(account(ROWS))
+        assert run(api, warehouse, "sync") == (0, "")
+        ((largest,),) = warehouse.ask(f"SELECT pg_relation_size('{DATASET}.enrollments')")
+
+        def run_with(words: tuple[str, ...], limit: int) -> tuple[int, str]:
+            with server.largest_file(limit):
+                return run(api, warehouse, *words)
+
+        assert_survives(api, warehouse, (SMALLEST_OF_POSTGRES, int(1.3 * largest)), run_with)
