@@ -16,12 +16,13 @@ from destinations import Destination
 from held import Held, held, lost
 from listing import SECONDS, listing, version
 from standing import START, Serve, account, change, load
+from turns import FailsAfterAWindow
 from warehouse import shown
 
 from unify_source import UnifyError, backfill, sync, unify_source
 from unify_source.load.packages import cursor, quarantined
 from unify_source.resources import FLAG, INSTANT, QUARANTINE, TABLES, TEXT
-from unify_source.sandbox import DRIFTS, Account, Fault
+from unify_source.sandbox import DRIFTS, Account
 
 Row = dict[str, Any]
 
@@ -48,7 +49,7 @@ def test_tables_equal_the_api_at_first_after_nothing_and_after_changes(
     assert warehouse.stored() == first
     assert warehouse.loads() == done
 
-    for seed in range(3):
+    for seed in range(2):
         change(api.account, 100, seed)
         load(warehouse, api)
         assert warehouse.stored() == shown(api.account) != first
@@ -58,7 +59,7 @@ def test_tables_equal_the_api_at_first_after_nothing_and_after_changes(
 @pytest.mark.promise("P1", "P2", "P4", "P6", "P12")
 def test_three_lines_of_dlt_keep_the_promises_as_well(serve: Serve, warehouse: Destination) -> None:
     api = serve(account())
-    for seed in range(3):
+    for seed in range(2):
         pipeline = warehouse.pipeline(machine=str(seed))
         pipeline.run(unify_source(api_key=KEY, base_url=api.url))
         assert warehouse.stored() == shown(api.account)
@@ -225,7 +226,7 @@ def test_with_an_empty_working_folder_the_next_run_is_incremental(
 def test_killed_at_random_moments_and_run_again_it_ends_equal(
     serve: Serve, warehouse: Destination
 ) -> None:
-    rounds, chance = rounds_and_chance(4)
+    rounds, chance = rounds_and_chance(2)
     api = serve(Account(2_000, seed=chance.randrange(10**6)), latency=0.005)
     to = ("--quiet", "--destination", warehouse.dlt_name)
     runs = (("sync", *to), ("backfill", "--from", "2000-01-01", *to))
@@ -236,7 +237,7 @@ def test_killed_at_random_moments_and_run_again_it_ends_equal(
         while not api.requests and process.poll() is None:
             time.sleep(0.01)
         try:
-            process.wait(chance.uniform(0.0, 2.0))
+            process.wait(chance.uniform(0.0, 1.0))
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -245,7 +246,7 @@ def test_killed_at_random_moments_and_run_again_it_ends_equal(
         before = after
         api.account.change(100, seed=chance.randrange(10**6))
 
-    time.sleep(1.1)
+    api.account.clock.advance(timedelta(seconds=2))
     last = start_command(api, *runs[0])
     _, errors = last.communicate(timeout=120)
 
@@ -259,18 +260,19 @@ def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
     serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "400")
-    api = serve(Account(4_000))
+    api = serve(Account(1_200))
     said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 1}
-    sync(warehouse.pipeline(), **said)
+    sync(warehouse.pipeline(), window_rows=10_000, **said)
     reached = cursor(warehouse.pipeline())
     done = len(warehouse.loads())
     for row in api.account.rows():
         api.account.put({**row, "reply_email_message": None})  # Without moving `updated_at`.
     times = sorted(row["updated_at"] for row in api.account.rows())
     first, last = times[0], times[-1]
-    api.arm(Fault("400", after=90))
+    failing = warehouse.pipeline()
+    failing.collector = FailsAfterAWindow(api)
     with pytest.raises(UnifyError):
-        backfill(warehouse.pipeline(), first, last, **said)
+        backfill(failing, first, last, **said)
     assert len(warehouse.loads()) > done
     assert warehouse.stored() != shown(api.account)
     api.arm()
