@@ -6,18 +6,22 @@ says, for each of these, what dlt changed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import dlt
 import pyarrow as pa
+from dlt.common import logger as dlt_logger
+from dlt.common.configuration import is_secret_hint
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
 from dlt.common.configuration.providers import EnvironProvider
 from dlt.common.configuration.providers.provider import ConfigProvider
 from dlt.common.configuration.specs.config_section_context import ConfigSectionContext
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+from dlt.common.configuration.utils import get_resolved_traces
 from dlt.common.data_writers.writers import resolve_best_writer_spec
 from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
 from dlt.common.pipeline import PipelineContext, get_dlt_pipelines_dir
@@ -29,6 +33,7 @@ from dlt.extract.exceptions import CurrentSourceNotAvailable
 from dlt.extract.incremental.context import get_interval_context
 from dlt.extract.items_transform import FilterItem
 from dlt.extract.pipe_iterator import PipeIterator
+from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
 
 _MADE_EMPTY = b"unify-source: no rows yet"
@@ -203,6 +208,25 @@ def config_sections() -> tuple[str | None, tuple[str, ...]]:
     """Return the pipeline and the sections that dlt reads configuration for just now."""
     context = Container()[ConfigSectionContext]
     return context.pipeline_name, tuple(context.sections or ())
+
+
+def watch_steps(module: Any) -> None:
+    """Let a module hear of each step of every pipeline, before dlt writes its trace."""
+    if module not in dlt_trace.TRACKING_MODULES:
+        # The first: those behind it may send the trace elsewhere.
+        dlt_trace.TRACKING_MODULES.insert(0, module)
+
+
+def dlt_log() -> logging.Logger | None:
+    """Return the logger that dlt writes to, None before the first pipeline."""
+    return dlt_logger.LOGGER
+
+
+def resolved_secrets() -> Iterator[tuple[str, Any]]:
+    """Yield name and value of each secret that the step under way took from configuration."""
+    for found in get_resolved_traces().resolved_traces:
+        if is_secret_hint(found.hint):
+            yield found.key, found.value
 
 
 def merge_in_transactions(destination: AnyDestination) -> None:

@@ -66,6 +66,14 @@ def redacted(text: str) -> str:
     return _PASSWORDS.sub(rf"\1{MARK}", known)
 
 
+def redact(record: logging.LogRecord) -> bool:
+    """Strike secrets out of a log record, as a filter that lets every record pass."""
+    record.msg, record.args = redacted(record.getMessage()), ()
+    if record.exc_info:
+        record.exc_text = redacted(logging.Formatter().formatException(record.exc_info))
+    return True
+
+
 @contextmanager
 def redacted_logs() -> Iterator[None]:
     """Redact the records of every logger, dlt's and the drivers' included, while this lasts."""
@@ -73,9 +81,7 @@ def redacted_logs() -> Iterator[None]:
 
     def without_secrets(*given: object, **named: object) -> logging.LogRecord:
         record = make(*given, **named)
-        record.msg, record.args = redacted(record.getMessage()), ()
-        if record.exc_info:
-            record.exc_text = redacted(logging.Formatter().formatException(record.exc_info))
+        redact(record)
         return record
 
     logging.setLogRecordFactory(without_secrets)

@@ -11,6 +11,7 @@ import dlt
 import pyarrow as pa
 import pytest
 from dlt.common.runtime.signals import intercepted_signals
+from dlt.pipeline import trace as dlt_trace
 
 from unify_source import dlt_seam
 from unify_source.load.packages import state_of
@@ -142,4 +143,25 @@ def test_the_names_that_dlt_reads_for_a_source_are_known() -> None:
     names = dlt_seam.names_in_a_sources_section()
     assert {"max_parallel_items", "next_item_mode", "schema_contract"} <= names, (
         "dlt reads other names in the section of a source"
+    )
+
+
+def test_a_module_hears_of_a_step_before_its_trace_is_written() -> None:
+    class Watch:
+        def on_end_trace_step(self, trace: Any, step: Any, *_: Any) -> None:
+            trace.steps[-1] = step._replace(step_exception="replaced")
+
+        on_start_trace = on_start_trace_step = on_end_trace = lambda *_: None
+
+    watch = Watch()
+    dlt_seam.watch_steps(watch)
+    try:
+        running = pipeline()
+        running.extract(ids(), table_name="ids")
+    finally:
+        dlt_trace.TRACKING_MODULES.remove(watch)
+    trace = pipeline().last_trace
+    assert trace
+    assert [step.step_exception for step in trace.steps] == ["replaced"], (
+        "dlt no longer lets a module of trace.TRACKING_MODULES replace a step before it is written"
     )

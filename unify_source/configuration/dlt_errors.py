@@ -17,6 +17,7 @@ from dlt.common.destination.exceptions import DestinationException
 from dlt.common.exceptions import MissingDependencyException, SignalReceivedException
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.files import unreadable_file
 from unify_source.configuration.secrets import keep_secrets_out
 from unify_source.dlt_seam import intercepted_signals
@@ -44,9 +45,11 @@ def explained(pipeline: dlt.Pipeline | None = None) -> Iterator[None]:
     """Raise a UnifyError where dlt or the system fails, KeyboardInterrupt where a signal did.
 
     A signal lets the load that is under way end, or stops reading at once; a second one kills. No
-    error and no log record shows a secret of the configuration, or of the pipeline's code.
+    error, no log record and no file of dlt's shows a secret of the configuration, or of the
+    pipeline's code.
     """
     keep_secrets_out(pipeline)
+    redact_dlt()
     try:
         # dlt forgets a signal that came during a step of its own, unless this stands around all.
         with intercepted_signals(), redacted_logs():

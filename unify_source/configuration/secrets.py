@@ -5,24 +5,32 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
 import dlt
 from dlt.common.configuration.exceptions import ConfigurationException
 
-from unify_source.dlt_seam import providers
+from unify_source.dlt_seam import providers, resolved_secrets
 from unify_source.redaction import holds_password, keep_out
 
 _SECTIONED = re.compile(r"__|^(UNIFY_API_KEY|PGPASSWORD|CREDENTIALS|PASSWORD)$", re.IGNORECASE)
 _SECRET = re.compile(r"passw|secret|token|key|passphrase", re.IGNORECASE)
-_FILE_OF_SECRETS = "secrets.toml"
 
 
 def keep_secrets_out(pipeline: dlt.Pipeline | None = None) -> None:
-    """Keep out what the environment, `secrets.toml` and a pipeline's code hold of secrets."""
-    for name, value in (*_in_environment(), *_in_files(), *_in_code(pipeline)):
+    """Keep out what the environment, the files and a pipeline's code hold of secrets."""
+    _keep_out([*_in_environment(), *_in_files(), *_in_code(pipeline)])
+
+
+def keep_resolved_secrets_out() -> None:
+    """Keep out the secrets that dlt took for the step under way, from a vault for example."""
+    _keep_out(leaf for name, value in resolved_secrets() for leaf in _leaves(name, value))
+
+
+def _keep_out(values: Iterable[tuple[str, str]]) -> None:
+    for name, value in values:
         if holds_password(value) or _SECRET.search(name):
             keep_out(value)
 
@@ -37,8 +45,7 @@ def _in_files() -> Iterator[tuple[str, str]]:
     # A file that cannot be read is told where its values are needed.
     with suppress(ConfigurationException):
         for provider in providers():
-            if provider.name == _FILE_OF_SECRETS:
-                yield from _leaves("", getattr(provider, "_config_doc", {}))
+            yield from _leaves("", getattr(provider, "_config_doc", {}))
 
 
 def _in_code(pipeline: dlt.Pipeline | None) -> Iterator[tuple[str, str]]:

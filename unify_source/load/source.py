@@ -12,8 +12,10 @@ from dlt.common.configuration.specs import BaseConfiguration
 from dlt.extract import DltResource, DltSource
 
 from unify_source.api.client import Client
+from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
+from unify_source.configuration.secrets import keep_secrets_out
 from unify_source.dlt_seam import active_pipeline, merge_in_transactions, raise_if_signalled
 from unify_source.load.interval import asked_interval
 from unify_source.load.tables import TableResources
@@ -53,8 +55,11 @@ def unify_source(
     given = {name: value for name, value in locals().items() if name != "updated_at"}
     # With an empty spec dlt looks nothing up itself: it would refuse a wrong type without saying
     # which value it had, and take another program's WORKERS or BASE_URL from the environment.
+    pipeline = active_pipeline()
+    keep_secrets_out(pipeline)
+    redact_dlt()
     settings = configured(**given)
-    if (pipeline := active_pipeline()) and pipeline.destination:
+    if pipeline and pipeline.destination:
         refuse_unsafe(pipeline, of_source=True)
         # A package that an earlier run left is loaded before this source is read.
         merge_in_transactions(pipeline.destination)

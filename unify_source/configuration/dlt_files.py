@@ -1,0 +1,70 @@
+"""Keeps secrets out of what dlt writes: the trace, the messages of failed jobs, and its log.
+
+dlt keeps what a driver says word by word, and a driver may quote the address that it was given.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from unify_source.configuration.secrets import keep_resolved_secrets_out
+from unify_source.dlt_seam import dlt_log, watch_steps
+from unify_source.redaction import redact, redacted
+
+_MESSAGES = "load/*/*/*/*.exception"
+
+
+def redact_dlt() -> None:
+    """Strike secrets out of the log and the files of every pipeline in this process from now on."""
+    watch_steps(_STEPS)
+    if log := dlt_log():
+        log.addFilter(redact)
+
+
+class _Steps:
+    """Hears of each step as it ends, before dlt writes the trace."""
+
+    def on_start_trace(self, *_: Any) -> None:
+        pass
+
+    def on_start_trace_step(self, *_: Any) -> None:
+        pass
+
+    def on_end_trace_step(
+        self, trace: Any, step: Any, pipeline: Any, step_info: Any, *_: Any
+    ) -> None:
+        keep_resolved_secrets_out()
+        trace.steps[-1] = step._replace(
+            step_exception=_clean(step.step_exception),
+            exception_traces=_clean(step.exception_traces),
+        )
+        trace.resolved_config_values[:] = [
+            each._replace(value=_clean(each.value), default_value=_clean(each.default_value))
+            for each in trace.resolved_config_values
+        ]
+        for package in getattr(step_info, "load_packages", ()):
+            for jobs in package.jobs.values():
+                jobs[:] = [job._replace(failed_message=_clean(job.failed_message)) for job in jobs]
+        # Job by job they are written while the step is under way. What a killed process leaves
+        # there is cleaned by the next load, and the commands' own folders are removed.
+        for file in Path(pipeline.working_dir).glob(_MESSAGES):
+            text = file.read_text(encoding="utf-8")
+            if (cleaned := redacted(text)) != text:
+                file.write_text(cleaned, encoding="utf-8")
+
+    def on_end_trace(self, *_: Any) -> None:
+        pass
+
+
+_STEPS = _Steps()
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return redacted(value)
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _clean(item) for key, item in value.items()}
+    return value
