@@ -183,3 +183,37 @@ def test_a_list_may_hold_numbers_of_any_size(warehouse: Destination) -> None:
         load(warehouse, url)
 
     assert new_values(warehouse)["e00001"] == {"sizes": sizes, "new": str(10**400)}
+
+
+def test_a_column_for_values_of_another_type_gives_one_notice_by_its_name_and_types(
+    warehouse: Destination, caplog: pytest.LogCaptureFixture
+) -> None:
+    notices = []
+    for second, odd in enumerate([7, "ann@example.test", "bob@example.test", True, False]):
+        with listing([row(0, second, score=odd), row(1, second, score=8)]) as url:
+            notices.append(load(warehouse, url).notices)
+
+    assert [len(sentences) for sentences in notices] == [0, 1, 0, 1, 0]
+    text, flag = notices[1][0], notices[3][0]
+    assert all(word in text for word in ("enrollments.score is bigint", "text", "score__v_text"))
+    assert all(word in flag for word in ("enrollments.score is bigint", "bool", "score__v_bool"))
+    logged = [record.message for record in caplog.records if "score" in record.message]
+    assert logged == [text, flag]
+    assert "example.test" not in str(notices)
+
+
+def test_values_of_two_types_in_the_first_run_are_noticed_as_well(warehouse: Destination) -> None:
+    with listing([row(0, score=7), row(1, score="n/a")]) as url:
+        [notice] = load(warehouse, url).notices
+
+    assert "enrollments.score is bigint" in notice
+
+
+def test_fields_without_room_for_a_column_are_noticed_once(warehouse: Destination) -> None:
+    notices: list[str] = []
+    for second in range(2):
+        with listing([row(0, second, custom={f"k{n}": n for n in range(220)})]) as url:
+            notices += load(warehouse, url).notices
+
+    assert len(notices) == 1
+    assert "more_fields" in notices[0]

@@ -8,19 +8,28 @@ from typing import Any
 
 import pyarrow as pa
 
-from unify_source.flatten.names import KnownColumn, Splitting
+from unify_source.decode.limits import MOST_NEW_COLUMNS
+from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
 from unify_source.flatten.new_columns import IS_VARIANT, SOURCE_PATH
 from unify_source.flatten.tables import is_json
 from unify_source.flatten.values import DLT_TYPES
+from unify_source.notices import Notices
 from unify_source.resources import BY_NAME
 from unify_source.state.cursors import Cursors
 from unify_source.state.memory import State
 
 
 class Warehouse:
-    """The tables as dlt's schema knows them, with what this load adds."""
+    """The tables as dlt's schema knows them, with what this load adds.
 
-    def __init__(self, schema: Any, *, json_columns: bool = True) -> None:
+    A column that the load adds because values do not fit where they belong goes to `notices`: once,
+    for later runs find it in the schema.
+    """
+
+    def __init__(
+        self, schema: Any, *, json_columns: bool = True, notices: Notices | None = None
+    ) -> None:
+        self._notices = notices or Notices()
         self._made = {name for name in BY_NAME if name in schema.tables}
         self._columns = {
             name: {
@@ -44,12 +53,31 @@ class Warehouse:
         """Remember what is written to a table."""
         self._made.add(name)
         columns = self._columns.setdefault(name, {})
+        before = set(columns)
         for column, hints in source_hints(schema, with_types=True).items():
             if "data_type" in hints:
                 stands = columns.get(column)
                 # dlt never changes the type of a column that exists.
                 kind = stands.type if stands else hints["data_type"]
                 columns[column] = _known({**hints, "data_type": kind})
+        for column in sorted(columns.keys() - before):
+            self._notice(name, columns, column)
+
+    def _notice(self, table: str, columns: dict[str, KnownColumn], column: str) -> None:
+        new = columns[column]
+        if column == self.splitting.normalize(MORE_FIELDS):
+            self._notices.add(
+                f"{table} has {MOST_NEW_COLUMNS} columns that the API does not document, or a key"
+                f" is too long for one: further fields are kept in its column {column}, as JSON."
+            )
+        # Both may be new: then the one that the values belong to is among the columns by now.
+        for main, stands in columns.items() if new.is_variant else ():
+            if stands.path == new.path and not stands.is_variant:
+                self._notices.add(
+                    f"{table}.{main} is {stands.type}, and the API also sends {new.type}: such"
+                    f" values are in {table}.{column}, and {main} is null there. Read both columns,"
+                    " or ask Unify which type is meant; this is said once."
+                )
 
 
 def source_hints(schema: pa.Schema, *, with_types: bool = False) -> dict[str, dict[str, Any]]:

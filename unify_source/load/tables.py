@@ -22,6 +22,7 @@ from unify_source.load.hints import checked_hints, described
 from unify_source.load.listing import Listing
 from unify_source.load.schema import Target, Warehouse
 from unify_source.load.writer import TableWriter
+from unify_source.notices import Notices
 from unify_source.resources import BY_NAME, MAIN_LIST, QUARANTINE, SEQUENCE_LIST, Table
 from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors, cursor_name, take_over
@@ -37,8 +38,8 @@ class TableResources:
 
     Each evaluation reads what is new since the last one, or the `interval` that was asked for,
     which moves no cursor. A run window by window gives the `extraction` of a window, and the
-    `listing` that it keeps for all of them. `at_end` gets the state that all tables share, and the
-    extraction, when all has been read.
+    `listing` and the `notices` that it keeps for all of them. `at_end` gets the state that all
+    tables share, and the extraction, when all has been read.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class TableResources:
         interval: Interval | None = None,
         extraction: Extraction | None = None,
         listing: Listing | None = None,
+        notices: Notices | None = None,
         moves_cursors: bool = True,
         at_end: AtEnd = lambda _state, _extraction: None,
     ) -> None:
@@ -57,6 +59,7 @@ class TableResources:
         self._interval = interval or Interval()
         self._extraction = extraction
         self._listing = listing
+        self._notices = notices
         self._moves_cursors = moves_cursors
         self._at_end = at_end
         self._feed = FanOut(self._begin)
@@ -98,7 +101,7 @@ class TableResources:
         # None where a notebook iterates the source without a pipeline: there is no destination.
         if caps:
             prepare(dlt.current.pipeline(), schema.tables)
-        warehouse = Warehouse(schema, json_columns=has_json_columns(caps))
+        warehouse = Warehouse(schema, json_columns=has_json_columns(caps), notices=self._notices)
         sample = _sample_pages(resources, self._settings.page_size)
         state_of: Callable[[str], State] = (
             # A sample leaves no trace: a cursor that moved past rows which `add_limit` cut off

@@ -14,7 +14,10 @@ _NOTHING = {
 
 @dataclass(frozen=True)
 class Report:
-    """What one run did: `enrollments` were written, each counted once, in `seconds` in all."""
+    """What one run did: `enrollments` were written, each counted once, in `seconds` in all.
+
+    `notices` are sentences on the data that no later run repeats; the log has them as well.
+    """
 
     command: str
     pipeline: str
@@ -25,6 +28,7 @@ class Report:
     seconds: float = 0.0
     cursor: datetime | None = None
     quarantined: int = 0
+    notices: tuple[str, ...] = ()
     resumed_from: datetime | None = None
     is_in_future: bool = False
 

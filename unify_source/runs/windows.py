@@ -30,6 +30,7 @@ from unify_source.load.packages import (
 )
 from unify_source.load.source import window_source
 from unify_source.load.tables import AtEnd, TableResources, listing_of
+from unify_source.notices import Notices
 from unify_source.resources import MAIN_LIST, QUARANTINE
 from unify_source.runs.footprint import give_back, hold_down
 from unify_source.runs.progress import WindowProgress
@@ -58,6 +59,7 @@ class WindowRun:
         self._moves_cursors = moves_cursors
         self._newest_first = newest_first
         self._listing = listing_of(settings, self.client)
+        self._notices = Notices()
         self._ahead: Reading | None = None
         self._unfinished = UnfinishedMerges(pipeline)
         self._turns = Turns(pipeline, lock_timeout)
@@ -119,6 +121,7 @@ class WindowRun:
             self.client,
             extraction=extraction,
             listing=self._listing,
+            notices=self._notices,
             moves_cursors=self._moves_cursors,
             at_end=at_end,
         )
@@ -143,6 +146,7 @@ class WindowRun:
                 self.client,
                 extraction=extraction,
                 listing=self._listing,
+                notices=self._notices,
                 moves_cursors=False,
             )
             try:
@@ -231,6 +235,7 @@ class WindowRun:
             requests=self.client.requests,
             cursor=cursor(self.pipeline, cursor_name(self.settings)),
             quarantined=quarantined(self.pipeline),
+            notices=tuple(self._notices),
             seconds=time.monotonic() - self._started,
             **facts,
         )
