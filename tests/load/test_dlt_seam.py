@@ -146,20 +146,19 @@ def test_the_names_that_dlt_reads_for_a_source_are_known() -> None:
     )
 
 
-def test_a_module_hears_of_a_step_before_its_trace_is_written() -> None:
+def test_a_module_hears_of_a_step_before_its_trace_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Watch:
         def on_end_trace_step(self, trace: Any, step: Any, *_: Any) -> None:
             trace.steps[-1] = step._replace(step_exception="replaced")
 
         on_start_trace = on_start_trace_step = on_end_trace = lambda *_: None
 
-    watch = Watch()
-    dlt_seam.watch_steps(watch)
-    try:
-        running = pipeline()
-        running.extract(ids(), table_name="ids")
-    finally:
-        dlt_trace.TRACKING_MODULES.remove(watch)
+    monkeypatch.setattr(dlt_trace, "TRACKING_MODULES", [])
+    dlt_seam.watch_steps(Watch())
+    running = pipeline()
+    running.extract(ids(), table_name="ids")
     trace = pipeline().last_trace
     assert trace
     assert [step.step_exception for step in trace.steps] == ["replaced"], (
