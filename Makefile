@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := postgres sandbox bigquery clickhouse delta iceberg s3
 
-.PHONY: help demo test test-warehouse test-lowest test-newest soak check format docs shape bench lock clean
+.PHONY: help demo test test-warehouse test-lowest test-newest test-pythons soak check format docs shape bench lock clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -64,8 +64,11 @@ test-newest:  ## run the promises with the newest version of every dependency
 	  --resolution highest --editable '.[postgres,sandbox]' --group dev
 	.venv-newest/bin/python -m pytest -n 2 -m "promise and not lane"
 
+test-pythons:  ## run the demo and the promises on the oldest and newest Python that are here
+	$(PYTHON) tests/pythons.py
+
 clean:  ## remove the environments and caches
-	rm -rf .venv .venv-lowest .venv-newest .venv-warehouse .venv-bigquery .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-newest .venv-3.* .venv-warehouse .venv-bigquery .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'

@@ -1,0 +1,60 @@
+"""Runs the demo and the promises on the oldest and the newest Python that this machine has.
+
+Prints every version that dlt supports and the machine lacks: what was not tried is said.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
+HOME = Path(__file__).resolve().parents[1]
+
+
+def interpreter(version: str) -> str | None:
+    """Return a Python of this version: from the path, or the newest of pyenv's."""
+    if path := shutil.which(f"python{version}"):
+        return path
+    of_pyenv = Path.home().glob(f".pyenv/versions/{version}.*/bin/python")
+    newest = max(of_pyenv, key=lambda path: int(path.parts[-3].rsplit(".", 1)[-1]), default=None)
+    return str(newest) if newest else None
+
+
+def run(version: str, python: str) -> bool:
+    """Install what is locked into an environment of its own; run the demo and the promises."""
+    environment = HOME / f".venv-{version}"
+    environment.mkdir(exist_ok=True)
+    own = str(environment / "bin" / "python")
+    commands: list[list[str]] = [
+        [python, "-m", "venv", str(environment)],
+        [own, "-m", "pip", "install", "--quiet", "--requirement", str(HOME / "requirements.lock")],
+        [own, "-m", "pip", "install", "--quiet", "--no-deps", "--editable", str(HOME)],
+        [own, "-m", "unify_source", "demo", "--enrollments", "2000"],
+        [own, "-m", "pytest", "-n", "2", "-m", "promise and not lane", str(HOME / "tests")],
+    ]
+    return all(
+        subprocess.run(words, cwd=environment, check=False).returncode == 0 for words in commands
+    )
+
+
+def main() -> int:
+    """Return 0 if all that was tried holds."""
+    found = {version: interpreter(version) for version in SUPPORTED}
+    present = {version: python for version, python in found.items() if python}
+    for version in SUPPORTED:
+        if version not in present:
+            print(f"Python {version} is not on this machine: NOT TRIED.")  # noqa: T201
+    if not present:
+        return 1
+    tried = dict.fromkeys((next(iter(present)), list(present)[-1]))
+    failed = [version for version in tried if not run(version, present[version])]
+    for version in tried:
+        print(f"Python {version}: {'FAILED' if version in failed else 'holds'}.")  # noqa: T201
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
