@@ -42,10 +42,12 @@ class UnifyError(Exception):
 class ConfigurationError(UnifyError):
     """A setting or an argument that cannot be; nothing was requested.
 
-    Where one is to blame, `setting` is its name, and `what` begins with it.
+    Where one is to blame, `setting` is its name, and `what` begins with it. `is_argument` unless it
+    stands in configuration.
     """
 
     exit_code = 2
+    is_argument = True
 
     def __init__(self, what: str, next_step: str, *, setting: str | None = None) -> None:
         super().__init__(f"{setting} {what}" if setting else what, next_step)
@@ -112,6 +114,14 @@ class LoadFailed(UnifyError):
 
 
 class LockHeld(UnifyError):
-    """Another run, or another program, has the dataset; nothing was loaded."""
+    """Another run, or another program, has the dataset; nothing was loaded.
+
+    `setting` is the name that the caller gives the one by which a run waits longer.
+    """
 
     exit_code = 5
+
+    def __init__(self, what: str, setting: str = "lock_timeout") -> None:
+        super().__init__(
+            what, f"Nothing was loaded: run it again later, or wait longer with {setting}."
+        )

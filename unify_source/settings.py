@@ -1,4 +1,4 @@
-"""The settings: each one's name, type, default, limits and meaning, stated once.
+"""The settings: each one's name, type, default, limits and meaning, stated here or in `limits`.
 
 From these facts follow what is checked, the commands' options, the commented lines of
 `.dlt/config.toml`, the table in the documentation, and what a mistyped name probably meant.
@@ -6,8 +6,7 @@ From these facts follow what is checked, the commands' options, the commented li
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from difflib import get_close_matches
@@ -15,12 +14,14 @@ from typing import Annotated, Any, TypedDict, get_type_hints
 from uuid import UUID
 
 from unify_source.errors import ConfigurationError
+from unify_source.limits import USUAL, LimitArguments, Limits
 from unify_source.redaction import keep_out
 from unify_source.times import read_start
 from unify_source.values import (
     Choice,
     Choices,
     Seconds,
+    Setting,
     Whole,
     read_address,
     read_duration,
@@ -35,30 +36,6 @@ BASE_URL = "https://api.unifygtm.com"
 STATUSES = ("DRAFT", "IN_PROGRESS", "FINISHED")
 KEY_ENVIRONMENT = "UNIFY_API_KEY"
 DELTA, ICEBERG, PARQUET = TABLE_FORMATS = ("delta", "iceberg", "parquet")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The facts of one setting.
-
-    `read` returns what a value means, or refuses it; `default` is written as in a file. `meaning`
-    may name the reader's `{0.limits}`. `option` is the command line's, where it has one.
-    """
-
-    read: Callable[[str, Any], object]
-    meaning: str
-    default: str = ""
-    option: str = ""
-
-    @property
-    def description(self) -> str:
-        """The meaning with its limits, as in the documentation and in `--help`."""
-        return self.meaning.format(self.read)
-
-    @property
-    def is_text(self) -> bool:
-        """Whether a file has to quote its value."""
-        return not re.fullmatch(r"\d+", self.default)
 
 
 class AccountArguments(TypedDict, total=False):
@@ -145,7 +122,7 @@ class PaceArguments(TypedDict, total=False):
         float | str | None,
         Setting(
             Seconds(),
-            "Seconds to connect, and to wait for data; a whole response may take four times that.",
+            "Seconds to connect, and to wait for data.",
             default="60",
         ),
     ]
@@ -163,11 +140,13 @@ class PaceArguments(TypedDict, total=False):
     ]
 
 
-class SettingsArguments(AccountArguments, StartArguments, PaceArguments, total=False):
+class SettingsArguments(
+    AccountArguments, StartArguments, PaceArguments, LimitArguments, total=False
+):
     """Every setting, with the type that a caller may give it."""
 
 
-class RangeArguments(AccountArguments, PaceArguments, total=False):
+class RangeArguments(AccountArguments, PaceArguments, LimitArguments, total=False):
     """Every setting but `start`, for what is given the range to read."""
 
 
@@ -176,6 +155,14 @@ SETTINGS: dict[str, Setting] = {
     for name, hint in get_type_hints(SettingsArguments, include_extras=True).items()
 }
 """The facts of every setting, in the documentation's order."""
+
+LOCK_TIMEOUT = Setting(
+    Seconds(may_be_zero=True),
+    "Seconds to wait for another run on the dataset.",
+    default="60",
+    option="--lock-timeout",
+)
+"""An argument of the commands and their functions alone: a source takes no turns."""
 
 ID_FILTERS = tuple(name for name, setting in SETTINGS.items() if setting.read is read_id)
 
@@ -196,6 +183,7 @@ class Settings:
     request_timeout: float
     retry_budget: float
     table_format: str
+    limits: Limits = USUAL
 
     def without_filters(self) -> Settings:
         """Return the same settings for all rows, whatever was filtered."""
@@ -223,7 +211,8 @@ def checked_settings(given: Mapping[str, Any]) -> Settings:
         )
     filters = [(name, value) for name in ID_FILTERS if (value := read.pop(name))]
     filters += [("status", status) for status in read.pop("status") or ()]
-    return Settings(filters=tuple(filters), **read)
+    limits = Limits(**{name: read.pop(name) for name in get_type_hints(LimitArguments)})
+    return Settings(filters=tuple(filters), limits=limits, **read)
 
 
 def refuse_unknown(name: str, problem: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -33,6 +33,30 @@ class Reader(Protocol):
 
     def __call__(self, name: str, value: object) -> object:
         """Return what the value means."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The facts of one setting.
+
+    `read` returns what a value means, or refuses it; `default` is written as in a file. `meaning`
+    may name the reader's `{0.limits}`. `option` is the command line's, where it has one.
+    """
+
+    read: Callable[[str, Any], object]
+    meaning: str
+    default: str = ""
+    option: str = ""
+
+    @property
+    def description(self) -> str:
+        """The meaning with its limits, as in the documentation and in `--help`."""
+        return self.meaning.format(self.read)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether a file has to quote its value."""
+        return not re.fullmatch(r"\d+", self.default)
 
 
 def shown(value: object) -> str:

@@ -60,7 +60,7 @@ def test_a_missing_date_that_passes_is_survived(serve: Serve, pipeline: dlt.Pipe
 
 def test_a_lock_timeout_below_nothing_is_refused() -> None:
     with Sandbox(Account(5), key=SECRET) as api:
-        assert_ended(sync_command(api.url, "--lock-timeout", "-1"), 2, "--lock-timeout is -1")
+        assert_ended(sync_command(api.url, "--lock-timeout", "-1"), 2, "--lock-timeout is '-1'")
 
 
 def test_a_destination_that_fails_says_why(home: Path) -> None:

@@ -15,9 +15,9 @@ from conftest import KEY
 from raw_server import Asked, raw_server, response
 
 from unify_source.api.client import Client
-from unify_source.api.connection import BODY_LIMIT
-from unify_source.api.responses import CURSOR_LIMIT, Page
+from unify_source.api.responses import Page
 from unify_source.errors import ApiError
+from unify_source.limits import Limits
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.settings import checked_settings
 
@@ -140,11 +140,13 @@ def test_a_hostile_response_ends_within_its_limits_in_a_sentence(name: str) -> N
     assert all(word in str(caught.value) for word in words), caught.value
     assert len(str(caught.value)) < 300
     assert seconds < 15
-    assert peak < 2 * BODY_LIMIT + 20 * MB
+    assert peak < 2 * Limits.max_body_bytes + 20 * MB
 
 
 def test_what_is_too_large_is_not_asked_for_again() -> None:
-    with raw_server(lambda _, to: to.sendall(OK + b"\r\n" + b" " * (BODY_LIMIT + MB))) as server:
+    with raw_server(
+        lambda _, to: to.sendall(OK + b"\r\n" + b" " * (Limits.max_body_bytes + MB))
+    ) as server:
         with pytest.raises(ApiError, match="larger"):
             page(server.url)
 
@@ -166,7 +168,7 @@ def test_continue_once_is_heeded() -> None:
 
 @pytest.mark.parametrize(
     ("cursor", "words"),
-    [("", "next_cursor is empty"), ("x" * (CURSOR_LIMIT + 1), "has 4,097 characters")],
+    [("", "next_cursor is empty"), ("x" * (Limits.max_cursor_length + 1), "has 4,097 characters")],
     ids=["empty", "long"],
 )
 def test_a_cursor_that_cannot_be_one_is_named_after_a_single_request(

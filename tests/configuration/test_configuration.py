@@ -16,11 +16,15 @@ from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.config_section_context import ConfigSectionContext
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from pages import ROOT
+from typing_extensions import Unpack
 
 from unify_source.configuration.lookup import configured
 from unify_source.errors import ConfigurationError
+from unify_source.limits import LimitArguments
 from unify_source.load.source import unify_source
 from unify_source.runs.backfill import backfill
+from unify_source.runs.check import check
+from unify_source.runs.status import status
 from unify_source.runs.sync import sync
 from unify_source.settings import SETTINGS, RangeArguments, SettingsArguments, checked_settings
 
@@ -190,9 +194,30 @@ def test_an_error_names_an_option_only_where_the_option_was_given(
     assert ran.stderr.startswith(f"Error: {name} is '0'.")
 
 
+def test_a_start_in_configuration_is_not_taken_for_the_range_of_a_backfill() -> None:
+    ran = command("backfill", "--from", "2026-01-01", SOURCES__UNIFY__START="someday")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("Error: start is 'someday'")
+
+    ran = command("backfill", "--from", "someday")
+    assert ran.stderr.startswith("Error: --from is 'someday'")
+
+
+@pytest.mark.parametrize("wrong", [-1, "soon", float("nan"), 1e9])
+def test_a_lock_timeout_that_cannot_be_is_refused_by_every_function_alike(
+    wrong: Any, pipeline: dlt.Pipeline
+) -> None:
+    for run in (
+        lambda: sync(pipeline, lock_timeout=wrong, api_key="k"),
+        lambda: backfill(pipeline, "2026-01-01", lock_timeout=wrong, api_key="k"),
+        lambda: check(pipeline, lock_timeout=wrong, api_key="k"),
+        lambda: status(pipeline, lock_timeout=wrong),
+    ):
+        with pytest.raises(ConfigurationError, match=rf"^lock_timeout is '{wrong}'"):
+            run()
+
+
 def test_an_error_of_a_function_names_its_argument(pipeline: dlt.Pipeline) -> None:
-    with pytest.raises(ConfigurationError, match=r"^lock_timeout is -1"):
-        sync(pipeline, lock_timeout=-1)
     with pytest.raises(ConfigurationError, match=r"^start is 2026-02-01.*later than the end"):
         backfill(pipeline, "2026-02-01", "2026-01-01")
 
@@ -202,7 +227,9 @@ def test_the_doors_take_every_setting_by_its_own_type() -> None:
     assert Any not in facts.values()
     assert get_type_hints(RangeArguments) == {n: t for n, t in facts.items() if n != "start"}
     source = get_type_hints(inspect.unwrap(unify_source), include_extras=False)
-    assert {n: t for n, t in source.items() if n in facts} == facts
+    limits = get_type_hints(LimitArguments)
+    assert {n: t for n, t in source.items() if n in facts} | limits == facts
+    assert source["limits"] == Unpack[LimitArguments]
     for door in (sync, backfill):
         assert "Unpack[" in str(inspect.signature(door).parameters["settings"].annotation)
 

@@ -26,6 +26,12 @@ INTEGERS = {
     "workers": (1, 64),
     "requests_per_5min": (1, 100_000_000),
     "window_rows": (100, 10_000_000),
+    "max_body_bytes": (1 << 10, 1 << 30),
+    "max_cursor_length": (64, 1 << 16),
+    "max_idle_pages": (2, 1_000_000),
+    "max_row_bytes": (1 << 10, 1 << 28),
+    "max_depth": (4, 250),
+    "max_new_columns": (0, 1_000),
 }
 
 zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -34,6 +40,11 @@ printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size
 
 def made(**given: Any) -> Settings:
     return checked_settings({"api_key": "a-key", **given})
+
+
+def value_of(name: str, **given: Any) -> Any:
+    settings = made(**given)
+    return getattr(settings.limits if name.startswith("max_") else settings, name)
 
 
 def refusal(**given: Any) -> ConfigurationError:
@@ -154,7 +165,7 @@ def test_whole_numbers_are_taken_within_their_limits(
     low, high = INTEGERS[name]
     said = str(value) if as_text else value
     if low <= value <= high:
-        assert getattr(made(**{name: said}), name) == value
+        assert value_of(name, **{name: said}) == value
     else:
         what = refusal(**{name: said}).what
         assert name in what
@@ -167,10 +178,10 @@ def test_what_is_no_whole_number_is_refused(name: str, value: Any) -> None:
     assert name in refusal(**{name: value}).what
 
 
-@given(st.sampled_from(["request_timeout", "retry_budget"]), st.floats())
+@given(st.sampled_from(["request_timeout", "retry_budget", "max_response_seconds"]), st.floats())
 def test_seconds_are_more_than_none_and_at_most_a_day(name: str, value: float) -> None:
     if 0 < value <= 86_400:
-        assert getattr(made(**{name: value}), name) == value
+        assert value_of(name, **{name: value}) == value
     else:
         what = refusal(**{name: value}).what
         assert name in what

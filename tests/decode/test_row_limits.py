@@ -13,9 +13,10 @@ import pytest
 from unify_source.decode import batches
 from unify_source.decode.batches import joined
 from unify_source.decode.decode import Batch, decode
-from unify_source.decode.limits import JOINED_BYTES, JOINED_ROWS, MOST_NEW_COLUMNS
+from unify_source.decode.limits import JOINED_BYTES, JOINED_ROWS
 from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
 from unify_source.flatten.split import split
+from unify_source.limits import Limits
 from unify_source.resources import ENROLLMENT_LIST
 
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
@@ -49,7 +50,7 @@ def test_a_crowd_of_new_keys_takes_seconds_and_few_columns(case: str) -> None:
     assert time.monotonic() - began < 10
     assert decoded.unreadable == []
     promised = len(ENROLLMENT_LIST.parts[0].table.columns)
-    assert table.num_columns <= promised + MOST_NEW_COLUMNS + 1
+    assert table.num_columns <= promised + Limits.max_new_columns + 1
 
 
 def test_columns_that_stand_count_and_the_rest_is_one_json_object() -> None:

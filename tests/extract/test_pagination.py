@@ -18,10 +18,11 @@ from raw_server import Asked, RawServer, raw_server, response
 
 from unify_source.api.client import Client
 from unify_source.errors import BrokenPage
-from unify_source.extract.pagination import MOST_IDLE_PAGES, follow
+from unify_source.extract.pagination import follow
 from unify_source.extract.probe import first_instant
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Window
+from unify_source.limits import Limits
 from unify_source.resources import ENROLLMENT_LIST, SEQUENCE_LIST
 from unify_source.settings import checked_settings
 
@@ -114,7 +115,7 @@ def test_empty_pages_and_pages_of_known_rows_amid_a_list_are_read_past() -> None
         reading = Reading(client(server), ENROLLMENT_LIST, [WINDOW], (), page_size=100, workers=1)
         bodies = [body for batch in reading for body in batch]
 
-    assert max(60, 61) < MOST_IDLE_PAGES
+    assert max(60, 61) < Limits.max_idle_pages
     assert len(bodies) >= len(pages)
     assert b"e0999" in bodies[-1]
 

@@ -113,7 +113,7 @@ def test_a_time_is_an_instant_or_a_reason_as_its_text_says(name: str, text: str)
 
 DEEP = 100_000
 ODD = {
-    "is nested more than 64 levels deep": [
+    "is nested more than 64 levels deep (max_depth)": [
         b'{"id":"e1","new":' + b"[" * DEEP + b"]" * DEEP + b"}",
         b'{"id":"e1","new":' + b'{"a":' * DEEP + b"1" + b"}" * DEEP + b"}",
         b'{"id":"e1","new":' + b"[" * 1_015 + b"]" * 1_015 + b"}",
@@ -121,7 +121,9 @@ ODD = {
         b'{"id":"e1","new":' + b"[" * 64 + b"]" * 64 + b"}",
         b'{"id":"e1","person":{"id":"p","new":' + b"[" * 63 + b"]" * 63 + b"}}",
     ],
-    "is longer than 16 MB": [b'{"id":"e1","status":"' + b"x" * (16 << 20) + b'"}'],
+    "is longer than 16,777,216 bytes (max_row_bytes)": [
+        b'{"id":"e1","status":"' + b"x" * (16 << 20) + b'"}'
+    ],
     "holds bytes that are not UTF-8": [
         b'{"id":"e1","status":"\xff"}',
         b'{"id":"e1","new":"\xed\xa0\x80"}',

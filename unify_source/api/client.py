@@ -159,7 +159,7 @@ class Client:
 
     def _page(self, resource: Resource, parameters: Parameters) -> Page:
         response = self._accepted(self._send(resource.path, parameters))
-        return page_of(response.body, resource.list_key)
+        return page_of(response.body, resource.list_key, self._settings.limits)
 
     def _row(self, resource: Resource, key: str) -> bytes | None:
         if not key.strip("."):

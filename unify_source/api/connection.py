@@ -1,7 +1,7 @@
 """One connection for each worker: TLS, proxies, the key, and what a response may take.
 
-A response may take four times `request_timeout`, 256 kB of headers and 32 MB of body, where a page
-has some 60 kB: a server that means harm, or is broken, may send more and never end.
+A response has 256 kB for its head, and for its body and its time what the limits say: a server that
+means harm, or is broken, may send more and never end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from unify_source.values import is_loopback
 Parameters = Sequence[tuple[str, str]]
 
 HEAD_LIMIT = 256 << 10
-BODY_LIMIT = 32 << 20
 # How many times as long as a silence between two bytes, headers and body together may take.
 _PATIENCE = 3
 _STEP = 1 << 20
@@ -53,7 +52,14 @@ class Connection(HTTPAdapter):
         self._headers = dict(request.headers)
         self._pool = self._open(session, request)
         self._path = request.path_url.rstrip("/")
-        reply = type("Reply", (_Reply,), {"retry_budget": settings.retry_budget})
+        self._most = settings.limits.max_body_bytes
+        longest = settings.limits.max_response_seconds
+        own = {
+            "retry_budget": settings.retry_budget,
+            "patience": longest / settings.request_timeout if longest else _PATIENCE,
+            "most": self._most,
+        }
+        reply = type("Reply", (_Reply,), own)
         kind = self._pool.ConnectionCls
         self._pool.ConnectionCls = type("Bounded", (kind,), {"response_class": reply})
 
@@ -94,7 +100,7 @@ class Connection(HTTPAdapter):
                 preload_content=False,
                 timeout=Timeout(connect=timeout, read=timeout),
             )
-            return Response(response.status, response.headers, _body(response))
+            return Response(response.status, response.headers, _body(response, self._most))
         except HTTPError as error:
             raise unreachable(error, self._base_url, timeout) from None
         except Unreachable as error:
@@ -102,16 +108,19 @@ class Connection(HTTPAdapter):
             raise Unreachable(f"{error.what[:-1]} ({self._base_url}).", error.next_step) from None
 
 
-def _body(response: BaseHTTPResponse) -> bytes:
+def _body(response: BaseHTTPResponse, most: int) -> bytes:
     steps = []
     while step := response.read(_STEP, decode_content=False):
         steps.append(step)
     body = b"".join(steps)
+    # Its first bytes may have come with the head, uncounted.
+    if len(body) > most:
+        raise _too_large("body", most)
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    return body if encoding == "identity" else _unpacked(body, encoding)
+    return body if encoding == "identity" else _unpacked(body, encoding, most)
 
 
-def _unpacked(body: bytes, encoding: str) -> bytes:
+def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
     """Unpack gzip, of which a few kB may hold gigabytes.
 
     urllib3 would unpack whatever is sent, packed twice as well, and some of it for ever.
@@ -120,11 +129,11 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
         raise DecodeError(encoding)
     unpacking = zlib.decompressobj(zlib.MAX_WBITS + 16)
     try:
-        unpacked = unpacking.decompress(body, BODY_LIMIT + 1)
+        unpacked = unpacking.decompress(body, most + 1)
     except zlib.error as error:
         raise DecodeError(error) from None
-    if len(unpacked) > BODY_LIMIT:
-        raise _too_large("body", BODY_LIMIT)
+    if len(unpacked) > most:
+        raise _too_large("body", most)
     if not unpacking.eof or unpacking.unused_data:
         raise DecodeError("it was cut, or more follows")
     return unpacked
@@ -133,7 +142,9 @@ def _unpacked(body: bytes, encoding: str) -> bytes:
 def _too_large(part: str, limit: int) -> ApiError:
     return ApiError(
         f"The API sent a response whose {part} is larger than {limit >> 10:,} kB, and was cut off.",
-        "Lower page_size. If it stays so, check base_url, or report it to Unify.",
+        "Lower page_size, or raise max_body_bytes if its rows are that long."
+        if part == "body"
+        else "Check base_url: no API sends that much.",
     )
 
 
@@ -141,11 +152,13 @@ class _Reply(HTTPResponse):
     """A response that is read from a socket within limits."""
 
     retry_budget: ClassVar[float]
+    patience: ClassVar[float]
+    most: ClassVar[int]
 
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         silence = sock.gettimeout()
-        seconds = min(_PATIENCE * silence, max(silence, self.retry_budget))
+        seconds = min(self.patience * silence, max(silence, self.retry_budget))
         self._limited = _Limited(self.fp.detach(), sock, silence, seconds)
         self.fp = io.BufferedReader(self._limited)
 
@@ -153,7 +166,7 @@ class _Reply(HTTPResponse):
         """Read the head: of all that the server sends before it, "100 Continue" too."""
         # Newer Pythons pass a limit of their own.
         super().begin(**limits)
-        self._limited.allow("body", BODY_LIMIT)
+        self._limited.allow("body", self.most)
 
 
 class _Limited(io.RawIOBase):

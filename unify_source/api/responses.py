@@ -22,10 +22,10 @@ from unify_source.errors import (
     RequestRefused,
     ServerFailed,
 )
+from unify_source.limits import USUAL, Limits
 
 OK, BAD_REQUEST, FORBIDDEN, NOT_FOUND, TOO_MANY, FAILED = 200, 400, 403, 404, 429, 500
 REFUSED = (401, FORBIDDEN)
-CURSOR_LIMIT = 4096
 GONE = (NOT_FOUND, 410)
 
 
@@ -51,14 +51,14 @@ class Page:
         return _page_object(self.body, self.list_key)[self.list_key]  # type: ignore[no-any-return]
 
 
-def page_of(body: bytes, list_key: str) -> Page:
+def page_of(body: bytes, list_key: str, limits: Limits = USUAL) -> Page:
     """Read a page whose list stands under `list_key`. Raises BrokenPage."""
     # Parsing every page here as well costs a tenth of a whole run; this only walks over its rows.
     try:
         page = _outline(list_key).decode(body)
     except msgspec.MsgspecError:
-        return Page(body, _next_cursor(_page_object(body, list_key)), list_key)
-    return Page(body, _usable(page.next_cursor), list_key)
+        return Page(body, _next_cursor(_page_object(body, list_key), limits), list_key)
+    return Page(body, _usable(page.next_cursor, limits), list_key)
 
 
 @cache
@@ -101,7 +101,7 @@ def _parsed(body: bytes) -> Any:
         ) from None
 
 
-def _next_cursor(page: dict[str, Any]) -> str | None:
+def _next_cursor(page: dict[str, Any], limits: Limits) -> str | None:
     cursor = page.get("next_cursor")
     if "next_cursor" not in page or not isinstance(cursor, (str, type(None))):
         raise BrokenPage(
@@ -110,15 +110,17 @@ def _next_cursor(page: dict[str, Any]) -> str | None:
             "Nothing is lost: run it again. If it stays so, the API changed: please report it.",
             status=OK,
         )
-    return _usable(cursor)
+    return _usable(cursor, limits)
 
 
-def _usable(cursor: str | None) -> str | None:
+def _usable(cursor: str | None, limits: Limits) -> str | None:
     if cursor == "":
         # Some servers end a list so, others go on under `cursor=`: both guesses lose something.
         raise _no_cursor("is empty, so there is no telling whether more pages follow")
-    if cursor and len(cursor) > CURSOR_LIMIT:
-        raise _no_cursor(f"has {len(cursor):,} characters, more than an address can carry")
+    if cursor and len(cursor) > limits.max_cursor_length:
+        raise _no_cursor(
+            f"has {len(cursor):,} characters, more than an address can carry (max_cursor_length)"
+        )
     return cursor
 
 

@@ -33,7 +33,7 @@ def too_slow(seconds: float) -> Unreachable:
     """Return the error for a response that trickles."""
     return Unreachable(
         f"The API had not sent its whole response after {seconds:g} seconds.",
-        "Run it again, or raise request_timeout.",
+        "Run it again, or raise max_response_seconds (three times request_timeout unless set).",
     )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from unify_source.errors import ConfigurationError, UnifyError
-from unify_source.settings import SETTINGS, Setting
-from unify_source.values import Choices
+from unify_source.errors import ConfigurationError, LockHeld, UnifyError
+from unify_source.settings import LOCK_TIMEOUT, SETTINGS
+from unify_source.values import Choices, Setting
 
 Command = Callable[..., None]
 
@@ -45,7 +45,7 @@ OPTIONS: dict[str, Callable[[Command], Command]] = {
         help="Where `dlt pipeline` finds what a run leaves; dlt's own folder unless set.",
     ),
     "lock_timeout": click.option(
-        "--lock-timeout", default=60.0, help="Seconds to wait for another run on the dataset."
+        LOCK_TIMEOUT.option, default=LOCK_TIMEOUT.default, help=LOCK_TIMEOUT.description
     ),
     "json": click.option("--json", is_flag=True, help="Print one JSON object on standard output."),
     "quiet": click.option("--quiet", is_flag=True, help="Print nothing but errors."),
@@ -68,7 +68,7 @@ class Said:
     dataset: str = "unify"
     pipeline_name: str = "unify_gtm"
     pipelines_dir: str | None = None
-    lock_timeout: float = 60.0
+    lock_timeout: str = LOCK_TIMEOUT.default
     json: bool = False
     quiet: bool = False
     verbose: bool = False
@@ -97,8 +97,13 @@ def taking(*names: str) -> Callable[[Command], Command]:
 
 def as_options(error: UnifyError) -> UnifyError:
     """Return an error that names an option where a setting was given by one."""
+    if isinstance(error, LockHeld):
+        return LockHeld(error.what, LOCK_TIMEOUT.option)
     context = click.get_current_context(silent=True)
     if not context or not isinstance(error, ConfigurationError) or not error.setting:
+        return error
+    # `backfill --from` fills an argument that has the name of a setting.
+    if not error.is_argument:
         return error
     for parameter in context.command.params:
         is_given = context.get_parameter_source(error.setting) is ParameterSource.COMMANDLINE

@@ -19,7 +19,6 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.files import unreadable_file
-from unify_source.configuration.secrets import keep_secrets_out
 from unify_source.dlt_seam import intercepted_signals
 from unify_source.errors import ConfigurationError, LoadFailed, UnifyError
 from unify_source.redaction import has_unencoded_password, redacted, redacted_logs
@@ -48,8 +47,7 @@ def explained(pipeline: dlt.Pipeline | None = None) -> Iterator[None]:
     error, no log record and no file of dlt's shows a secret of the configuration, or of the
     pipeline's code.
     """
-    keep_secrets_out(pipeline)
-    redact_dlt()
+    redact_dlt(pipeline)
     try:
         # dlt forgets a signal that came during a step of its own, unless this stands around all.
         with intercepted_signals(), redacted_logs():

@@ -8,15 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from unify_source.configuration.secrets import keep_resolved_secrets_out
+import dlt
+
+from unify_source.configuration.secrets import keep_resolved_secrets_out, keep_secrets_out
 from unify_source.dlt_seam import dlt_log, watch_steps
 from unify_source.redaction import redact, redacted
 
 _MESSAGES = "load/*/*/*/*.exception"
 
 
-def redact_dlt() -> None:
-    """Strike secrets out of the log and the files of every pipeline in this process from now on."""
+def redact_dlt(pipeline: dlt.Pipeline | None) -> None:
+    """Strike secrets out of the log and the files of every pipeline in this process from now on.
+
+    Those of the configuration are known at once, and those in the code of this pipeline.
+    """
+    keep_secrets_out(pipeline)
     watch_steps(_STEPS)
     if log := dlt_log():
         log.addFilter(redact)

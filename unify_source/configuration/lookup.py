@@ -45,7 +45,11 @@ def configured(**given: Any) -> Settings:
     values[_KEY] = values[_KEY] or os.environ.get(KEY_ENVIRONMENT)
     keep_out(values[_KEY] or "")
     _refuse_mistyped_names()
-    return checked_settings(values)
+    try:
+        return checked_settings(values)
+    except ConfigurationError as error:
+        error.is_argument = given.get(str(error.setting)) is not None
+        raise
 
 
 def _configured(name: str) -> Any:

@@ -10,19 +10,22 @@ import pyarrow as pa
 
 from unify_source.decode.decode import Batch, decode
 from unify_source.decode.limits import JOINED_BYTES, JOINED_ROWS
+from unify_source.limits import USUAL, Limits
 from unify_source.resources import Resource
 
 JOINED_SECONDS = 2.0
 
 
-def decoded(resource: Resource, reading: Iterable[list[bytes]]) -> Iterator[Batch]:
+def decoded(
+    resource: Resource, reading: Iterable[list[bytes]], limits: Limits = USUAL
+) -> Iterator[Batch]:
     """Decode one batch while the one before it is written: Arrow frees the interpreter."""
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[Batch] | None = None
         for bodies in reading:
             # One ahead and no more: each would keep another batch of pages, and its table, in
             # memory.
-            coming = pool.submit(decode, resource, bodies)
+            coming = pool.submit(decode, resource, bodies, limits)
             if waiting:
                 yield waiting.result()
             waiting = coming

@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from unify_source.decode.instants import instants
-from unify_source.decode.limits import MOST_ROW_BYTES
 from unify_source.decode.more import MORE, stripped_rows
 from unify_source.decode.row_by_row import rows_of
 from unify_source.decode.unreadable import Unreadable
+from unify_source.limits import USUAL, Limits
 from unify_source.resources import CURSOR, JSON, KEY, TEXT, Path, Resource
 
 # Arrow's default, 1 MB. It refuses a document that straddles two blocks, so a block has to hold the
@@ -48,7 +48,7 @@ class Batch:
         return int(self.rows.nbytes) + sum(len(row.raw) for row in self.unreadable)
 
 
-def decode(resource: Resource, bodies: Sequence[bytes]) -> Batch:
+def decode(resource: Resource, bodies: Sequence[bytes], limits: Limits = USUAL) -> Batch:
     """Read pages (JSON objects with the list of the resource) as one batch.
 
     Raises BrokenPage for a body that is no such page.
@@ -56,20 +56,20 @@ def decode(resource: Resource, bodies: Sequence[bytes]) -> Batch:
     for read in (_promised_alone, _promised_and_more):
         # What one of them accepts comes out of those after it the same, if more slowly.
         with suppress(ValueError, TypeError, RecursionError):
-            return Batch(read(resource, bodies))
-    rows = [row for body in bodies for row in rows_of(resource, body)]
+            return Batch(read(resource, bodies, limits))
+    rows = [row for body in bodies for row in rows_of(resource, body, limits)]
     readable = [row for row in rows if not isinstance(row, Unreadable)]
     unreadable = [row for row in rows if isinstance(row, Unreadable)]
     return Batch(_table(resource, readable), unreadable)
 
 
-def _promised_alone(resource: Resource, bodies: Sequence[bytes]) -> pa.Table:
+def _promised_alone(resource: Resource, bodies: Sequence[bytes], limits: Limits) -> pa.Table:
     """Read pages that hold promised keys alone, as nearly all do."""
     for body in bodies:
         if not body.isascii():
             body.decode()  # Arrow would take any bytes for text.
         # A shorter body cannot hold a row that is too long, so its rows need no measuring.
-        if len(body) > MOST_ROW_BYTES:
+        if len(body) > limits.max_row_bytes:
             raise ValueError("a row may be too long")
     promised = resource.promised_type()
     if _holds_json(promised):
@@ -77,9 +77,9 @@ def _promised_alone(resource: Resource, bodies: Sequence[bytes]) -> pa.Table:
     return _checked(resource, _parsed(resource, bodies, promised))
 
 
-def _promised_and_more(resource: Resource, bodies: Sequence[bytes]) -> pa.Table:
+def _promised_and_more(resource: Resource, bodies: Sequence[bytes], limits: Limits) -> pa.Table:
     """Read pages whose rows are as promised, but for keys that nobody promised."""
-    rows = [row for body in bodies for row in stripped_rows(resource, body)]
+    rows = [row for body in bodies for row in stripped_rows(resource, body, limits)]
     return _table(resource, rows)
 
 

@@ -9,13 +9,11 @@ import orjson
 import pyarrow as pa
 
 from unify_source.decode.json_text import levels, parsed, text_of
-from unify_source.decode.limits import MOST_LEVELS, MOST_ROW_BYTES
+from unify_source.limits import Limits
 from unify_source.resources import JSON, Resource
 
 MORE = "$more"
 """The key under which an object carries the JSON text of all its keys that nobody promised."""
-
-TOO_DEEP = f"is nested more than {MOST_LEVELS} levels deep"
 
 Strip = Callable[[Any], None]
 
@@ -24,19 +22,24 @@ class Odd(ValueError):
     """What is wrong with a row."""
 
 
-def stripped_rows(resource: Resource, body: bytes) -> list[Any]:
+def too_deep(most: int) -> Odd:
+    """Return what is wrong with a row of more than so many levels."""
+    return Odd(f"is nested more than {most} levels deep (max_depth)")
+
+
+def stripped_rows(resource: Resource, body: bytes, limits: Limits) -> list[Any]:
     """Return the rows of a page, unchecked, with all unpromised keys in `MORE`.
 
     Raises ValueError for a page that has to be looked at more closely.
     """
-    if len(body) > MOST_ROW_BYTES:
+    if len(body) > limits.max_row_bytes:
         raise ValueError("a row may be too long")
     orjson.loads(body)  # It stops at a depth that would overflow the stack of the next parser.
     page = parsed(body.decode())
     rows = page.get(resource.list_key) if isinstance(page, dict) else None
     if not isinstance(rows, list):
         raise ValueError("a page without its list")  # noqa: TRY004 - as all that is not a page
-    strip = _stripper(resource.promised_type(), 1)
+    strip = _stripper(resource.promised_type(), 1, limits.max_depth)
     for row in rows:
         strip(row)
     return rows
@@ -49,7 +52,7 @@ def unpromised(value: dict[str, Any], promised: KeysView[str]) -> dict[str, Any]
     return {k: v for k, v in value.items() if k not in promised and v is not None} or None
 
 
-def json_within(value: Any, level: int) -> str:
+def json_within(value: Any, level: int, max_depth: int) -> str:
     """Return the JSON text of a value that stands so many levels deep in its row.
 
     Raises Odd for what no column can hold.
@@ -58,14 +61,14 @@ def json_within(value: Any, level: int) -> str:
     if "\\u0000" in text and _has_nul_key(value):
         raise Odd("has a key with U+0000")
     # Most have so few brackets that nobody need look how they are nested.
-    if text.count("[") + text.count("{") > MOST_LEVELS - level < levels(text.encode()):
-        raise Odd(TOO_DEEP)
+    if text.count("[") + text.count("{") > max_depth - level < levels(text.encode()):
+        raise too_deep(max_depth)
     return text
 
 
-def _stripper(kind: pa.StructType, level: int) -> Strip:
+def _stripper(kind: pa.StructType, level: int, max_depth: int) -> Strip:
     promised = {item.name: None for item in kind}.keys()
-    strips = {item.name: _below(item.type, level) for item in kind}
+    strips = {item.name: _below(item.type, level, max_depth) for item in kind}
     below = [(name, strip_item) for name, strip_item in strips.items() if strip_item]
     jsons = [item.name for item in kind if item.type == JSON]
 
@@ -78,10 +81,10 @@ def _stripper(kind: pa.StructType, level: int) -> Strip:
             for key in value.keys() - promised:
                 del value[key]
             if more:
-                value[MORE] = json_within(more, level - 1)
+                value[MORE] = json_within(more, level - 1, max_depth)
         for key in jsons:
             if (item := value.get(key)) is not None:
-                value[key] = json_within(item, level)
+                value[key] = json_within(item, level, max_depth)
         for key, strip_item in below:
             if (item := value.get(key)) is not None:
                 strip_item(item)
@@ -89,12 +92,12 @@ def _stripper(kind: pa.StructType, level: int) -> Strip:
     return strip
 
 
-def _below(kind: pa.DataType, level: int) -> Strip | None:
+def _below(kind: pa.DataType, level: int, max_depth: int) -> Strip | None:
     if pa.types.is_struct(kind):
-        return _stripper(kind, level + 1)
+        return _stripper(kind, level + 1, max_depth)
     if not pa.types.is_list(kind):
         return None
-    strip_item = _stripper(kind.value_type, level + 2)
+    strip_item = _stripper(kind.value_type, level + 2, max_depth)
 
     def strip(value: Any) -> None:
         if type(value) is not list:

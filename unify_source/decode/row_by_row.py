@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from unify_source.decode.json_text import Number, parsed, text_of
-from unify_source.decode.limits import MOST_LEVELS, MOST_ROW_BYTES
-from unify_source.decode.more import MORE, TOO_DEEP, Odd, json_within, unpromised
+from unify_source.decode.more import MORE, Odd, json_within, too_deep, unpromised
 from unify_source.decode.pages import RawRow, raw_rows
 from unify_source.decode.unreadable import Unreadable
+from unify_source.limits import Limits
 from unify_source.resources import CURSOR, FLAG, JSON, KEY, TEXT, WHOLE, Path, Resource
 from unify_source.times import parse_instant
 
@@ -25,25 +25,25 @@ _TYPES: dict[pa.DataType, type] = {TEXT: str, FLAG: bool, WHOLE: int}
 _NOT = {TEXT: "not text", FLAG: "not true or false", WHOLE: "not a whole number of 64 bits"}
 
 
-def rows_of(resource: Resource, body: bytes) -> Iterator[Row | Unreadable]:
+def rows_of(resource: Resource, body: bytes, limits: Limits) -> Iterator[Row | Unreadable]:
     """Yield each row of a page: its promised keys and `MORE`, or why it cannot be read so.
 
     Raises BrokenPage for a body that is no page.
     """
-    read = _reader(resource)
+    read = _reader(resource, limits.max_depth)
     for raw in raw_rows(body, resource.list_key):
         try:
-            yield read(_value(raw))
+            yield read(_value(raw, limits))
         except Odd as odd:
             yield Unreadable.of(raw, str(odd))
 
 
-def _value(raw: RawRow) -> Any:
+def _value(raw: RawRow, limits: Limits) -> Any:
     # Checked before parsing: the parser recurses, and allocates memory for whatever it is given.
-    if len(raw.text) > MOST_ROW_BYTES:
-        raise Odd(f"is longer than {MOST_ROW_BYTES >> 20} MB")
-    if raw.levels > MOST_LEVELS:
-        raise Odd(TOO_DEEP)
+    if len(raw.text) > limits.max_row_bytes:
+        raise Odd(f"is longer than {limits.max_row_bytes:,} bytes (max_row_bytes)")
+    if raw.levels > limits.max_depth:
+        raise too_deep(limits.max_depth)
     try:
         value = parsed(raw.text.decode())
         # A lone surrogate, "\ud83d", is legal JSON and no text that a database can store. Writing
@@ -58,8 +58,8 @@ def _value(raw: RawRow) -> Any:
     return value
 
 
-def _reader(resource: Resource) -> Read:
-    read_object = _object(resource, resource.promised_type(), (), 1)
+def _reader(resource: Resource, max_depth: int) -> Read:
+    read_object = _object(resource, resource.promised_type(), (), 1, max_depth)
 
     def read(value: Any) -> Row:
         row: Row = read_object(value)
@@ -70,8 +70,12 @@ def _reader(resource: Resource) -> Read:
     return read
 
 
-def _object(resource: Resource, kind: pa.StructType, path: Path, level: int) -> Read:
-    reads = {item.name: _read(resource, item.type, (*path, item.name), level) for item in kind}
+def _object(
+    resource: Resource, kind: pa.StructType, path: Path, level: int, max_depth: int
+) -> Read:
+    reads = {
+        item.name: _read(resource, item.type, (*path, item.name), level, max_depth) for item in kind
+    }
     promised, where = reads.keys(), ".".join((*path, KEY))
 
     def read(value: Any) -> Row:
@@ -86,19 +90,19 @@ def _object(resource: Resource, kind: pa.StructType, path: Path, level: int) -> 
         if not row.get(KEY):
             raise Odd(f"{where} is missing")
         if more := unpromised(value, promised):
-            row[MORE] = json_within(more, level - 1)
+            row[MORE] = json_within(more, level - 1, max_depth)
         return row
 
     return read
 
 
-def _read(resource: Resource, kind: pa.DataType, path: Path, level: int) -> Read:
+def _read(resource: Resource, kind: pa.DataType, path: Path, level: int, max_depth: int) -> Read:
     if pa.types.is_struct(kind):
-        return _object(resource, kind, path, level + 1)
+        return _object(resource, kind, path, level + 1, max_depth)
     if pa.types.is_list(kind):
-        return _list(_object(resource, kind.value_type, path, level + 2), ".".join(path))
+        return _list(_object(resource, kind.value_type, path, level + 2, max_depth), ".".join(path))
     if kind == JSON:
-        return lambda value: json_within(value, level)
+        return lambda value: json_within(value, level, max_depth)
     if path in set(resource.instants()):
         return _instant(".".join(path))
     return _scalar(kind, ".".join(path))

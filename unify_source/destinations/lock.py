@@ -24,9 +24,8 @@ from unify_source.destinations.duckdb_file import (
 from unify_source.destinations.lock_postgres import postgres_turn
 from unify_source.destinations.lock_wait import Held, Holder, Wait, this_run
 from unify_source.dlt_seam import kind_of
-from unify_source.errors import ConfigurationError
+from unify_source.settings import LOCK_TIMEOUT
 
-LOCK_TIMEOUT = 60.0
 _FOREVER = 1e9
 
 
@@ -37,15 +36,9 @@ class Turns:
     run's window is long.
     """
 
-    def __init__(self, pipeline: dlt.Pipeline, timeout: float) -> None:
-        if not 0 <= timeout < _FOREVER:
-            raise ConfigurationError(
-                f"is {timeout}, which is not a number of seconds to wait.",
-                "Choose 0 or more.",
-                setting="lock_timeout",
-            )
+    def __init__(self, pipeline: dlt.Pipeline, timeout: float | str) -> None:
         self._pipeline = pipeline
-        self._timeout = timeout
+        self._timeout = seconds_to_wait(timeout)
         self._locks: tuple[Held, ...] = ()
 
     def is_held(self) -> bool:
@@ -90,18 +83,24 @@ class Turns:
         return nullcontext(Held())
 
 
+def seconds_to_wait(timeout: float | str) -> float:
+    """Return a timeout as a number. Raises ConfigurationError for one that cannot be."""
+    return float(str(LOCK_TIMEOUT.read("lock_timeout", timeout)))
+
+
 @contextmanager
-def opened_file(pipeline: dlt.Pipeline, timeout: float) -> Iterator[None]:
+def opened_file(pipeline: dlt.Pipeline, timeout: float | str) -> Iterator[None]:
     """Hold a pipeline's DuckDB file open, if it has one that exists, without taking turns.
 
     Waits for a process that has it open. Leaves no file of locks behind. Raises LockHeld.
     """
+    seconds = seconds_to_wait(timeout)
     database = duckdb_database(pipeline)
     if database is None or not database.file.exists():
         yield
         return
     client: Any = pipeline.destination_client()
-    wait = Wait(timeout)
+    wait = Wait(seconds)
     while holder := _opened_by(client.sql_client):
         wait.pause(holder.copy)
     try:

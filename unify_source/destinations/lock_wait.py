@@ -52,8 +52,7 @@ class Wait:
         waited = time.monotonic() - self._began
         if waited >= self._timeout:
             raise LockHeld(
-                f"The dataset is in use: {_named(holder())}, for longer than {self._timeout:g} s.",
-                "Nothing was loaded: run it again later, or wait longer with --lock-timeout.",
+                f"The dataset is in use: {_named(holder())}, for longer than {self._timeout:g} s."
             )
         if waited >= _TOLD_AFTER and not self._has_warned:
             self._has_warned = True

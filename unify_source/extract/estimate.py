@@ -137,7 +137,7 @@ def _listed(
         return client.page(resource, parameters)
 
     parameters = [*settings.filters, ("limit", str(settings.page_size))]
-    for each in follow(page, parameters, window):
+    for each in follow(page, parameters, window, settings.limits):
         yield instants(each.rows), each.next_cursor is None
 
 

@@ -10,24 +10,26 @@ from unify_source.api.responses import Page
 from unify_source.errors import BrokenPage
 from unify_source.extract.probe import instant_of
 from unify_source.extract.window import Window
+from unify_source.limits import USUAL, Limits
 from unify_source.resources import KEY
 
-# A server that filters after it has cut its list into pages sends empty ones, and rows that change
-# meanwhile leave the window: neither makes this many pages in a row without a new row.
-MOST_IDLE_PAGES = 100
 _SLOTS = 1 << 20
 
 
 def follow(
-    ask: Callable[[Parameters], Page], parameters: Parameters, window: Window | None = None
+    ask: Callable[[Parameters], Page],
+    parameters: Parameters,
+    window: Window | None = None,
+    limits: Limits = USUAL,
 ) -> Iterator[Page]:
     """Yield the pages of one list, of a window of it where it has windows.
 
-    Raises BrokenPage where a cursor repeats, and where, after its first hundred, a hundred pages in
-    a row bring no row of the window that the list had not brought by then.
+    Raises BrokenPage where a cursor repeats, and where, after its first `max_idle_pages`, as many
+    in a row bring no row of the window that the list had not brought by then.
     """
     asked = [*parameters, *(window.parameters() if window else ())]
     cursors: set[int] = set()
+    most = limits.max_idle_pages
     progress = _Progress(window)
     page = ask(asked)
     while True:
@@ -40,9 +42,9 @@ def follow(
         # Hashes, not texts: ten million rows make 100,000 cursors, of up to 4,096 characters each.
         cursors.add(hash(cursor))
         # Looking at rows takes as long as reading them: only a list this long is suspicious.
-        is_long = len(cursors) >= MOST_IDLE_PAGES
-        if is_long and progress.idle_pages(page.rows) >= MOST_IDLE_PAGES:
-            raise _endless(f"{MOST_IDLE_PAGES} pages in a row without a new row", window)
+        is_long = len(cursors) >= most
+        if is_long and progress.idle_pages(page.rows) >= most:
+            raise _endless(f"{most:,} pages in a row without a new row (max_idle_pages)", window)
         # Filters and bounds go along with each cursor: whether it carries them is not documented,
         # and a server that forgets them would list the whole account from here on.
         page = ask([*asked, ("cursor", cursor)])

@@ -11,6 +11,7 @@ from unify_source.extract.pagination import follow
 from unify_source.extract.probe import instants
 from unify_source.extract.schedule import Schedule, Slice
 from unify_source.extract.window import Window
+from unify_source.limits import USUAL, Limits
 from unify_source.resources import Resource
 
 
@@ -37,8 +38,10 @@ class Reading:
         workers: int,
         enough: int | None = None,
         newest_first: bool = False,
+        limits: Limits = USUAL,
         heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
+        self._limits = limits
         self._schedule = Schedule(
             windows,
             workers=workers,
@@ -103,7 +106,7 @@ class Reading:
             return schedule.take()
 
     def _read(self, slice_: Slice) -> None:
-        for page in follow(self._page, self._parameters, slice_.window):
+        for page in follow(self._page, self._parameters, slice_.window, self._limits):
             # Outside the lock: `put` waits while the queue is full, and would hold up every other
             # worker.
             slice_.portion.queue.put(page.body)

@@ -9,7 +9,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from unify_source.decode.json_text import text_of
-from unify_source.decode.limits import MOST_NEW_COLUMNS
+from unify_source.limits import USUAL
 from unify_source.resources import AS_OF, DELETED, Path, Table
 
 MORE_FIELDS = "more_fields"
@@ -43,6 +43,7 @@ class Splitting:
     normalize: Callable[[str], str] = lambda name: name
     columns: Callable[[str], Mapping[str, KnownColumn]] = lambda _table: {}
     json_columns: bool = True
+    max_new_columns: int = USUAL.max_new_columns
 
 
 class Names:
@@ -62,7 +63,7 @@ class Names:
             for name, column in self._known.items()
             if name.casefold() not in self._taken and not name.casefold().startswith(_DLT)
         }
-        self._room = MOST_NEW_COLUMNS - len(new)
+        self._room = how.max_new_columns - len(new)
         # Made by hand, or by a version that recorded no path: the first key that is spelled like it
         # gets it, or its values would move to a new column.
         self._unclaimed = {name for name, column in new.items() if column.path is None}

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from unify_source.decode.json_text import parsed, text_of
-from unify_source.decode.limits import MOST_NEW_COLUMNS, MOST_PATH_LETTERS
+from unify_source.decode.limits import MOST_PATH_LETTERS
 from unify_source.flatten.names import Names, Splitting
 from unify_source.flatten.values import ARROW_TYPES, chosen, fitted, kind_of
 from unify_source.resources import JSON_METADATA, Path, Table
@@ -25,7 +25,7 @@ SOURCE_PATH = "x-source-path"
 IS_VARIANT = "x-is-variant"
 """The mark of a column for values that do not fit the one that their key has."""
 
-_CROWD = 4 * MOST_NEW_COLUMNS
+_CROWD = 100
 _PARSED_ROWS = 1_000
 
 
@@ -37,7 +37,7 @@ def new_columns(
         return
     names = Names(table, how)
     cells = _Cells(names, len(more), json_columns=how.json_columns)
-    cells.plan(_surveyed(more, names, json_columns=how.json_columns))
+    cells.plan(_surveyed(more, names, how))
     for row, path, value in _values(more):
         cells.put(row, path, value)
     yield from cells.columns()
@@ -57,7 +57,7 @@ def _values(more: pa.Array) -> Iterator[tuple[int, Path, Any]]:
                 yield row, path, leaf
 
 
-def _surveyed(more: pa.Array, names: Names, *, json_columns: bool) -> dict[Path, set[str]]:
+def _surveyed(more: pa.Array, names: Names, how: Splitting) -> dict[Path, set[str]]:
     """Return the kinds of value at each path that can have a new column.
 
     Of more than can have one it keeps the first by name, so that memory has a limit as well.
@@ -66,9 +66,9 @@ def _surveyed(more: pa.Array, names: Names, *, json_columns: bool) -> dict[Path,
     for _, path, value in _values(more):
         if path in names.types or (path not in new and _is_too_long(path)):
             continue
-        new.setdefault(path, set()).add(kind_of(value, json_columns=json_columns))
-        if len(new) > _CROWD:
-            new = {path: new[path] for path in names.in_order(new)[:MOST_NEW_COLUMNS]}
+        new.setdefault(path, set()).add(kind_of(value, json_columns=how.json_columns))
+        if len(new) > _CROWD + 4 * how.max_new_columns:
+            new = {path: new[path] for path in names.in_order(new)[: how.max_new_columns]}
     return {path: new[path] for path in names.in_order(new)}
 
 

@@ -57,10 +57,8 @@ class Extraction:
         self.reading = reading
         self.covered: Window | None = None
         self.rows = self.pages = self.quarantined = 0
-        self._resource = resource
-        self._quarantine = quarantine
-        self._settings = settings
-        self._client = client
+        self._resource, self._quarantine = resource, quarantine
+        self._settings, self._client = settings, client
         self._span = span
         self._interval = interval or Interval()
         self._read_at = EPOCH
@@ -165,14 +163,16 @@ class Extraction:
                 yield sifted
 
     def _read(self, window: Window, sample_pages: int | None) -> Iterator[Batch]:
+        limits = self._settings.limits
         if sample_pages is not None:
-            listed = follow(partial(self._client.page, self._resource), self._parameters(), window)
+            ask = partial(self._client.page, self._resource)
+            listed = follow(ask, self._parameters(), window, limits)
             for page in islice(listed, sample_pages):
                 self.pages += 1
-                yield decode(self._resource, [page.body])
+                yield decode(self._resource, [page.body], limits)
             return
         self.reading = self.reading or self._new_reading(window)
-        yield from joined(decoded(self._resource, self._counted(self.reading)))
+        yield from joined(decoded(self._resource, self._counted(self.reading), limits))
         self.covered = self.reading.covered
 
     def _counted(self, reading: Reading) -> Iterator[list[bytes]]:
@@ -194,6 +194,7 @@ class Extraction:
             workers=settings.workers,
             enough=span.enough if span else None,
             newest_first=span.newest_first if span else False,
+            limits=settings.limits,
             heartbeat=raise_if_signalled,
         )
 
@@ -221,7 +222,7 @@ class Extraction:
         gone = [key for key, row in answers.items() if row is None]
         rows = [row for row in answers.values() if row]
         page = b'{"%s":[%s]}' % (self._resource.list_key.encode(), b",".join(rows))
-        return decode(self._resource, [page]), gone
+        return decode(self._resource, [page], self._settings.limits), gone
 
     def _row(self, key: str) -> bytes | None:
         try:

@@ -73,10 +73,10 @@ class Listing:
     def _read(self) -> None:
         if self._bodies is not None:
             return
-        asked = [("limit", str(self._settings.page_size))]
+        asked, limits = [("limit", str(self._settings.page_size))], self._settings.limits
         try:
-            self._bodies = [page.body for page in follow(self._page, asked)]
-            batch = decode(self.resource, self._bodies)
+            self._bodies = [page.body for page in follow(self._page, asked, limits=limits)]
+            batch = decode(self.resource, self._bodies, limits)
         except (RateLimited, ServerFailed, Unreachable):
             raise
         except (ApiError, KeyRefused) as error:

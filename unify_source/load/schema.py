@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from unify_source.decode.limits import MOST_NEW_COLUMNS
 from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
 from unify_source.flatten.new_columns import IS_VARIANT, SOURCE_PATH
 from unify_source.flatten.tables import is_json
 from unify_source.flatten.values import DLT_TYPES
+from unify_source.limits import USUAL
 from unify_source.notices import Notices
 from unify_source.resources import BY_NAME
 from unify_source.state.cursors import Cursors
@@ -27,7 +27,12 @@ class Warehouse:
     """
 
     def __init__(
-        self, schema: Any, *, json_columns: bool = True, notices: Notices | None = None
+        self,
+        schema: Any,
+        *,
+        json_columns: bool = True,
+        max_new_columns: int = USUAL.max_new_columns,
+        notices: Notices | None = None,
     ) -> None:
         self._notices = notices or Notices()
         self._made = {name for name in BY_NAME if name in schema.tables}
@@ -43,6 +48,7 @@ class Warehouse:
             normalize=schema.naming.normalize_path,
             columns=lambda table: self._columns.get(table, {}),
             json_columns=json_columns,
+            max_new_columns=max_new_columns,
         )
 
     def has(self, table: str) -> bool:
@@ -67,8 +73,9 @@ class Warehouse:
         new = columns[column]
         if column == self.splitting.normalize(MORE_FIELDS):
             self._notices.add(
-                f"{table} has {MOST_NEW_COLUMNS} columns that the API does not document, or a key"
-                f" is too long for one: further fields are kept in its column {column}, as JSON."
+                f"{table} has {self.splitting.max_new_columns} columns that nobody documents"
+                " (max_new_columns), or a key is too long for one: further fields are kept in its"
+                f" column {column}, as JSON."
             )
         # Both may be new: then the one that the values belong to is among the columns by now.
         for main, stands in columns.items() if new.is_variant else ():

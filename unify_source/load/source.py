@@ -10,16 +10,17 @@ from uuid import UUID
 import dlt
 from dlt.common.configuration.specs import BaseConfiguration
 from dlt.extract import DltResource, DltSource
+from typing_extensions import Unpack
 
 from unify_source.api.client import Client
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
-from unify_source.configuration.secrets import keep_secrets_out
 from unify_source.dlt_seam import active_pipeline, merge_in_transactions, raise_if_signalled
+from unify_source.limits import LimitArguments
 from unify_source.load.interval import asked_interval
 from unify_source.load.tables import TableResources
-from unify_source.settings import SECTION
+from unify_source.settings import SECTION, SETTINGS
 
 SOURCE = SECTION
 
@@ -43,22 +44,22 @@ def unify_source(
     retry_budget: float | str | None = None,
     table_format: str | None = None,
     updated_at: dlt.sources.incremental[Any] | None = None,
+    **limits: Unpack[LimitArguments],
 ) -> list[DltResource]:
     """Load who was enrolled in which sequence, and what came of it, by an incremental cursor.
 
-    Every argument but the last is a setting, which configuration may give instead (section
+    Every argument but `updated_at` is a setting, which configuration may give instead (section
     `sources.unify`). `updated_at` takes a `dlt.sources.incremental` with an `initial_value` and an
     `end_value`, or `allow_external_schedulers`, to load one range without touching the cursor.
 
     Raises ConfigurationError for a setting that cannot be.
     """
-    given = {name: value for name, value in locals().items() if name != "updated_at"}
+    given = {name: value for name, value in locals().items() if name in SETTINGS}
     # With an empty spec dlt looks nothing up itself: it would refuse a wrong type without saying
     # which value it had, and take another program's WORKERS or BASE_URL from the environment.
     pipeline = active_pipeline()
-    keep_secrets_out(pipeline)
-    redact_dlt()
-    settings = configured(**given)
+    redact_dlt(pipeline)
+    settings = configured(**given, **limits)
     if pipeline and pipeline.destination:
         refuse_unsafe(pipeline, of_source=True)
         # A package that an earlier run left is loaded before this source is read.

@@ -101,7 +101,12 @@ class TableResources:
         # None where a notebook iterates the source without a pipeline: there is no destination.
         if caps:
             prepare(dlt.current.pipeline(), schema.tables)
-        warehouse = Warehouse(schema, json_columns=has_json_columns(caps), notices=self._notices)
+        warehouse = Warehouse(
+            schema,
+            json_columns=has_json_columns(caps),
+            max_new_columns=self._settings.limits.max_new_columns,
+            notices=self._notices,
+        )
         sample = _sample_pages(resources, self._settings.page_size)
         state_of: Callable[[str], State] = (
             # A sample leaves no trace: a cursor that moved past rows which `add_limit` cut off

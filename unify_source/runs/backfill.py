@@ -11,7 +11,6 @@ from typing_extensions import Unpack
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
-from unify_source.destinations.lock import LOCK_TIMEOUT
 from unify_source.extract.window import Window
 from unify_source.load.extraction import Extraction
 from unify_source.load.packages import state_of
@@ -19,7 +18,7 @@ from unify_source.load.tables import AtEnd, State
 from unify_source.resources import MAIN_LIST
 from unify_source.runs.report import Report
 from unify_source.runs.windows import WindowRun, left_after
-from unify_source.settings import RangeArguments, Settings
+from unify_source.settings import LOCK_TIMEOUT, RangeArguments, Settings
 from unify_source.times import kept_instant, parse_range, rfc3339
 
 
@@ -30,7 +29,7 @@ def backfill(
     *,
     newest_first: bool = False,
     restart: bool = False,
-    lock_timeout: float = LOCK_TIMEOUT,
+    lock_timeout: float | str = LOCK_TIMEOUT.default,
     **settings: Unpack[RangeArguments],
 ) -> Report:
     """Load again what was updated from `start` to `end`, both included; until now without `end`.

@@ -14,13 +14,13 @@ from unify_source.api.client import Client
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
-from unify_source.destinations.lock import LOCK_TIMEOUT, opened_file
+from unify_source.destinations.lock import opened_file, seconds_to_wait
 from unify_source.destinations.scratch import try_writing
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import ConfigurationError, LoadFailed
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.runs.status import length_of
-from unify_source.settings import Settings, SettingsArguments
+from unify_source.settings import LOCK_TIMEOUT, Settings, SettingsArguments
 
 CLOCK_TOLERANCE = timedelta(seconds=60)
 _PATIENCE_SECONDS = 8.0
@@ -59,7 +59,7 @@ class Checked:
 def check(
     pipeline: dlt.Pipeline,
     *,
-    lock_timeout: float = LOCK_TIMEOUT,
+    lock_timeout: float | str = LOCK_TIMEOUT.default,
     in_order: Callable[[str], None] = lambda _: None,
     **settings: Unpack[SettingsArguments],
 ) -> Checked:
@@ -70,6 +70,7 @@ def check(
     or an ApiError.
     """
     with explained(pipeline):
+        seconds = seconds_to_wait(lock_timeout)
         refuse_unsafe(pipeline)
         given = configured(**settings)
         off = _clock_off_by(given)
@@ -80,7 +81,7 @@ def check(
     for line in of_the_api:
         in_order(line)
     try:
-        with explained(pipeline), opened_file(pipeline, lock_timeout):
+        with explained(pipeline), opened_file(pipeline, seconds):
             try_writing(pipeline)
     except LoadFailed as error:
         reason = error.what.removeprefix("The load failed: ")

@@ -15,9 +15,10 @@ from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.destinations.contents import last_loads
 from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.destinations.lock import LOCK_TIMEOUT, opened_file
+from unify_source.destinations.lock import opened_file, seconds_to_wait
 from unify_source.load.packages import cursor, row_counts
 from unify_source.resources import QUARANTINE
+from unify_source.settings import LOCK_TIMEOUT
 
 LOADS_SHOWN = 5
 _STATES = {0: "loaded"}
@@ -88,19 +89,20 @@ class Status:
         return [[at.isoformat(timespec="seconds"), load, state] for at, load, state in self.loads]
 
 
-def status(pipeline: dlt.Pipeline, *, lock_timeout: float = LOCK_TIMEOUT) -> Status:
+def status(pipeline: dlt.Pipeline, *, lock_timeout: float | str = LOCK_TIMEOUT.default) -> Status:
     """Read the state and the tables' sizes from the destination, and leave all as it is.
 
     Waits up to `lock_timeout` seconds for a DuckDB file that another process has open, for DuckDB
     lets nobody else read it meanwhile. Raises a UnifyError.
     """
     with explained(pipeline):
+        seconds = seconds_to_wait(lock_timeout)
         refuse_unsafe(pipeline)
         database = duckdb_database(pipeline)
         # Opening a file that is missing would create it.
         if database and not database.file.exists():
             return _status(pipeline)
-        with _looking(pipeline) as looking, opened_file(looking, lock_timeout):
+        with _looking(pipeline) as looking, opened_file(looking, seconds):
             looking.sync_destination()
             return _status(
                 pipeline,

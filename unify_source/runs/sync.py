@@ -10,19 +10,18 @@ from typing_extensions import Unpack
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
-from unify_source.destinations.lock import LOCK_TIMEOUT
 from unify_source.extract.window import Window
 from unify_source.load.interval import interval_in_environment
 from unify_source.resources import MAIN_LIST
 from unify_source.runs.report import Report
 from unify_source.runs.windows import WindowRun
-from unify_source.settings import SettingsArguments
+from unify_source.settings import LOCK_TIMEOUT, SettingsArguments
 
 
 def sync(
     pipeline: dlt.Pipeline,
     *,
-    lock_timeout: float = LOCK_TIMEOUT,
+    lock_timeout: float | str = LOCK_TIMEOUT.default,
     **settings: Unpack[SettingsArguments],
 ) -> Report:
     """Load all that changed since the pipeline's last run; the first run loads everything.

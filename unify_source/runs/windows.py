@@ -46,7 +46,7 @@ class WindowRun:
         self,
         pipeline: dlt.Pipeline,
         settings: Settings,
-        lock_timeout: float,
+        lock_timeout: float | str,
         *,
         interval: Interval | None = None,
         moves_cursors: bool = True,

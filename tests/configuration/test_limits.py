@@ -1,0 +1,121 @@
+"""Each limit is a setting: it can be moved, and what it stops says its name."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from destinations import DESTINATIONS, Destination, opened
+from listing import listing, version
+from raw_server import Asked, raw_server, response
+from standing import load
+
+from unify_source import sync
+from unify_source.api.client import Client
+from unify_source.destinations.lock import Turns
+from unify_source.errors import ApiError, LockHeld
+from unify_source.extract.pagination import follow
+from unify_source.resources import ENROLLMENT_LIST
+from unify_source.settings import checked_settings
+
+Serve = Callable[[Asked, socket.socket], None]
+
+
+def client(url: str, **given: Any) -> Client:
+    known = {"api_key": "k", "base_url": url, "request_timeout": 5, "retry_budget": 0.1}
+    return Client(checked_settings({**known, **given}))
+
+
+def page(cursor: str | None = None, **more: Any) -> bytes:
+    return response({"enrollments": [], "next_cursor": cursor, **more})
+
+
+def every_moment(_: Asked, to: socket.socket) -> None:
+    to.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n")
+    body = json.dumps({"enrollments": [], "next_cursor": None}).ljust(60).encode()
+    for letter in body:
+        to.sendall(bytes([letter]))
+        threading.Event().wait(0.005)
+
+
+RESPONSES: dict[str, tuple[Serve, Any, Any]] = {
+    "max_body_bytes": (lambda _, to: to.sendall(page(more="x" * 2_000)), 1_024, 4_096),
+    "max_cursor_length": (lambda _, to: to.sendall(page("c" * 100)), 99, 100),
+    "max_response_seconds": (every_moment, 0.05, 60),
+}
+
+
+@pytest.mark.parametrize("name", RESPONSES)
+def test_a_limit_of_a_response_is_named_where_it_stops_one_and_can_be_raised(name: str) -> None:
+    serve, low, high = RESPONSES[name]
+    with raw_server(serve) as server:
+        with pytest.raises(ApiError, match=name):
+            client(server.url, **{name: low}).page(ENROLLMENT_LIST, [])
+
+        assert client(server.url, **{name: high}).page(ENROLLMENT_LIST, []).rows == []
+
+
+@pytest.mark.parametrize("most", [2, 5])
+def test_a_list_without_a_new_row_ends_after_as_many_pages_as_are_allowed(most: int) -> None:
+    cursors = map(str, count())
+    with raw_server(lambda _, to: to.sendall(page(next(cursors)))) as server:
+        ask = client(server.url, max_idle_pages=most)
+        limits = checked_settings({"api_key": "k", "max_idle_pages": most}).limits
+        with pytest.raises(ApiError, match="max_idle_pages"):
+            list(follow(partial(ask.page, ENROLLMENT_LIST), [], limits=limits))
+
+        assert most <= len(server.asked) <= 2 * most + 1
+
+
+@pytest.fixture
+def duckdb(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
+    with opened(DESTINATIONS[0], home, request) as found:
+        yield found
+
+
+ROWS: dict[str, tuple[Any, Any, Any]] = {
+    "max_depth": ({"new": [[[[[1]]]]]}, 5, 6),
+    "max_row_bytes": ({"new": "x" * 3_000}, 1_024, 8_192),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_limit_of_a_row_is_named_in_the_quarantine_and_can_be_raised(
+    name: str, duckdb: Destination
+) -> None:
+    more, low, high = ROWS[name]
+    with listing([version("e1", "05Z", **more), version("e2", "05Z")]) as url:
+        assert load(duckdb, url, **{name: low}).quarantined == 1
+        [[reason]] = duckdb.reads("enrollments_quarantine", ["reason"])
+        assert name in reason
+    with listing([version("e1", "06Z", **more)]) as url:
+        assert load(duckdb, url, **{name: high}).quarantined == 0
+
+
+def test_a_table_takes_as_many_new_columns_as_are_allowed(duckdb: Destination) -> None:
+    more = {"a": 1, "b": 2, "c": 3}
+    with listing([version("e1", "05Z", **more)]) as url:
+        [notice] = load(duckdb, url, max_new_columns=1).notices
+        assert "max_new_columns" in notice
+        assert {"a", "more_fields"} <= set(duckdb.columns("enrollments"))
+        assert not {"b", "c"} & set(duckdb.columns("enrollments"))
+    with listing([version("e1", "06Z", **more)]) as url:
+        load(duckdb, url, max_new_columns=3)
+        assert {"a", "b", "c"} <= set(duckdb.columns("enrollments"))
+
+
+def test_a_function_that_waited_in_vain_names_its_argument_and_no_option(
+    duckdb: Destination,
+) -> None:
+    with Turns(duckdb.pipeline(), 1).turn(), pytest.raises(LockHeld) as caught:
+        sync(duckdb.pipeline(), api_key="k", base_url="http://127.0.0.1:1", lock_timeout=0)
+
+    assert "lock_timeout" in caught.value.next_step
+    assert "--" not in caught.value.next_step
