@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from postgres import PASSWORD, Server, ask
 from proxy import Proxy
 from standing import account, change, load
 from stopping import assert_stops
+from turns import answers_once, wait_until
 from warehouse import shown
 
 from unify_source import UnifyError, sync
@@ -220,11 +222,11 @@ def assert_survives(serve: Serve, warehouse: Postgres, take_away: Callable[[], N
         take_away()
         assert_failed_kindly(*ended(running))
 
-        time.sleep(1.1)
+        api.account.clock.advance(timedelta(seconds=2))
         assert ended(start_command(api, "sync", "--quiet", *TO_POSTGRES)) == (0, "")
         assert warehouse.stored() == shown(api.account)
         api.account.change(1_000, seed=chance.randrange(10**6))
-        time.sleep(1.1)
+        api.account.clock.advance(timedelta(seconds=2))
 
 
 def _wait_for_a_load(dsn: str, running: subprocess.Popen[str]) -> None:
@@ -251,11 +253,13 @@ def holding(serve: Serve) -> tuple[Sandbox, subprocess.Popen[str]]:
     return never, start_command(never, "sync", *TO_POSTGRES)
 
 
+def _keys_held(warehouse: Postgres) -> int:
+    """Count the locks: the first is that of a run, the second that of the one that waits."""
+    return len(warehouse.ask("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"))
+
+
 def _wait_for_the_lock(warehouse: Postgres) -> None:
-    until = time.monotonic() + 30
-    while not warehouse.ask("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted"):
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_until(lambda: _keys_held(warehouse))
     time.sleep(0.1)
 
 
@@ -282,10 +286,7 @@ def test_waiting_for_another_run_it_stops_at_a_signal(serve: Serve, warehouse: P
     _, first = holding(serve)
     _wait_for_the_lock(warehouse)
     second = start_command(serve(Account(50)), "sync", "--lock-timeout", "30", *TO_POSTGRES)
-    # The second key is that of the one who waits.
-    while len(warehouse.ask("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted")) < 2:
-        assert second.poll() is None
-        time.sleep(0.02)
+    wait_until(lambda: _keys_held(warehouse) == 2)
 
     assert_stops(second)
     assert_stops(first, signal.SIGTERM)
@@ -294,23 +295,24 @@ def test_waiting_for_another_run_it_stops_at_a_signal(serve: Serve, warehouse: P
 def test_a_sync_gets_in_between_two_windows_of_a_long_backfill(
     serve: Serve, warehouse: Postgres
 ) -> None:
-    api = serve(Account(4_000), latency=0.02)
+    account = Account(1_500)
+    api = serve(account)
     said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
     sync(warehouse.pipeline(), **said)
-    api.account.change(200, seed=3)
-    long = start_command(api, "backfill", "--from", "2000-01-01", "--workers", "2", *TO_POSTGRES)
-    _wait_for_the_lock(warehouse)
-    short = start_command(api, "sync", *TO_POSTGRES)
-    short_code, short_said = ended(short)
+    account.change(200, seed=3)
+    slow = serve(account, on_request=answers_once(lambda: _keys_held(warehouse) == 2))
+    long = start_command(slow, "backfill", "--from", "2000-01-01", *TO_POSTGRES)
+    wait_until(lambda: slow.requests)
+    short_code, short_said = ended(start_command(api, "sync", *TO_POSTGRES))
     is_still_running = long.poll() is None
     long_code, long_said = ended(long)
 
     assert short_code == 0, short_said
     assert is_still_running
     assert long_code == 0, long_said
-    time.sleep(1.1)
+    account.clock.advance(timedelta(seconds=2))
     sync(warehouse.pipeline(), **said)
-    assert warehouse.stored() == shown(api.account)
+    assert warehouse.stored() == shown(account)
 
 
 @pytest.mark.parametrize("moment", ["reading", "loading"])

@@ -8,13 +8,13 @@ from datetime import date, datetime, timedelta
 from statistics import median
 from typing import Any
 
-import dlt
 import duckdb
 import pytest
 from conftest import KEY
 from pages import blocks, page
 
 from unify_source import sync
+from unify_source.cli.pipeline import open_pipeline
 from unify_source.sandbox import Account, Sandbox
 from unify_source.times import parse_instant
 
@@ -35,11 +35,18 @@ def account() -> Account:
     return made
 
 
-@pytest.fixture
-def warehouse(account: Account, pipeline: dlt.Pipeline) -> duckdb.DuckDBPyConnection:
+@pytest.fixture(scope="module")
+def warehouse(
+    account: Account, tmp_path_factory: pytest.TempPathFactory
+) -> duckdb.DuckDBPyConnection:
+    folder = tmp_path_factory.mktemp("queries")
+    file = str(folder / "unify_gtm.duckdb")
+    pipeline = open_pipeline(
+        "unify_gtm", "duckdb", "unify", credentials=file, pipelines_dir=str(folder)
+    )
     with Sandbox(account, key=KEY) as api:
         sync(pipeline, api_key=KEY, base_url=api.url)
-    connection = duckdb.connect("unify_gtm.duckdb", read_only=True)
+    connection = duckdb.connect(file, read_only=True)
     connection.execute("SET TimeZone = 'UTC'")
     return connection
 

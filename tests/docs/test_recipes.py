@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import postgres
@@ -59,7 +59,7 @@ def test_a_recipe_for_postgres_is_incremental_with_nothing_kept_between_its_runs
             ran = in_shell(script, HOME=str(folder), DLT_DATA_DIR=str(folder / "dlt"), **given)
             assert ran.returncode == 0, ran.stderr
             requests_of.append(len(api.requests))
-            time.sleep(1.1)
+            api.account.clock.advance(timedelta(seconds=2))
             api.account.change(20, seed=1)
             api.reset()
         [[rows]] = postgres.ask(dsn, "SELECT count(*) FROM unify.enrollments")

@@ -182,16 +182,17 @@ def half_unreadable(row: Row) -> Row:
 def test_a_run_ends_although_more_rows_are_unreadable_than_are_asked_for_by_id(
     serve: Serve, pipeline: dlt.Pipeline, workers: int
 ) -> None:
-    api = serve(account(4_000), reshape=half_unreadable)
+    rows = 2_400
+    api = serve(account(rows), reshape=half_unreadable)
     said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 50}
-    said["window_rows"] = 400
+    said["window_rows"] = 800
 
     for _ in range(2):
         api.reset()
         report = sync(pipeline, workers=workers, **said)
 
         assert report.quarantined == sum(half_unreadable(row) != row for row in api.account.rows())
-        assert len(api.requests) <= 1_000 + 2.5 * 4_000 / 50
+        assert len(api.requests) <= 1_000 + 2.5 * rows / 50
 
     api.reset()
     backfill(pipeline, "2026-01-01", "2026-03-01", workers=workers, **said)
@@ -205,7 +206,7 @@ def test_a_run_ends_although_more_rows_are_unreadable_than_are_asked_for_by_id(
 def test_once_the_api_is_mended_all_rows_leave_the_quarantine_whatever_ran_first(
     serve: Serve, pipeline: dlt.Pipeline, first: str
 ) -> None:
-    living = account(4_000)
+    living = account(2_400)
     api = serve(living, reshape=half_unreadable)
     sync(pipeline, api_key=KEY, base_url=api.url)
     living.clock.advance(timedelta(days=1))
@@ -216,16 +217,16 @@ def test_once_the_api_is_mended_all_rows_leave_the_quarantine_whatever_ran_first
     mended = serve(living)
     said: dict[str, Any] = {"api_key": KEY, "base_url": mended.url, "page_size": 50, "workers": 2}
     if first == "failure":
-        mended.arm(Fault("400", after=1_040))
+        mended.arm(Fault("400", after=1_003))
         with pytest.raises(UnifyError):
-            sync(pipeline, window_rows=400, **said)
+            sync(pipeline, window_rows=800, **said)
         mended.arm()
     elif first == "backfill":
         backfill(pipeline, "2026-01-01", "2026-01-02", **said)
     elif first == "filter":
         sync(pipeline, status="DRAFT", **said)
 
-    report = sync(pipeline, window_rows=400, **said)
+    report = sync(pipeline, window_rows=800, **said)
 
     assert report.quarantined == 0
     assert quarantine() == {}

@@ -77,7 +77,7 @@ def test_two_machines_take_turns_on_one_database(serve: Serve) -> None:
     api = serve(Account(400, clock=Clock(START)))
     reached = []
 
-    for seed, name in enumerate(["one", "two", "two", "one", "two", "one"]):
+    for seed, name in enumerate(["one", "two", "two", "one"]):
         load(machine(name), api)
         assert stored(FILE) == shown(api.account)
         reached.append(cursor(machine(name)))
@@ -92,7 +92,7 @@ def start_sync(api: Sandbox) -> subprocess.Popen[str]:
     return warm.start(("sync", "--quiet"), {**os.environ, **told}, stderr=subprocess.PIPE)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_run_that_was_killed_costs_nothing_but_time(
     seed: int, serve: Serve, pipeline: dlt.Pipeline, home: Path
 ) -> None:
@@ -102,7 +102,7 @@ def test_a_run_that_was_killed_costs_nothing_but_time(
     if seed % 2:
         load(pipeline, api)
         api.account.change(500, seed=seed)
-        time.sleep(1)
+        api.account.clock.advance(timedelta(seconds=2))
         api.reset()
 
     running = start_sync(api)
@@ -127,8 +127,8 @@ def test_a_run_that_was_killed_costs_nothing_but_time(
 def test_a_window_whose_files_vanish_is_not_taken_for_loaded(
     step: str, lost: str, serve: Serve, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api = serve(Account(1_000))
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "window_rows": 300}
+    api = serve(Account(600))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "window_rows": 200}
     proceed = getattr(pipeline, step)
     times = 0
 
@@ -147,7 +147,7 @@ def test_a_window_whose_files_vanish_is_not_taken_for_loaded(
         sync(pipeline, page_size=20, **said)
         assert stored(FILE) == shown(api.account)
 
-    sync(machine("two"), **said)
+    sync(machine("two"), **{**said, "window_rows": 10_000})
     assert stored(FILE) == shown(api.account)
 
 
@@ -176,7 +176,7 @@ def test_what_a_dead_run_left_beside_another_source_is_read_again_not_loaded_lat
     if is_first:
         load(shared, api)
     shared.run(other())
-    for seed in range(3):
+    for seed in range(2):
         load(shared, api)
         shared.extract(other())
         change(api.account, 100, seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 from conftest import KEY, start_command
 from filelock import FileLock
 from stopping import assert_stops
+from turns import wait_until
 
 from unify_source import sync
 from unify_source.sandbox import Account, Fault, Sandbox
@@ -23,13 +23,6 @@ Serve = Callable[..., Sandbox]
 
 FILE = "unify_gtm.duckdb"
 PLAN = ("backfill", "--from", "2000-01-01", "--plan")
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
