@@ -12,7 +12,7 @@ demo: .venv/ready  ## load 20,000 enrollments from a local API into DuckDB; no k
 	@$(BIN)/unify-source demo
 
 test: .venv/ready  ## run the tests, and list the ten slowest
-	$(BIN)/python -m pytest -n 2 --durations=10
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
 
 test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write what holds into docs/destinations.md
 	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \
