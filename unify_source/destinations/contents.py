@@ -19,7 +19,8 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.destinations.lake import newest_of_each
 from unify_source.dlt_seam import FSClientBase
-from unify_source.resources import BY_NAME, DELETED, KEY, Table
+from unify_source.flatten.shared import Carried
+from unify_source.resources import BY_NAME, DELETED, KEY, Column, Table
 from unify_source.times import kept_instant
 
 LOADS = "_dlt_loads"
@@ -51,6 +52,28 @@ def stored_rows(pipeline: dlt.Pipeline, table: Table) -> pa.Table | None:
         for item in table.schema()
     ]
     return pa.table(columns, schema=table.schema())
+
+
+def carried_rows(pipeline: dlt.Pipeline, listed: Table, column: Column) -> list[Carried]:
+    """Return the rows that `column` of a listed row refers to, where another row owns them.
+
+    A lake is not searched for them: it would be read whole.
+    """
+    client: Any = pipeline.destination_client()
+    table = BY_NAME[str(column.references)]
+    if isinstance(client, FSClientBase):
+        return []
+    with client.sql_client as sql:
+        other = sql.make_qualified_table_name(table.name)
+    owner = f"carried.{table.dies_with}"
+    rows = _rows(
+        client,
+        listed.name,
+        f"carried.{KEY}, {owner}, listed.{KEY}",
+        f"AS listed JOIN {other} AS carried ON carried.{KEY} = listed.{column.name}"
+        f" WHERE {owner} <> listed.{KEY}",
+    )
+    return [Carried(table.name, *row) for row in rows]
 
 
 def _rows_of_database(client: Any, table: Table) -> pa.Table | None:

@@ -5,9 +5,7 @@ A straight pipe: pages -> batch -> what is new in it -> tables. State changes on
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import islice
@@ -19,12 +17,13 @@ from unify_source.api.client import Client
 from unify_source.decode.batches import decoded, joined
 from unify_source.decode.decode import Batch, decode
 from unify_source.dlt_seam import raise_if_signalled
-from unify_source.errors import RowUnavailable
+from unify_source.extract.by_id import rows_by_id
 from unify_source.extract.pagination import follow
 from unify_source.extract.probe import first_instant
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Interval, Span, Window, cut, refuse_set_back
 from unify_source.flatten.quarantine import quarantined, released
+from unify_source.flatten.shared import Shared
 from unify_source.flatten.split import split
 from unify_source.load.fan_out import Batch as Tables
 from unify_source.load.schema import Target, Warehouse
@@ -32,8 +31,6 @@ from unify_source.resources import CURSOR, INSTANT, TEXT, Resource, Table
 from unify_source.settings import Settings
 from unify_source.state.memory import Memory, Sifted
 from unify_source.times import EPOCH
-
-_log = logging.getLogger(__name__)
 
 
 class Extraction:
@@ -96,10 +93,15 @@ class Extraction:
             refuse_set_back(window)
         is_first = not any(map(target.warehouse.has, self._dependents()))
         ids = memory.opened(window, is_empty=is_first)
-        newest = EPOCH
+        newest, shared = EPOCH, Shared(target.carried)
         for sifted in self._sifted(window, ids, memory, target):
             newest = max(newest, pc.max(sifted.rows[CURSOR]).as_py() or EPOCH)
-            yield self._tables(sifted, target.warehouse)
+            tables = self._tables(sifted, target.warehouse)
+            shared.note(sifted.rows, sifted.new, tables)
+            yield tables
+        if carriers := shared.left_behind():
+            batch, _ = self._asked(carriers, "What it shared with another row is gone for now.")
+            yield self._tables(memory.carried(batch), target.warehouse)
         if target.sample_pages is None:
             self._end(memory, target, self.covered or window, newest)
         pa.default_memory_pool().release_unused()
@@ -149,7 +151,7 @@ class Extraction:
         self, window: Window, ids: list[str], memory: Memory, target: Target
     ) -> Iterator[Sifted]:
         if ids:
-            batch, gone = self._asked_again(ids)
+            batch, gone = self._asked(ids, f"It stays in {self._quarantine.name}.")
             asked = memory.sift(batch, is_listed=False)
             asked.released.extend(memory.gone(gone))
             if not asked.is_empty:
@@ -212,24 +214,13 @@ class Extraction:
         inside = compare(rows[CURSOR], pa.scalar(window.before, INSTANT))
         return rows if pc.all(inside).as_py() else rows.filter(inside)
 
-    def _asked_again(self, ids: list[str]) -> tuple[Batch, list[str]]:
-        """Ask for rows by their ids; return them, and the ids that the API no longer has.
-
-        A row that cannot be had stays where it is, and stops nothing.
-        """
-        with ThreadPoolExecutor(self._settings.workers) as pool:
-            answers = dict(zip(ids, pool.map(self._row, ids), strict=True))
-        gone = [key for key, row in answers.items() if row is None]
-        rows = [row for row in answers.values() if row]
-        page = b'{"%s":[%s]}' % (self._resource.list_key.encode(), b",".join(rows))
-        return decode(self._resource, [page], self._settings.limits), gone
-
-    def _row(self, key: str) -> bytes | None:
-        try:
-            return self._client.row(self._resource, key)
-        except RowUnavailable as error:
-            _log.warning("%s It stays in %s.", error.what, self._quarantine.name)
-            return b""
+    def _asked(self, ids: list[str], otherwise: str) -> tuple[Batch, list[str]]:
+        """Ask for rows by their ids; return them, and the ids that the API no longer has."""
+        settings = self._settings
+        page, gone = rows_by_id(
+            self._client, self._resource, ids, workers=settings.workers, otherwise=otherwise
+        )
+        return decode(self._resource, [page], settings.limits), gone
 
     def _tables(self, sifted: Sifted, warehouse: Warehouse) -> Tables:
         # Every row is read a microsecond after the one before it: the last one wins the merge.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow as pa
 
 from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
 from unify_source.flatten.new_columns import IS_VARIANT, SOURCE_PATH
+from unify_source.flatten.shared import Carried
 from unify_source.flatten.tables import is_json
 from unify_source.flatten.values import DLT_TYPES
 from unify_source.limits import USUAL
@@ -120,8 +122,9 @@ def _known(hints: Any) -> KnownColumn:
 class Target:
     """Where an extraction's rows go: the warehouse as it is, and the state it keeps there.
 
-    `cursors` are those of the selected tables. Without `state` the
-    run remembers nothing: it loads a sample, or some of the tables only.
+    `cursors` are those of the selected tables. Without `state` the run remembers nothing: it loads
+    a sample, or some of the tables only. `carried` returns the rows that others than their owners
+    carry as well.
     """
 
     warehouse: Warehouse
@@ -130,3 +133,4 @@ class Target:
     quarantine: State = field(default_factory=dict)
     moves_cursors: bool = True
     sample_pages: int | None = None
+    carried: Callable[[], list[Carried]] = list

@@ -11,11 +11,12 @@ import pyarrow as pa
 from dlt.extract import DltResource
 
 from unify_source.api.client import Client
-from unify_source.destinations.contents import stored_rows
+from unify_source.destinations.contents import carried_rows, stored_rows
 from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare
 from unify_source.destinations.lake import lake_format
 from unify_source.dlt_seam import capabilities, running_resources, with_rows_only
 from unify_source.extract.window import Interval
+from unify_source.flatten.shared import Carried
 from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
 from unify_source.load.hints import checked_hints, described
@@ -156,6 +157,7 @@ class TableResources:
             state_of(QUARANTINE.name),
             moves_cursors=self._interval.end is None and self._moves_cursors and sample is None,
             sample_pages=sample,
+            carried=lambda: _carried(windowed),
         )
 
     def _new_extraction(self) -> Extraction:
@@ -211,3 +213,11 @@ def listing_of(settings: Settings, client: Client) -> Listing:
 def _stored(table: Table) -> pa.Table | None:
     # Without a destination, where a source is only iterated, nothing is stored.
     return stored_rows(dlt.current.pipeline(), table) if capabilities() else None
+
+
+def _carried(selected: frozenset[str]) -> list[Carried]:
+    if not capabilities():
+        return []
+    shared = [each for each in MAIN_LIST.shared() if each.references in selected]
+    rows = (carried_rows(dlt.current.pipeline(), MAIN_LIST.parts[0].table, each) for each in shared)
+    return [carried for each in rows for carried in each]

@@ -143,6 +143,14 @@ class Resource:
             fields[key] = pa.list_(kind) if key in self.lists else kind
         return pa.struct(list(fields.items()))
 
+    def shared(self) -> Iterator[Column]:
+        """Yield the columns of a listed row that refer to rows which die with it.
+
+        Two listed rows may refer to one and the same.
+        """
+        dying = {part.table.name for part in self.parts if part.table.dies_with}
+        return (c for c in self.parts[0].table.columns if c.references in dying)
+
     def instants(self) -> Iterator[Path]:
         """Yield the path of every value that is promised to be an instant."""
         for part in self.parts:

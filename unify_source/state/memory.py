@@ -94,6 +94,13 @@ class Memory:
         assert self._news is not None, "the window is opened first"  # noqa: S101 - our own order
         return Sifted(rows, self._news.of(rows, is_listed=is_listed), unreadable, released)
 
+    def carried(self, batch: Batch) -> Sifted:
+        """Return all of a batch: rows that have to be written again though they did not change."""
+        unreadable = self._again.news(batch.unreadable)
+        released = self._again.released(batch.rows)
+        known = pa.repeat(pa.scalar(value=False), len(batch.rows))
+        return Sifted(batch.rows, known, unreadable, released)
+
     def gone(self, ids: list[str]) -> list[str]:
         """Forget ids that the API no longer has; they leave the quarantine."""
         return self._again.gone(ids)
