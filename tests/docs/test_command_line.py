@@ -15,6 +15,7 @@ from pages import blocks, code, in_shell, of_api, page, rows_of, section
 
 from unify_source import unify_source
 from unify_source.cli.app import app
+from unify_source.limits import LimitArguments
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 from unify_source.settings import checked_settings
 
@@ -26,8 +27,9 @@ Serve = Callable[..., Sandbox]
 
 def test_the_settings_are_those_of_the_source_with_their_defaults() -> None:
     rows = rows_of(section(PAGE, "Settings"), "setting", "default", "meaning")
-    parameters = list(inspect.signature(unify_source).parameters)
-    assert [code(name) for name, *_ in rows] == [n for n in parameters if n != "updated_at"]
+    parameters = inspect.signature(unify_source).parameters
+    names = [name for name in parameters if name not in ("updated_at", "limits")]
+    assert [code(name) for name, *_ in rows] == [*names, *LimitArguments.__annotations__]
 
     shown_defaults = {code(name): code(default) for name, default, _ in rows if default}
     nothing_said = checked_settings({"api_key": KEY})
@@ -79,7 +81,7 @@ def _kinds(value: Any) -> Any:
     if isinstance(value, dict):
         return [(key, _kinds(item)) for key, item in value.items()]
     if isinstance(value, list):
-        return [_kinds(value[0])]
+        return [_kinds(item) for item in value[:1]]
     return type(value).__name__
 
 
