@@ -24,8 +24,10 @@ from dlt.common.configuration.specs.pluggable_run_context import PluggableRunCon
 from dlt.common.configuration.utils import get_resolved_traces
 from dlt.common.data_writers.writers import resolve_best_writer_spec
 from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
-from dlt.common.pipeline import PipelineContext, get_dlt_pipelines_dir
+from dlt.common.pipeline import PipelineContext
+from dlt.common.pipeline import get_dlt_pipelines_dir as default_pipelines_dir
 from dlt.common.runtime.signals import intercepted_signals, raise_if_signalled
+from dlt.common.time import increasing_precise_time
 from dlt.common.typing import ConfigValueSentinel
 from dlt.destinations.fs_client import FSClientBase
 from dlt.extract import DltResource, DltSource
@@ -37,21 +39,16 @@ from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
 
 _MADE_EMPTY = b"unify-source: no rows yet"
-
 _FIRST_FOLDER = "initial_cwd"
 
 __all__ = [
     "FSClientBase",
+    "default_pipelines_dir",
     "force_state_extract",
     "intercepted_signals",
     "load_pipeline_state_from_destination",
     "raise_if_signalled",
 ]
-
-
-def default_pipelines_dir() -> str:
-    """Return the folder in which dlt's own commands look for the working folders of pipelines."""
-    return get_dlt_pipelines_dir()
 
 
 def empty_working_folder(pipeline: dlt.Pipeline) -> None:
@@ -105,11 +102,7 @@ def running_resources() -> Mapping[str, DltResource] | None:
     except CurrentSourceNotAvailable:
         return None
     selected = source.resources.selected
-    return {
-        name: resource
-        for name, resource in selected.items()
-        if resource.write_disposition != "skip"
-    }
+    return {name: each for name, each in selected.items() if each.write_disposition != "skip"}
 
 
 class _LastFilter(FilterItem):
@@ -227,6 +220,13 @@ def resolved_secrets() -> Iterator[tuple[str, Any]]:
     for found in get_resolved_traces().resolved_traces:
         if is_secret_hint(found.hint):
             yield found.key, found.value
+
+
+def load_after(load_id: str) -> None:
+    """Let each later load of this process have a greater id than this one."""
+    clock = increasing_precise_time
+    with clock._lock:  # noqa: SLF001 - dlt has no public way to set it forward
+        clock._last = max(clock._last, float(load_id))  # noqa: SLF001
 
 
 def merge_in_transactions(destination: AnyDestination) -> None:

@@ -11,6 +11,8 @@ import dlt
 import pyarrow as pa
 import pytest
 from dlt.common.runtime.signals import intercepted_signals
+from dlt.common.storages.load_package import create_load_id
+from dlt.common.time import increasing_precise_time
 from dlt.pipeline import trace as dlt_trace
 
 from unify_source import dlt_seam
@@ -164,3 +166,15 @@ def test_a_module_hears_of_a_step_before_its_trace_is_written(
     assert [step.step_exception for step in trace.steps] == ["replaced"], (
         "dlt no longer lets a module of trace.TRACKING_MODULES replace a step before it is written"
     )
+
+
+def test_a_load_gets_a_greater_id_than_one_of_a_clock_that_is_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(increasing_precise_time, "_last", increasing_precise_time())
+    ahead = str(float(create_load_id()) + 3_600)
+
+    dlt_seam.load_after(ahead)
+    ids = [create_load_id() for _ in range(3)]
+
+    assert sorted({ahead, *ids}) == [ahead, *ids], "dlt no longer takes ids from that clock"

@@ -38,9 +38,10 @@ class _Steps:
         pass
 
     def on_end_trace_step(
-        self, trace: Any, step: Any, pipeline: Any, step_info: Any, *_: Any
+        self, trace: Any, _step: Any, pipeline: Any, step_info: Any, *_: Any
     ) -> None:
         keep_resolved_secrets_out()
+        step = trace.steps[-1]
         trace.steps[-1] = step._replace(
             step_exception=_clean(step.step_exception),
             exception_traces=_clean(step.exception_traces),

@@ -12,10 +12,11 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import ExtractInfo
 
-from unify_source.destinations.contents import row_count
+from unify_source.destinations.contents import last_loads, row_count, schema_versions
 from unify_source.dlt_seam import (
     empty_working_folder,
     force_state_extract,
+    load_after,
     load_pipeline_state_from_destination,
     resource_state,
 )
@@ -38,16 +39,32 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
     if not is_shared:
         empty_working_folder(pipeline)
     pipeline.sync_destination()
+    versions = schema_versions(pipeline, SOURCE)
     with pipeline.destination_client() as client:
         if is_shared:
             _forget_unloaded(pipeline, client)
         try:
-            stored = client.get_stored_schema(SOURCE)  # type: ignore[attr-defined]
+            stored = _newest_schema(client, versions)
         except DestinationUndefinedEntity:
             stored = None
-    return (
-        dlt.Schema.from_stored_schema(json.loads(stored.schema)) if stored else dlt.Schema(SOURCE)
-    )
+    # An id is the time at which a machine began the load, and dlt restores the state with the
+    # greatest: that of a machine whose clock is ahead, until the others catch up.
+    for _, load, _ in last_loads(pipeline, 1):
+        load_after(load)
+    if not stored:
+        return dlt.Schema(SOURCE)
+    schema = dlt.Schema.from_stored_schema(json.loads(stored.schema))
+    if SOURCE in pipeline.schema_names:
+        pipeline.schemas.save_schema(schema.clone())
+    return schema
+
+
+def _newest_schema(client: Any, versions: list[str]) -> Any:
+    # Not the one that was stored last, as dlt does: a machine whose clock is ahead seems to have
+    # stored its own after those of all others.
+    if versions:
+        return client.get_stored_schema_by_hash(versions[0])
+    return client.get_stored_schema(SOURCE)
 
 
 def _forget_unloaded(pipeline: dlt.Pipeline, client: Any) -> None:

@@ -1,0 +1,76 @@
+"""What a run restores hangs on the order of the loads, and not on any machine's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import duckdb
+import pytest
+from conftest import KEY
+from destinations import DATASET, Destination, DuckDB, Postgres, opened
+from listing import listing, version
+
+from unify_source import sync
+from unify_source.load.packages import cursor
+from unify_source.runs.report import Report
+
+AHEAD = 3_600
+# What dlt writes by the clock of the machine that loads.
+TIMES = {
+    "_dlt_loads": ("load_id", "inserted_at"),
+    "_dlt_pipeline_state": ("_dlt_load_id", "created_at"),
+    "_dlt_version": (None, "inserted_at"),
+}
+
+
+@pytest.fixture(params=[DuckDB, Postgres], ids=["duckdb", "postgres"])
+def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
+    """Give each test an empty destination."""
+    with opened(request.param, home, request) as found:
+        yield found
+
+
+def set_clock_ahead(warehouse: Destination) -> None:
+    """Let all loads so far be those of a machine whose clock is an hour ahead."""
+    for table, (load_id, at) in TIMES.items():
+        ids = f", {load_id} = CAST(CAST({load_id} AS DOUBLE PRECISION) + {AHEAD} AS VARCHAR)"
+        later = f"{at} = {at} + INTERVAL '{AHEAD} seconds'{ids if load_id else ''}"
+        statement = f"UPDATE {DATASET}.{table} SET {later}"
+        if isinstance(warehouse, Postgres):
+            warehouse.ask(statement)
+        else:
+            (file,) = warehouse.environment.values()
+            with duckdb.connect(file) as connection:
+                connection.execute(statement)
+
+
+def test_a_run_goes_on_from_the_last_one_though_another_clock_is_ahead(
+    warehouse: Destination,
+) -> None:
+    def load(machine: str, key: str, second: str, **more: object) -> Report:
+        # The rows that were there stay: a run that began at an older cursor would read them.
+        rows.append(version(key, f"{second}Z", **more))
+        with listing(rows) as url:
+            pipeline = warehouse.pipeline(machine)
+            report = sync(pipeline, api_key=KEY, base_url=url, lookback=0)
+            cursors.append(cursor(pipeline))
+            return report
+
+    rows: list[dict[str, object]] = []
+    cursors: list[datetime | None] = []
+    load("ahead", "e1", "01")
+    set_clock_ahead(warehouse)
+
+    assert load("right", "e2", "02", score=1).enrollments == 1
+    for number in range(3, 6):
+        report = load(f"empty {number}", f"e{number}", f"0{number}", score="n/a")
+
+        assert report.enrollments == 1
+        assert len(report.notices) == (1 if number == 3 else 0)
+
+    seconds = [datetime(2026, 5, 31, 8, 0, n, tzinfo=timezone.utc) for n in range(1, 6)]
+    assert cursors == seconds
+    columns = warehouse.columns("enrollments")
+    assert (columns["score"], columns["score__v_text"]) == ("bigint", "text")
