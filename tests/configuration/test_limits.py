@@ -102,8 +102,7 @@ def test_a_limit_of_a_row_is_named_in_the_quarantine_and_can_be_raised(
 def test_a_table_takes_as_many_new_columns_as_are_allowed(duckdb: Destination) -> None:
     more = {"a": 1, "b": 2, "c": 3}
     with listing([version("e1", "05Z", **more)]) as url:
-        [notice] = load(duckdb, url, max_new_columns=1).notices
-        assert "max_new_columns" in notice
+        assert "max_new_columns" in str(load(duckdb, url, max_new_columns=1).notices)
         assert {"a", "more_fields"} <= set(duckdb.columns("enrollments"))
         assert not {"b", "c"} & set(duckdb.columns("enrollments"))
     with listing([version("e1", "06Z", **more)]) as url:

@@ -13,6 +13,7 @@ from listing import Row, listing, version
 from standing import load
 
 from unify_source.resources import BY_NAME
+from unify_source.runs.report import Report
 
 
 @pytest.fixture(params=DESTINATIONS, ids=[kind.name for kind in DESTINATIONS])
@@ -186,13 +187,18 @@ def test_a_list_may_hold_numbers_of_any_size(warehouse: Destination) -> None:
     assert new_values(warehouse)["e00001"] == {"sizes": sizes, "new": str(10**400)}
 
 
+def of_columns(report: Report) -> list[str]:
+    # This machine's clock may be behind the sandbox's, which stands still.
+    return [notice for notice in report.notices if "clock" not in notice]
+
+
 def test_a_column_for_values_of_another_type_gives_one_notice_by_its_name_and_types(
     warehouse: Destination, caplog: pytest.LogCaptureFixture
 ) -> None:
     notices = []
     for second, odd in enumerate([7, "ann@example.test", "bob@example.test", True, False]):
         with listing([row(0, second, score=odd), row(1, second, score=8)]) as url:
-            notices.append(load(warehouse, url).notices)
+            notices.append(of_columns(load(warehouse, url)))
 
     assert [len(sentences) for sentences in notices] == [0, 1, 0, 1, 0]
     text, flag = notices[1][0], notices[3][0]
@@ -205,7 +211,7 @@ def test_a_column_for_values_of_another_type_gives_one_notice_by_its_name_and_ty
 
 def test_values_of_two_types_in_the_first_run_are_noticed_as_well(warehouse: Destination) -> None:
     with listing([row(0, score=7), row(1, score="n/a")]) as url:
-        [notice] = load(warehouse, url).notices
+        [notice] = of_columns(load(warehouse, url))
 
     assert "enrollments.score is bigint" in notice
 
@@ -214,7 +220,7 @@ def test_fields_without_room_for_a_column_are_noticed_once(warehouse: Destinatio
     notices: list[str] = []
     for second in range(2):
         with listing([row(0, second, custom={f"k{n}": n for n in range(220)})]) as url:
-            notices += load(warehouse, url).notices
+            notices += of_columns(load(warehouse, url))
 
     assert len(notices) == 1
     assert "more_fields" in notices[0]

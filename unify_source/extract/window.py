@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from unify_source.errors import BrokenPage
 from unify_source.times import rfc3339
+
+AHEAD_TOLERANCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,17 @@ def cut(window: Window, at: Sequence[datetime]) -> list[Window]:
     ]
 
 
+def ahead(server: datetime, here: datetime) -> str | None:
+    """Return a warning where the clock that closes a window is ahead of this machine's."""
+    if server - here <= AHEAD_TOLERANCE:
+        return None
+    return (
+        f"The API's clock says {rfc3339(server)}, but this machine's {rfc3339(here)}: if it is the"
+        " API's that is wrong, rows that it stamps so are not current, and what changes after the"
+        " clock was put right lies before them. Then load from that time on with a backfill."
+    )
+
+
 def refuse_set_back(window: Window) -> None:
     """Refuse a window that ends before it begins: the clock that closed it was set back.
 
@@ -80,6 +93,7 @@ def refuse_set_back(window: Window) -> None:
         raise BrokenPage(
             f"The API's clock says {rfc3339(window.before)}, before {rfc3339(window.after)}, where"
             " this run has to begin: it must have been set back.",
-            "Nothing was loaded. Run it again once the clock is right; if a proxy stands between,"
-            " let it pass the Date header.",
+            "Nothing was loaded. If the clock is wrong now, run it again once it is right. If it"
+            " was ahead before, what changes now lies before the cursor: until that has passed,"
+            f" load it with a backfill from {rfc3339(window.before)}.",
         )

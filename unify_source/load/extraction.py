@@ -5,6 +5,7 @@ A straight pipe: pages -> batch -> what is new in it -> tables. State changes on
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -21,7 +22,7 @@ from unify_source.extract.by_id import rows_by_id
 from unify_source.extract.pagination import follow
 from unify_source.extract.probe import first_instant
 from unify_source.extract.reader import Reading
-from unify_source.extract.window import Interval, Span, Window, cut, refuse_set_back
+from unify_source.extract.window import Interval, Span, Window, ahead, cut, refuse_set_back
 from unify_source.flatten.quarantine import quarantined, released
 from unify_source.flatten.shared import Shared
 from unify_source.flatten.split import split
@@ -31,6 +32,8 @@ from unify_source.resources import CURSOR, INSTANT, TEXT, Resource, Table
 from unify_source.settings import Settings
 from unify_source.state.memory import Memory, Sifted
 from unify_source.times import EPOCH
+
+_log = logging.getLogger(__name__)
 
 
 class Extraction:
@@ -92,7 +95,9 @@ class Extraction:
         if target.moves_cursors:
             refuse_set_back(window)
         is_first = not any(map(target.warehouse.has, self._dependents()))
-        ids = memory.opened(window, is_empty=is_first)
+        # Of two clocks the one behind: taken for new, a row would keep a reply that it lost.
+        filled_at = min(window.before, datetime.now(timezone.utc))
+        ids = memory.opened(filled_at, is_empty=is_first)
         newest, shared = EPOCH, Shared(target.carried)
         for sifted in self._sifted(window, ids, memory, target):
             newest = max(newest, pc.max(sifted.rows[CURSOR]).as_py() or EPOCH)
@@ -138,6 +143,8 @@ class Extraction:
         # The server's clock, never ours: a window closed by a clock that runs ahead would cover a
         # time whose rows have yet to be written, and the cursor would skip them.
         now, end = self._client.server_time(self._resource), self._interval.end
+        if warning := ahead(now, datetime.now(timezone.utc)):
+            _log.warning(warning)
         return Window(memory.begin(self._start(target)), min(end or now, now))
 
     def _start(self, target: Target) -> datetime | None:

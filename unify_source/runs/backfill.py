@@ -15,7 +15,6 @@ from unify_source.extract.window import Window
 from unify_source.load.extraction import Extraction
 from unify_source.load.packages import state_of
 from unify_source.load.tables import AtEnd, State
-from unify_source.resources import MAIN_LIST
 from unify_source.runs.report import Report
 from unify_source.runs.windows import WindowRun, left_after
 from unify_source.settings import LOCK_TIMEOUT, RangeArguments, Settings
@@ -83,7 +82,7 @@ class _Job:
 
         The rest reaches up to now as well: a row that was still to come may have moved there.
         """
-        now = run.client.server_time(MAIN_LIST)
+        now = run.server_time()
         self._end = min(self._until or now, now)
         known = state_of(run.pipeline).get("backfills", {}).get(self._name)
         if not known or restart:

@@ -109,6 +109,7 @@ def _clock_off_by(settings: Settings) -> timedelta:
         side = "ahead of" if off > timedelta(0) else "behind"
         raise ConfigurationError(
             f"This machine's clock is {length_of(abs(off))} {side} the server's.",
-            "Set it (for example with NTP): certificates and schedules depend on it.",
+            "Set it (for example with NTP): certificates and schedules depend on it. If it is"
+            " right, the server's clock, or that of a proxy, is wrong: report it before you load.",
         )
     return off

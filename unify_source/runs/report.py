@@ -16,7 +16,8 @@ _NOTHING = {
 class Report:
     """What one run did: `enrollments` were written, each counted once, in `seconds` in all.
 
-    `notices` are sentences on the data that no later run repeats; the log has them as well.
+    `notices` are sentences on the data or the clock that the log has as well; what they say of a
+    column no later run repeats.
     """
 
     command: str

@@ -12,7 +12,6 @@ from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
 from unify_source.extract.window import Window
 from unify_source.load.interval import interval_in_environment
-from unify_source.resources import MAIN_LIST
 from unify_source.runs.report import Report
 from unify_source.runs.windows import WindowRun
 from unify_source.settings import LOCK_TIMEOUT, SettingsArguments
@@ -44,7 +43,7 @@ def sync(
         with closing(run):
 
             def windows() -> list[Window]:
-                now = run.client.server_time(MAIN_LIST)
+                now = run.server_time()
                 if not interval:
                     # Where to begin is for the cursor to say, and it is read once the dataset is
                     # held: until then another run may move it.

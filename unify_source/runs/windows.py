@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import dlt
@@ -18,7 +18,7 @@ from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import LoadFailed
 from unify_source.extract.reader import Reading
-from unify_source.extract.window import Interval, Span, Window
+from unify_source.extract.window import Interval, Span, Window, ahead
 from unify_source.load.extraction import Extraction
 from unify_source.load.packages import (
     cursor,
@@ -52,19 +52,16 @@ class WindowRun:
         moves_cursors: bool = True,
         newest_first: bool = False,
     ) -> None:
-        self.pipeline = pipeline
-        self.settings = settings
+        self.pipeline, self.settings = pipeline, settings
         self.client = Client(settings, raise_if_signalled)
         self._interval = interval or Interval()
-        self._moves_cursors = moves_cursors
-        self._newest_first = newest_first
+        self._moves_cursors, self._newest_first = moves_cursors, newest_first
         self._listing = listing_of(settings, self.client)
         self._notices = Notices()
         self._ahead: Reading | None = None
         self._unfinished = UnfinishedMerges(pipeline)
         self._turns = Turns(pipeline, lock_timeout)
-        self._has_turn = False
-        self._turn = ExitStack()
+        self._has_turn, self._turn = False, ExitStack()
         self._enrollments = 0
         self._started = time.monotonic()
         if progress := self._progress:
@@ -74,6 +71,13 @@ class WindowRun:
     def _progress(self) -> WindowProgress | None:
         collector = self.pipeline.collector
         return collector if isinstance(collector, WindowProgress) else None
+
+    def server_time(self) -> datetime:
+        """Return the server's clock, which closes the last window; a notice where it is ahead."""
+        now = self.client.server_time(MAIN_LIST)
+        if warning := ahead(now, datetime.now(timezone.utc)):
+            self._notices.add(warning)
+        return now
 
     def close(self) -> None:
         """Give up the turn, and what was read ahead: another run may load newer rows now."""

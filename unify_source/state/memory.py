@@ -76,12 +76,12 @@ class Memory:
         """Return where to begin to read: at `start`, or earlier to read rows again."""
         return self._again.begin(start)
 
-    def opened(self, window: Window, *, is_empty: bool) -> list[str]:
-        """Take the window that will be read; return the ids to ask for by themselves.
+    def opened(self, filled_at: datetime, *, is_empty: bool) -> list[str]:
+        """Take the time at which a window is read; return the ids to ask for by themselves.
 
         `is_empty` says that the warehouse holds none of the tables whose rows die with others.
         """
-        self._news = News(self._state, window.before, self._lookback, is_empty=is_empty)
+        self._news = News(self._state, filled_at, self._lookback, is_empty=is_empty)
         return self._again.ids
 
     def sift(self, batch: Batch, *, is_listed: bool) -> Sifted:
