@@ -199,8 +199,8 @@ def test_damage_on_the_way_is_tried_again(name: str) -> None:
 
 @pytest.mark.parametrize(
     "row",
-    [b'"\\ud800"', b"NaN", b"1" + b"0" * 5_000, b"1e999"],
-    ids=["half a surrogate", "NaN", "a long number", "infinity"],
+    [b'"\\ud800"', b"NaN", b"1" + b"0" * 5_000, b"1e999", b"[" * 100_000 + b"]" * 100_000],
+    ids=["half a surrogate", "NaN", "a long number", "infinity", "100,000 levels"],
 )
 def test_what_is_odd_in_one_row_does_not_refuse_its_page(row: bytes) -> None:
     body = b'{"enrollments": [{"id": "1", "odd": %b}], "next_cursor": "c"}' % row

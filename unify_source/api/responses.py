@@ -27,6 +27,7 @@ from unify_source.limits import USUAL, Limits
 OK, BAD_REQUEST, FORBIDDEN, NOT_FOUND, TOO_MANY, FAILED = 200, 400, 403, 404, 429, 500
 REFUSED = (401, FORBIDDEN)
 GONE = (NOT_FOUND, 410)
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 
 
 class Response(NamedTuple):
@@ -56,7 +57,7 @@ def page_of(body: bytes, list_key: str, limits: Limits = USUAL) -> Page:
     # Parsing every page here as well costs a tenth of a whole run; this only walks over its rows.
     try:
         page = _outline(list_key).decode(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return Page(body, _next_cursor(_page_object(body, list_key), limits), list_key)
     return Page(body, _usable(page.next_cursor, limits), list_key)
 
@@ -92,13 +93,30 @@ def _parsed(body: bytes) -> Any:
     # A single row may hold half a surrogate, NaN or a number of a thousand digits. Those are the
     # row's own trouble, and no reason to refuse its page.
     try:
-        return json.loads(body, parse_int=str)
+        try:
+            return json.loads(body, parse_int=str)
+        except RecursionError:
+            return json.loads(_shallow(body), parse_int=str)
     except (ValueError, RecursionError) as error:
         raise BrokenPage(
             f"The API answered 200 with a body that is not JSON ({error}; {len(body)} bytes).",
             "Nothing is lost: run it again. If it stays so, a proxy may be answering instead.",
             status=OK,
         ) from None
+
+
+def _shallow(body: bytes) -> bytes:
+    """Return a JSON object with an empty list for each list and object in it: none is too deep."""
+    kept, depth, start = [], 0, 0
+    for token in _TOKEN.finditer(body):
+        opens, closes = token[0] in (b"[", b"{"), token[0] in (b"]", b"}")
+        if opens and depth == 1:
+            kept.append(body[start : token.start()])
+        depth += opens - closes
+        if closes and depth == 1:
+            kept.append(b"[]")
+            start = token.end()
+    return b"".join(kept) + body[start:]
 
 
 def _next_cursor(page: dict[str, Any], limits: Limits) -> str | None:

@@ -1,0 +1,138 @@
+"""Runs `unify-source sync` against servers that never end, and shows what each took to give up.
+
+    python benchmarks/endless.py [CASE ...]
+
+Prints a Markdown table: seconds, peak memory of the process, exit code and the first line of its
+error. Fails where a case ends with 0, without a sentence, or with more than 700 MB.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from functools import cache
+from itertools import count, repeat
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "tests" / "support"))
+from raw_server import Asked, raw_server, response  # noqa: E402 - the server of the tests
+
+MB = 1 << 20
+MOST_MB = 700
+OK = b"HTTP/1.1 200 OK\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+NUMBERS = count()
+Parts = Callable[[], Iterator[bytes]]
+
+
+@cache
+def bomb() -> bytes:
+    """Return a packed gigabyte."""
+    # Piece by piece: a child's peak counts from the memory of the process that starts it.
+    packing = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS + 16)
+    return b"".join([*(packing.compress(bytes(MB)) for _ in range(1024)), packing.flush()])
+
+
+def trickling(start: bytes, again: bytes) -> Iterator[bytes]:
+    """Send a part every tenth of a second, for ever."""
+    yield start
+    for part in repeat(again):
+        time.sleep(0.1)
+        yield part
+
+
+def flood(start: bytes, again: bytes) -> Iterator[bytes]:
+    """Send a part over and over, as fast as it is taken."""
+    yield start
+    yield from repeat(again)
+
+
+def page(rows: bytes = b"", cursor: bytes = b"null") -> bytes:
+    """Return a page with these rows."""
+    body = b'{"enrollments":[%b],"sequences":[],"next_cursor":%b}' % (rows, cursor)
+    return response(body, Date=formatdate(usegmt=True))
+
+
+def endless_rows() -> Iterator[bytes]:
+    """Send the same row, and a new cursor each time."""
+    number = next(NUMBERS)
+    row = b'{"id":"e","updated_at":"2026-01-31T08:00:00Z"}'
+    yield page(b",".join([row] * 100), b'"c%d"' % number)
+
+
+def deep() -> Iterator[bytes]:
+    """Send a row that no parser reads."""
+    nested = b"[" * 100_000 + b"]" * 100_000
+    yield page(b'{"id":"e","updated_at":"2026-01-31T08:00:00Z","x":%b}' % nested)
+
+
+CASES: dict[str, Parts] = {
+    "a body of a gigabyte": lambda: flood(OK + b"Content-Length: 1073741824\r\n\r\n", b" " * MB),
+    "chunks without end": lambda: flood(
+        OK + b"Transfer-Encoding: chunked\r\n\r\n", b"100000\r\n" + b" " * MB + b"\r\n"
+    ),
+    "a gzip bomb of a gigabyte": lambda: iter([response(bomb(), Content_Encoding="gzip")]),
+    "100,000 levels": deep,
+    "a body that trickles": lambda: trickling(OK + b"Content-Length: 9999\r\n\r\n", b" "),
+    "headers that trickle": lambda: trickling(OK + b"A: ", b"a"),
+    "headers without end": lambda: flood(OK, b"A: a\r\n"),
+    "100 Continue for ever": lambda: flood(b"", CONTINUE),
+    "the same rows for ever": endless_rows,
+    "empty pages for ever": lambda: iter([page(cursor=b'"c%d"' % next(NUMBERS))]),
+    "a cursor of a megabyte": lambda: iter([page(cursor=b'"%b"' % (b"c" * MB))]),
+}
+
+
+def run(parts: Parts) -> tuple[float, float, int, str]:
+    """Sync against one server; return seconds, peak MB, exit code and the first line of output."""
+
+    def answer(asked: Asked, to: socket.socket) -> None:
+        # The clock is asked for first, with a page of one: without it no list would be read.
+        is_clock = asked.query.get("limit") == "1" and "updated_before" not in asked.query
+        for part in iter([page()]) if is_clock else parts():
+            to.sendall(part)
+
+    with raw_server(answer) as server, tempfile.TemporaryDirectory() as folder:
+        settings = {"BASE_URL": server.url, "REQUEST_TIMEOUT": "1", "RETRY_BUDGET": "5"}
+        given = {f"SOURCES__UNIFY__{name}": value for name, value in settings.items()}
+        began = time.monotonic()
+        with Path(folder, "output").open("w+") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "unify_source", "sync"],
+                cwd=folder,
+                env={**os.environ, **given, "UNIFY_API_KEY": "key", "PYTHONPATH": str(HERE.parent)},
+                stdout=output,
+                stderr=output,
+            )
+            _, status, used = os.wait4(process.pid, 0)
+            output.seek(0)
+            lines = output.read().splitlines()
+    peak = used.ru_maxrss / (1 << (20 if sys.platform == "darwin" else 10))
+    first = next((line for line in lines if re.search("^Error: |quarantine", line)), "")
+    return time.monotonic() - began, peak, os.waitstatus_to_exitcode(status), first
+
+
+def main() -> None:
+    """Print the table."""
+    print("| case | seconds | peak MB | exit | first line |\n|---|---:|---:|---:|---|")
+    broken = []
+    for name in sys.argv[1:] or CASES:
+        seconds, peak, code, line = run(CASES[name])
+        print(f"| {name} | {seconds:.1f} | {peak:.0f} | {code} | {line} |", flush=True)
+        if code not in (1, 3) or not line or peak > MOST_MB:
+            broken.append(name)
+    if broken:
+        sys.exit(f"Beyond the limits: {', '.join(broken)}.")
+
+
+if __name__ == "__main__":
+    main()
