@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -39,7 +40,6 @@ from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
 
 _MADE_EMPTY = b"unify-source: no rows yet"
-_FIRST_FOLDER = "initial_cwd"
 
 __all__ = [
     "FSClientBase",
@@ -54,9 +54,9 @@ __all__ = [
 def empty_working_folder(pipeline: dlt.Pipeline) -> None:
     """Empty a pipeline's working folder, but for where it looks for a DuckDB file without path."""
     # That is the folder in which it ran first, and not the one in which it runs today.
-    folder = pipeline.get_local_state_val(_FIRST_FOLDER)
+    folder = pipeline.get_local_state_val("initial_cwd")
     pipeline.drop()
-    pipeline.set_local_state_val(_FIRST_FOLDER, folder)
+    pipeline.set_local_state_val("initial_cwd", folder)
 
 
 def resource_state(source_state: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -225,7 +225,8 @@ def resolved_secrets() -> Iterator[tuple[str, Any]]:
 def load_after(load_id: str) -> None:
     """Let each later load of this process have a greater id than this one."""
     clock = increasing_precise_time
-    with clock._lock:  # noqa: SLF001 - dlt has no public way to set it forward
+    # An id that is no time is not dlt's: it decides nothing.
+    with suppress(ValueError), clock._lock:  # noqa: SLF001 - dlt has no way to set it forward
         clock._last = max(clock._last, float(load_id))  # noqa: SLF001
 
 

@@ -106,18 +106,16 @@ def _rows_of_files(client: Any, table: Table) -> pa.Table | None:
     return newest_of_each(pa.concat_tables(rows, promote_options="default"), table.newest)
 
 
-def schema_versions(pipeline: dlt.Pipeline, name: str) -> list[str]:
+def schema_versions(client: Any, name: str) -> list[str]:
     """Return the hashes of a stored schema's versions, the newest first; none from a lake."""
-    client = pipeline.destination_client()
     if isinstance(client, FSClientBase):
         return []
     newest = f"WHERE schema_name = '{name}' ORDER BY version DESC, inserted_at DESC"
     return [version for (version,) in _rows(client, "_dlt_version", "version_hash", newest)]
 
 
-def last_loads(pipeline: dlt.Pipeline, most: int) -> list[tuple[datetime, str, int]]:
+def last_loads(client: Any, most: int) -> list[tuple[datetime, str, int]]:
     """Return when the last loads ended, their ids and how (0 is well), the newest first."""
-    client = pipeline.destination_client()
     if isinstance(client, FSClientBase):
         rows = _loads_in_files(client, most)
     else:

@@ -39,18 +39,19 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
     if not is_shared:
         empty_working_folder(pipeline)
     pipeline.sync_destination()
-    versions = schema_versions(pipeline, SOURCE)
-    with pipeline.destination_client() as client:
+    client: Any = pipeline.destination_client()
+    versions = schema_versions(client, SOURCE)
+    # An id is the time at which a machine began the load, and dlt restores the state with the
+    # greatest: that of a machine whose clock is ahead, until the others catch up.
+    for _, load, _ in last_loads(client, 1):
+        load_after(load)
+    with client:
         if is_shared:
             _forget_unloaded(pipeline, client)
         try:
             stored = _newest_schema(client, versions)
         except DestinationUndefinedEntity:
             stored = None
-    # An id is the time at which a machine began the load, and dlt restores the state with the
-    # greatest: that of a machine whose clock is ahead, until the others catch up.
-    for _, load, _ in last_loads(pipeline, 1):
-        load_after(load)
     if not stored:
         return dlt.Schema(SOURCE)
     schema = dlt.Schema.from_stored_schema(json.loads(stored.schema))

@@ -110,7 +110,7 @@ def status(pipeline: dlt.Pipeline, *, lock_timeout: float | str = LOCK_TIMEOUT.d
                 rows=row_counts(looking),
                 loads=[
                     (at, load, _STATES.get(state, "unfinished"))
-                    for at, load, state in last_loads(looking, LOADS_SHOWN)
+                    for at, load, state in last_loads(looking.destination_client(), LOADS_SHOWN)
                 ],
             )
 
