@@ -55,6 +55,12 @@ def sync(url: str) -> None:
     _command(url, "sync")
 
 
+def sync_hashed(url: str) -> None:
+    """Load with the same command, and hash personal data on the way."""
+    os.environ.update(SOURCES__UNIFY__PII="hash", SOURCES__UNIFY__PII_KEY="key-of-the-benchmark")
+    _command(url, "sync")
+
+
 def backfill(url: str) -> None:
     """Reload everything with this connector's command."""
     _command(url, "backfill", "--from", "2000-01-01")
@@ -138,6 +144,7 @@ def script(url: str) -> None:
 CONTENDERS: dict[str, Callable[[str], None]] = {
     "bare download": bare_download,
     "unify-source sync": sync,
+    "unify-source sync, hashed": sync_hashed,
     "unify-source backfill": backfill,
     "rest_api": rest_api,
     "rest_api, parquet": rest_api_parquet,

@@ -101,8 +101,15 @@ def running_resources() -> Mapping[str, DltResource] | None:
         source: DltSource = dlt.current.source()
     except CurrentSourceNotAvailable:
         return None
-    selected = source.resources.selected
-    return {name: each for name, each in selected.items() if each.write_disposition != "skip"}
+    selected = source.resources.selected.items()
+    return {name: each for name, each in selected if each.write_disposition != "skip"}
+
+
+def emptied_tables() -> frozenset[str]:
+    """Return the tables that the running load empties or drops first, as `refresh` asks for."""
+    state: Any = dlt.current.load_package_state()["state"]
+    tables = [*state.get("truncated_tables", ()), *state.get("dropped_tables", ())]
+    return frozenset(table["name"] for table in tables)
 
 
 class _LastFilter(FilterItem):
@@ -235,8 +242,7 @@ def merge_in_transactions(destination: AnyDestination) -> None:
 
     dlt leaves `supports_transactions` unset for DuckDB, Postgres and others, and then runs a merge
     in autocommit, unless its SQL happens to hold the letters of CREATE, DROP or ALTER. A failure
-    between DELETE and INSERT would take rows away. A destination whose DDL is transactional has
-    transactions for rows as well.
+    between DELETE and INSERT would take rows away. Where DDL is transactional, rows are as well.
     """
     if "supports_transactions" in destination.caps_params:
         return

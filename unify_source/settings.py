@@ -15,6 +15,7 @@ from uuid import UUID
 
 from unify_source.errors import ConfigurationError
 from unify_source.limits import USUAL, LimitArguments, Limits
+from unify_source.privacy_settings import KEEP, PrivacyArguments, refuse_without_key
 from unify_source.redaction import keep_out
 from unify_source.times import read_start
 from unify_source.values import (
@@ -42,7 +43,12 @@ class AccountArguments(TypedDict, total=False):
     """Whose enrollments are loaded, and which of them."""
 
     api_key: Annotated[
-        str | None, Setting(read_key, f"The API key; `{KEY_ENVIRONMENT}` works too. Required.")
+        str | None,
+        Setting(
+            read_key,
+            f"The API key; `{KEY_ENVIRONMENT}` works too. Required.",
+            is_secret=True,
+        ),
     ]
     base_url: Annotated[
         str | None,
@@ -141,12 +147,14 @@ class PaceArguments(TypedDict, total=False):
 
 
 class SettingsArguments(
-    AccountArguments, StartArguments, PaceArguments, LimitArguments, total=False
+    AccountArguments, StartArguments, PaceArguments, PrivacyArguments, LimitArguments, total=False
 ):
     """Every setting, with the type that a caller may give it."""
 
 
-class RangeArguments(AccountArguments, PaceArguments, LimitArguments, total=False):
+class RangeArguments(
+    AccountArguments, PaceArguments, PrivacyArguments, LimitArguments, total=False
+):
     """Every setting but `start`, for what is given the range to read."""
 
 
@@ -163,6 +171,13 @@ LOCK_TIMEOUT = Setting(
     option="--lock-timeout",
 )
 """An argument of the commands and their functions alone: a source takes no turns."""
+
+SECRETS = {
+    name: KEY_ENVIRONMENT if name == "api_key" else f"SOURCES__{SECTION}__{name}".upper()
+    for name, setting in SETTINGS.items()
+    if setting.is_secret
+}
+"""The settings that are secret, and the variable of the environment for each."""
 
 ID_FILTERS = tuple(name for name, setting in SETTINGS.items() if setting.read is read_id)
 
@@ -184,6 +199,9 @@ class Settings:
     retry_budget: float
     table_format: str
     limits: Limits = USUAL
+    pii: str = KEEP
+    pii_key: str | None = field(default=None, repr=False)
+    pii_keep: tuple[str, ...] | None = None
 
     def without_filters(self) -> Settings:
         """Return the same settings for all rows, whatever was filtered."""
@@ -198,7 +216,8 @@ def checked_settings(given: Mapping[str, Any]) -> Settings:
     for name in given:
         refuse_unknown(name, "is not a setting")
     # First of all: the same key may have been given for another setting, which is shown.
-    keep_out(given.get("api_key") or "")
+    for name in SECRETS:
+        keep_out(given.get(name) or "")
     read: dict[str, Any] = {}
     for name, setting in SETTINGS.items():
         value = setting.default or None if given.get(name) is None else given[name]
@@ -209,6 +228,7 @@ def checked_settings(given: Mapping[str, Any]) -> Settings:
             f"Set the environment variable {KEY_ENVIRONMENT}, or api_key under [sources.unify] in"
             " .dlt/secrets.toml; Unify shows keys under Settings, Developers.",
         )
+    refuse_without_key(read["pii"], read["pii_key"])
     filters = [(name, value) for name in ID_FILTERS if (value := read.pop(name))]
     filters += [("status", status) for status in read.pop("status") or ()]
     limits = Limits(**{name: read.pop(name) for name in get_type_hints(LimitArguments)})

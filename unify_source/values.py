@@ -47,6 +47,7 @@ class Setting:
     meaning: str
     default: str = ""
     option: str = ""
+    is_secret: bool = False
 
     @property
     def description(self) -> str:

@@ -26,9 +26,17 @@ from unify_source.runs.backfill import backfill
 from unify_source.runs.check import check
 from unify_source.runs.status import status
 from unify_source.runs.sync import sync
-from unify_source.settings import SETTINGS, RangeArguments, SettingsArguments, checked_settings
+from unify_source.settings import (
+    SECRETS,
+    SETTINGS,
+    RangeArguments,
+    SettingsArguments,
+    checked_settings,
+)
 
 GIVEN: dict[str, tuple[Any, str]] = {
+    "pii": ("drop", " DROP "),
+    "pii_keep": (["people.title", "mailboxes.*"], "mailboxes.*, people.title"),
     "base_url": ("http://localhost:1", "http://localhost:1"),
     "sequence_id": ("3c90c3cc-0d44-4b50-8888-8dd25736052a",) * 2,
     "status": (["DRAFT", "FINISHED"], "finished, draft"),
@@ -172,13 +180,14 @@ def test_what_dlt_itself_reads_in_the_section_is_not_refused(
     assert configured() == checked_settings({"api_key": "a-key-of-the-test"})
 
 
+@pytest.mark.parametrize("name", SECRETS)
 def test_a_key_in_the_file_that_is_not_for_secrets_is_refused_unseen(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("UNIFY_API_KEY")
-    write("config.toml", '[sources.unify]\napi_key = "never-seen"\n')
+    write("config.toml", f'[sources.unify]\n{name} = "never-seen"\n')
 
-    with pytest.raises(ConfigurationError, match=r"config\.toml") as caught:
+    with pytest.raises(ConfigurationError, match=rf"config\.toml.* {SECRETS[name]}") as caught:
         configured()
 
     assert "never-seen" not in str(caught.value)

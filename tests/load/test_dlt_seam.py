@@ -73,6 +73,22 @@ def test_a_running_resource_sees_its_pipeline_source_and_destination() -> None:
     assert seen["dialect"] == "duckdb", "dlt no longer tells a resource the destination's abilities"
 
 
+@pytest.mark.parametrize("refresh", ["drop_data", "drop_resources", "drop_sources"])
+def test_a_running_resource_sees_which_tables_are_emptied_first(refresh: Any) -> None:
+    seen: list[frozenset[str]] = []
+
+    def rows() -> Iterator[pa.Table]:
+        seen.append(dlt_seam.emptied_tables())
+        yield from ids()
+
+    source = dlt.source(lambda: [dlt.resource(rows, name="one")], name="seam")
+    running = pipeline()
+    running.run(source())
+    running.run(source(), refresh=refresh)
+
+    assert seen == [frozenset(), {"one"}], "dlt no longer tells a load which tables it empties"
+
+
 def test_outside_of_a_run_there_is_neither_a_source_nor_a_destination() -> None:
     pipeline().deactivate()
     assert dlt_seam.active_pipeline() is None, "dlt keeps a pipeline active that was deactivated"

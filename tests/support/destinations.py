@@ -97,13 +97,14 @@ class DuckDB(Destination):
         yield cls({"DESTINATION__DUCKDB__CREDENTIALS": str(folder / "unify_gtm.duckdb")})
 
     def reads(self, table: str, columns: list[str]) -> list[tuple[Any, ...]]:
-        return self._ask(f"SELECT {', '.join(columns)} FROM {DATASET}.{table}")
+        return self.ask(f"SELECT {', '.join(columns)} FROM {DATASET}.{table}")
 
     def columns(self, table: str) -> dict[str, str]:
-        described = self._ask(f"DESCRIBE {DATASET}.{table}")
+        described = self.ask(f"DESCRIBE {DATASET}.{table}")
         return {name: self._TYPES[kind] for name, kind, *_ in described}
 
-    def _ask(self, question: str) -> list[tuple[Any, ...]]:
+    def ask(self, question: str) -> list[tuple[Any, ...]]:
+        """Ask the database, not through dlt."""
         (file,) = self.environment.values()
         with duckdb.connect(file, read_only=True) as connection:
             connection.execute("SET TimeZone = 'UTC'")

@@ -47,6 +47,7 @@ from unify_source.errors import (
     UnifyError,
     Unreachable,
 )
+from unify_source.privacy_settings import KEEP
 from unify_source.resources import KEY, Resource
 from unify_source.settings import Settings
 
@@ -191,7 +192,9 @@ class Client:
 
     def _accepted(self, response: Response) -> Response:
         if response.status != OK:
-            raise error_of(response, self._settings.api_key)
+            # The server's own words may name a person.
+            is_quoted = self._settings.pii == KEEP
+            raise error_of(response, self._settings.api_key, is_quoted=is_quoted)
         return response
 
     def _send(self, path: str, parameters: Parameters, timeout: float | None = None) -> Response:

@@ -151,10 +151,13 @@ def _no_cursor(what: str) -> ApiError:
     )
 
 
-def error_of(response: Response, key: str) -> Exception:
-    """Return the error that a status other than 200 stands for; `key` is kept out of it."""
+def error_of(response: Response, key: str, *, is_quoted: bool = True) -> Exception:
+    """Return the error that a status other than 200 stands for; `key` is kept out of it.
+
+    The server's message is left out unless it `is_quoted`; its codes never are.
+    """
     # A proxy may echo what it was sent.
-    status, message = response.status, _message(response, key)
+    status, message = response.status, _message(response, key) if is_quoted else ""
     if status in REFUSED:
         return KeyRefused(
             f"The API refused the key (HTTP {status}{message}).",

@@ -17,8 +17,10 @@ from unify_source.dlt_seam import (
 )
 from unify_source.errors import ConfigurationError
 from unify_source.redaction import keep_out
+from unify_source.resources import BY_NAME
 from unify_source.settings import (
     KEY_ENVIRONMENT,
+    SECRETS,
     SECTION,
     SETTINGS,
     Settings,
@@ -43,13 +45,26 @@ def configured(**given: Any) -> Settings:
         for name, value in {**dict.fromkeys(SETTINGS), **given}.items()
     }
     values[_KEY] = values[_KEY] or os.environ.get(KEY_ENVIRONMENT)
-    keep_out(values[_KEY] or "")
+    for name in SECRETS:
+        keep_out(values[name] or "")
     _refuse_mistyped_names()
     try:
-        return checked_settings(values)
+        settings = checked_settings(values)
+        _refuse_unknown_tables(settings)
     except ConfigurationError as error:
         error.is_argument = given.get(str(error.setting)) is not None
         raise
+    return settings
+
+
+def _refuse_unknown_tables(settings: Settings) -> None:
+    for field in settings.pii_keep or ():
+        if (table := field.split(".")[0]) not in BY_NAME:
+            raise ConfigurationError(
+                f"names the table {table!r}, which does not exist.",
+                f"Tables are {', '.join(BY_NAME)}.",
+                setting="pii_keep",
+            )
 
 
 def _configured(name: str) -> Any:
@@ -57,12 +72,13 @@ def _configured(name: str) -> Any:
     # A clone of the source has a section of its own.
     sections = around if around[:1] == (_TOP,) else (_TOP, SECTION, SECTION)
     found = look_up(name, sections, pipeline, with_bare_variables=False)
-    if found and name == _KEY:
+    if found and name in SECRETS:
         keep_out(found.value)
         if not found.may_be_secret:
+            what = "The API key" if name == _KEY else name
             raise ConfigurationError(
-                f"The API key stands as {found.where}, which is not for secrets.",
-                f"Move it to .dlt/secrets.toml or to the environment variable {KEY_ENVIRONMENT}.",
+                f"{what} stands as {found.where}, which is not for secrets.",
+                f"Move it to .dlt/secrets.toml or to the environment variable {SECRETS[name]}.",
             )
     return found.value if found else None
 

@@ -43,6 +43,11 @@ class Batch:
     unreadable: list[Unreadable] = field(default_factory=list)
 
     @property
+    def keys(self) -> set[str]:
+        """The keys of all rows, readable or not."""
+        return {*self.rows[KEY].to_pylist(), *(row.key for row in self.unreadable)}
+
+    @property
     def size(self) -> int:
         """About how many bytes it takes in memory."""
         return int(self.rows.nbytes) + sum(len(row.raw) for row in self.unreadable)

@@ -19,7 +19,11 @@ Strip = Callable[[Any], None]
 
 
 class Odd(ValueError):
-    """What is wrong with a row."""
+    """What is wrong with a row; `plain` says it without a value of the row."""
+
+    def __init__(self, problem: str, plain: str | None = None) -> None:
+        super().__init__(problem)
+        self.plain = plain or problem
 
 
 def too_deep(most: int) -> Odd:

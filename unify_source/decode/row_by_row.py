@@ -35,7 +35,7 @@ def rows_of(resource: Resource, body: bytes, limits: Limits) -> Iterator[Row | U
         try:
             yield read(_value(raw, limits))
         except Odd as odd:
-            yield Unreadable.of(raw, str(odd))
+            yield Unreadable.of(raw, str(odd), odd.plain)
 
 
 def _value(raw: RawRow, limits: Limits) -> Any:
@@ -136,7 +136,8 @@ def _instant(where: str) -> Read:
         if type(value) is not str:
             raise Odd(f"{where} is {_name(value)}, not text")
         if parse_instant(value) is None:
-            raise Odd(f"{where} is {value[:40]!r}, not an RFC 3339 time")
+            problem = f"{where} is {{}}, not an RFC 3339 time"
+            raise Odd(problem.format(repr(value[:40])), problem.format("text"))
         return value
 
     return read

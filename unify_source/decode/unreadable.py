@@ -15,15 +15,21 @@ from unify_source.times import parse_instant
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A row that its table cannot hold, whole: `raw` is its JSON text, as the API sent it."""
+    """A row that its table cannot hold, whole: `raw` is its JSON text, as the API sent it.
+
+    `plain_reason` is the reason without a value of the row. `digest` stands for `raw` where that
+    was changed since.
+    """
 
     id: str | None
     updated_at: datetime | None
     reason: str
     raw: str
+    plain_reason: str = ""
+    digest: str = ""
 
     @classmethod
-    def of(cls, row: RawRow, reason: str) -> Unreadable:
+    def of(cls, row: RawRow, reason: str, plain_reason: str = "") -> Unreadable:
         """Set a row aside, with what is known of it."""
         own = _known(row)
         key, changed = own.get(KEY), own.get(CURSOR)
@@ -35,12 +41,13 @@ class Unreadable:
             reason=reason,
             # The column takes Unicode alone, and a person will want to see which bytes were sent.
             raw=row.text.decode(errors="backslashreplace"),
+            plain_reason=plain_reason or reason,
         )
 
     @property
     def key(self) -> str:
         """The row's id, or a hash of `raw` where it has none."""
-        return self.id or hashlib.sha256(self.raw.encode()).hexdigest()
+        return self.id or self.digest or hashlib.sha256(self.raw.encode()).hexdigest()
 
 
 def _known(row: RawRow) -> dict[str, Any]:

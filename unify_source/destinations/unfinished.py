@@ -22,12 +22,17 @@ TABLE = "_unify_unfinished"
 _KINDS = ("duckdb", "motherduck", "postgres", "redshift")
 
 
+def merges_in_transactions(pipeline: dlt.Pipeline) -> bool:
+    """Tell whether a pipeline's destination is a database whose SQL and transactions are known."""
+    return kind_of(pipeline.destination) in _KINDS
+
+
 class UnfinishedMerges:
     """The windows of a dataset whose merge may have ended half way, from whichever run."""
 
     def __init__(self, pipeline: dlt.Pipeline) -> None:
         self._pipeline = pipeline
-        self._can_note = kind_of(pipeline.destination) in _KINDS
+        self._can_note = merges_in_transactions(pipeline)
         self._has_table = False
 
     def note(self, loads: Iterable[str], window: Window) -> None:

@@ -94,7 +94,8 @@ class Extraction:
         window = self._window(target, memory)
         if target.moves_cursors:
             refuse_set_back(window)
-        is_first = not any(map(target.warehouse.has, self._dependents()))
+        dependents = (part.table for part in self._resource.parts if part.table.dies_with)
+        is_first = not any(target.warehouse.has(table.name) for table in dependents)
         # Of two clocks the one behind: taken for new, a row would keep a reply that it lost.
         filled_at = min(window.before, datetime.now(timezone.utc))
         ids = memory.opened(filled_at, is_empty=is_first)
@@ -105,7 +106,8 @@ class Extraction:
             shared.note(sifted.rows, sifted.new, tables)
             yield tables
         if carriers := shared.left_behind():
-            batch, _ = self._asked(carriers, "What it shared with another row is gone for now.")
+            lost = "What it shared with another row is gone for now."
+            batch, _ = self._asked(carriers, lost, target)
             yield self._tables(memory.carried(batch), target.warehouse)
         if target.sample_pages is None:
             self._end(memory, target, self.covered or window, newest)
@@ -125,9 +127,6 @@ class Extraction:
             rereads=is_sync and not self._settings.filters,
             trusts_tail=cursors.agree,
         )
-
-    def _dependents(self) -> Iterator[str]:
-        return (part.table.name for part in self._resource.parts if part.table.dies_with)
 
     def _end(self, memory: Memory, target: Target, covered: Window, newest: datetime) -> None:
         memory.end(covered)
@@ -158,14 +157,15 @@ class Extraction:
         self, window: Window, ids: list[str], memory: Memory, target: Target
     ) -> Iterator[Sifted]:
         if ids:
-            batch, gone = self._asked(ids, f"It stays in {self._quarantine.name}.")
+            batch, gone = self._asked(ids, f"It stays in {self._quarantine.name}.", target)
             asked = memory.sift(batch, is_listed=False)
             asked.released.extend(memory.gone(gone))
             if not asked.is_empty:
                 yield asked
         if window.is_empty:
             return
-        for batch in self._read(window, target.sample_pages):
+        for read in self._read(window, target.sample_pages):
+            batch = target.privacy.apply(self._resource, read)
             within = Batch(self._within(batch.rows, window), batch.unreadable)
             sifted = memory.sift(within, is_listed=True)
             if not sifted.is_empty:
@@ -175,7 +175,8 @@ class Extraction:
         limits = self._settings.limits
         if sample_pages is not None:
             ask = partial(self._client.page, self._resource)
-            listed = follow(ask, self._parameters(), window, limits)
+            asked = [*self._settings.filters, ("limit", str(self._settings.page_size))]
+            listed = follow(ask, asked, window, limits)
             for page in islice(listed, sample_pages):
                 self.pages += 1
                 yield decode(self._resource, [page.body], limits)
@@ -188,9 +189,6 @@ class Extraction:
         for bodies in reading:
             self.pages += len(bodies)
             yield bodies
-
-    def _parameters(self) -> list[tuple[str, str]]:
-        return [*self._settings.filters, ("limit", str(self._settings.page_size))]
 
     def _new_reading(self, window: Window) -> Reading:
         settings, span = self._settings, self._span
@@ -221,13 +219,15 @@ class Extraction:
         inside = compare(rows[CURSOR], pa.scalar(window.before, INSTANT))
         return rows if pc.all(inside).as_py() else rows.filter(inside)
 
-    def _asked(self, ids: list[str], otherwise: str) -> tuple[Batch, list[str]]:
-        """Ask for rows by their ids; return them, and the ids that the API no longer has."""
+    def _asked(self, ids: list[str], otherwise: str, target: Target) -> tuple[Batch, list[str]]:
+        """Ask for rows by their ids; return them, and the ids of those that are gone."""
         settings = self._settings
         page, gone = rows_by_id(
             self._client, self._resource, ids, workers=settings.workers, otherwise=otherwise
         )
-        return decode(self._resource, [page], settings.limits), gone
+        read = decode(self._resource, [page], settings.limits)
+        batch = target.privacy.apply(self._resource, read)
+        return batch, [*gone, *sorted(read.keys - batch.keys)]
 
     def _tables(self, sifted: Sifted, warehouse: Warehouse) -> Tables:
         # Every row is read a microsecond after the one before it: the last one wins the merge.

@@ -29,6 +29,7 @@ from unify_source.errors import (
 )
 from unify_source.extract.pagination import follow
 from unify_source.flatten.names import Splitting
+from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import split
 from unify_source.resources import AS_OF, INSTANT, KEY, MISSING_SINCE, TEXT, Resource, Table
 from unify_source.settings import Settings
@@ -59,6 +60,7 @@ class Listing:
         self._stored_keys: set[str] | None = None
         self.root = resource.parts[0].table
         self._settings = settings
+        self._privacy = Privacy.of(settings)
         self._client = client
         self._bodies: list[bytes] | None = None
         self._read_at = datetime.now(timezone.utc)
@@ -76,7 +78,8 @@ class Listing:
         asked, limits = [("limit", str(self._settings.page_size))], self._settings.limits
         try:
             self._bodies = [page.body for page in follow(self._page, asked, limits=limits)]
-            batch = decode(self.resource, self._bodies, limits)
+            read = decode(self.resource, self._bodies, limits)
+            batch = self._privacy.apply(self.resource, read)
         except (RateLimited, ServerFailed, Unreachable):
             raise
         except (ApiError, KeyRefused) as error:

@@ -129,6 +129,12 @@ def state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
     return resource_state(_of_source(pipeline.state), MAIN_LIST.name)
 
 
+def states_of(pipeline: dlt.Pipeline) -> dict[str, dict[str, Any]]:
+    """Return what the resources keep between runs, by the names of their tables."""
+    source_state = _of_source(pipeline.state)
+    return {name: resource_state(source_state, name) for name in BY_NAME}
+
+
 def _of_source(state: Any) -> dict[str, Any]:
     kept: dict[str, Any] = state.get("sources", {}).get(SOURCE, {})
     return kept

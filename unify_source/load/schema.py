@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
 from unify_source.flatten.new_columns import IS_VARIANT, SOURCE_PATH
+from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.shared import Carried
 from unify_source.flatten.tables import is_json
 from unify_source.flatten.values import DLT_TYPES
@@ -122,13 +123,14 @@ def _known(hints: Any) -> KnownColumn:
 class Target:
     """Where an extraction's rows go: the warehouse as it is, and the state it keeps there.
 
-    `cursors` are those of the selected tables. Without `state` the run remembers nothing: it loads
-    a sample, or some of the tables only. `carried` returns the rows that others than their owners
-    carry as well.
+    `cursors` are those of the selected tables, and `privacy` what becomes of personal data on the
+    way. Without `state` the run remembers nothing: it loads a sample, or some of the tables only.
+    `carried` returns the rows that others than their owners carry as well.
     """
 
     warehouse: Warehouse
     cursors: Cursors
+    privacy: Privacy
     state: State | None = None
     quarantine: State = field(default_factory=dict)
     moves_cursors: bool = True

@@ -25,6 +25,8 @@ from unify_source.settings import SECTION, SETTINGS
 SOURCE = SECTION
 
 
+# With an empty spec dlt looks nothing up itself: it would refuse a wrong type without saying which
+# value it had, and take another program's WORKERS or BASE_URL from the environment.
 @dlt.source(name=SOURCE, section=SOURCE, spec=BaseConfiguration)
 def unify_source(
     api_key: str | None = None,
@@ -43,20 +45,20 @@ def unify_source(
     request_timeout: float | str | None = None,
     retry_budget: float | str | None = None,
     table_format: str | None = None,
+    pii: str | None = None,
+    pii_key: str | None = None,
+    pii_keep: str | Sequence[str] | None = None,
     updated_at: dlt.sources.incremental[Any] | None = None,
     **limits: Unpack[LimitArguments],
 ) -> list[DltResource]:
     """Load who was enrolled in which sequence, and what came of it, by an incremental cursor.
 
     Every argument but `updated_at` is a setting, which configuration may give instead (section
-    `sources.unify`). `updated_at` takes a `dlt.sources.incremental` with an `initial_value` and an
-    `end_value`, or `allow_external_schedulers`, to load one range without touching the cursor.
-
-    Raises ConfigurationError for a setting that cannot be.
+    `sources.unify`); one that cannot be raises ConfigurationError. `updated_at` takes a
+    `dlt.sources.incremental` with an `initial_value` and an `end_value`, or
+    `allow_external_schedulers`, to load one range without touching the cursor.
     """
     given = {name: value for name, value in locals().items() if name in SETTINGS}
-    # With an empty spec dlt looks nothing up itself: it would refuse a wrong type without saying
-    # which value it had, and take another program's WORKERS or BASE_URL from the environment.
     pipeline = active_pipeline()
     redact_dlt(pipeline)
     settings = configured(**given, **limits)

@@ -12,10 +12,18 @@ from dlt.extract import DltResource
 
 from unify_source.api.client import Client
 from unify_source.destinations.contents import carried_rows, stored_rows
+from unify_source.destinations.forgotten import empty_staging, forgotten
 from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare
 from unify_source.destinations.lake import lake_format
-from unify_source.dlt_seam import capabilities, running_resources, with_rows_only
+from unify_source.dlt_seam import (
+    capabilities,
+    emptied_tables,
+    resource_state,
+    running_resources,
+    with_rows_only,
+)
 from unify_source.extract.window import Interval
+from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.shared import Carried
 from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
@@ -27,6 +35,7 @@ from unify_source.notices import Notices
 from unify_source.resources import BY_NAME, MAIN_LIST, QUARANTINE, SEQUENCE_LIST, Table
 from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors, cursor_name, take_over
+from unify_source.state.loaded_with import note_settings, refuse_change
 
 State = dict[str, Any]
 AtEnd = Callable[[State, Extraction], None]
@@ -114,6 +123,7 @@ class TableResources:
             # would lose them.
             dlt.current.resource_state if sample is None else lambda _name: {}
         )
+        privacy = self._privacy(selected, warehouse)
         # Before any cursor is looked at: each table would otherwise seem never to have been loaded.
         main, quarantine = state_of(MAIN_LIST.name), state_of(QUARANTINE.name)
         take_over(main, quarantine, _tables_of(MAIN_LIST), state_of)
@@ -123,7 +133,7 @@ class TableResources:
         filled_in = windowed & {part.table.name for part in MAIN_LIST.parts if part.fills_in}
         if windowed == filled_in and (not windowed or listing.keys() is not None):
             return
-        target = self._target(windowed, warehouse, state_of, sample)
+        target = self._target(windowed, warehouse, privacy, state_of, sample)
         extraction = self._extraction or self._new_extraction()
         for tables in map(dict, extraction.batches(target)):
             for name in filled_in & tables.keys():
@@ -133,6 +143,21 @@ class TableResources:
         self._report(resources, extraction)
         if sample is None:
             self._at_end(main, extraction)
+
+    def _privacy(self, selected: frozenset[str], warehouse: Warehouse) -> Privacy:
+        """Return what becomes of personal data, unless rows in the tables were loaded otherwise."""
+        if not capabilities():
+            return Privacy.of(self._settings)
+        emptied = emptied_tables()
+        filled = {name for name in selected if warehouse.has(name)} - emptied
+        source_state = dlt.current.source_state()
+        states = {name: resource_state(source_state, name) for name in BY_NAME}
+        refuse_change(self._settings, sorted(filled), states)
+        # Before the first row, and for a sample as well: a limit of time ends a run anywhere.
+        note_settings(self._settings, map(dlt.current.resource_state, sorted(selected)))
+        # dlt overwrites a copy with the next rows of its table, if there ever are any.
+        empty_staging(dlt.current.pipeline(), emptied)
+        return Privacy.of(self._settings, forgotten(dlt.current.pipeline()))
 
     def _check_hints(self, resources: Mapping[str, DltResource]) -> None:
         is_lake = lake_format(capabilities(), self._settings.table_format) is not None
@@ -146,6 +171,7 @@ class TableResources:
         self,
         windowed: frozenset[str],
         warehouse: Warehouse,
+        privacy: Privacy,
         state_of: Callable[[str], State],
         sample: int | None,
     ) -> Target:
@@ -153,6 +179,7 @@ class TableResources:
         return Target(
             warehouse,
             Cursors(cursor_name(self._settings), windowed, state_of),
+            privacy,
             state_of(MAIN_LIST.name) if is_whole else None,
             state_of(QUARANTINE.name),
             moves_cursors=self._interval.end is None and self._moves_cursors and sample is None,

@@ -115,7 +115,7 @@ MAILBOXES = Table(
     description="The mailboxes that send.",
     columns=(
         id_of("mailbox"),
-        Column("email", TEXT, "The address that it sends from.", pii=True),
+        Column("email", TEXT, "The address that it sends from.", pii=True, is_email=True),
         Column(
             "display_name",
             TEXT,

@@ -35,7 +35,8 @@ Path = tuple[str, ...]
 class Column:
     """One promised column, read from the key of its own name, or from `path` in the whole row.
 
-    `pii` marks what identifies a person. `references` is the table whose keys the values are.
+    `pii` marks what identifies a person. One that `is_email` names the same mailbox in any case.
+    `references` is the table whose keys the values are.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Column:
     pii: bool = False
     path: Path | None = None
     references: str | None = None
+    is_email: bool = False
 
     @property
     def is_internal(self) -> bool:
@@ -151,6 +153,10 @@ class Resource:
         dying = {part.table.name for part in self.parts if part.table.dies_with}
         return (c for c in self.parts[0].table.columns if c.references in dying)
 
+    def part_at(self, path: Path) -> Part:
+        """Return the part whose objects stand at `path`."""
+        return next(part for part in self.parts if part.path == path)
+
     def instants(self) -> Iterator[Path]:
         """Yield the path of every value that is promised to be an instant."""
         for part in self.parts:
@@ -172,7 +178,7 @@ def id_of(whose: str) -> Column:
 def person_columns(whose: str) -> tuple[Column, ...]:
     """Return the columns of somebody with a name and an address."""
     return (
-        Column("email", TEXT, f"The {whose}'s e-mail address.", pii=True),
+        Column("email", TEXT, f"The {whose}'s e-mail address.", pii=True, is_email=True),
         Column("first_name", TEXT, "The first name; null where Unify does not know it.", pii=True),
         Column("last_name", TEXT, "The last name; null where Unify does not know it.", pii=True),
     )

@@ -26,17 +26,19 @@ from unify_source.load.packages import (
     quarantined,
     refuse_failed_jobs,
     start_over,
+    states_of,
     take_back,
 )
 from unify_source.load.source import window_source
 from unify_source.load.tables import AtEnd, TableResources, listing_of
 from unify_source.notices import Notices
-from unify_source.resources import MAIN_LIST, QUARANTINE
+from unify_source.resources import BY_NAME, MAIN_LIST, QUARANTINE
 from unify_source.runs.footprint import give_back, hold_down
 from unify_source.runs.progress import WindowProgress
 from unify_source.runs.report import Report
 from unify_source.settings import Settings
 from unify_source.state.cursors import cursor_name
+from unify_source.state.loaded_with import refuse_change
 
 
 class WindowRun:
@@ -102,6 +104,8 @@ class WindowRun:
         while left is None or left:
             schema = self._next_turn()
             if left is None:
+                tables = BY_NAME.keys() & schema.tables.keys()
+                refuse_change(self.settings, tables, states_of(self.pipeline))
                 schema = self._finish_unfinished(schema)
                 left = begin()
                 self._show_began(left)

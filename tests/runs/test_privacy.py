@@ -1,0 +1,351 @@
+"""What identifies a person is hashed, left out or kept, as `pii` says, wherever a run writes."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pytest
+from commands import command
+from conftest import KEY
+from destinations import Destination, DuckDB, Postgres, opened
+from hostile import answering
+from personal import found_in, kept_text, personal, reshaped, stored_text
+from standing import Serve, account, change, load
+from warehouse import SHOWN, Rows, compared, shown
+
+from unify_source import UnifyError, sync, unify_source
+from unify_source.resources import BY_NAME
+from unify_source.sandbox import DRIFTS, Sandbox
+
+PII_KEY = "5f0c1e-key-of-the-hashes"
+
+
+@pytest.fixture(params=[DuckDB, Postgres], ids=lambda kind: kind.name)
+def database(request: pytest.FixtureRequest, home: Path) -> Iterator[Any]:
+    with opened(request.param, home, request) as found:
+        yield found
+
+
+def hashed(text: str | None, *, is_email: bool = False) -> str | None:
+    if text is None:
+        return None
+    text = text.strip().lower() if is_email else text
+    return hmac.new(PII_KEY.encode(), text.encode(), "sha256").hexdigest()
+
+
+def hidden(rows: Rows, mode: str) -> Rows:
+    """Return what the tables should hold instead of these rows."""
+
+    def value(table: str, name: str, value: Any) -> Any:
+        if not BY_NAME[table].column(name).pii or mode == "keep":
+            return value
+        return hashed(value, is_email=name == "email") if mode == "hash" else None
+
+    return {
+        table.name: [
+            tuple(value(table.name, c.name, v) for c, v in zip(compared(table), row, strict=True))
+            for row in rows[table.name]
+        ]
+        for table in SHOWN
+    }
+
+
+@pytest.mark.parametrize("mode", ["hash", "drop"])
+def test_only_what_is_marked_as_pii_differs_and_it_is_joined_as_before(
+    mode: str, serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account())
+    for seed in range(2):
+        load(warehouse, api, pii=mode, pii_key=PII_KEY)
+        assert warehouse.stored() == hidden(shown(api.account), mode)
+        change(api.account, 60, seed)
+    done = warehouse.loads()
+    load(warehouse, api, pii=mode, pii_key=PII_KEY)
+    load(warehouse, api, pii=mode, pii_key=PII_KEY)
+    assert len(warehouse.loads()) == len(done) + 1
+
+
+def test_one_address_has_one_hash_in_every_table(serve: Serve, warehouse: Destination) -> None:
+    def shared(row: dict[str, Any]) -> dict[str, Any]:
+        mailbox = {**row["mailbox"], "email": "one@acme.example"}
+        return {**row, "person": {**row["person"], "email": " One@ACME.example\n"}} | {
+            "mailbox": mailbox
+        }
+
+    load(warehouse, serve(account(5), reshape=shared), pii="hash", pii_key=PII_KEY)
+
+    for table in ("people", "mailboxes"):
+        emails = {email for (email,) in warehouse.reads(table, ["email"])}
+        assert emails == {hashed("one@acme.example")}
+
+
+# A first run that ends well, and one whose load fails halfway: the table it wants has gone bad.
+SCRIPT = """
+import logging, sys
+logging.basicConfig(level=logging.DEBUG)
+from unify_source import sync
+from unify_source.cli.pipeline import open_pipeline
+pipeline = open_pipeline("unify_gtm", sys.argv[1], "unify", pipelines_dir="working")
+sync(pipeline)
+if len(sys.argv) > 2:
+    with pipeline.sql_client() as client:
+        client.execute_sql("ALTER TABLE unify.people RENAME COLUMN email TO address")
+        client.execute_sql("ALTER TABLE unify.enrollments_quarantine RENAME COLUMN raw TO before")
+        client.execute_sql("DELETE FROM unify._dlt_pipeline_state")
+    sync(pipeline)
+"""
+
+
+def ran(mode: str, api: Sandbox, database: Destination, *words: str) -> str:
+    """Run that script with every log on, and return all that it wrote to its streams."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, database.dlt_name, *words],
+        env={
+            **os.environ,
+            "UNIFY_API_KEY": KEY,
+            "RUNTIME__LOG_LEVEL": "DEBUG",
+            "SOURCES__UNIFY__RETRY_BUDGET": "5",
+            "SOURCES__UNIFY__BASE_URL": api.url,
+            "SOURCES__UNIFY__PII": mode,
+            "SOURCES__UNIFY__PII_KEY": PII_KEY,
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ("UnifyError" in done.stderr or "LoadFailed" in done.stderr) == bool(words), done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("mode", ["keep", "hash", "drop"])
+def test_no_personal_text_stands_anywhere_after_a_run_and_a_failed_one(
+    mode: str, serve: Serve, database: Any
+) -> None:
+    api = serve(account(50), reshape=reshaped)
+    texts = personal(api.account)
+    assert len(texts) > 200
+
+    written = ran(mode, api, database, "and fail")
+
+    packages = kept_text(Path("working"))
+    assert ".parquet" in packages, "the failed package is there to be searched"
+    rows = database.ask("SELECT count(*) FROM unify.enrollments_quarantine")
+    assert rows[0][0] >= 5
+    # What is kept as it comes shows that the search would find it.
+    for place in (stored_text(database), packages):
+        assert (len(found_in(texts, place)) > len(texts) / 2) == (mode == "keep")
+        assert mode == "keep" or not found_in(texts, place)
+    assert mode == "keep" or not found_in(texts, written)
+    assert PII_KEY not in stored_text(database) + packages + written
+
+
+@pytest.mark.parametrize("mode", ["hash", "drop"])
+def test_a_command_shows_no_personal_text_however_much_it_tells(mode: str, serve: Serve) -> None:
+    api = serve(account(50), reshape=reshaped)
+    environment = {
+        "UNIFY_API_KEY": KEY,
+        "RUNTIME__LOG_LEVEL": "DEBUG",
+        "SOURCES__UNIFY__BASE_URL": api.url,
+        "SOURCES__UNIFY__PII": mode,
+        "SOURCES__UNIFY__PII_KEY": PII_KEY,
+    }
+
+    done = command("sync", "--verbose", "--pipelines-dir", "kept", **environment)
+
+    assert done.returncode == 3
+    texts = personal(api.account)
+    assert not found_in(texts, done.stdout + done.stderr + kept_text(Path("kept")))
+
+
+def test_the_servers_own_words_are_left_out_of_errors_and_its_codes_are_not() -> None:
+    errors = [{"code": "gone", "path": ["person_id"]}]
+    with answering(400, {"message": "No longer: ada@private.example", "errors": errors}) as url:
+        done = command("sync", "--verbose", UNIFY_API_KEY=KEY, SOURCES__UNIFY__BASE_URL=url)
+        hiding = command(
+            *("sync", "--verbose"),
+            UNIFY_API_KEY=KEY,
+            SOURCES__UNIFY__BASE_URL=url,
+            SOURCES__UNIFY__PII="drop",
+        )
+
+    assert "ada@private.example" in done.stderr
+    assert "ada@private.example" not in hiding.stderr
+    assert "gone at person_id" in hiding.stderr
+
+
+def test_what_is_in_quarantine_can_still_be_found_by_its_ids(
+    serve: Serve, pipeline: dlt.Pipeline, home: Path
+) -> None:
+    api = serve(account(300), reshape=DRIFTS["changed-types"])
+    report = sync(pipeline, api_key=KEY, base_url=api.url, pii="drop")
+
+    warehouse = DuckDB({"": str(home / "unify_gtm.duckdb")})
+    rows = warehouse.ask(
+        "SELECT reason, raw ->> '$.person.id', raw ->> '$.person.email'"
+        " FROM unify.enrollments_quarantine"
+    )
+    assert len(rows) == report.quarantined > 0
+    people = {row["person"]["id"] for row in api.account.rows()}
+    assert {person for _, person, _ in rows} <= people
+    assert {email for *_, email in rows} == {None}
+
+
+def test_unknown_fields_are_personal_unless_they_are_named(
+    serve: Serve, pipeline: dlt.Pipeline, home: Path
+) -> None:
+    def drifted(row: dict[str, Any]) -> dict[str, Any]:
+        new = {"title": "Chief", "score": 7, "tags": ["a"], "home": {"city": "Bern"}}
+        return {**row, "person": {**row["person"], **new}, "phase": "late"}
+
+    api = serve(account(3), reshape=drifted)
+    kept = ["people.title", "people.email", "enrollments.*"]
+
+    sync(pipeline, api_key=KEY, base_url=api.url, pii="hash", pii_key=PII_KEY, pii_keep=kept)
+
+    warehouse = DuckDB({"": str(home / "unify_gtm.duckdb")})
+    assert set(warehouse.ask("SELECT title, score, tags, home FROM unify.people")) == {
+        ("Chief", hashed("7"), hashed('["a"]'), hashed('{"city":"Bern"}'))
+    }
+    assert warehouse.ask("SELECT DISTINCT phase FROM unify.enrollments") == [("late",)]
+    emails = {row["person"]["email"] for row in api.account.rows()}
+    assert {email for (email,) in warehouse.ask("SELECT email FROM unify.people")} == emails
+
+
+def run_as_source(pipeline: dlt.Pipeline, **settings: Any) -> None:
+    pipeline.run(unify_source(**settings))
+
+
+HASH = {"pii": "hash", "pii_key": PII_KEY}
+CHANGES: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
+    "keep, then hash": (sync, {}, HASH, ("pii", "'hash'", "'keep'")),
+    "keep, then drop": (run_as_source, {}, {"pii": "drop"}, ("pii", "'drop'", "'keep'")),
+    "hash, then keep": (run_as_source, HASH, {}, ("pii", "'keep'", "'hash'")),
+    "another key": (
+        sync,
+        {"pii": "hash", "pii_key": "2b7e-another-key"},
+        HASH,
+        ("pii_key", "other hashes"),
+    ),
+    "an exception less": (
+        sync,
+        {"pii": "drop", "pii_keep": "people.title,people.email"},
+        {"pii": "drop", "pii_keep": "people.title"},
+        ("pii_keep", "people.email"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_setting_is_refused_before_a_request_until_all_is_loaded_anew(
+    name: str, serve: Serve, warehouse_file: DuckDB
+) -> None:
+    run, before, after, words = CHANGES[name]
+    api = serve(account(20))
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    pipeline = warehouse_file.pipeline()
+    run(pipeline, **given, **before)
+    held = warehouse_file.stored()
+    api.reset()
+
+    with pytest.raises(Exception) as refused:  # noqa: PT011 - dlt wraps what a resource raises
+        run(pipeline, **given, **after)
+    assert all(word in str(refused.value) for word in (*words, "refresh='drop_data'"))
+    assert api.requests == []
+    assert warehouse_file.stored() == held
+
+    pipeline.run(unify_source(**given, **after), refresh="drop_data")
+    assert warehouse_file.stored() == hidden(shown(api.account), after.get("pii", "keep"))
+
+
+def test_no_copy_of_an_earlier_row_outlives_the_load_that_replaces_it(
+    serve: Serve, database: Any
+) -> None:
+    api = serve(account(6), reshape=lambda row: {**row, "is_paused": "true"})
+    sync(database.pipeline(), api_key=KEY, base_url=api.url)
+    copies = "SELECT raw FROM unify_staging.enrollments_quarantine"
+    assert len(database.ask(copies)) == 6
+
+    mended = serve(api.account)
+    source = unify_source(api_key=KEY, base_url=mended.url, pii="drop")
+    database.pipeline().run(source, refresh="drop_data")
+
+    assert database.ask(copies) == []
+    assert database.stored() == hidden(shown(api.account), "drop")
+
+
+@pytest.fixture
+def warehouse_file(home: Path, request: pytest.FixtureRequest) -> Iterator[DuckDB]:
+    with opened(DuckDB, home, request) as found:
+        yield found
+
+
+def test_a_first_load_that_died_does_not_count_as_loaded(
+    serve: Serve, warehouse_file: DuckDB
+) -> None:
+    api = serve(account(20))
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "pii": "drop"}
+    sync(warehouse_file.pipeline(), **given)
+    with warehouse_file.pipeline().sql_client() as client:
+        # As a crash leaves it: tables and rows, but no state.
+        client.execute_sql("DELETE FROM unify._dlt_pipeline_state")
+        client.execute_sql("DELETE FROM unify._dlt_loads")
+
+    sync(warehouse_file.pipeline("two"), **given)
+
+    assert warehouse_file.stored() == hidden(shown(api.account), "drop")
+
+
+def test_another_exception_may_be_named_later(serve: Serve, warehouse_file: DuckDB) -> None:
+    api = serve(account(20))
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "pii": "drop"}
+    sync(warehouse_file.pipeline(), **given, pii_keep="people.title")
+
+    sync(warehouse_file.pipeline(), **given, pii_keep="people.title, mailboxes.*")
+
+
+def test_a_selected_table_is_judged_by_how_it_was_loaded_itself(
+    serve: Serve, warehouse_file: DuckDB
+) -> None:
+    given: dict[str, Any] = {"api_key": KEY, "base_url": serve(account(20)).url}
+    pipeline = warehouse_file.pipeline()
+    pipeline.run(unify_source(**given).with_resources("people"))
+
+    pipeline.run(unify_source(**given, pii="drop").with_resources("mailboxes"))
+    pipeline.run(unify_source(**given).with_resources("people"))
+
+    with pytest.raises(Exception, match="mailboxes was loaded with 'drop'"):
+        pipeline.run(unify_source(**given).with_resources("mailboxes"))
+    pipeline.run(unify_source(**given).with_resources("mailboxes"), refresh="drop_data")
+    assert warehouse_file.ask("SELECT count(email) FROM unify.mailboxes")[0][0] > 0
+
+
+WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "no key": ({"pii": "hash"}, ("pii is 'hash'", "token_hex", "pii_key")),
+    "an empty key": ({"pii": "hash", "pii_key": " "}, ("pii_key is empty",)),
+    "no such mode": ({"pii": "mask"}, ("pii is 'mask'", "keep, hash, drop")),
+    "no field": ({"pii_keep": "title"}, ("pii_keep has 'title'", "TABLE.FIELD")),
+    "no table": ({"pii_keep": "person.title"}, ("pii_keep names the table 'person'", "people")),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_cannot_be_is_refused_before_a_request(
+    name: str, serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    settings, words = WRONG[name]
+    api = serve(account(1))
+
+    for run in (sync, run_as_source):
+        with pytest.raises(UnifyError) as refused:
+            run(pipeline, api_key=KEY, base_url=api.url, **settings)
+        assert refused.value.exit_code == 2
+        assert all(word in str(refused.value) for word in words), refused.value
+    assert api.requests == []

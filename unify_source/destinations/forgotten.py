@@ -1,0 +1,150 @@
+"""Takes one person out of a dataset, and remembers it there, as a hash, for all later runs.
+
+In a table of its own, not in dlt's state: it is written in one transaction with the deletions, and
+stays when tables are dropped and loaded anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from secrets import token_hex
+from typing import Any
+
+import dlt
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+from unify_source.destinations.unfinished import merges_in_transactions
+from unify_source.flatten.forgotten import Forgotten, digest_of
+from unify_source.resources import BY_NAME, KEY, PEOPLE, QUARANTINE
+
+TABLE = "_unify_forgotten"
+# What a comparison with the API found, by the key of each row.
+_DIFFERENCES = ("unify_verify_differences", "key")
+
+# So many values fit into the parameters of one statement everywhere.
+_MOST_VALUES = 500
+
+
+def forgotten(pipeline: dlt.Pipeline) -> Forgotten:
+    """Return the people who were taken out of a pipeline's dataset."""
+    if not merges_in_transactions(pipeline):
+        return Forgotten()
+    with pipeline.sql_client() as client:
+        return _stored(client)
+
+
+def take_out(pipeline: dlt.Pipeline, person_id: str) -> dict[str, int]:
+    """Delete all rows of a person, and remember the person; return the rows of each table.
+
+    All in one transaction. Copies in the staging dataset go as well, and are not counted.
+    """
+    with pipeline.sql_client() as client:
+        before = _stored(client)
+        staging = client.with_staging_dataset
+        with client.begin_transaction():
+            _remember(client, before, person_id)
+            named = _named(client, person_id)
+            with staging():
+                # What is there was merged, or a run that died left it.
+                named |= _named(client, person_id)
+                _delete(client, person_id, named)
+            return _delete(client, person_id, named)
+
+
+def empty_staging(pipeline: dlt.Pipeline, tables: AbstractSet[str]) -> None:
+    """Delete the copies of rows that merges into these tables left in the staging dataset."""
+    if not tables or not merges_in_transactions(pipeline):
+        return
+    with pipeline.sql_client() as client, client.with_staging_dataset():
+        for table in tables & {table for table, _ in _columns(client)}:
+            client.execute_sql(f"DELETE FROM {client.make_qualified_table_name(table)}")  # noqa: S608
+
+
+def _stored(client: Any) -> Forgotten:
+    table = client.make_qualified_table_name(TABLE)
+    try:
+        rows = client.execute_sql(f"SELECT salt, digest FROM {table}")  # noqa: S608 - our own names
+    except DatabaseUndefinedRelation:
+        return Forgotten()
+    return Forgotten(rows[0][0], frozenset(digest for _, digest in rows)) if rows else Forgotten()
+
+
+def _remember(client: Any, before: Forgotten, person_id: str) -> None:
+    table = client.make_qualified_table_name(TABLE)
+    client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} (salt VARCHAR(64), digest VARCHAR(64))")
+    # One salt for all: each row of a run is hashed once, however many people are forgotten.
+    salt = before.salt or token_hex(16)
+    if not Forgotten(salt, before.digests).has(person_id):
+        insert = f"INSERT INTO {table} VALUES (%s, %s)"  # noqa: S608 - our own names
+        client.execute_sql(insert, salt, digest_of(person_id, salt))
+
+
+def _named(client: Any, person_id: str) -> set[str]:
+    """Return the keys of the person's rows, in every table."""
+    keys, columns = {person_id}, _columns(client)
+    # Twice: what dies with a row is found by the key of that row.
+    for _ in range(2):
+        for table, column in _links():
+            if (table, column) in columns:
+                keys |= _keys(client, table, column, keys)
+    return keys
+
+
+def _keys(client: Any, table: str, column: str, values: set[str]) -> set[str]:
+    name, found = client.make_qualified_table_name(table), set()
+    for some in _pieces(values):
+        where = f"lower({column}) IN ({_marks(some)})"
+        rows = client.execute_sql(f"SELECT {KEY} FROM {name} WHERE {where}", *some)  # noqa: S608
+        found |= {key.lower() for (key,) in rows or []}
+    return found
+
+
+def _delete(client: Any, person_id: str, named: set[str]) -> dict[str, int]:
+    columns, gone = _columns(client), {}
+    for table, key in (*((name, KEY) for name in BY_NAME), _DIFFERENCES):
+        if (table, key) not in columns:
+            continue
+        gone[table] = sum(
+            _delete_where(client, table, f"lower({key}) IN ({_marks(some)})", some)
+            for some in _pieces(named)
+        )
+        if table == QUARANTINE.name:
+            # A row that cannot be read may name a person anywhere.
+            gone[table] += _delete_where(client, table, "lower(raw) LIKE %s", [f"%{person_id}%"])
+    return gone
+
+
+def _delete_where(client: Any, table: str, where: str, values: list[str]) -> int:
+    rows = f"FROM {client.make_qualified_table_name(table)} WHERE {where}"
+    count = client.execute_sql(f"SELECT count(*) {rows}", *values)[0][0]
+    if count:
+        client.execute_sql(f"DELETE {rows}", *values)
+    return int(count)
+
+
+def _links() -> Iterator[tuple[str, str]]:
+    """Yield the columns by which rows belong to a person, or die with a row that does."""
+    for table in BY_NAME.values():
+        for column in table.columns:
+            if column.references == PEOPLE.name or column.name == table.dies_with:
+                yield table.name, column.name
+
+
+def _columns(client: Any) -> set[tuple[str, str]]:
+    """Return the columns of a dataset, each with its table."""
+    rows = client.execute_sql(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s",
+        client.dataset_name,
+    )
+    return {(table, column) for table, column in rows or []}
+
+
+def _pieces(values: set[str]) -> Iterator[list[str]]:
+    whole = sorted(values)
+    for start in range(0, len(whole), _MOST_VALUES):
+        yield whole[start : start + _MOST_VALUES]
+
+
+def _marks(values: list[str]) -> str:
+    return ", ".join(["%s"] * len(values))
