@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from unify_source.errors import UnifyError
     from unify_source.load.source import unify_source
     from unify_source.runs.backfill import backfill
+    from unify_source.runs.forget import forget
     from unify_source.runs.sync import sync
 
-__all__ = ["UnifyError", "backfill", "sync", "unify_source"]
+__all__ = ["UnifyError", "backfill", "forget", "sync", "unify_source"]
 __version__ = version("unify-source")
 
 _ROOMS = {
     "UnifyError": "errors",
     "backfill": "runs.backfill",
+    "forget": "runs.forget",
     "sync": "runs.sync",
     "unify_source": "load.source",
 }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from unify_source.cli.console import Screen
 
 _PLANNING = "Reading a page here and there"
+_NOT_FORGOTTEN = "All rows were deleted, or none. Run it again."
 _PLAN_STOPPED = "Nothing was loaded. Run it again."
 
 _accepting = click.option(
@@ -135,6 +136,21 @@ def status(said: Said) -> None:
         screen.result(current.as_json(), current.as_lines())
         screen.table("Rows", ["table", "rows"], current.row_grid())
         screen.table("Last loads", ["finished", "load", "state"], current.load_grid())
+
+
+@app.command()
+@click.option(
+    "--person", "person_id", required=True, help="The person's id, as in the table people."
+)
+@taking(*READING)
+def forget(said: Said, *, person_id: str) -> None:
+    """Delete one person from every table; no later run loads that person again."""
+    with screen_of(said, "Deleting", _NOT_FORGOTTEN) as screen:
+        with importing():
+            from unify_source.runs.forget import forget as run_forget
+
+        removed = run_forget(_pipeline(said), person_id, lock_timeout=said.lock_timeout)
+        screen.result(removed.as_json(), removed.as_lines())
 
 
 @app.command()

@@ -1,0 +1,236 @@
+"""A person who is forgotten is in no table, and no later run brings the person back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pytest
+from commands import command, only_json
+from conftest import KEY
+from destinations import DuckDB, Postgres, opened
+from personal import stored_text
+from standing import Serve, account
+from warehouse import shown
+
+from unify_source import backfill, forget, sync, unify_source
+from unify_source.destinations.lock import Turns
+from unify_source.errors import LockHeld
+from unify_source.sandbox import Account, Sandbox
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(params=[DuckDB, Postgres], ids=lambda kind: kind.name)
+def database(request: pytest.FixtureRequest, home: Path) -> Iterator[Any]:
+    with opened(request.param, home, request) as found:
+        yield found
+
+
+def settings(api: Sandbox, **more: Any) -> dict[str, Any]:
+    return {"api_key": KEY, "base_url": api.url, **more}
+
+
+def busiest(account: Account) -> str:
+    """Return a person with several enrollments, of which one has a reply."""
+    enrolled: dict[str, list[Row]] = {}
+    for row in account.rows():
+        enrolled.setdefault(row["person"]["id"], []).append(row)
+    replied = [p for p, rows in enrolled.items() if any(r["reply_email_message"] for r in rows)]
+    return max(replied, key=lambda person: len(enrolled[person]))
+
+
+def others(account: Account, person: str) -> list[Row]:
+    return [row for row in account.rows() if row["person"]["id"] != person]
+
+
+def touched(account: Account, person: str) -> None:
+    """Let every enrollment of a person change, a second later."""
+    account.clock.advance(timedelta(seconds=1))
+    now = account.clock.now().isoformat()
+    theirs = [row for row in account.rows() if row["person"]["id"] == person]
+    account.put_many([{**row, "is_paused": True, "updated_at": now} for row in theirs])
+    account.clock.advance(timedelta(seconds=1))
+
+
+def by_sync(pipeline: dlt.Pipeline, api: Sandbox) -> None:
+    sync(pipeline, **settings(api))
+
+
+def by_backfill(pipeline: dlt.Pipeline, api: Sandbox) -> None:
+    backfill(pipeline, "2000-01-01", **settings(api))
+
+
+def by_source(pipeline: dlt.Pipeline, api: Sandbox) -> None:
+    pipeline.run(unify_source(**settings(api)))
+
+
+def by_refresh(pipeline: dlt.Pipeline, api: Sandbox) -> None:
+    pipeline.run(unify_source(**settings(api)), refresh="drop_data")
+
+
+def test_a_person_leaves_every_table_and_no_kind_of_run_brings_it_back(
+    serve: Serve, database: Any
+) -> None:
+    api = serve(account(120))
+    person = busiest(api.account)
+    by_sync(database.pipeline(), api)
+    before = {name: len(rows) for name, rows in database.stored().items()}
+    email = next(r["person"]["email"] for r in api.account.rows() if r["person"]["id"] == person)
+    assert email in stored_text(database)
+
+    removed = forget(database.pipeline(), person_id=person).rows
+
+    left = shown(others(api.account, person), api.account.sequences())
+    owned = ("people", "enrollments", "reply_email_messages", "reply_classifications")
+    assert {name: database.stored()[name] for name in owned} == {name: left[name] for name in owned}
+    assert removed["people"] == 1
+    assert removed["enrollments"] > 1
+    assert removed["reply_email_messages"] >= 1
+    assert {name: before[name] - len(rows) for name, rows in database.stored().items()} == {
+        name: removed[name] for name in before
+    }
+
+    for run in (by_sync, by_backfill, by_source, by_refresh):
+        touched(api.account, person)
+        run(database.pipeline(machine=run.__name__), api)
+        stored = database.stored()
+        assert {n: stored[n] for n in owned} == {n: left[n] for n in owned}, run.__name__
+    rows = database.ask("SELECT salt || digest FROM unify._unify_forgotten")
+    assert len(rows) == 1
+    assert person not in str(rows)
+
+
+def test_no_copy_of_a_person_stays_in_the_tables_that_a_merge_leaves(
+    serve: Serve, database: Any
+) -> None:
+    api = serve(account(60))
+    person = busiest(api.account)
+    by_sync(database.pipeline(), api)
+    tables = database.ask(
+        "SELECT table_schema, table_name FROM information_schema.tables"
+        " WHERE table_schema = 'unify_staging' AND table_name IN ('people', 'enrollments')"
+    )
+    assert len(tables) == 2
+
+    forget(database.pipeline(), person)
+
+    for schema, table in [*tables, ("unify", "people"), ("unify", "enrollments")]:
+        assert person not in str(database.ask(f"SELECT * FROM {schema}.{table}"))
+
+
+def test_a_row_in_quarantine_that_names_a_person_goes_and_is_asked_for_no_more(
+    serve: Serve, database: Any
+) -> None:
+    def broken(row: Row) -> Row:
+        return {**row, "is_paused": "true"}
+
+    api = serve(account(12), reshape=broken)
+    person = busiest(api.account)
+    theirs = {row["id"] for row in api.account.rows() if row["person"]["id"] == person}
+    sync(database.pipeline(), **settings(api))
+
+    removed = forget(database.pipeline(), person).rows
+
+    assert removed["enrollments_quarantine"] == len(theirs)
+    sync(database.pipeline(), **settings(api))
+    api.reset()
+    report = sync(database.pipeline(), **settings(api))
+    assert report.quarantined == 12 - len(theirs)
+    assert theirs.isdisjoint(database.keys("enrollments_quarantine"))
+    assert not [r for r in api.requests if r.path.rpartition("/")[2] in theirs]
+
+
+def test_what_a_comparison_noted_of_a_persons_rows_goes_as_well(
+    serve: Serve, database: Any
+) -> None:
+    api = serve(account(20))
+    person = busiest(api.account)
+    by_sync(database.pipeline(), api)
+    with database.pipeline().sql_client() as client:
+        client.execute_sql("CREATE TABLE unify.unify_verify_differences (kind TEXT, key TEXT)")
+        keys = "SELECT id FROM unify.people UNION ALL SELECT id FROM unify.enrollments"
+        client.execute_sql(
+            f"INSERT INTO unify.unify_verify_differences SELECT 'stale', id FROM ({keys}) AS keys"
+        )
+
+    removed = forget(database.pipeline(), person).rows
+
+    assert removed["unify_verify_differences"] == removed["enrollments"] + 1
+    left = {key for (key,) in database.ask("SELECT key FROM unify.unify_verify_differences")}
+    assert left == {*database.keys("people"), *database.keys("enrollments")}
+
+
+@pytest.mark.parametrize("pii", ["keep", "hash"])
+def test_each_who_was_forgotten_stays_so_whatever_becomes_of_the_settings(
+    pii: str, serve: Serve, database: Any
+) -> None:
+    api = serve(account(60))
+    people = sorted({row["person"]["id"] for row in api.account.rows()})[:3]
+    given = settings(api, pii=pii, pii_key="9c1b-a-key-of-hashes")
+    sync(database.pipeline(), **given)
+
+    for person in [*people, people[0].upper()]:
+        forget(database.pipeline(), person)
+    changed = {**given, "pii": "drop", "pii_key": None}
+    database.pipeline().run(unify_source(**changed), refresh="drop_data")
+
+    assert set(database.keys("people")).isdisjoint(people)
+    assert len(database.ask("SELECT * FROM unify._unify_forgotten")) == len(people)
+
+
+def test_the_command_says_what_was_removed_and_needs_no_key(serve: Serve) -> None:
+    api = serve(account(60))
+    person = busiest(api.account)
+    assert command("sync", UNIFY_API_KEY=KEY, SOURCES__UNIFY__BASE_URL=api.url).returncode == 0
+
+    done = command("forget", "--person", person, "--json")
+    again = command("forget", "--person", person)
+
+    assert done.returncode == again.returncode == 0
+    removed = only_json(done)["removed"]
+    assert removed["people"] == 1
+    assert removed["enrollments"] > 1
+    assert "No row of the person is in duckdb, dataset unify." in again.stdout
+    assert "No later run loads this person again." in again.stdout
+
+
+REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
+    "no id": (["--person", "ada@example.com"], ("--person", "not an id")),
+    "no dataset": (["--person", "3c90c3cc-0d44-4b50-8888-8dd25736052a"], ("no dataset unify",)),
+    "a lake": (
+        ["--person", "3c90c3cc-0d44-4b50-8888-8dd25736052a", "--destination", "filesystem"],
+        ("forget does not work on filesystem", "enrollment_id"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_forgotten_is_refused_and_leaves_no_file(name: str, home: Path) -> None:
+    words, sentences = REFUSED[name]
+    done = command(
+        "forget", *words, "--json", DESTINATION__FILESYSTEM__BUCKET_URL=str(home / "lake")
+    )
+
+    assert done.returncode == 2
+    assert all(sentence in done.stderr for sentence in sentences), done.stderr
+    assert json.loads(done.stdout)["exit_code"] == 2
+    assert not list(home.rglob("*.duckdb"))
+
+
+def test_nothing_is_deleted_beside_another_run(serve: Serve, database: Any) -> None:
+    api = serve(account(20))
+    by_sync(database.pipeline(), api)
+
+    with (
+        Turns(database.pipeline(), 0).turn(),
+        pytest.raises(LockHeld) as refused,
+    ):
+        forget(database.pipeline(machine="two"), busiest(api.account), lock_timeout=0)
+
+    assert refused.value.exit_code == 5
+    assert len(database.keys("enrollments")) == 20

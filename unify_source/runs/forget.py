@@ -1,0 +1,107 @@
+"""`forget`: take one person out of every table, and keep all later runs from bringing it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import dlt
+
+from unify_source.configuration.dlt_errors import explained
+from unify_source.configuration.environment import refuse_unsafe
+from unify_source.destinations.duckdb_file import duckdb_database
+from unify_source.destinations.forgotten import take_out
+from unify_source.destinations.lock import Turns
+from unify_source.destinations.unfinished import merges_in_transactions
+from unify_source.errors import ConfigurationError
+from unify_source.load.packages import start_over
+from unify_source.settings import LOCK_TIMEOUT
+from unify_source.values import read_id
+
+
+@dataclass(frozen=True)
+class Removed:
+    """How many rows of a person were deleted from each table."""
+
+    pipeline: str
+    destination: str
+    dataset: str
+    rows: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as what `--json` prints."""
+        return {
+            "command": "forget",
+            "pipeline": self.pipeline,
+            "destination": self.destination,
+            "dataset": self.dataset,
+            "removed": self.rows,
+        }
+
+    def as_lines(self) -> list[str]:
+        """Return it as plain sentences."""
+        where = f"{self.destination}, dataset {self.dataset}"
+        total = sum(self.rows.values())
+        rows = "1 row was" if total == 1 else f"{total:,} rows were"
+        tables = [f"{count:,} of {name}" for name, count in self.rows.items() if count]
+        what = f": {', '.join(tables)}." if tables else "."
+        return [
+            f"{rows} removed from {where}{what}"
+            if total
+            else f"No row of the person is in {where}.",
+            "No later run loads this person again.",
+        ]
+
+
+def forget(
+    pipeline: dlt.Pipeline,
+    person_id: str | UUID,
+    *,
+    lock_timeout: float | str = LOCK_TIMEOUT.default,
+) -> Removed:
+    """Delete all rows of a person, and remember a salted hash of the id, so that none comes back.
+
+    That is the person, the person's enrollments and what lives with them, and rows in quarantine
+    that name the person: in one transaction, on DuckDB and Postgres. Needs no API key.
+    Raises ConfigurationError where there is no such dataset, LockHeld, or another UnifyError.
+    """
+    person = read_id("person_id", person_id)
+    with explained(pipeline):
+        refuse_unsafe(pipeline)
+        _refuse_other_destinations(pipeline)
+        database = duckdb_database(pipeline)
+        # Opening a file that is missing would create it.
+        if database and not database.file.exists():
+            raise _nothing_in(pipeline)
+        with Turns(pipeline, lock_timeout).turn():
+            with pipeline.sql_client() as client:
+                if not client.has_dataset():
+                    raise _nothing_in(pipeline)
+            # What waits in the working folder would be loaded by the next run, this person with it.
+            start_over(pipeline)
+            rows = take_out(pipeline, person)
+    return Removed(
+        pipeline.pipeline_name,
+        pipeline.destination.destination_name,
+        pipeline.dataset_name,
+        rows,
+    )
+
+
+def _refuse_other_destinations(pipeline: dlt.Pipeline) -> None:
+    if not merges_in_transactions(pipeline):
+        raise ConfigurationError(
+            f"forget does not work on {pipeline.destination.destination_name}: it deletes rows in"
+            " one transaction, as DuckDB and Postgres can.",
+            "Delete the rows there by person_id, and then what was theirs by enrollment_id; a later"
+            " run may load them again.",
+        )
+
+
+def _nothing_in(pipeline: dlt.Pipeline) -> ConfigurationError:
+    return ConfigurationError(
+        f"There is no dataset {pipeline.dataset_name} in {pipeline.destination.destination_name},"
+        " so nothing was removed.",
+        "Check --dataset, --pipeline-name and --destination.",
+    )
