@@ -49,7 +49,7 @@ class Removed:
         return [
             f"{rows} removed from {where}{what}"
             if total
-            else f"No row of the person is in {where}.",
+            else f"{where}, holds no row of this person.",
             "No later run loads this person again.",
         ]
 

@@ -56,10 +56,10 @@ class LoadedWith:
         if self.mode != other.mode:
             what, setting = f"is {self.mode!r}, but {table} was loaded with {other.mode!r}.", "pii"
         elif self.key != other.key:
-            what = f"is another one than {table} was loaded with, and makes other hashes."
+            what = f"differs from the key that {table} was loaded with: its hashes would not match."
             setting = "pii_key"
         elif missing := sorted(set(other.kept) - set(self.kept)):
-            what = f"does not name {', '.join(missing)}, but {table} was loaded with it."
+            what = f"no longer names {', '.join(missing)}, which {table} was loaded with."
             setting = "pii_keep"
         else:
             return
