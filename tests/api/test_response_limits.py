@@ -15,7 +15,7 @@ from conftest import KEY
 from raw_server import Asked, raw_server, response
 
 from unify_source.api.client import Client
-from unify_source.api.responses import Page
+from unify_source.api.pages import Page
 from unify_source.errors import ApiError
 from unify_source.limits import Limits
 from unify_source.resources import ENROLLMENT_LIST

@@ -26,16 +26,14 @@ from tenacity import (
 from unify_source.api.budget import RequestBudget
 from unify_source.api.connection import Connection, Parameters
 from unify_source.api.http_dates import http_date
+from unify_source.api.pages import Page, is_row, page_of
 from unify_source.api.responses import (
     FORBIDDEN,
     GONE,
     OK,
     TOO_MANY,
-    Page,
     Response,
     error_of,
-    is_row,
-    page_of,
     retry_after,
 )
 from unify_source.errors import (
@@ -160,7 +158,8 @@ class Client:
 
     def _page(self, resource: Resource, parameters: Parameters) -> Page:
         response = self._accepted(self._send(resource.path, parameters))
-        return page_of(response.body, resource.list_key, self._settings.limits)
+        date = response.headers.get("Date", "")
+        return page_of(response.body, resource.list_key, self._settings.limits, date)
 
     def _row(self, resource: Resource, key: str) -> bytes | None:
         if not key.strip("."):

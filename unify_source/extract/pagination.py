@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from unify_source.api.connection import Parameters
-from unify_source.api.responses import Page
+from unify_source.api.pages import Page
 from unify_source.errors import BrokenPage
 from unify_source.extract.probe import instant_of
 from unify_source.extract.window import Window
@@ -50,6 +50,32 @@ def follow(
         page = ask([*asked, ("cursor", cursor)])
 
 
+def follow_closely(
+    ask: Callable[[Parameters], Page | None], parameters: Parameters, window: Window
+) -> bool:
+    """Read the list of a window while its rows change; tell whether no row that stayed was skipped.
+
+    Takes two requests a page. `ask` returns None where it has been asked too often.
+    """
+    asked = [*parameters, *window.parameters()]
+    here = asked
+    page = ask(here)
+    while page and page.next_cursor is not None:
+        there = [*asked, ("cursor", page.next_cursor)]
+        following = ask(there)
+        # Where rows have left the list, so that the second page begins further on, the first shows
+        # by now what lies between. Unless it has moved on by more than a page itself.
+        again = following and ask(here)
+        if not again or _keys(page).isdisjoint(_keys(again)):
+            return False
+        here, page = there, following
+    return page is not None
+
+
+def _keys(page: Page) -> set[str]:
+    return {identity(row) for row in page.rows}
+
+
 class _Progress:
     """Remembers which rows a list has brought, in a megabyte, however many they are.
 
@@ -65,7 +91,7 @@ class _Progress:
         """Return how many pages in a row, this one the last, have brought nothing new."""
         fresh = []
         for row in rows:
-            slot = hash(_identity(row)) % _SLOTS
+            slot = hash(identity(row)) % _SLOTS
             if not self._seen[slot]:
                 self._seen[slot] = 1
                 fresh.append(row)
@@ -78,7 +104,8 @@ class _Progress:
         return self._window is None or instant is None or self._window.holds(instant)
 
 
-def _identity(row: Any) -> str:
+def identity(row: Any) -> str:
+    """Return a row's id, or else its text."""
     key = row.get(KEY) if isinstance(row, dict) else None
     return key if isinstance(key, str) else repr(row)
 

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from unify_source.api.client import Client
-from unify_source.api.responses import Page
-from unify_source.extract.window import Window
+from unify_source.api.pages import Page
+from unify_source.extract.window import Window, cut
 from unify_source.resources import CURSOR, Resource
 from unify_source.times import EPOCH, TICK, parse_instant
 
@@ -44,6 +44,14 @@ def first_instant(client: Client, resource: Resource, before: datetime) -> datet
     # requests where a walk would take up to 27.
     nearest = bisect_left(steps, x=True, key=is_empty)
     return steps[nearest] if nearest < _LOOKS_BACK else None
+
+
+def without_past(client: Client, resource: Resource, window: Window) -> list[Window]:
+    """Cut off the time before the first row, so that the rest of a window can be cut by time."""
+    if window.after is not None:
+        return [window]
+    first = first_instant(client, resource, window.before)
+    return cut(window, [first] if first else [])
 
 
 def instants(rows: Sequence[Any]) -> list[datetime]:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
-from unify_source.extract.pagination import follow
+from unify_source.api.pages import Page
+from unify_source.extract.pagination import follow, follow_closely
+from unify_source.extract.portion import Piece, Slice, Work
 from unify_source.extract.probe import instants
-from unify_source.extract.schedule import Schedule, Slice
+from unify_source.extract.schedule import Schedule
+from unify_source.extract.watch import Watch
 from unify_source.extract.window import Window
 from unify_source.limits import USUAL, Limits
 from unify_source.resources import Resource
+
+_UNSETTLED = (
+    "Rows changed so fast that others beside them may have been skipped, in %d ranges of time."
+    " The next sync reads them again."
+)
+_log = logging.getLogger(__name__)
 
 
 class Reading:
@@ -39,6 +50,8 @@ class Reading:
         enough: int | None = None,
         newest_first: bool = False,
         limits: Limits = USUAL,
+        lookback: timedelta = timedelta(),
+        again_from: datetime | None = None,
         heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         self._limits = limits
@@ -47,13 +60,17 @@ class Reading:
             workers=workers,
             enough=enough // page_size + 1 if enough else None,
             newest_first=newest_first,
+            again_from=again_from,
         )
         self.covered = self._schedule.portions[0].window
+        self.unsettled: list[Window] = []
         self._parameters = [*filters, ("limit", str(page_size))]
         self._heartbeat = heartbeat
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._page = client.pages(resource, self._stopped)
+        # Without the filters: a row that leaves them is not listed under them any more.
+        self._watch = Watch(self._page, lookback)
         self._threads = [
             # Nothing in Python ends a thread that waits for a silent server: as a daemon it does
             # not keep the process alive after Ctrl-C.
@@ -73,7 +90,10 @@ class Reading:
             raise
         with self._changed:
             # Only now: an iteration that broke off has covered nothing, whatever pages it yielded.
-            self.covered = portions.popleft().window
+            portion = portions.popleft()
+            self.covered, self.unsettled = portion.window, portion.unsettled
+        if self.unsettled:
+            _log.warning(_UNSETTLED, len(self.unsettled))
 
     def close(self, error: Exception | None = None) -> None:
         """Stop the threads: what is left is not read. An iteration under way raises the error."""
@@ -85,18 +105,25 @@ class Reading:
 
     def _work(self) -> None:
         try:
-            while slice_ := self._next_slice():
-                self._read(slice_)
+            while work := self._next_work():
+                if isinstance(work, Slice):
+                    self._read(work)
+                elif isinstance(work, Piece):
+                    self._read_again(work)
+                else:
+                    changes = self._watch.look(work.read_at)
+                    with self._changed:
+                        self._schedule.checked(work, changes)
                 with self._changed:
                     if not self._stopped.is_set():
                         # A stopped slice was not read to its end: counted as done, its rest would
                         # be lost.
-                        self._schedule.done(slice_)
+                        self._schedule.done(work)
                     self._changed.notify_all()
         except Exception as error:  # noqa: BLE001 - raised again where the pages are read
             self.close(error)
 
-    def _next_slice(self) -> Slice | None:
+    def _next_work(self) -> Work | None:
         schedule = self._schedule
         with self._changed:
             while not (self._stopped.is_set() or schedule.is_ready or schedule.is_over):
@@ -106,17 +133,53 @@ class Reading:
             return schedule.take()
 
     def _read(self, slice_: Slice) -> None:
+        slice_.changes = self._watch.changes
         for page in follow(self._page, self._parameters, slice_.window, self._limits):
             # Outside the lock: `put` waits while the queue is full, and would hold up every other
             # worker.
             slice_.portion.queue.put(page.body)
+            slice_.note(page)
             with self._changed:
                 is_due = self._schedule.count_page(slice_)
                 if slice_.portion.is_full and self._schedule.idle:
                     self._changed.notify_all()
             if self._stopped.is_set() or page.next_cursor is None:
                 return
+            is_watched = self._begin_to_watch(slice_)
             if is_due:
                 with self._changed:
                     if self._schedule.cut(slice_, instants(page.rows)):
                         return
+            if is_watched:
+                # What was read before the first look cannot be checked.
+                slice_.start_over()
+                self._read(slice_)
+                return
+
+    def _begin_to_watch(self, slice_: Slice) -> bool:
+        """Take the first look where a list goes on; False if there is nothing to gain by it."""
+        if slice_.changes or not self._schedule.may_skip(slice_):
+            return False
+        self._watch.begin(slice_.sent_at)
+        return not self._watch.is_blind
+
+    def _read_again(self, piece: Piece) -> None:
+        """Read a piece in one request, in which nothing can be skipped."""
+
+        def ask(parameters: Parameters) -> Page | None:
+            with self._changed:
+                if self._stopped.is_set() or not piece.portion.may_read_again():
+                    return None
+            page = self._page(parameters)
+            piece.portion.queue.put(page.body)
+            return page
+
+        page = ask([*self._parameters, *piece.window.parameters()])
+        if page and page.next_cursor is None:
+            return
+        with self._changed:
+            if page and self._schedule.overflowed(piece, instants(page.rows)):
+                return
+        if not (page and follow_closely(ask, self._parameters, piece.window)):
+            with self._changed:
+                piece.portion.unsettled.append(piece.window)

@@ -2,7 +2,8 @@
 
 Three words: a `Window` is a closed range of time. A `Slice` is a window that one worker reads page
 by page. A `Portion` is what is loaded together, of about `enough` pages: while the nearest portion
-is read whole, slices of the one after it are begun, so that no worker waits for a load. Knows
+is read whole, slices of the one after it are begun, so that no worker waits for a load. A portion
+ends once its slices have been checked, and read again where rows may have been skipped. Knows
 neither threads nor HTTP: callers hold a lock.
 """
 
@@ -11,20 +12,20 @@ from __future__ import annotations
 from bisect import insort
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from unify_source.extract.page_queue import PageQueue
+from unify_source.extract.portion import Check, Piece, Portion, Slice, Work
 from unify_source.extract.slicing import (
     BURST_PAGES,
     FEWEST_PAGES,
     FEWEST_PAGES_OF_THE_BUSY,
     MOST_PAGES,
     Sample,
+    fitting,
     slices,
 )
-from unify_source.extract.window import Window
-from unify_source.times import EPOCH
+from unify_source.extract.window import Window, begin
 
 _FEWEST_SLICES = 4
 # A slice that is begun when enough has come may hold this share of what is enough.
@@ -35,48 +36,12 @@ _AHEAD = 0.75
 _SHORT_READ, _SHORT_WINDOW = 16, timedelta(hours=6)
 
 
-@dataclass(eq=False)
-class Portion:
-    """What is loaded together: a window, or all that is left as long as not enough has come.
-
-    `reached` holds the far ends of its slices that were begun, `in_hand` counts those in work.
-    """
-
-    window: Window
-    queue: PageQueue
-    pages_left: int | None
-    in_hand: int = 0
-    reached: set[datetime] = field(default_factory=set)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether enough pages have come, so that it ends with the slices that were begun."""
-        return self.pages_left is not None and self.pages_left <= 0
-
-    def holds(self, window: Window) -> bool:
-        """Tell whether a window lies in its own."""
-        return _begin(window) >= _begin(self.window) and window.before <= self.window.before
-
-
-@dataclass(eq=False)
-class Slice:
-    """A window that is being read, page by page, and the instants on some of its pages.
-
-    The last page and every page whose number is a power of two are kept: enough to tell the order.
-    """
-
-    portion: Portion
-    window: Window
-    pages: int = 0
-    look_at: int = 1
-    sample: Sample = field(default_factory=dict)
-
-
 class Schedule:
     """Hands out the slices of adjoining windows, the oldest first or, with `newest_first`, last.
 
     `take` gives the nearest window that waits, `done` takes its slice back. A portion ends, at the
-    boundary of a slice, once `enough` pages of it have come; without, the whole is one.
+    boundary of a slice, once `enough` pages of it have come; without, the whole is one. Rows of
+    `again_from` on are read again by the next run, so that slices of them need no check.
     """
 
     def __init__(
@@ -86,6 +51,7 @@ class Schedule:
         workers: int,
         enough: int | None = None,
         newest_first: bool = False,
+        again_from: datetime | None = None,
     ) -> None:
         self.portions: deque[Portion] = deque()
         self.idle = workers
@@ -94,9 +60,10 @@ class Schedule:
         self._worth: float = MOST_PAGES
         if enough:
             self._worth = min(self._worth, max(FEWEST_PAGES, enough / _SHARE))
+        self._again_from = again_from
         self._newest_first = newest_first
         self._nearest = -1 if newest_first else 0
-        self._waiting = sorted(windows, key=_begin)
+        self._waiting = sorted(windows, key=begin)
         self._put_off: set[Window] = set()
         self._burst_pages = BURST_PAGES
         self._whole = Window(windows[0].after, windows[-1].before)
@@ -104,10 +71,12 @@ class Schedule:
 
     @property
     def is_ready(self) -> bool:
-        """Whether `take` has a slice to give.
+        """Whether `take` has something to give.
 
         What was put off, and what lies beyond it, waits while what is in hand may be enough.
         """
+        if self._settling():
+            return True
         if not self._waiting:
             return False
         last = self.portions[-1]
@@ -117,28 +86,63 @@ class Schedule:
     @property
     def is_over(self) -> bool:
         """Whether nothing waits, nor will."""
-        return not self._waiting and self.idle == self._workers
+        return not (self._waiting or self._settling()) and self.idle == self._workers
 
-    def take(self) -> Slice:
-        """Return the nearest window that waits as a slice to read."""
+    def take(self) -> Work:
+        """Return the nearest window that waits as a slice to read; first what is to be settled."""
+        self.idle -= 1
+        if portion := self._settling():
+            portion.in_hand += 1
+            return portion.settle()
         window = self._waiting.pop(self._nearest)
         self._put_off.discard(window)
         portion = next(each for each in self.portions if each.holds(window))
         # Noted when it begins, not when it ends: a portion that is full ends with what was begun.
         portion.reached.add(self._far_end(window))
         portion.in_hand += 1
-        self.idle -= 1
         return Slice(portion, window)
 
-    def done(self, slice_: Slice) -> None:
-        """Take back a slice that was read to its end, or cut."""
-        slice_.portion.in_hand -= 1
+    def _settling(self) -> Portion | None:
+        return next(
+            (each for each in self.portions if each.settling(is_read=self._is_read(each))), None
+        )
+
+    def _is_read(self, portion: Portion) -> bool:
+        return not (portion.in_hand or any(map(portion.holds, self._waiting)))
+
+    def done(self, work: Work) -> None:
+        """Take back what was read or checked to its end, or cut."""
+        work.portion.in_hand -= 1
         self.idle += 1
+        if isinstance(work, Slice) and self.may_skip(work) and work.pages > 1:
+            work.portion.check_later(work)
         # A portion ends only after those before it: they are loaded in this order.
         for portion in self.portions:
-            if portion.in_hand or any(map(portion.holds, self._waiting)):
+            if not (self._is_read(portion) and portion.is_settled):
                 return
             portion.queue.end()
+
+    def may_skip(self, slice_: Slice) -> bool:
+        """Tell whether a row that a slice skips would be lost."""
+        is_read_again = self._again_from and begin(slice_.window) >= self._again_from
+        return not (slice_.is_cut or is_read_again)
+
+    def checked(self, check: Check, changes: int) -> None:
+        """Have the slices read again during which rows changed; `changes` is the watch's count."""
+        for slice_ in check.slices:
+            if slice_.changes != changes:
+                after, before = slice_.window.after, slice_.window.before
+                window = Window(after, min(before, self._again_from or before))
+                check.portion.read_again(slice_.pieces(window))
+
+    def overflowed(self, piece: Piece, page: list[datetime]) -> bool:
+        """Cut a piece that does not fit a page by the instants of its first; False if it cannot."""
+        halves = fitting(piece.window, page, max(1, len(page) // 2))
+        # A server that does not heed the bounds would be asked for ever smaller pieces.
+        if len(halves) == 1 or not all(map(piece.window.holds, page)):
+            return False
+        piece.portion.read_again(halves)
+        return True
 
     def count_page(self, slice_: Slice) -> bool:
         """Count a page that has come, and tell whether it is one to look at: see `cut`."""
@@ -159,7 +163,7 @@ class Schedule:
             slice_.sample = sample
             slice_.look_at *= 2
         window = slice_.window
-        if slice_.pages < _SHORT_READ and window.before - _begin(window) < _SHORT_WINDOW:
+        if slice_.pages < _SHORT_READ and window.before - begin(window) < _SHORT_WINDOW:
             return False
         seen = {instant for page in sample.values() for instant in page}
         # A server that does not heed the bounds would be asked for ever smaller slices.
@@ -175,6 +179,7 @@ class Schedule:
         if len(seen) == 1:
             # Where one burst follows another, a cut around each reads them all twice.
             self._burst_pages *= 2
+        slice_.is_cut = True
         self._replace(slice_, cuts, rest, is_surplus=is_surplus)
         return True
 
@@ -199,7 +204,7 @@ class Schedule:
     ) -> None:
         portion = slice_.portion
         for window in cuts:
-            insort(self._waiting, window, key=_begin)
+            insort(self._waiting, window, key=begin)
         # What was cut no longer says how far has been read: its slices will.
         portion.reached.discard(self._far_end(slice_.window))
         if is_surplus:
@@ -231,8 +236,4 @@ class Schedule:
         self.portions.append(Portion(window, PageQueue(ahead), self._enough))
 
     def _far_end(self, window: Window) -> datetime:
-        return _begin(window) if self._newest_first else window.before
-
-
-def _begin(window: Window) -> datetime:
-    return window.after or EPOCH
+        return begin(window) if self._newest_first else window.before

@@ -172,3 +172,24 @@ def _by_sample(window: Window, seen: Sequence[datetime], most: int) -> list[Wind
     even = [begin + length * i / evenly for i in range(1, evenly)]
     cuts = cut(window, [*(i for i in at if i not in crowded), *around, *even])
     return cuts if len(cuts) > 1 else []
+
+
+def fitting(window: Window, instants: Sequence[datetime], most: int) -> list[Window]:
+    """Cut a window into pieces of at most so many of the instants each.
+
+    More rows of one instant are a piece of their own.
+    """
+    at: list[datetime] = []
+    rows, last = 0, EPOCH
+    for instant, count in sorted(Counter(filter(window.holds, instants)).items()):
+        if count > most:
+            at += [instant - TICK, instant + TICK]
+            rows = 0
+        elif rows + count > most:
+            # Between the two, where there is no row: one on a boundary would come with both pieces.
+            at.append(last + (instant - last) / 2)
+            rows = count
+        else:
+            rows += count
+        last = instant
+    return cut(window, at)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from unify_source.errors import BrokenPage
-from unify_source.times import rfc3339
+from unify_source.times import EPOCH, rfc3339
 
 AHEAD_TOLERANCE = timedelta(minutes=5)
 
@@ -28,6 +28,11 @@ class Window:
         """Tell whether an instant lies in it."""
         return instant <= self.before and (self.after is None or instant >= self.after)
 
+    def covers(self, other: Window) -> bool:
+        """Tell whether another window lies in it."""
+        is_begun = self.after is None or (other.after is not None and self.after <= other.after)
+        return is_begun and other.before <= self.before
+
     def parameters(self) -> list[tuple[str, str]]:
         """Return it as the API's parameters."""
         # Both bounds are inclusive in the API's reference. So rows on a shared boundary come twice,
@@ -47,6 +52,15 @@ class Span:
     window: Window
     enough: int | None = None
     newest_first: bool = False
+
+    def rest(self, covered: Window) -> Window | None:
+        """Return what is left of its window once a part was covered, None where nothing is."""
+        window = self.window
+        if self.newest_first:
+            after, before = window.after, covered.after or window.after
+        else:
+            after, before = covered.before, window.before
+        return Window(after, before) if after and before and after < before else None
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,11 @@ def ahead(server: datetime, here: datetime) -> str | None:
         " API's that is wrong, rows that it stamps so are not current, and what changes after the"
         " clock was put right lies before them. Then load from that time on with a backfill."
     )
+
+
+def begin(window: Window) -> datetime:
+    """Return the first instant of a window, 1970 where it reaches back to the first row."""
+    return window.after or EPOCH
 
 
 def refuse_set_back(window: Window) -> None:

@@ -9,20 +9,20 @@ import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.api.by_id import rows_by_id
 from unify_source.api.client import Client
 from unify_source.decode.batches import decoded, joined
 from unify_source.decode.decode import Batch, decode
 from unify_source.dlt_seam import raise_if_signalled
-from unify_source.extract.by_id import rows_by_id
 from unify_source.extract.pagination import follow
-from unify_source.extract.probe import first_instant
+from unify_source.extract.probe import without_past
 from unify_source.extract.reader import Reading
-from unify_source.extract.window import Interval, Span, Window, ahead, cut, refuse_set_back
+from unify_source.extract.window import Interval, Span, Window, ahead, refuse_set_back
 from unify_source.flatten.quarantine import quarantined, released
 from unify_source.flatten.shared import Shared
 from unify_source.flatten.split import split
@@ -62,18 +62,14 @@ class Extraction:
         self._span = span
         self._interval = interval or Interval()
         self._read_at = EPOCH
+        # The first load of a run, that is.
+        self._is_first = span is None or span.window.after is None
+        self._unsettled: list[Window] = []
 
     @property
     def rest(self) -> Window | None:
         """Return what is left of the span's window, None where all of it was read."""
-        if not self._span or not self.covered:
-            return None
-        window, covered = self._span.window, self.covered
-        if self._span.newest_first:
-            after, before = window.after, covered.after or window.after
-        else:
-            after, before = covered.before, window.before
-        return Window(after, before) if after and before and after < before else None
+        return self._span.rest(self.covered) if self._span and self.covered else None
 
     @property
     def left(self) -> timedelta:
@@ -81,9 +77,8 @@ class Extraction:
 
         The newest first, it may reach back to long before the first row.
         """
-        if not self._span or self._span.newest_first or not (rest := self.rest):
-            return timedelta()
-        return rest.before - (rest.after or rest.before)
+        rest = None if self._span and self._span.newest_first else self.rest
+        return rest.before - rest.after if rest and rest.after else timedelta()
 
     def batches(self, target: Target) -> Iterator[Tables]:
         """Yield the tables of each batch; at the end, store what the next run needs.
@@ -99,8 +94,10 @@ class Extraction:
         # Of two clocks the one behind: taken for new, a row would keep a reply that it lost.
         filled_at = min(window.before, datetime.now(timezone.utc))
         ids = memory.opened(filled_at, is_empty=is_first)
+        is_due = target.moves_cursors and self._is_first
+        again = target.cursors.unsettled_beside(window) if is_due else []
         newest, shared = EPOCH, Shared(target.carried)
-        for sifted in self._sifted(window, ids, memory, target):
+        for sifted in self._sifted(window, again, ids, memory, target):
             newest = max(newest, pc.max(sifted.rows[CURSOR]).as_py() or EPOCH)
             tables = self._tables(sifted, target.warehouse)
             shared.note(sifted.rows, sifted.new, tables)
@@ -111,19 +108,19 @@ class Extraction:
             yield self._tables(memory.carried(batch), target.warehouse)
         if target.sample_pages is None:
             self._end(memory, target, self.covered or window, newest)
+            target.cursors.settle([*again, self.covered or window], self._unsettled)
         pa.default_memory_pool().release_unused()
 
     def _memory(self, target: Target) -> Memory:
         # A range is read as it was asked for; what is in quarantine waits for the next sync.
         cursors = target.cursors
         is_sync = target.moves_cursors and target.state is not None
-        is_first = self._span is None or self._span.window.after is None
         return Memory(
             target.state if target.state is not None else {},
             target.quarantine if target.state is not None else {},
             cursors.name if is_sync else None,
             self._settings.lookback,
-            asks=is_sync and is_first,
+            asks=is_sync and self._is_first,
             rereads=is_sync and not self._settings.filters,
             trusts_tail=cursors.agree,
         )
@@ -154,7 +151,7 @@ class Extraction:
         return cursors.start(earliest, self._settings.lookback) if cursors else earliest
 
     def _sifted(
-        self, window: Window, ids: list[str], memory: Memory, target: Target
+        self, window: Window, again: list[Window], ids: list[str], memory: Memory, target: Target
     ) -> Iterator[Sifted]:
         if ids:
             batch, gone = self._asked(ids, f"It stays in {self._quarantine.name}.", target)
@@ -162,55 +159,62 @@ class Extraction:
             asked.released.extend(memory.gone(gone))
             if not asked.is_empty:
                 yield asked
-        if window.is_empty:
-            return
-        for read in self._read(window, target.sample_pages):
+        unsettled = self._decoded(self._new_reading(again)) if again else ()
+        listed = () if window.is_empty else self._read(window, target)
+        for read in chain(unsettled, listed):
             batch = target.privacy.apply(self._resource, read)
             within = Batch(self._within(batch.rows, window), batch.unreadable)
             sifted = memory.sift(within, is_listed=True)
             if not sifted.is_empty:
                 yield sifted
 
-    def _read(self, window: Window, sample_pages: int | None) -> Iterator[Batch]:
-        limits = self._settings.limits
-        if sample_pages is not None:
-            ask = partial(self._client.page, self._resource)
-            asked = [*self._settings.filters, ("limit", str(self._settings.page_size))]
-            listed = follow(ask, asked, window, limits)
-            for page in islice(listed, sample_pages):
+    def _read(self, window: Window, target: Target) -> Iterator[Batch]:
+        if target.sample_pages is not None:
+            ask, limits = partial(self._client.page, self._resource), self._settings.limits
+            listed = follow(ask, self._parameters(), window, limits)
+            for page in islice(listed, target.sample_pages):
                 self.pages += 1
                 yield decode(self._resource, [page.body], limits)
-            return
-        self.reading = self.reading or self._new_reading(window)
-        yield from joined(decoded(self._resource, self._counted(self.reading), limits))
-        self.covered = self.reading.covered
+        else:
+            # What lies within the lookback is read again by the run after this one.
+            again_from = window.before - self._settings.lookback if target.moves_cursors else None
+            if not self.reading:
+                windows = without_past(self._client, self._resource, window)
+                self.reading = self._new_reading(windows, self._span, again_from)
+            yield from self._decoded(self.reading)
+            self.covered = self.reading.covered
+
+    def _decoded(self, reading: Reading) -> Iterator[Batch]:
+        bodies = self._counted(reading)
+        yield from joined(decoded(self._resource, bodies, self._settings.limits))
+        self._unsettled += reading.unsettled
 
     def _counted(self, reading: Reading) -> Iterator[list[bytes]]:
         for bodies in reading:
             self.pages += len(bodies)
             yield bodies
 
-    def _new_reading(self, window: Window) -> Reading:
-        settings, span = self._settings, self._span
+    def _parameters(self) -> list[tuple[str, str]]:
+        return [*self._settings.filters, ("limit", str(self._settings.page_size))]
+
+    def _new_reading(
+        self, windows: list[Window], span: Span | None = None, again_from: datetime | None = None
+    ) -> Reading:
+        settings = self._settings
         return Reading(
             self._client,
             self._resource,
-            self._windows(window),
+            windows,
             settings.filters,
             page_size=settings.page_size,
             workers=settings.workers,
             enough=span.enough if span else None,
             newest_first=span.newest_first if span else False,
             limits=settings.limits,
+            lookback=settings.lookback,
+            again_from=again_from,
             heartbeat=raise_if_signalled,
         )
-
-    def _windows(self, window: Window) -> list[Window]:
-        """Cut off the time before the first row, so that the rest can be cut by time."""
-        if window.after is not None:
-            return [window]
-        first = first_instant(self._client, self._resource, window.before)
-        return cut(window, [first] if first else [])
 
     def _within(self, rows: pa.Table, window: Window) -> pa.Table:
         # What a server lists from beyond the window is the next load's, as is its cursor.

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
-from unify_source.api.responses import Page
+from unify_source.api.pages import Page
 from unify_source.decode.decode import decode
 from unify_source.errors import (
     ApiError,

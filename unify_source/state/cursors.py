@@ -6,18 +6,21 @@ cursor of what it loads. So a table that was left out, or emptied by `refresh`, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
 
 import orjson
 
+from unify_source.extract.window import Window
 from unify_source.resources import CURSOR
 from unify_source.settings import Settings
 from unify_source.state.ask_again import ASK_AGAIN_KEYS
+from unify_source.state.unsettled import Unsettled
 
 State = dict[str, Any]
+_UNSETTLED = "unsettled"
 
 
 def cursor_name(settings: Settings) -> str:
@@ -76,6 +79,32 @@ class Cursors:
             # without hashes of the rows at its edge: dlt keeps one for each, however many share an
             # instant. The tail replaces them.
             cursors[self.name] = {"initial_value": None, "last_value": at, "unique_hashes": []}
+
+    def unsettled_beside(self, window: Window) -> list[Window]:
+        """Return the windows that an earlier run could not read without a gap, but for a part."""
+        kept = (_unsettled(state, self.name) for state in self._states.values())
+        joined = Unsettled.of(each for unsettled in kept for each in unsettled.windows)
+        return [each for each in joined.windows if not window.covers(each)]
+
+    def settle(self, read: Sequence[Window], unsettled: Iterable[Window]) -> None:
+        """Forget the unsettled windows that have been `read` again, and keep those that are new."""
+        new = list(unsettled)
+        for state in self._states.values():
+            left = [
+                window
+                for window in _unsettled(state, self.name).windows
+                if not any(each.covers(window) for each in read)
+            ]
+            kept = {**state.pop(_UNSETTLED, {})}
+            kept.pop(self.name, None)
+            if now := Unsettled.of([*left, *new]).to_state():
+                kept[self.name] = now
+            if kept:
+                state[_UNSETTLED] = kept
+
+
+def _unsettled(state: State, name: str) -> Unsettled:
+    return Unsettled.from_state(state.get(_UNSETTLED, {}).get(name))
 
 
 def take_over(

@@ -1,0 +1,143 @@
+"""Rows change while a list is read: whatever its cursor hides, none that stayed is lost."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from accounts import START
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from moving import LOOKBACK, TICK, Copy, loaded, restless
+
+from unify_source.sandbox import Account, Clock, Request
+from unify_source.times import EPOCH
+
+ORDERS = ["updated", "updated_desc", "created", "id"]
+CURSORS = ["keyset", "offset"]
+ROUNDS = int(os.environ.get("UNIFY_TEST_ROUNDS", "3"))
+
+
+def moving(size: int, seed: int, **shape: Any) -> Account:
+    return Account(size, seed=seed, clock=Clock(START, TICK), days=30, **shape)
+
+
+@pytest.mark.rounds
+@pytest.mark.parametrize("cursor", CURSORS)
+@pytest.mark.parametrize("order", ORDERS)
+@settings(max_examples=ROUNDS, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    rate=st.sampled_from([0, 5, 50, 500]),
+    late=st.sampled_from([0.0, 0.4, 1.0]),
+    page_size=st.sampled_from([5, 10, 20]),
+    workers=st.sampled_from([1, 3, 8]),
+    one_instant=st.sampled_from([0, 0, 50]),
+    enough=st.sampled_from([None, 100]),
+)
+def test_no_row_is_lost_whatever_the_cursor_hides(
+    order: str,
+    cursor: str,
+    seed: int,
+    rate: float,
+    late: float,
+    page_size: int,
+    workers: int,
+    one_instant: int,
+    enough: int | None,
+) -> None:
+    account = moving(400, seed, one_instant=one_instant)
+    how: dict[str, Any] = {
+        "order": order,
+        "cursor": cursor,
+        "page_size": page_size,
+        "workers": workers,
+    }
+
+    copy = loaded(account, rate, late, Random(seed), enough=enough, **how)
+
+    assert copy.lost == 0
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_without_the_checks_an_offset_loses_rows_so_the_simulation_can_fail(order: str) -> None:
+    how: dict[str, Any] = {"order": order, "page_size": 10}
+
+    losses = [
+        loaded(moving(700, seed), 500, 0.0, Random(seed), checks=False, cursor="offset", **how).lost
+        for seed in range(2)
+    ]
+
+    assert sum(losses) > 0
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_an_account_at_rest_costs_a_twentieth_more_requests_at_most(order: str) -> None:
+    copy = loaded(moving(3_000, 1), 0, 0.0, Random(1), order=order, cursor="offset", page_size=10)
+
+    looks = [each for each in copy.requests if "updated_before" not in dict(each.query)]
+    assert copy.lost == 0
+    assert 1 < len(looks) < len(copy.requests) / 20
+    # Every slice but the first page of all was read once.
+    asked = [str(each.query) for each in copy.requests if "cursor" in dict(each.query)]
+    assert len(asked) == len(set(asked))
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_500_changes_a_second_cost_at_most_two_and_a_half_times_the_requests(order: str) -> None:
+    how: dict[str, Any] = {"order": order, "cursor": "offset", "page_size": 50}
+
+    checked = loaded(moving(5_000, 1), 500, 0.0, Random(1), **how)
+    unchecked = loaded(moving(5_000, 1), 500, 0.0, Random(1), checks=False, **how)
+
+    assert checked.lost == 0
+    assert len(checked.requests) <= 2.5 * len(unchecked.requests)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_row_that_leaves_late_is_noticed_by_its_new_version(order: str) -> None:
+    """Its new version is older than the window's end: only that it was not there before tells."""
+    account = moving(300, 1)
+    first = account.rows()[:20] if order == "updated" else account.rows()
+    pages = 0
+
+    def change(request: Request) -> None:
+        nonlocal pages
+        pages += "cursor" in dict(request.query)
+        if pages == 3:
+            stamp = (account.clock.now() - LOOKBACK / 2).isoformat()
+            account.put_many({**row, "updated_at": stamp} for row in first[::2])
+
+    copies = []
+    unchecked: dict[str, Any] = {"again_from": EPOCH}
+    for checks in ({}, unchecked):
+        pages = 0
+        account = moving(300, 1)
+        copy = Copy(account, {"order": order, "cursor": "offset", "page_size": 10, "workers": 1})
+        until = copy.read(None, change, **checks)
+        account.clock.advance(timedelta(seconds=1))
+        copy.read(until - LOOKBACK, **checks)
+        copies.append(copy.lost)
+
+    lost, lost_unchecked = copies
+    assert lost == 0
+    # Only in the order of updates does the row pass the others while it stays in the window.
+    assert bool(lost_unchecked) == (order == "updated")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_burst_that_never_rests_is_left_unsettled_and_read_once_it_does(order: str) -> None:
+    account = moving(300, 1, one_instant=200)
+
+    copy = Copy(account, {"order": order, "cursor": "offset", "page_size": 10, "workers": 1})
+    until = copy.read(None, restless(account, order))
+    left = copy.unsettled
+    account.clock.advance(timedelta(seconds=1))
+    copy.read(until - LOOKBACK)
+
+    assert left
+    assert copy.unsettled == []
+    assert copy.lost == 0

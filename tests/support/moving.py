@@ -1,0 +1,136 @@
+"""Accounts whose rows change with the requests that read them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from unify_source.api.client import Client
+from unify_source.extract.probe import without_past
+from unify_source.extract.reader import Reading
+from unify_source.extract.window import Window
+from unify_source.resources import ENROLLMENT_LIST
+from unify_source.sandbox import Account, Request, Sandbox
+from unify_source.settings import checked_settings
+from unify_source.times import EPOCH, parse_instant
+
+KEY = "sandbox-key"
+LOOKBACK = timedelta(minutes=10)
+# What a simulated clock moves on with each request: a hundred requests a second.
+TICK = timedelta(milliseconds=10)
+
+OnRequest = Callable[[Request], None]
+
+
+def living(account: Account, rate: float, late: float, chance: Random) -> OnRequest:
+    """Return what makes so many changes a request, of which a share becomes visible late."""
+    due = 0.0
+
+    def change(_request: Request) -> None:
+        nonlocal due
+        due += rate
+        count = int(due)
+        due -= count
+        if count:
+            hidden = LOOKBACK * chance.uniform(0.0005, 0.95) if chance.random() < late else None
+            account.change(count, seed=chance.randrange(10**9), visible_after=hidden)
+
+    return change
+
+
+def restless(account: Account, order: str) -> OnRequest:
+    """Return what makes the first row of the largest burst leave it with every further page.
+
+    Where the burst alone is read, more leave it than fit a page of ten: faster than can be read.
+    """
+    shared = Counter(row["updated_at"] for row in account.rows()).most_common(1)[0][0]
+    burst = [row for row in account.rows() if row["updated_at"] == shared]
+    burst.sort(key=lambda row: row["created_at" if order == "created" else "id"])
+
+    def change(request: Request) -> None:
+        asked = dict(request.query)
+        bounds = [parse_instant(asked.get(f"updated_{end}", "")) for end in ("after", "before")]
+        is_burst = all(bounds) and bounds[1] - bounds[0] < TICK  # type: ignore[operator]
+        for _ in range(12 if is_burst else 1):
+            if "cursor" in asked and burst:
+                first = burst.pop(-1 if order == "updated_desc" else 0)
+                account.put({**first, "updated_at": account.clock.now().isoformat()})
+
+    return change
+
+
+@dataclass
+class Copy:
+    """The newest version of each row that readings have brought, and what they left unsettled."""
+
+    account: Account
+    how: dict[str, Any]
+    rows: dict[str, datetime] = field(default_factory=dict)
+    unsettled: list[Window] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+
+    def read(
+        self, after: datetime | None, on_request: OnRequest | None = None, **how: Any
+    ) -> datetime:
+        """Read what changed since an instant, as a run does; return until when."""
+        server = {name: self.how[name] for name in ("order", "cursor")}
+        how = {name: self.how[name] for name in self.how.keys() - server.keys()} | how
+        with Sandbox(self.account, key=KEY, on_request=on_request, **server) as api:
+            client = Client(checked_settings({"api_key": KEY, "base_url": api.url}))
+            now = client.server_time(ENROLLMENT_LIST)
+            how = {"page_size": 100, "workers": 8, "again_from": now - LOOKBACK, **how}
+            windows = without_past(client, ENROLLMENT_LIST, Window(after, now))
+            again, self.unsettled = self.unsettled, []
+            for read in (again, windows) if again else (windows,):
+                reading = Reading(client, ENROLLMENT_LIST, read, (), lookback=LOOKBACK, **how)
+                covered = read[0].after or EPOCH
+                while covered < read[-1].before:
+                    self._note(reading, now)
+                    self.unsettled += reading.unsettled
+                    covered = reading.covered.before
+                reading.close()
+            self.requests = api.requests
+        return now
+
+    def _note(self, batches: Iterable[list[bytes]], until: datetime) -> None:
+        for body in (body for bodies in batches for body in bodies):
+            for row in json.loads(body)["enrollments"]:
+                at = parse_instant(row["updated_at"])
+                assert at
+                if at <= until and at >= self.rows.get(row["id"], at):
+                    self.rows[row["id"]] = at
+
+    @property
+    def lost(self) -> int:
+        """How many rows it lacks, or holds in an older version than the API shows."""
+        shown = {row["id"]: parse_instant(row["updated_at"]) for row in self.account.rows()}
+        return sum(self.rows.get(key) != at for key, at in shown.items())
+
+
+def loaded(
+    account: Account,
+    rate: float,
+    late: float,
+    chance: Random,
+    *,
+    checks: bool = True,
+    **how: Any,
+) -> Copy:
+    """Read an account that changes so often a second, and once more after changes stopped.
+
+    A share of the changes becomes visible late, by up to the lookback.
+    """
+    copy = Copy(account, how)
+    # Rows that a later run reads again need no check: so none has one.
+    unchecked: Any = {} if checks else {"again_from": EPOCH}
+    until = copy.read(None, living(account, rate * TICK.total_seconds(), late, chance), **unchecked)
+    account.clock.advance(LOOKBACK + timedelta(seconds=1))
+    first = copy.requests
+    copy.read(until - LOOKBACK, **unchecked)
+    copy.requests = first
+    return copy

@@ -1,0 +1,157 @@
+"""A portion of a window, and the work in it: slices to read, checks of them, pieces to read again.
+
+A cursor may hide an offset. Then a row that leaves a slice while it is read, because it changes,
+moves all rows behind it to the front, and the next page skips one of them: a row that did not
+change, and that no later run would read. A single page skips nothing. So a slice that took several
+pages is checked: if rows changed meanwhile, it is read again, in pieces that fit a page each.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from unify_source.api.http_dates import http_date
+from unify_source.api.pages import Page
+from unify_source.extract.page_queue import PageQueue
+from unify_source.extract.slicing import Sample, fitting
+from unify_source.extract.window import Window, begin
+from unify_source.times import EPOCH, parse_instant
+
+# A look at what changed costs a request: one for so many pages, and one when a portion ends.
+_CHECKED_PAGES = 64
+# Rows leave a piece, but those that were skipped are in it as well.
+_FILLED = 0.9
+# A bulk change puts many rows at one instant, and a server may ignore the bounds: neither fits a
+# page, however it is cut. A run must end all the same.
+_MOST_AGAIN, _FREE_AGAIN = 2, 100
+_MOST_TEXTS = 100_000
+
+
+@dataclass(eq=False)
+class Slice:
+    """A window that is being read, page by page, and the instants on some of its pages.
+
+    The last page and every page whose number is a power of two are kept: enough to tell the order.
+    `changes` is what the watch had counted before the first page.
+    """
+
+    portion: Portion
+    window: Window
+    pages: int = 0
+    look_at: int = 1
+    sample: Sample = field(default_factory=dict)
+    changes: int = 0
+    is_cut: bool = False
+    sent_at: datetime | None = None
+    _texts: list[str] = field(default_factory=list)
+    _every: int = 1
+    _full: int = 1
+
+    def note(self, page: Page) -> None:
+        """Keep what a page tells about where rows lie, in case they have to be read again."""
+        self.sent_at = http_date(page.date)
+        self._full = max(self._full, len(page.updated))
+        # As text: parsing each costs more than the whole rest of a page.
+        self._texts += page.updated[:: self._every]
+        if len(self._texts) > _MOST_TEXTS:
+            self._texts, self._every = self._texts[::2], 2 * self._every
+
+    def start_over(self) -> None:
+        """Forget what was read of it."""
+        self.pages, self.look_at, self.sample, self._texts = 0, 1, {}, []
+
+    def pieces(self, window: Window) -> list[Window]:
+        """Cut a part of it so that each piece fits a page, by the rows that were read."""
+        instants = [each for each in map(parse_instant, self._texts) if each and each > EPOCH]
+        return fitting(window, instants, max(1, int(_FILLED * self._full / self._every)))
+
+
+@dataclass(eq=False)
+class Piece:
+    """A part of a slice, to be read again."""
+
+    portion: Portion
+    window: Window
+
+
+@dataclass(eq=False)
+class Check:
+    """Slices that were read, to be checked by one look at what has changed since."""
+
+    portion: Portion
+    slices: list[Slice]
+
+    @property
+    def read_at(self) -> datetime | None:
+        """The server's clock when the last of them was read; None where it did not say."""
+        return max(filter(None, (each.sent_at for each in self.slices)), default=None)
+
+
+Work = Slice | Piece | Check
+
+
+@dataclass(eq=False)
+class Portion:
+    """What is loaded together: a window, or all that is left as long as not enough has come.
+
+    `reached` holds the far ends of its slices that were begun, `in_hand` counts what is in work.
+    `unsettled` are the windows that changed too often to be read without a gap.
+    """
+
+    window: Window
+    queue: PageQueue
+    pages_left: int | None
+    in_hand: int = 0
+    reached: set[datetime] = field(default_factory=set)
+    unsettled: list[Window] = field(default_factory=list)
+    _unchecked: list[Slice] = field(default_factory=list)
+    _pieces: deque[Window] = field(default_factory=deque)
+    _pages: int = 0
+    _again: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether enough pages have come, so that it ends with the slices that were begun."""
+        return self.pages_left is not None and self.pages_left <= 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether none of its slices waits to be checked or read again."""
+        return not (self._unchecked or self._pieces)
+
+    def holds(self, window: Window) -> bool:
+        """Tell whether a window lies in its own."""
+        return begin(window) >= begin(self.window) and window.before <= self.window.before
+
+    def check_later(self, slice_: Slice) -> None:
+        """Note a slice of several pages that was read to its end."""
+        self._pages += slice_.pages
+        self._unchecked.append(slice_)
+
+    def settling(self, *, is_read: bool) -> bool:
+        """Tell whether there is something to check or to read again now.
+
+        `is_read` says that nothing else of the portion is left to read.
+        """
+        unchecked = sum(slice_.pages for slice_ in self._unchecked)
+        return bool(self._pieces or (unchecked and is_read) or unchecked >= _CHECKED_PAGES)
+
+    def settle(self) -> Piece | Check:
+        """Return what is to be read again, or checked."""
+        if self._pieces:
+            return Piece(self, self._pieces.popleft())
+        check = Check(self, self._unchecked)
+        self._unchecked = []
+        return check
+
+    def read_again(self, windows: Iterable[Window]) -> None:
+        """Read these windows again, each in one request."""
+        self._pieces.extendleft(windows)
+
+    def may_read_again(self) -> bool:
+        """Count a page that is read again; False if there have been too many."""
+        self._again += 1
+        return self._again <= _MOST_AGAIN * self._pages + _FREE_AGAIN

@@ -1,0 +1,55 @@
+"""Windows that a run could not read without a gap, for the next run to read again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from unify_source.extract.window import Window, begin
+from unify_source.times import kept_instant, rfc3339
+
+_VERSION = 1
+# The state is written whole into the destination: beyond so many, the nearest ones are joined.
+_MOST = 50
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """Windows that have to be read again, the oldest first, none beside another."""
+
+    windows: tuple[Window, ...] = ()
+
+    @classmethod
+    def of(cls, windows: Iterable[Window]) -> Unsettled:
+        """Join windows that touch, and the nearest of too many."""
+        joined: list[Window] = []
+        for window in sorted(windows, key=begin):
+            if joined and begin(window) <= joined[-1].before:
+                window = _join(joined.pop(), window)  # noqa: PLW2901 - it grows
+            joined.append(window)
+        while len(joined) > _MOST:
+            gaps = [begin(joined[i + 1]) - joined[i].before for i in range(len(joined) - 1)]
+            nearest = gaps.index(min(gaps))
+            joined[nearest : nearest + 2] = [_join(joined[nearest], joined[nearest + 1])]
+        return cls(tuple(joined))
+
+    @classmethod
+    def from_state(cls, state: Any) -> Unsettled:
+        """Read what `to_state` wrote; nothing where there is none, as in old states."""
+        if not state:
+            return cls()
+        ends = [[kept_instant(at) if at else None for at in pair] for pair in state["windows"]]
+        return cls.of(Window(after, before) for after, before in ends if before)
+
+    def to_state(self) -> dict[str, Any]:
+        """Return it as JSON; empty where there is nothing to keep."""
+        ends = [
+            [rfc3339(each.after) if each.after else None, rfc3339(each.before)]
+            for each in self.windows
+        ]
+        return {"version": _VERSION, "windows": ends} if ends else {}
+
+
+def _join(one: Window, other: Window) -> Window:
+    return Window(one.after, max(one.before, other.before))
