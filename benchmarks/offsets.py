@@ -1,0 +1,59 @@
+"""Measures what it costs to lose no row while rows change, and what is lost without that.
+
+    python benchmarks/offsets.py [--rows 20000] [--orders updated id]
+
+Reads an account of the sandbox from which 100 requests are answered a second, in simulated time,
+and once more after changes have stopped. Prints a Markdown table: for each kind of cursor, order of
+the list, share of changes that show up late and changes a second, the requests of the first
+reading as a multiple of rows / page size, and the rows that both readings have missed; with the
+checks of `unify_source/extract/portion.py`, and without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import datetime, timezone
+from itertools import product
+from pathlib import Path
+from random import Random
+
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
+from moving import TICK, loaded
+
+from unify_source.sandbox import Account, Clock
+from unify_source.sandbox.account.query import CURSORS, ORDERS
+
+RATES = (0, 50, 500)
+LATE = (0.0, 0.4)
+PAGE = 100
+START = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
+
+
+def main() -> None:
+    """Print the table, a line as soon as it is measured."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--orders", nargs="*", choices=ORDERS, default=ORDERS)
+    asked = parser.parse_args()
+    print("| cursor | order | late | changes/s | requests | unchecked | lost | lost unchecked |")
+    print("|---|---|---:|---:|---:|---:|---:|---:|")
+    for cursor, order, late, rate in product(CURSORS, asked.orders, LATE, RATES):
+        if rate or not late:
+            print(line(asked.rows, cursor, order, late, rate), flush=True)
+
+
+def line(rows: int, cursor: str, order: str, late: float, rate: int) -> str:
+    """Measure one combination, and return its row of the table."""
+    requests, lost = [], []
+    for checks in (True, False):
+        account = Account(rows, clock=Clock(START, TICK))
+        how = {"order": order, "cursor": cursor, "page_size": PAGE}
+        copy = loaded(account, rate, late, Random(1), checks=checks, **how)
+        requests.append(f"{len(copy.requests) * PAGE / rows:.2f}")
+        lost.append(str(copy.lost))
+    return "| " + " | ".join([cursor, order, f"{late:.0%}", str(rate), *requests, *lost]) + " |"
+
+
+if __name__ == "__main__":
+    main()
