@@ -17,6 +17,9 @@ from unify_source.flatten.new_columns import new_columns
 from unify_source.flatten.tables import tombstones, with_merge_columns
 from unify_source.resources import AS_OF, CURSOR, INSTANT, KEY, Column, Part, Resource, Table
 
+SHOWN_BY, SHOWN_AT = "_shown_by", "_shown_at"
+"""Where an object was seen: the key and the `updated_at` of the row that nests it."""
+
 
 def split(
     resource: Resource,
@@ -35,16 +38,48 @@ def split(
     """
     rows = rows.combine_chunks()
     older = rows if new is None else rows.filter(pc.invert(new))
-    return {part.table.name: _table_of(rows, older, part, read_at, how) for part in resource.parts}
+    tables = {}
+    for part in resource.parts:
+        flat, parents = _flat(rows, part, how)
+        tables[part.table.name] = _for_merge(part.table, flat, parents, rows, older, read_at)
+    return tables
 
 
-def _table_of(
+def versions(resource: Resource, rows: pa.Table, how: Splitting) -> dict[str, pa.Table]:
+    """Split listed rows into one table for each part, with each object as often as it is shown.
+
+    Nothing in them serves a merge. `SHOWN_BY` is the key of the listed row that shows the object,
+    `SHOWN_AT` its `updated_at`.
+    """
+    rows = rows.combine_chunks()
+    tables = {}
+    for part in resource.parts:
+        flat, parents = _flat(rows, part, how)
+        flat = flat.append_column(SHOWN_BY, _of(parents, _value_at(rows, (KEY,))))
+        tables[part.table.name] = flat.append_column(
+            SHOWN_AT, _of(parents, _value_at(rows, (CURSOR,)))
+        )
+    return tables
+
+
+def _for_merge(
+    table: Table,
+    flat: pa.Table,
+    parents: pa.Array | None,
     rows: pa.Table,
     older: pa.Table,
-    part: Part,
     read_at: datetime,
-    how: Splitting,
 ) -> pa.Table:
+    if table.dies_with:
+        flat = with_merge_columns(table, flat, _of(parents, _value_at(rows, (CURSOR,))))
+        return _with_childless(flat, table, older)
+    if table.newest == CURSOR:
+        return flat
+    return _last_of_each(with_merge_columns(table, flat, _rising(read_at, len(flat))))
+
+
+def _flat(rows: pa.Table, part: Part, how: Splitting) -> tuple[pa.Table, pa.Array | None]:
+    """Return the objects of a part with their columns, and for each the index of its row."""
     table = part.table
     objects, parents = _objects(rows, part.path)
     read = set(part.columns())
@@ -61,13 +96,7 @@ def _table_of(
     for item, column in new_columns(table, pc.struct_field(objects, MORE), how):
         fields.append(item)
         arrays.append(column)
-    result = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
-    if table.dies_with:
-        result = with_merge_columns(table, result, _of(parents, _value_at(rows, (CURSOR,))))
-        return _with_childless(result, table, older)
-    if table.newest == CURSOR:
-        return result
-    return _last_of_each(with_merge_columns(table, result, _rising(read_at, len(result))))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields)), parents
 
 
 def _column(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -48,24 +50,53 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
     with client:
         if is_shared:
             _forget_unloaded(pipeline, client)
-        try:
-            stored = _newest_schema(client, versions)
-        except DestinationUndefinedEntity:
-            stored = None
-    if not stored:
-        return dlt.Schema(SOURCE)
-    schema = dlt.Schema.from_stored_schema(json.loads(stored.schema))
-    if SOURCE in pipeline.schema_names:
+        schema = _stored_schema(client, versions)
+    if schema and SOURCE in pipeline.schema_names:
         pipeline.schemas.save_schema(schema.clone())
-    return schema
+    return schema or dlt.Schema(SOURCE)
 
 
-def _newest_schema(client: Any, versions: list[str]) -> Any:
-    # Not the one that was stored last, as dlt does: a machine whose clock is ahead seems to have
-    # stored its own after those of all others.
-    if versions:
-        return client.get_stored_schema_by_hash(versions[0])
-    return client.get_stored_schema(SOURCE)
+def stored_schema(pipeline: dlt.Pipeline) -> dlt.Schema:
+    """Return the schema that stands in the destination, an empty one before the first load."""
+    client: Any = pipeline.destination_client()
+    versions = schema_versions(client, SOURCE)
+    with client:
+        return _stored_schema(client, versions) or dlt.Schema(SOURCE)
+
+
+def _stored_schema(client: Any, versions: list[str]) -> dlt.Schema | None:
+    try:
+        # Not the one that was stored last, as dlt does: a machine whose clock is ahead seems to
+        # have stored its own after those of all others.
+        stored = (
+            client.get_stored_schema_by_hash(versions[0])
+            if versions
+            else client.get_stored_schema(SOURCE)
+        )
+    except DestinationUndefinedEntity:
+        return None
+    return dlt.Schema.from_stored_schema(json.loads(stored.schema)) if stored else None
+
+
+@contextmanager
+def looking_at(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
+    """Give a pipeline on the same dataset, whose working folder is empty and goes again.
+
+    What the pipeline has in its own may still have to be loaded.
+    """
+    with tempfile.TemporaryDirectory(prefix="unify-source-looking-") as folder:
+        looking: dlt.Pipeline = dlt.pipeline(
+            pipeline.pipeline_name,
+            pipelines_dir=folder,
+            destination=pipeline.destination,
+            dataset_name=pipeline.dataset_name,
+        )
+        try:
+            yield looking
+        finally:
+            # dlt takes the pipeline that was made last for the active one, and would go on with
+            # this one.
+            pipeline.activate()
 
 
 def _forget_unloaded(pipeline: dlt.Pipeline, client: Any) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -16,7 +13,7 @@ from unify_source.configuration.environment import refuse_unsafe
 from unify_source.destinations.contents import last_loads
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.lock import opened_file, seconds_to_wait
-from unify_source.load.packages import cursor, row_counts
+from unify_source.load.packages import cursor, looking_at, row_counts
 from unify_source.resources import QUARANTINE
 from unify_source.settings import LOCK_TIMEOUT
 
@@ -102,7 +99,7 @@ def status(pipeline: dlt.Pipeline, *, lock_timeout: float | str = LOCK_TIMEOUT.d
         # Opening a file that is missing would create it.
         if database and not database.file.exists():
             return _status(pipeline)
-        with _looking(pipeline) as looking, opened_file(looking, seconds):
+        with looking_at(pipeline) as looking, opened_file(looking, seconds):
             looking.sync_destination()
             return _status(
                 pipeline,
@@ -132,21 +129,3 @@ def _status(pipeline: dlt.Pipeline, **facts: Any) -> Status:
         now=datetime.now(timezone.utc),
         **{"cursor": None, **facts},
     )
-
-
-@contextmanager
-def _looking(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
-    # What the pipeline has in its working folder may still have to be loaded.
-    with tempfile.TemporaryDirectory(prefix="unify-source-status-") as folder:
-        looking: dlt.Pipeline = dlt.pipeline(
-            pipeline.pipeline_name,
-            pipelines_dir=folder,
-            destination=pipeline.destination,
-            dataset_name=pipeline.dataset_name,
-        )
-        try:
-            yield looking
-        finally:
-            # dlt takes the pipeline that was made last for the active one, and would go on with
-            # this one.
-            pipeline.activate()
