@@ -82,6 +82,12 @@ class _Counting(WindowProgress):
     def window_done(self, left: timedelta) -> None:
         self._progress.window_done(left)
 
+    def doing(self, what: str) -> None:
+        self._progress.now(what)
+
+    def rows_read(self, count: int) -> None:
+        self._progress.add(count)
+
     def update(
         self,
         name: str,

@@ -21,6 +21,7 @@ from unify_source.destinations.lake import newest_of_each
 from unify_source.dlt_seam import FSClientBase
 from unify_source.flatten.shared import Carried
 from unify_source.resources import BY_NAME, DELETED, KEY, Column, Table
+from unify_source.settings import SECTION
 from unify_source.times import kept_instant
 
 LOADS = "_dlt_loads"
@@ -42,7 +43,7 @@ def stored_rows(pipeline: dlt.Pipeline, table: Table) -> pa.Table | None:
     """
     client: Any = pipeline.destination_client()
     is_lake = isinstance(client, FSClientBase)
-    rows = _rows_of_files(client, table) if is_lake else _rows_of_database(client, table)
+    rows = rows_of_files(client, table) if is_lake else _rows_of_database(client, table)
     if rows is None or not len(rows):
         return None
     columns = [
@@ -90,7 +91,8 @@ def _rows_of_database(client: Any, table: Table) -> pa.Table | None:
     return pa.table({n: list(c) for n, c in zip(names, columns, strict=True) if n in promised})
 
 
-def _rows_of_files(client: Any, table: Table) -> pa.Table | None:
+def rows_of_files(client: Any, table: Table) -> pa.Table | None:
+    """Return the rows of a lake's table, all at once, None where there is no such table."""
     if table.name not in client.schema.tables:
         return None
     table_format = client.prepare_load_table(table.name).get("table_format")
@@ -120,7 +122,8 @@ def last_loads(client: Any, most: int) -> list[tuple[datetime, str, int]]:
         rows = _loads_in_files(client, most)
     else:
         # By their ids, which only rise: each run sees to that, whatever its machine's clock says.
-        last = f"ORDER BY load_id DESC LIMIT {most}"
+        ours = f"WHERE schema_name = '{SECTION}'"
+        last = f"{ours} ORDER BY load_id DESC LIMIT {most}"
         rows = _rows(client, LOADS, "inserted_at, load_id, status", last)
     return [(_aware(at), load, status) for at, load, status in rows]
 
@@ -170,7 +173,7 @@ def _columns_of(client: Any, file: str, names: list[str] | None) -> pa.Table:
 def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
     try:
         # A file's name ends with the load's id, which is the second when it began.
-        names = sorted(client.list_table_files(LOADS))
+        names = sorted(n for n in client.list_table_files(LOADS) if f"{SECTION}__" in n)
     except DestinationUndefinedEntity:
         return []
     loads = [json.loads(client.fs_client.read_text(name)) for name in reversed(names[-most:])]

@@ -82,7 +82,7 @@ class Lake:
             return living
         gone = _gone(_standing(self.format, opened, table), table, rows, living)
         if self.format == ICEBERG:
-            _delete(opened, gone[KEY].to_pylist())
+            delete_keys(opened, gone[KEY].to_pylist())
             return living
         return pa.concat_tables([living, marked_deleted(table, gone)], promote_options="default")
 
@@ -143,7 +143,8 @@ def _widen(opened: Any, rows: pa.Table) -> None:
     opened.append(rows.slice(0, 0))
 
 
-def _delete(opened: Any, keys: list[str]) -> None:
+def delete_keys(opened: Any, keys: list[str]) -> None:
+    """Delete the rows of an Iceberg table that have these keys."""
     # Before the load is committed, for dlt takes nothing away from an Iceberg table. They are gone
     # from the API all the same, whatever becomes of the load.
     from pyiceberg.expressions import In  # noqa: PLC0415 - an extra

@@ -58,7 +58,7 @@ class Extraction:
         self.covered: Window | None = None
         self.rows = self.pages = self.quarantined = 0
         self._resource, self._quarantine = resource, quarantine
-        self._settings, self._client = settings, client
+        self.settings, self._client = settings, client
         self._span = span
         self._interval = interval or Interval()
         self._read_at = EPOCH
@@ -119,9 +119,9 @@ class Extraction:
             target.state if target.state is not None else {},
             target.quarantine if target.state is not None else {},
             cursors.name if is_sync else None,
-            self._settings.lookback,
+            self.settings.lookback,
             asks=is_sync and self._is_first,
-            rereads=is_sync and not self._settings.filters,
+            rereads=is_sync and not self.settings.filters,
             trusts_tail=cursors.agree,
         )
 
@@ -147,8 +147,8 @@ class Extraction:
         cursors = target.cursors if target.moves_cursors else None
         # As dlt has it: an initial value without an end counts until there is a cursor.
         first = None if cursors and cursors.oldest else self._interval.start
-        earliest = max(filter(None, [first, self._settings.start]), default=None)
-        return cursors.start(earliest, self._settings.lookback) if cursors else earliest
+        earliest = max(filter(None, [first, self.settings.start]), default=None)
+        return cursors.start(earliest, self.settings.lookback) if cursors else earliest
 
     def _sifted(
         self, window: Window, again: list[Window], ids: list[str], memory: Memory, target: Target
@@ -170,14 +170,15 @@ class Extraction:
 
     def _read(self, window: Window, target: Target) -> Iterator[Batch]:
         if target.sample_pages is not None:
-            ask, limits = partial(self._client.page, self._resource), self._settings.limits
-            listed = follow(ask, self._parameters(), window, limits)
+            ask, limits = partial(self._client.page, self._resource), self.settings.limits
+            asked = [*self.settings.filters, ("limit", str(self.settings.page_size))]
+            listed = follow(ask, asked, window, limits)
             for page in islice(listed, target.sample_pages):
                 self.pages += 1
                 yield decode(self._resource, [page.body], limits)
         else:
             # What lies within the lookback is read again by the run after this one.
-            again_from = window.before - self._settings.lookback if target.moves_cursors else None
+            again_from = window.before - self.settings.lookback if target.moves_cursors else None
             if not self.reading:
                 windows = without_past(self._client, self._resource, window)
                 self.reading = self._new_reading(windows, self._span, again_from)
@@ -186,7 +187,7 @@ class Extraction:
 
     def _decoded(self, reading: Reading) -> Iterator[Batch]:
         bodies = self._counted(reading)
-        yield from joined(decoded(self._resource, bodies, self._settings.limits))
+        yield from joined(decoded(self._resource, bodies, self.settings.limits))
         self._unsettled += reading.unsettled
 
     def _counted(self, reading: Reading) -> Iterator[list[bytes]]:
@@ -194,13 +195,10 @@ class Extraction:
             self.pages += len(bodies)
             yield bodies
 
-    def _parameters(self) -> list[tuple[str, str]]:
-        return [*self._settings.filters, ("limit", str(self._settings.page_size))]
-
     def _new_reading(
         self, windows: list[Window], span: Span | None = None, again_from: datetime | None = None
     ) -> Reading:
-        settings = self._settings
+        settings = self.settings
         return Reading(
             self._client,
             self._resource,
@@ -225,7 +223,7 @@ class Extraction:
 
     def _asked(self, ids: list[str], otherwise: str, target: Target) -> tuple[Batch, list[str]]:
         """Ask for rows by their ids; return them, and the ids of those that are gone."""
-        settings = self._settings
+        settings = self.settings
         page, gone = rows_by_id(
             self._client, self._resource, ids, workers=settings.workers, otherwise=otherwise
         )

@@ -50,11 +50,19 @@ class Listing:
 
     `keys` are None where the API does not have the list: then rows that are nested in other lists
     are all there is. `stored` returns the rows of a table in the destination.
+    With `writes_all` they are written again even where they are as the last run wrote them.
     """
 
     def __init__(
-        self, resource: Resource, settings: Settings, client: Client, stored: Stored
+        self,
+        resource: Resource,
+        settings: Settings,
+        client: Client,
+        stored: Stored,
+        *,
+        writes_all: bool = False,
     ) -> None:
+        self._writes_all = writes_all
         self.resource = resource
         self._stored = stored
         self._stored_keys: set[str] | None = None
@@ -71,6 +79,11 @@ class Listing:
         """Return the keys in the list, read now or earlier in this run."""
         self._read()
         return self._keys
+
+    def rows(self) -> pa.Table | None:
+        """Return the rows of the list, decoded; None where the API does not have it."""
+        self._read()
+        return self._rows
 
     def _read(self) -> None:
         if self._bodies is not None:
@@ -108,7 +121,11 @@ class Listing:
         if self._rows is None:
             return {}
         digest = self._digest(self._rows)
-        changed = {name for name, state in states.items() if state.get("listed") != digest}
+        changed = {
+            name
+            for name, state in states.items()
+            if self._writes_all or state.get("listed") != digest
+        }
         made = split(self.resource, self._rows, self._read_at, how) if changed else {}
         tables = {name: rows for name, rows in made.items() if name in changed and len(rows)}
         is_settled = True

@@ -17,7 +17,7 @@ from unify_source.flatten.tables import is_json
 from unify_source.flatten.values import DLT_TYPES
 from unify_source.limits import USUAL
 from unify_source.notices import Notices
-from unify_source.resources import BY_NAME
+from unify_source.resources import BY_NAME, JSON, Table
 from unify_source.state.cursors import Cursors
 from unify_source.state.memory import State
 
@@ -57,6 +57,20 @@ class Warehouse:
     def has(self, table: str) -> bool:
         """Tell whether anything has been written to a table."""
         return table in self._made
+
+    def content(self, table: Table) -> dict[str, str]:
+        """Return the types of a table's columns that hold what the API sent, by their names.
+
+        Without a table, those that it will have.
+        """
+        promised = {
+            column.name: "json" if column.type == JSON else DLT_TYPES[column.type]
+            for column in table.columns
+        }
+        stands = self._columns.get(table.name, {})
+        known = {name: promised.get(name, column.type) for name, column in stands.items()}
+        kinds = known or promised
+        return {name: kind for name, kind in kinds.items() if not name.startswith("_")}
 
     def note(self, name: str, schema: pa.Schema) -> None:
         """Remember what is written to a table."""

@@ -232,9 +232,9 @@ def _sample_pages(resources: Mapping[str, DltResource], page_size: int) -> int |
     return ceil(max(_LONGEST_SAMPLE if each is None else each for each in rows) / page_size)
 
 
-def listing_of(settings: Settings, client: Client) -> Listing:
+def listing_of(settings: Settings, client: Client, *, writes_all: bool = False) -> Listing:
     """Return the list that has no windows, to be read at most once a run."""
-    return Listing(SEQUENCE_LIST, settings, client, _stored)
+    return Listing(SEQUENCE_LIST, settings, client, _stored, writes_all=writes_all)
 
 
 def _stored(table: Table) -> pa.Table | None:

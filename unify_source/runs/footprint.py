@@ -16,12 +16,12 @@ DUCKDB_LIMIT = "350MB"
 _NEXT_TO_NOTHING = "8MB"
 
 
-def hold_down(pipeline: dlt.Pipeline) -> None:
+def hold_down(pipeline: dlt.Pipeline, limit: str = DUCKDB_LIMIT) -> None:
     """Let DuckDB's memory grow to a limit only.
 
     A limit in the destination's own `global_config` stays as it is.
     """
-    _limit(pipeline, DUCKDB_LIMIT)
+    _limit(pipeline, limit)
 
 
 def give_back(pipeline: dlt.Pipeline) -> None:

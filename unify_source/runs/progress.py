@@ -20,3 +20,9 @@ class WindowProgress(Collector):
     @abstractmethod
     def window_done(self, left: timedelta) -> None:
         """Show that a window is loaded, and what range of `updated_at` is left to load."""
+
+    def doing(self, what: str) -> None:
+        """Show what the run does from here on."""
+
+    def rows_read(self, count: int) -> None:
+        """Count rows that were read by the run itself, and not by a step of dlt."""

@@ -102,7 +102,7 @@ class WindowRun:
         """
         left: list[Window] | None = None
         while left is None or left:
-            schema = self._next_turn()
+            schema = self.next_turn()
             if left is None:
                 tables = BY_NAME.keys() & schema.tables.keys()
                 refuse_change(self.settings, tables, states_of(self.pipeline))
@@ -120,27 +120,38 @@ class WindowRun:
         if progress := self._progress:
             progress.began(sum(lengths, timedelta()) if is_known else None)
 
+    def load_alone(self, extraction: Extraction, *, lists_anew: bool = False) -> None:
+        """Load one extraction, and with `lists_anew` write all of the lists without windows."""
+        schema = self.next_turn()
+        if lists_anew:
+            self._listing = listing_of(self.settings, self.client, writes_all=True)
+        self._commit(self._extracted(extraction, schema), extraction)
+
     def _load(self, span: Span, schema: dlt.Schema, at_end: AtEnd) -> Extraction:
         extraction = Extraction(
             MAIN_LIST, QUARANTINE, self.settings, self.client, span, self._interval, self._ahead
         )
-        tables = TableResources(
-            self.settings,
-            self.client,
-            extraction=extraction,
-            listing=self._listing,
-            notices=self._notices,
-            moves_cursors=self._moves_cursors,
-            at_end=at_end,
-        )
         try:
-            extracted = self.pipeline.extract(window_source(tables, schema))
+            extracted = self._extracted(
+                extraction, schema, moves_cursors=self._moves_cursors, at_end=at_end
+            )
         finally:
             self._ahead = extraction.reading
         if not extraction.rest:
             self._ahead = None
         self._commit(extracted, extraction)
         return extraction
+
+    def _extracted(self, extraction: Extraction, schema: dlt.Schema, **how: Any) -> ExtractInfo:
+        tables = TableResources(
+            extraction.settings,
+            self.client,
+            extraction=extraction,
+            listing=self._listing,
+            notices=self._notices,
+            **{"moves_cursors": False, **how},
+        )
+        return self.pipeline.extract(window_source(tables, schema))
 
     def _finish_unfinished(self, schema: dlt.Schema) -> dlt.Schema:
         """Load again the windows that a run left half merged, whichever run that was."""
@@ -149,16 +160,8 @@ class WindowRun:
                 continue
             settings = self.settings.without_filters()
             extraction = Extraction(MAIN_LIST, QUARANTINE, settings, self.client, Span(window))
-            tables = TableResources(
-                settings,
-                self.client,
-                extraction=extraction,
-                listing=self._listing,
-                notices=self._notices,
-                moves_cursors=False,
-            )
             try:
-                extracted = self.pipeline.extract(window_source(tables, schema))
+                extracted = self._extracted(extraction, schema)
             except BaseException:
                 if extraction.reading:
                     extraction.reading.close()
@@ -175,7 +178,7 @@ class WindowRun:
         start = at - self.settings.lookback if at else self.settings.start
         return start is None or (window.after is not None and start <= window.after)
 
-    def _next_turn(self) -> dlt.Schema:
+    def next_turn(self) -> dlt.Schema:
         """Hold the dataset for one window, beginning with the state and schema it has by now.
 
         It is kept from window to window, until another run wants it.

@@ -1,0 +1,142 @@
+"""The rows of a table that may be larger than memory: streamed out, or deleted by their keys."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import dlt
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+from unify_source.destinations.contents import rows_of_files
+from unify_source.destinations.lake import delete_keys
+from unify_source.dlt_seam import FSClientBase
+from unify_source.flatten.values import ARROW_TYPES
+from unify_source.resources import BY_NAME, DELETED, KEY
+
+_BATCH = 50_000
+_KEYS_AT_ONCE = 1_000
+# Their drivers fetch a whole result before its first row, unless a cursor of the server is asked.
+_WITH_CURSORS = ("postgres", "redshift")
+
+_log = logging.getLogger(__name__)
+
+
+def batches(pipeline: dlt.Pipeline, name: str, types: Mapping[str, str]) -> Iterator[pa.Table]:
+    """Yield the rows of a table in these columns, in any order, nothing where there is no table.
+
+    `types` are dlt's; those of the batches are the destination's. Of Parquet files, which hold
+    every version of a row, the newest are read, all at once.
+    """
+    client: Any = pipeline.destination_client()
+    if isinstance(client, FSClientBase):
+        yield from _of_files(client, name, list(types))
+        return
+    with client.sql_client as sql:
+        try:
+            if sql.capabilities.sqlglot_dialect in _WITH_CURSORS:
+                yield from _by_cursor(sql, name, types)
+                return
+            query = _query(sql, name, map(sql.escape_column_name, types))
+            for rows in _by_arrow(sql, query):
+                yield rows.rename_columns(list(types))
+        except (DatabaseUndefinedRelation, duckdb.CatalogException):
+            return
+
+
+def _query(sql: Any, name: str, columns: Iterable[str]) -> str:
+    table = sql.make_qualified_table_name(name)
+    return f"SELECT {', '.join(columns)} FROM {table}"  # noqa: S608 - names that are escaped
+
+
+def _by_arrow(sql: Any, query: str) -> Iterator[pa.Table]:
+    if isinstance(sql.native_connection, duckdb.DuckDBPyConnection):
+        # dlt's cursor holds the whole result, which a relation streams.
+        relation: Any = sql.native_connection.sql(query)
+        read = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
+        for batch in read(_BATCH):
+            yield pa.Table.from_batches([batch])
+        return
+    with sql.execute_query(query) as cursor:
+        yield from cursor.iter_arrow(chunk_size=_BATCH)
+
+
+def _by_cursor(sql: Any, name: str, types: Mapping[str, str]) -> Iterator[pa.Table]:
+    # As text: the driver would parse JSON, and round its numbers.
+    columns = [
+        f"CAST({sql.escape_column_name(column)} AS text)"
+        if kind == "json"
+        else sql.escape_column_name(column)
+        for column, kind in types.items()
+    ]
+    with sql.begin_transaction():
+        sql.execute_sql(f"DECLARE unify_rows NO SCROLL CURSOR FOR {_query(sql, name, columns)}")
+        while rows := sql.execute_sql(f"FETCH {_BATCH} FROM unify_rows"):
+            values = zip(*rows, strict=True)
+            yield pa.table(
+                {
+                    column: pa.array(list(cells), ARROW_TYPES[kind])
+                    for (column, kind), cells in zip(types.items(), values, strict=True)
+                }
+            )
+
+
+def _of_files(client: Any, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    if name not in client.schema.tables:
+        return
+    table_format = client.prepare_load_table(name).get("table_format")
+    try:
+        if table_format == "delta":
+            opened = client.load_open_table(table_format, name).to_pyarrow_dataset()
+            for batch in opened.to_batches(columns=list(columns)):
+                yield pa.Table.from_batches([batch])
+        elif table_format == "iceberg":
+            scan = client.load_open_table(table_format, name).scan(selected_fields=tuple(columns))
+            for batch in scan.to_arrow_batch_reader():
+                yield pa.Table.from_batches([batch]).select(columns)
+        elif (rows := rows_of_files(client, BY_NAME[name])) is not None:
+            if DELETED in rows.schema.names:
+                rows = rows.filter(pc.invert(pc.fill_null(rows[DELETED], fill_value=False)))
+            yield rows.select(columns)
+    except DestinationUndefinedEntity:
+        return
+
+
+def remove(pipeline: dlt.Pipeline, name: str, keys: Sequence[str]) -> None:
+    """Delete every row of a table that has one of these keys.
+
+    Of Parquet files nothing can be deleted; a warning says so.
+    """
+    if not keys:
+        return
+    client: Any = pipeline.destination_client()
+    if isinstance(client, FSClientBase):
+        _remove_from_files(client, name, list(keys))
+        return
+    with pipeline.sql_client() as sql:
+        table = sql.make_qualified_table_name(name)
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[start : start + _KEYS_AT_ONCE]
+            marks = ", ".join(["%s"] * len(some))
+            sql.execute_sql(f"DELETE FROM {table} WHERE {KEY} IN ({marks})", *some)  # noqa: S608 - our names
+
+
+def merges_leave_doubles(pipeline: dlt.Pipeline) -> bool:
+    """Tell whether a merge updates each of two rows with one key, and leaves both."""
+    return isinstance(pipeline.destination_client(), FSClientBase)
+
+
+def _remove_from_files(client: Any, name: str, keys: list[str]) -> None:
+    table_format = client.prepare_load_table(name).get("table_format")
+    if table_format == "iceberg":
+        delete_keys(client.load_open_table(table_format, name), keys)
+    elif table_format == "delta":
+        listed = ", ".join("'" + key.replace("'", "''") + "'" for key in keys)
+        client.load_open_table(table_format, name).delete(f"{KEY} IN ({listed})")
+    else:
+        _log.warning("%s is in Parquet files, from which no row can be taken away.", name)
