@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from unify_source.runs.backfill import backfill
     from unify_source.runs.forget import forget
     from unify_source.runs.sync import sync
+    from unify_source.verification.verify import verify
 
-__all__ = ["UnifyError", "backfill", "forget", "sync", "unify_source"]
+__all__ = ["UnifyError", "backfill", "forget", "sync", "unify_source", "verify"]
 __version__ = version("unify-source")
 
 _ROOMS = {
@@ -29,6 +30,7 @@ _ROOMS = {
     "forget": "runs.forget",
     "sync": "runs.sync",
     "unify_source": "load.source",
+    "verify": "verification.verify",
 }
 
 

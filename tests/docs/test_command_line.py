@@ -68,7 +68,7 @@ def test_the_json_that_is_shown_has_the_keys_and_kinds_that_are_printed(serve: S
 
     printed = [
         json.loads(in_shell(f"unify-source {command} --json", **of_api(api)).stdout)
-        for command in ("sync", "status")
+        for command in ("sync", "status", "verify")
     ]
     refused = in_shell("unify-source sync --json", **{**of_api(api), "UNIFY_API_KEY": "another"})
 
@@ -97,13 +97,15 @@ def test_the_exit_codes_are_those_that_the_command_ends_with(serve: Serve) -> No
         ("odd_again", odd),
         ("held --lock-timeout 0.2", good),
     ]
+    never_loaded = "unify-source verify --pipeline-name never_loaded"
 
     with duckdb.connect("held.duckdb"), ThreadPoolExecutor() as pool:
         ended = pool.map(
             lambda run: in_shell(f"unify-source sync --pipeline-name {run[0]}", **run[1]), runs
         )
         codes = [end.returncode for end in ended]
+    codes.append(in_shell(never_loaded, **good).returncode)
 
     listed = rows_of(section(PAGE, "Exit codes"), "exit code", "meaning")
-    assert codes == [0, 1, 2, 0, 3, 5]
+    assert codes == [0, 1, 2, 0, 3, 5, 4]
     assert {int(number) for number, _ in listed} == set(codes)

@@ -53,6 +53,10 @@ class Destination:
         """Tell the columns of a table: text, bool, timestamp, bigint, double or json."""
         raise NotImplementedError
 
+    def change(self, statement: str) -> None:
+        """Run a statement that changes a table, as a person might who means well."""
+        raise NotImplementedError
+
     def pipeline(self, machine: str = "one", **said: Any) -> dlt.Pipeline:
         """Open the commands' pipeline, with a working folder for each machine."""
         folder = Path("machines", machine).absolute()
@@ -103,6 +107,11 @@ class DuckDB(Destination):
         described = self.ask(f"DESCRIBE {DATASET}.{table}")
         return {name: self._TYPES[kind] for name, kind, *_ in described}
 
+    def change(self, statement: str) -> None:
+        (file,) = self.environment.values()
+        with duckdb.connect(file) as connection:
+            connection.execute(statement)
+
     def ask(self, question: str) -> list[tuple[Any, ...]]:
         """Ask the database, not through dlt."""
         (file,) = self.environment.values()
@@ -139,6 +148,9 @@ class Postgres(Destination):
 
     def reads(self, table: str, columns: list[str]) -> list[tuple[Any, ...]]:
         return list(self.ask(f"SELECT {', '.join(columns)} FROM {DATASET}.{table}"))
+
+    def change(self, statement: str) -> None:
+        self.ask(statement)
 
     def columns(self, table: str) -> dict[str, str]:
         described = self.ask(

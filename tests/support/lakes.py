@@ -15,6 +15,7 @@ import pytest
 from destinations import DATASET, Destination
 from servers import S3_KEYS, s3_environment
 
+from unify_source.resources import BY_NAME
 from unify_source.settings import DELTA, ICEBERG, PARQUET
 
 PAGE = Path(__file__).parents[2] / "docs" / "destinations.md"
@@ -80,6 +81,22 @@ class Delta(Lake):
         from deltalake import DeltaTable  # noqa: PLC0415 - of the lane
 
         return DeltaTable(f"{self.place}/{table}", storage_options=self.options).to_pyarrow_table()
+
+    def change(self, statement: str) -> None:
+        from deltalake import write_deltalake  # noqa: PLC0415 - of the lane
+
+        # In a database of the test's, from which the table goes back as a whole.
+        names = [n for n in re.findall(rf"{DATASET}\.(\w+)", statement) if n in BY_NAME]
+        with duckdb.connect("hands.duckdb") as connection:
+            connection.execute(f"SET TimeZone = 'UTC'; CREATE SCHEMA IF NOT EXISTS {DATASET}")
+            for name in names:
+                rows = self.read(name)
+                connection.execute(f"CREATE OR REPLACE TABLE {DATASET}.{name} AS FROM rows")
+            connection.execute(statement)
+            if names and not statement.startswith("CREATE"):
+                rows = connection.sql(f"FROM {DATASET}.{names[0]}").to_arrow_table()
+                place = f"{self.place}/{names[0]}"
+                write_deltalake(place, rows, mode="overwrite", storage_options=self.options)
 
 
 class DeltaOnS3(Delta):

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import unify_source
 from unify_source.cli.options import LOADING, READING, SHOWING, Said, taking
-from unify_source.cli.process import STOPPED, finish, importing, run, screen_of
-
-if TYPE_CHECKING:
-    import dlt
-
-    from unify_source.cli.console import Screen
+from unify_source.cli.process import STOPPED, finish, importing, pipeline_of, run, screen_of
+from unify_source.cli.verify import verify
 
 _PLANNING = "Reading a page here and there"
 _NOT_FORGOTTEN = "All rows were deleted, or none. Run it again."
@@ -49,7 +45,7 @@ def sync(said: Said, *, accept_quarantine: bool) -> None:
             from unify_source.cli.working_folder import keep_for_dlt
             from unify_source.runs.sync import sync as run_sync
 
-        pipeline = _pipeline(said, screen)
+        pipeline = pipeline_of(said, screen)
         report = run_sync(pipeline, lock_timeout=said.lock_timeout, **said.settings)
         keep_for_dlt(pipeline, said.pipelines_dir)
         finish(said, screen, report, accept_quarantine=accept_quarantine)
@@ -93,7 +89,7 @@ def backfill(
             planned = run_plan(start, end, **said.settings)
             screen.result(planned.as_json(), planned.as_lines())
             return
-        pipeline = _pipeline(said, screen)
+        pipeline = pipeline_of(said, screen)
         report = run_backfill(
             pipeline,
             start,
@@ -117,7 +113,7 @@ def check(said: Said) -> None:
 
         # Each line as soon as it is known: what was in order stands before what was not.
         checked = run_check(
-            _pipeline(said),
+            pipeline_of(said),
             lock_timeout=said.lock_timeout,
             in_order=lambda line: None if said.json else screen.note(line),
         )
@@ -132,10 +128,13 @@ def status(said: Said) -> None:
         with importing():
             from unify_source.runs.status import status as run_status
 
-        current = run_status(_pipeline(said), lock_timeout=said.lock_timeout)
+        current = run_status(pipeline_of(said), lock_timeout=said.lock_timeout)
         screen.result(current.as_json(), current.as_lines())
         screen.table("Rows", ["table", "rows"], current.row_grid())
         screen.table("Last loads", ["finished", "load", "state"], current.load_grid())
+
+
+app.add_command(verify)
 
 
 @app.command()
@@ -149,7 +148,7 @@ def forget(said: Said, *, person_id: str) -> None:
         with importing():
             from unify_source.runs.forget import forget as run_forget
 
-        removed = run_forget(_pipeline(said), person_id, lock_timeout=said.lock_timeout)
+        removed = run_forget(pipeline_of(said), person_id, lock_timeout=said.lock_timeout)
         screen.result(removed.as_json(), removed.as_lines())
 
 
@@ -218,16 +217,3 @@ def sandbox(**options: Any) -> None:
 def main() -> None:
     """Run the command line: the exit code is the contract's."""
     run(app)
-
-
-def _pipeline(said: Said, screen: Screen | None = None) -> dlt.Pipeline:
-    from unify_source.cli.pipeline import open_pipeline
-    from unify_source.configuration.dlt_errors import explained
-
-    with explained():
-        return open_pipeline(
-            said.pipeline_name,
-            said.destination,
-            said.dataset,
-            progress=screen.progress if screen else None,
-        )

@@ -19,6 +19,8 @@ from unify_source.errors import UnifyError
 from unify_source.redaction import redacted
 
 if TYPE_CHECKING:
+    import dlt
+
     from unify_source.cli.options import Said
     from unify_source.runs.report import Report
 
@@ -89,6 +91,20 @@ def importing() -> Iterator[None]:
         gc.freeze()
         gc.unfreeze()
         gc.enable()
+
+
+def pipeline_of(said: Said, screen: Screen | None = None) -> dlt.Pipeline:
+    """Open the pipeline that the options name, with its progress on the screen."""
+    from unify_source.cli.pipeline import open_pipeline
+    from unify_source.configuration.dlt_errors import explained
+
+    with explained():
+        return open_pipeline(
+            said.pipeline_name,
+            said.destination,
+            said.dataset,
+            progress=screen.progress if screen else None,
+        )
 
 
 def finish(said: Said, screen: Screen, report: Report, *, accept_quarantine: bool) -> None:

@@ -51,7 +51,7 @@ def batches(pipeline: dlt.Pipeline, name: str, types: Mapping[str, str]) -> Iter
 
 def _query(sql: Any, name: str, columns: Iterable[str]) -> str:
     table = sql.make_qualified_table_name(name)
-    return f"SELECT {', '.join(columns)} FROM {table}"  # noqa: S608 - names that are escaped
+    return f"SELECT {', '.join(columns)} FROM {table}"
 
 
 def _by_arrow(sql: Any, query: str) -> Iterator[pa.Table]:
@@ -123,7 +123,7 @@ def remove(pipeline: dlt.Pipeline, name: str, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[start : start + _KEYS_AT_ONCE]
             marks = ", ".join(["%s"] * len(some))
-            sql.execute_sql(f"DELETE FROM {table} WHERE {KEY} IN ({marks})", *some)  # noqa: S608 - our names
+            sql.execute_sql(f"DELETE FROM {table} WHERE {KEY} IN ({marks})", *some)
 
 
 def merges_leave_doubles(pipeline: dlt.Pipeline) -> bool:

@@ -1,0 +1,174 @@
+"""`verify` finds every kind of damage, each row of it and no other."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import KEY, rounds_and_chance
+from damage import damaged, found, verified
+from destinations import Destination, DuckDB, Postgres
+from lakes import Delta
+from standing import START, Serve, account, load
+
+from unify_source import backfill, forget, sync, verify
+from unify_source.cli.pipeline import open_pipeline
+from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
+from unify_source.verification.result import Verified
+
+damageable = pytest.mark.parametrize(
+    "warehouse", [DuckDB, Postgres, pytest.param(Delta, marks=Delta.lane)], indirect=True
+)
+
+
+def test_what_was_just_loaded_equals_the_api(warehouse: Destination, serve: Serve) -> None:
+    api = serve(account())
+    load(warehouse, api)
+
+    outcome = verified(warehouse, api)
+
+    assert (outcome.verdict, outcome.exit_code, found(outcome)) == ("equal", 0, {})
+
+
+@damageable
+def test_every_kind_of_damage_is_found_with_its_exact_count(
+    warehouse: Destination, serve: Serve
+) -> None:
+    api = serve(account())
+    load(warehouse, api)
+    damage = damaged(warehouse)
+
+    outcome = verified(warehouse, api)
+
+    assert found(outcome) == damage
+    assert (outcome.verdict, outcome.exit_code) == ("different", 4)
+
+
+@damageable
+def test_one_repair_mends_every_kind_of_damage(warehouse: Destination, serve: Serve) -> None:
+    still = account()
+    api = serve(still)
+    load(warehouse, api)
+    expected = warehouse.stored()
+    damage = damaged(warehouse)
+
+    outcome = verified(warehouse, api, repair=True)
+
+    count = sum(sum(kinds.values()) for kinds in damage.values())
+    assert (found(outcome), outcome.repaired, outcome.exit_code) == ({}, count, 0)
+    extra = set(warehouse.keys("sequences")) - {row[0] for row in expected["sequences"]}
+    marked = {key for key, at in warehouse.reads("sequences", ["id", "missing_since"]) if at}
+    assert marked == extra
+    stored = warehouse.stored()
+    stored["sequences"] = [row for row in stored["sequences"] if row[0] not in marked]
+    assert stored == expected
+    differences = warehouse.reads("unify_verify_differences", ["table_name", "kind", "key"])
+    assert len(differences) == count
+
+
+def test_a_column_that_came_later_and_json_are_compared_by_content(
+    warehouse: Destination, serve: Serve
+) -> None:
+    still = account()
+    load(warehouse, serve(still))
+    still.put_many(row | {"updated_at": "2026-06-01T12:00:00Z"} for row in still.rows()[:50])
+    api = serve(still, reshape=DRIFTS["new-fields"])
+    load(warehouse, api)
+    before = found(verified(warehouse, api))
+    backfill(warehouse.pipeline(), "2020-01-01", api_key=KEY, base_url=api.url)
+
+    # What was loaded without the new fields lacks them.
+    assert before["enrollments"]["stale"] > 200
+    assert found(verified(warehouse, api)) == {}
+
+
+@pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
+def test_what_is_hidden_is_compared_hidden_and_who_is_forgotten_is_not_missing(
+    warehouse: Destination, serve: Serve
+) -> None:
+    api = serve(account(60))
+    hidden: Any = {"pii": "hash", "pii_key": "a key of sixteen letters or more"}
+    load(warehouse, api, **hidden)
+    forget(warehouse.pipeline(), warehouse.keys("people")[0])
+
+    outcome = verified(warehouse, api, **hidden)
+
+    assert found(outcome) == {}
+
+
+def test_rows_in_quarantine_are_counted_apart(warehouse: Destination, serve: Serve) -> None:
+    api = serve(account(), reshape=DRIFTS["changed-types"])
+    report = load(warehouse, api)
+    assert report.quarantined
+
+    outcome = verified(warehouse, api)
+
+    assert (found(outcome), outcome.quarantined, outcome.exit_code) == ({}, report.quarantined, 0)
+
+
+@pytest.mark.parametrize("warehouse", [Postgres], indirect=True)
+def test_a_role_that_may_only_read_gets_the_verdict(
+    warehouse: Destination, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = serve(account(50))
+    load(warehouse, api)
+    warehouse.change("DELETE FROM unify.people")
+    name = warehouse.pipeline().sql_client().credentials.database
+    warehouse.change(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+
+    outcome = verified(warehouse, api)
+
+    assert outcome.exit_code == 4
+    assert "not written to unify_verify_differences" in caplog.text
+
+
+def test_before_the_first_load_every_row_is_missing(
+    warehouse: Destination, serve: Serve, home: Path
+) -> None:
+    api = serve(account(50))
+
+    outcome = verified(warehouse, api)
+
+    assert outcome.tables["enrollments"]["missing"] == 50
+    assert not list(home.glob("*.duckdb"))
+
+
+@pytest.mark.rounds
+@pytest.mark.parametrize("order", ["updated", "id"])
+def test_what_changes_while_it_is_compared_is_no_difference(order: str) -> None:
+    rounds, chance = rounds_and_chance(usual=1)
+    for _ in range(rounds):
+        assert found(_compared_while_it_changes(order, chance)) == {}
+
+
+def _compared_while_it_changes(order: str, chance: random.Random) -> Verified:
+    clock = Clock(START, tick=timedelta(seconds=7))
+    changing = Account(60, seed=chance.randrange(10**6), clock=clock, days=2)
+    asked: list[Any] = []
+
+    def happen(request: Any) -> None:
+        asked.append(request)
+        # The first request tells when the comparison begins.
+        if is_live and len(asked) > 1:
+            changing.change(chance.randrange(1, 4), seed=chance.randrange(10**9))
+            if chance.random() < 0.3:
+                changing.edit_any_sequence(seed=chance.randrange(10**9))
+
+    is_live = False
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Sandbox(changing, key=KEY, order=order, on_request=happen) as api,
+    ):
+        pipeline = open_pipeline(
+            "live", "duckdb", "unify", pipelines_dir=folder, credentials=f"{folder}/live.duckdb"
+        )
+        said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 10, "workers": 2}
+        sync(pipeline, **said)
+        clock.advance(timedelta(seconds=1))
+        asked.clear()
+        is_live = True
+        return verify(pipeline, **said)

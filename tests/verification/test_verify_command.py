@@ -1,0 +1,46 @@
+"""The command `verify`: its result, its exit code, and what it says on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+from commands import command, only_json
+from pages import of_api
+from standing import Serve, account
+
+KINDS = ["missing", "stale", "extra", "duplicate", "orphaned"]
+
+
+def test_it_exits_with_4_until_the_difference_is_repaired(serve: Serve, home: Path) -> None:
+    api = of_api(serve(account(60)))
+    command("sync", "--quiet", **api)
+    with duckdb.connect(str(home / "unify_gtm.duckdb")) as connection:
+        connection.execute("UPDATE unify.enrollments SET is_paused = NOT is_paused")
+
+    quiet = command("verify", "--quiet", **api)
+    differs = command("verify", "--json", **api)
+    repaired = command("verify", "--repair", **api)
+    equal = command("verify", "--json", **api)
+
+    assert (quiet.returncode, quiet.stdout) == (4, "")
+    assert quiet.stderr.startswith("60 rows differ from the API")
+    assert differs.returncode == 4
+    assert list(only_json(differs)) == ["verdict", "tables", "quarantined", "repaired"]
+    assert all(list(kinds) == KINDS for kinds in only_json(differs)["tables"].values())
+    assert only_json(differs)["tables"]["enrollments"]["stale"] == 60
+    assert repaired.returncode == 0
+    assert "60 differences were repaired." in repaired.stdout
+    assert (equal.returncode, only_json(equal)["verdict"]) == (0, "equal")
+
+
+def test_status_tells_of_loads_and_not_of_what_was_verified(serve: Serve, home: Path) -> None:
+    api = of_api(serve(account(60)))
+    command("sync", "--quiet", **api)
+    before = only_json(command("status", "--json", **api))["loads"]
+    with duckdb.connect(str(home / "unify_gtm.duckdb")) as connection:
+        connection.execute("DELETE FROM unify.people")
+
+    command("verify", "--quiet", **api)
+
+    assert only_json(command("status", "--json", **api))["loads"] == before

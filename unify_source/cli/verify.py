@@ -1,0 +1,43 @@
+"""The command `verify`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from unify_source.cli.options import LOADING, Said, taking
+from unify_source.cli.process import importing, pipeline_of, screen_of
+
+
+@click.command()
+@click.option("--from", "start", help="A date or an RFC 3339 time; UTC unless it has an offset.")
+@click.option("--to", "end", help="Likewise; a date includes that whole day. Now, unless set.")
+@click.option("--repair", is_flag=True, help="Reload what differs, and take away what is gone.")
+@click.option(
+    "--yes", is_flag=True, help="Take away what is gone even if it is over 5 % of a table."
+)
+@taking(*(name for name in LOADING if name != "pipelines_dir"))
+def verify(said: Said, *, start: str | None, end: str | None, repair: bool, yes: bool) -> None:
+    """Compare every table with the API, id by id.
+
+    Exits with 4 if something differs and was not repaired.
+    """
+    with screen_of(said, "Starting") as screen:
+        with importing():
+            from unify_source.verification.verify import verify as run_verify
+
+        found = run_verify(
+            pipeline_of(said, screen),
+            start,
+            end,
+            repair=repair,
+            yes=yes,
+            lock_timeout=said.lock_timeout,
+            **said.settings,
+        )
+        lines = found.as_lines()
+        screen.result(found.as_json(), lines)
+        if found.differences and said.quiet:
+            screen.warn(lines[0])
+        sys.exit(found.exit_code)

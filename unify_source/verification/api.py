@@ -1,0 +1,171 @@
+"""The API's side: lists read whole and rows asked for by id, digested as they would be loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from dlt.common.destination import DestinationCapabilitiesContext
+
+from unify_source.api.client import Client
+from unify_source.decode.batches import decoded, joined
+from unify_source.decode.decode import Batch, decode
+from unify_source.destinations.formats import storable
+from unify_source.dlt_seam import raise_if_signalled
+from unify_source.errors import RowUnavailable
+from unify_source.extract.probe import first_instant
+from unify_source.extract.reader import Reading
+from unify_source.extract.window import Window, cut
+from unify_source.flatten.privacy import Privacy
+from unify_source.flatten.split import SHOWN_AT, SHOWN_BY, versions
+from unify_source.load.schema import Warehouse
+from unify_source.load.tables import listing_of
+from unify_source.resources import CURSOR, INSTANT, KEY, MAIN_LIST, SEQUENCE_LIST, TEXT, Resource
+from unify_source.runs.progress import WindowProgress
+from unify_source.settings import Settings
+from unify_source.verification.scratch import Scratch
+
+HERE, GONE, UNKNOWN = "here", "gone", "unknown"
+"""What the API says of a row that it is asked for by id."""
+
+_BAD_REQUEST = 400
+_ASKED_AT_ONCE = 1_000
+
+
+class Api:
+    """Reads the API into the scratch database, split and spelled as a load would write it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        warehouse: Warehouse,
+        caps: DestinationCapabilitiesContext | None,
+        privacy: Privacy,
+        scratch: Scratch,
+        progress: WindowProgress | None,
+    ) -> None:
+        self.client = client
+        self.columns: dict[str, set[str]] = {}
+        """The columns that any row brought, by table."""
+        self._settings = settings
+        self._warehouse = warehouse
+        self._caps = caps
+        self._privacy = privacy
+        self._scratch = scratch
+        self._progress = progress
+
+    def read(self, side: str, window: Window, *, filtered: bool = True) -> None:
+        """Read the main list over a window that is closed."""
+        windows = [window]
+        if window.after is None:
+            # Cut off the time before the first row, so that the rest can be cut by time.
+            first = first_instant(self.client, MAIN_LIST, window.before)
+            windows = cut(window, [first] if first else [])
+            window = windows[-1]
+        if self._progress:
+            self._progress.began(window.before - window.after if window.after else None)
+        for read in self._batches(windows, filtered=filtered):
+            # Hidden as in a load, before anything else: what is hidden is compared hidden.
+            batch = self._privacy.apply(MAIN_LIST, read)
+            inside = pc.less_equal(batch.rows[CURSOR], pa.scalar(window.before, INSTANT))
+            if windows[0].after:
+                later = pc.greater_equal(batch.rows[CURSOR], pa.scalar(windows[0].after, INSTANT))
+                inside = pc.and_(inside, later)
+            self._take(side, MAIN_LIST, Batch(batch.rows.filter(inside), batch.unreadable))
+
+    def _batches(self, windows: list[Window], *, filtered: bool) -> Iterator[Batch]:
+        portions = self._portions(windows, filtered=filtered)
+        return joined(decoded(MAIN_LIST, portions, self._settings.limits))
+
+    def _portions(self, windows: list[Window], *, filtered: bool) -> Iterator[list[bytes]]:
+        settings = self._settings
+        reading = Reading(
+            self.client,
+            MAIN_LIST,
+            windows,
+            settings.filters if filtered else (),
+            page_size=settings.page_size,
+            workers=settings.workers,
+            enough=settings.window_rows,
+            limits=settings.limits,
+            heartbeat=raise_if_signalled,
+        )
+        until = windows[-1].before
+        try:
+            while True:
+                yield from reading
+                left = until - reading.covered.before
+                if self._progress:
+                    self._progress.window_done(left)
+                if not left:
+                    return
+        finally:
+            reading.close()
+
+    def read_sequences(self, side: str) -> bool:
+        """Read the list that has no windows; tell whether the API has it."""
+        rows = listing_of(self._settings, self.client).rows()
+        if rows is None:
+            return False
+        self._take(side, SEQUENCE_LIST, Batch(rows))
+        return True
+
+    def ask(self, side: str, resource: Resource, ids: Sequence[str]) -> None:
+        """Ask for rows by id, and note the fate of each in the table `asked`."""
+        if self._progress and ids:
+            self._progress.doing(f"Asking again about {len(ids):,} rows")
+        for start in range(0, len(ids), _ASKED_AT_ONCE):
+            some = ids[start : start + _ASKED_AT_ONCE]
+            with ThreadPoolExecutor(self._settings.workers) as pool:
+                answers = dict(zip(some, pool.map(lambda k: self._row(resource, k), some)))  # noqa: B905
+            page = b'{"%s":[%s]}' % (
+                resource.list_key.encode(),
+                b",".join(row for row in answers.values() if row),
+            )
+            read = decode(resource, [page], self._settings.limits)
+            batch = self._privacy.apply(resource, read)
+            self._take(side, resource, batch)
+            here = set(batch.rows[KEY].to_pylist())
+            fates = [
+                HERE if key in here else GONE if row is None else UNKNOWN
+                for key, row in answers.items()
+            ]
+            lists = [resource.name] * len(some)
+            self._scratch.put("asked", pa.table({"list": lists, "id": some, "fate": fates}))
+
+    def _row(self, resource: Resource, key: str) -> bytes | None:
+        try:
+            return self.client.row(resource, key)
+        except RowUnavailable as error:
+            # An id that cannot be one is not the API's: somebody else wrote that row.
+            return None if error.status == _BAD_REQUEST else b""
+
+    def _take(self, side: str, resource: Resource, batch: Batch) -> None:
+        if batch.unreadable:
+            keys = [row.key for row in batch.unreadable]
+            self._scratch.put("unreadable", pa.table({"id": pa.array(keys, TEXT)}))
+        if not len(batch.rows):
+            return
+        if self._progress and resource is MAIN_LIST:
+            self._progress.rows_read(len(batch.rows))
+        for part, rows in zip(
+            resource.parts, self._flattened(resource, batch.rows).values(), strict=True
+        ):
+            name = part.table.name
+            self.columns.setdefault(name, set()).update(rows.schema.names)
+            if not len(rows):
+                continue
+            # What another list fills in is compared by its own: here it only has to exist.
+            into = f"{name}_nested" if part.fills_in else name
+            types = self._warehouse.content(part.table)
+            own = CURSOR in part.table.schema().names
+            moment = rows[CURSOR] if own else rows[SHOWN_AT]
+            self._scratch.add(side, into, rows, types, owner=rows[SHOWN_BY], moment=moment)
+
+    def _flattened(self, resource: Resource, rows: pa.Table) -> dict[str, pa.Table]:
+        # The only place where rows take the form in which they would be loaded.
+        tables = versions(resource, rows, self._warehouse.splitting)
+        return {name: storable(self._caps, table) for name, table in tables.items()}

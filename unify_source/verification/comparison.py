@@ -1,0 +1,160 @@
+"""One comparison from beginning to end: read the API, read the tables, confirm what differs."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+import dlt
+from dlt.common.destination import DestinationCapabilitiesContext
+
+from unify_source.api.client import Client
+from unify_source.destinations.duckdb_file import duckdb_database
+from unify_source.destinations.forgotten import forgotten
+from unify_source.destinations.formats import has_json_columns
+from unify_source.destinations.lock import opened_file
+from unify_source.dlt_seam import raise_if_signalled
+from unify_source.extract.window import Window
+from unify_source.flatten.privacy import Privacy
+from unify_source.load.packages import looking_at, stored_schema
+from unify_source.load.schema import Warehouse
+from unify_source.load.source import SOURCE
+from unify_source.resources import MAIN_LIST, SEQUENCE_LIST
+from unify_source.runs.footprint import hold_down
+from unify_source.runs.progress import WindowProgress
+from unify_source.settings import Settings
+from unify_source.times import EPOCH
+from unify_source.verification.api import Api
+from unify_source.verification.differences import KINDS, confirm, suspect
+from unify_source.verification.result import Group, Verified
+from unify_source.verification.scratch import API, COMPARED, Scratch
+from unify_source.verification.stored import ROOTS, read_stored
+
+_EXAMPLES = 10
+# DuckDB would keep all that it reads, up to four fifths of the machine.
+_WHILE_STREAMING = "100MB"
+
+
+class Comparison:
+    """Compares a range; None as its start reaches back to the first row.
+
+    `began` is the server's time at which the last comparison began, `is_loaded` whether there were
+    tables to compare.
+    """
+
+    def __init__(
+        self,
+        pipeline: dlt.Pipeline,
+        settings: Settings,
+        since: datetime | None,
+        until: datetime | None,
+        lock_timeout: float | str,
+    ) -> None:
+        self.began = EPOCH
+        self.is_loaded = False
+        self._pipeline = pipeline
+        self._settings = settings
+        self._until = until
+        # What was updated before `start` is not loaded, so that it cannot be missing.
+        self._since = max(filter(None, [since, settings.start]), default=None)
+        self._is_whole = not (self._since or until or settings.filters)
+        self._lock_timeout = lock_timeout
+        self._client = Client(settings, raise_if_signalled)
+        collector = pipeline.collector
+        self._progress = collector if isinstance(collector, WindowProgress) else None
+
+    def run(self, sides: Scratch) -> Verified:
+        """Read both sides into the scratch database, and return what differs."""
+        started = time.monotonic()
+        if self._progress:
+            self._progress.connecting(self._settings.base_url)
+        began = self._client.server_time(MAIN_LIST)
+        window = Window(self._since, min(self._until or began, began))
+        with looking_at(self._pipeline) as looking:
+            caps = looking.destination.capabilities()
+            warehouse = self._warehouse(looking, caps)
+            self.is_loaded = warehouse.has(ROOTS[0].name)
+            api = Api(
+                self._settings,
+                self._client,
+                warehouse,
+                caps,
+                self._privacy(looking),
+                sides,
+                self._progress,
+            )
+            if not window.is_empty:
+                api.read(API, window)
+            lists = (MAIN_LIST, SEQUENCE_LIST) if api.read_sequences(API) else (MAIN_LIST,)
+            [(quarantined,)] = sides.run("SELECT count(DISTINCT id) FROM unreadable")
+            # After the API: a row that a run loads meanwhile is then newer than what was read, and
+            # not missing.
+            self._doing("Reading the tables")
+            if self._exists(looking):
+                with opened_file(looking, self._lock_timeout):
+                    hold_down(looking, _WHILE_STREAMING)
+                    read_stored(looking, warehouse, api.columns, window, self._settings, sides)
+            self._doing("Comparing")
+            suspect(sides, lists, is_whole=self._is_whole)
+            confirm(sides, api, began)
+        self.began = began
+        [(compared,)] = sides.run(f"SELECT count(DISTINCT id) FROM {API}_{MAIN_LIST.name}")
+        return Verified(
+            dataset=self._pipeline.dataset_name,
+            tables=_counts(sides),
+            compared=compared,
+            quarantined=quarantined,
+            requests=self._client.requests,
+            seconds=time.monotonic() - started,
+            groups=_groups(sides),
+            notes=()
+            if self.is_loaded
+            else ("Nothing has been loaded yet: run unify-source sync.",),
+        )
+
+    def _doing(self, what: str) -> None:
+        if self._progress:
+            self._progress.doing(what)
+
+    def _exists(self, looking: dlt.Pipeline) -> bool:
+        # Opening a file that is missing would create it.
+        database = duckdb_database(looking)
+        return database is None or database.file.exists()
+
+    def _privacy(self, looking: dlt.Pipeline) -> Privacy:
+        if not self._exists(looking):
+            return Privacy.of(self._settings)
+        with opened_file(looking, self._lock_timeout):
+            return Privacy.of(self._settings, forgotten(looking))
+
+    def _warehouse(self, looking: dlt.Pipeline, caps: DestinationCapabilitiesContext) -> Warehouse:
+        schema = dlt.Schema(SOURCE)
+        if self._exists(looking):
+            with opened_file(looking, self._lock_timeout):
+                looking.sync_destination()
+                schema = stored_schema(looking)
+        return Warehouse(
+            schema,
+            json_columns=has_json_columns(caps),
+            max_new_columns=self._settings.limits.max_new_columns,
+        )
+
+
+def _counts(sides: Scratch) -> dict[str, dict[str, int]]:
+    counts = {table: dict.fromkeys(KINDS, 0) for table in COMPARED}
+    for table, kind, count in sides.run(
+        "SELECT tbl, kind, sum(n)::BIGINT FROM differences WHERE kind IS NOT NULL GROUP BY ALL"
+    ):
+        counts[table][kind] = count
+    return counts
+
+
+def _groups(sides: Scratch) -> tuple[Group, ...]:
+    found = sides.run(
+        "SELECT tbl, kind, CAST(moment AS DATE) AS day, sum(n)::BIGINT,"
+        f" min(id, {_EXAMPLES}) FROM differences WHERE kind IS NOT NULL"
+        " GROUP BY ALL ORDER BY tbl, day DESC NULLS LAST, kind"
+    )
+    return tuple(
+        Group(table, kind, day, count, tuple(ids)) for table, kind, day, count, ids in found
+    )

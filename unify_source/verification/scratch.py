@@ -1,0 +1,177 @@
+"""Both sides of a comparison, as digests in a DuckDB of its own.
+
+It goes to disk with what exceeds its memory: ten million rows are joined there. A digest is made by
+the same expression from the same types on either side, so that it says nothing of where a row comes
+from.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from decimal import MAX_PREC, Context, Decimal
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from unify_source.errors import UnifyError
+from unify_source.flatten.values import ARROW_TYPES
+from unify_source.resources import BY_NAME, FLAG, INSTANT, KEY, QUARANTINE, TEXT
+
+COMPARED = tuple(name for name in BY_NAME if name != QUARANTINE.name)
+"""The tables whose rows the API shows."""
+
+API, STORED, AGAIN, CHANGED = SIDES = ("api", "stored", "again", "changed")
+"""Where rows were seen: in the API, in the destination, when asked again, changed since then."""
+
+NEWEST_OWNER = "coalesce(arg_max(owner, moment), any_value(owner))"
+"""The listed row that shows an object and was updated last, of several that show it"""
+
+_COLUMNS = "id VARCHAR, owner VARCHAR, parent VARCHAR, moment TIMESTAMPTZ, inside BOOLEAN"
+_SEEN = {"owner": TEXT, "parent": TEXT, "moment": INSTANT, "inside": FLAG}
+_EXACT = Context(prec=MAX_PREC)
+_MEMORY = "250MB"
+
+
+class Scratch:
+    """Takes rows in batches, and answers questions about them in SQL.
+
+    For each side and table there is `SIDE_TABLE`: see `add`. Objects that are nested in rows of a
+    list which is not their own go to `SIDE_TABLE_nested`.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._connection = duckdb.connect(
+            config={
+                "memory_limit": _MEMORY,
+                "temp_directory": folder,
+                "preserve_insertion_order": False,
+                "threads": 2,
+            },
+        )
+        self.run("SET TimeZone = 'UTC'")
+        for side in SIDES:
+            for table in COMPARED:
+                for name in (table, f"{table}_nested"):
+                    self.run(f"CREATE TABLE {side}_{name} ({_COLUMNS}, digest UBIGINT)")
+        self.run("CREATE TABLE asked (list VARCHAR, id VARCHAR, fate VARCHAR)")
+        self.run("CREATE TABLE unreadable (id VARCHAR)")
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self._connection.close()
+
+    def run(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement, and return its rows."""
+        return self._connection.execute(question, values).fetchall()
+
+    def arrow(self, question: str) -> pa.Table:
+        """Return the rows of a question as a table."""
+        return self._connection.sql(question).to_arrow_table()
+
+    def put(self, name: str, rows: pa.Table) -> None:
+        """Add rows to a table that has been made for them."""
+        self._insert(f"INSERT INTO {name} SELECT * FROM given", rows)
+
+    def add(
+        self, side: str, table: str, rows: pa.Table, types: Mapping[str, str], **seen: pa.Array
+    ) -> None:
+        """Add rows of a table to a side; `types` are dlt's, of the columns that count.
+
+        What is known of where each was `seen`: the `owner` that is listed and shows it, the
+        `parent` that it refers to, its time as `moment`, and whether it is `inside` the range.
+        """
+        content = canonical(rows, types)
+        columns = {f"c{number}": column for number, column in enumerate(content.columns)}
+        known = {name: seen.get(name, pa.nulls(len(rows), kind)) for name, kind in _SEEN.items()}
+        digest = _digest(content.schema.names)
+        given = f"SELECT id, {', '.join(_SEEN)}, {digest} AS digest FROM given"
+        if side != STORED:
+            # Of a mailbox in a batch of 60,000 rows one is enough, unless they differ. The table
+            # is to have it once, and so every row counts there.
+            once = f"id, {NEWEST_OWNER}, NULL, max(moment), NULL, digest"
+            given = f"SELECT {once} FROM ({given}) GROUP BY id, digest"
+        self._insert(
+            f"INSERT INTO {side}_{table} {given}", pa.table({"id": rows[KEY], **known, **columns})
+        )
+
+    def _insert(self, statement: str, rows: pa.Table) -> None:
+        self._connection.register("given", rows)
+        try:
+            self._connection.execute(statement)
+        finally:
+            self._connection.unregister("given")
+
+
+@contextmanager
+def scratch() -> Iterator[Scratch]:
+    """Give a scratch database, whose files go when it is done with."""
+    with tempfile.TemporaryDirectory(prefix="unify-source-verify-") as folder:
+        made = Scratch(folder)
+        try:
+            yield made
+        except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+            raise UnifyError(
+                f"The digests to compare found no room: {str(error).splitlines()[0]}",
+                f"Make room in the temporary folder ({tempfile.gettempdir()}), or name another in"
+                " TMPDIR, and run it again.",
+            ) from error
+        finally:
+            made.close()
+
+
+def _digest(names: list[str]) -> str:
+    # A column that only one batch has must not change the digest of rows without a value in it.
+    digest = "0::UBIGINT"
+    for number, name in enumerate(names):
+        text = name.replace("'", "''")
+        own = f"CASE WHEN c{number} IS NULL THEN 0::UBIGINT ELSE hash('{text}', c{number}) END"
+        digest = f"xor({digest}, {own})"
+    return digest
+
+
+def canonical(rows: pa.Table, types: Mapping[str, str]) -> pa.Table:
+    """Return the columns that count, sorted by name, each in the one type of its dlt type."""
+    columns = {}
+    for name, kind in sorted(types.items()):
+        if name in rows.schema.names:
+            column = typed(rows[name], ARROW_TYPES[kind])
+            columns[name] = _spelled(column) if kind == "json" else column
+    return pa.table(columns)
+
+
+def typed(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Return a column of a destination in the type that it was loaded in."""
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.cast(column.type.storage_type)
+    if kind == INSTANT and pa.types.is_timestamp(column.type) and not column.type.tz:
+        column = pc.assume_timezone(column, "UTC")
+    return column if column.type == kind else column.cast(kind, safe=False)
+
+
+def _spelled(column: pa.ChunkedArray) -> pa.Array:
+    """Write JSON in one spelling: databases sort its keys, and write 1E2 as 100."""
+    texts = [None if text is None else _json(text) for text in column.to_pylist()]
+    return pa.array(texts, pa.string())
+
+
+def _json(text: str) -> str:
+    try:
+        return repr(_plain(json.loads(text, parse_int=Decimal, parse_float=Decimal)))
+    except ValueError:
+        # In a column of JSON that is text, somebody may have written anything.
+        return text
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {"object": [(key, _plain(item)) for key, item in sorted(value.items())]}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, Decimal):
+        return _EXACT.normalize(value) if value else Decimal(0)
+    return value

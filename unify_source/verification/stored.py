@@ -1,0 +1,90 @@
+"""The destination's side: every table streamed into the scratch database, digested by column."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import dlt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from unify_source.extract.window import Window
+from unify_source.load.schema import Warehouse
+from unify_source.resources import (
+    BY_NAME,
+    CURSOR,
+    INSTANT,
+    KEY,
+    MAIN_LIST,
+    MISSING_SINCE,
+    SEQUENCE_LIST,
+    TEXT,
+    Column,
+    Table,
+)
+from unify_source.settings import Settings
+from unify_source.verification.rows import batches
+from unify_source.verification.scratch import COMPARED, STORED, Scratch, typed
+
+ROOTS = tuple(resource.parts[0].table for resource in (MAIN_LIST, SEQUENCE_LIST))
+"""The tables whose rows can be asked for by their ids, that of the main list first."""
+
+
+def read_stored(
+    pipeline: dlt.Pipeline,
+    warehouse: Warehouse,
+    columns: dict[str, set[str]],
+    window: Window,
+    settings: Settings,
+    scratch: Scratch,
+) -> None:
+    """Read all tables, whose digests are of the columns that the API has as well.
+
+    Children come before the rows that they die with: what a run loads meanwhile is no orphan.
+    """
+    for name in sorted(COMPARED, key=lambda name: BY_NAME[name].dies_with is None):
+        table = BY_NAME[name]
+        if not warehouse.has(name):
+            continue
+        types = warehouse.content(table)
+        promised = set(table.schema().names)
+        counted = {n: k for n, k in types.items() if n in promised | columns.get(name, set())}
+        owner = {table.dies_with: "text"} if table.dies_with else {}
+        for rows in batches(pipeline, name, {**counted, **owner}):
+            scratch.add(STORED, name, rows, counted, **_seen(table, rows, window, settings))
+
+
+def parent_of(table: Table) -> Column | None:
+    """Return the column by which a row that dies with another refers to its parent."""
+    return next((c for c in table.columns if table.dies_with and c.references), None)
+
+
+def _seen(
+    table: Table, rows: pa.Table, window: Window, settings: Settings
+) -> dict[str, pa.ChunkedArray]:
+    names = rows.schema.names
+    seen = {}
+    is_listed = table in ROOTS
+    if is_listed or table.dies_with:
+        seen["owner"] = typed(rows[table.dies_with or KEY], TEXT)
+    if parent := parent_of(table):
+        seen["parent"] = typed(rows[parent.name], TEXT)
+    if CURSOR in names:
+        seen["moment"] = typed(rows[CURSOR], INSTANT)
+    if table is ROOTS[0]:
+        seen["inside"] = _inside(rows, seen["moment"], window, settings)
+    elif MISSING_SINCE in names:
+        # What is marked as missing is not expected to be listed.
+        seen["inside"] = pc.is_null(rows[MISSING_SINCE])
+    return seen
+
+
+def _inside(rows: pa.Table, at: pa.ChunkedArray, window: Window, settings: Settings) -> pa.Array:
+    """Tell which rows the list would show for the window and the filters, as they stand."""
+    conditions = [pc.less_equal(at, pa.scalar(window.before, INSTANT))]
+    if window.after:
+        conditions.append(pc.greater_equal(at, pa.scalar(window.after, INSTANT)))
+    for name in {name for name, _ in settings.filters}:
+        values = [value for other, value in settings.filters if other == name]
+        conditions.append(pc.is_in(typed(rows[name], TEXT), value_set=pa.array(values, TEXT)))
+    return reduce(pc.and_kleene, conditions)
