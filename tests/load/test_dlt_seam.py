@@ -30,7 +30,7 @@ def pipeline(destination: Any = "duckdb") -> dlt.Pipeline:
 
 def test_dlt_has_an_upper_bound() -> None:
     bounds = [name for name in requires("unify-source") or [] if name.startswith("dlt<")]
-    assert bounds, "dlt_seam.py uses what the next dlt may change"
+    assert bounds, "dlt_seam uses what the next dlt may change"
 
 
 @pytest.mark.parametrize("name", ["duckdb", "postgres"])

@@ -13,7 +13,7 @@ from pathlib import PurePath
 import dlt
 
 from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.dlt_seam import Found, look_up
+from unify_source.dlt_seam import ConfiguredValue, look_up
 from unify_source.errors import ConfigurationError
 
 
@@ -23,20 +23,20 @@ class _Switch:
 
     name: str
     sections: tuple[str, ...]
-    is_unsafe: Callable[[Found], bool]
+    is_unsafe: Callable[[ConfiguredValue], bool]
     harm: str
     of_source: bool = False
 
 
-def _is_on(found: Found) -> bool:
+def _is_on(found: ConfiguredValue) -> bool:
     return str(found.value).strip().lower() not in ("", "0", "false", "f", "no", "n", "off")
 
 
-def _is_off(found: Found) -> bool:
+def _is_off(found: ConfiguredValue) -> bool:
     return not _is_on(found)
 
 
-def _is_bare(found: Found) -> bool:
+def _is_bare(found: ConfiguredValue) -> bool:
     # In a file of the project or with a section, somebody meant dlt.
     return found.is_variable and not found.sections
 

@@ -116,6 +116,15 @@ def schema_versions(client: Any, name: str) -> list[str]:
     return [version for (version,) in _rows(client, "_dlt_version", "version_hash", newest)]
 
 
+def newest_load(client: Any) -> str | None:
+    """Return the greatest id of a load, of this source or of another; None before the first."""
+    if isinstance(client, FSClientBase):
+        loads = [load for _, load, _ in _loads_in_files(client, 1)]
+    else:
+        loads = [load for (load,) in _rows(client, LOADS, "load_id", "ORDER BY 1 DESC LIMIT 1")]
+    return loads[0] if loads else None
+
+
 def last_loads(client: Any, most: int) -> list[tuple[datetime, str, int]]:
     """Return when the last loads ended, their ids and how (0 is well), the newest first."""
     if isinstance(client, FSClientBase):

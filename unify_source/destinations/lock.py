@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from unify_source.destinations.duckdb_file import (
 from unify_source.destinations.lock_postgres import postgres_turn
 from unify_source.destinations.lock_wait import Held, Holder, Wait, this_run
 from unify_source.dlt_seam import kind_of
+from unify_source.errors import LoadFailed
 from unify_source.settings import LOCK_TIMEOUT
 
 _FOREVER = 1e9
@@ -40,10 +41,25 @@ class Turns:
         self._pipeline = pipeline
         self._timeout = seconds_to_wait(timeout)
         self._locks: tuple[Held, ...] = ()
+        self._taken = ExitStack()
 
-    def is_held(self) -> bool:
-        """Tell whether the turn is still ours: the connection that holds it may have been lost."""
-        return bool(self._locks) and all(lock.is_held() for lock in self._locks)
+    def take(self) -> None:
+        """Take a turn unless this is one already; it is kept until `release`. Raises LockHeld."""
+        if not self._locks:
+            self._taken.enter_context(self.turn())
+
+    def release(self) -> None:
+        """Give up the turn."""
+        self._taken.close()
+
+    def refuse_lost(self) -> None:
+        """Raise LoadFailed where the connection that held the turn was lost."""
+        if not self._locks or not all(lock.is_held() for lock in self._locks):
+            raise LoadFailed(
+                "The connection that held the dataset for this run was lost, so the window that"
+                " was under way was not committed.",
+                "Nothing is lost: run it again, it goes on from there.",
+            )
 
     def is_wanted(self) -> bool:
         """Tell whether another run waits for the turn that this one has."""

@@ -14,7 +14,7 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import ExtractInfo
 
-from unify_source.destinations.contents import last_loads, row_count, schema_versions
+from unify_source.destinations.contents import newest_load, row_count, schema_versions
 from unify_source.dlt_seam import (
     empty_working_folder,
     force_state_extract,
@@ -45,7 +45,7 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
     versions = schema_versions(client, SOURCE)
     # An id is the time at which a machine began the load, and dlt restores the state with the
     # greatest: that of a machine whose clock is ahead, until the others catch up.
-    for _, load, _ in last_loads(client, 1):
+    if load := newest_load(client):
         load_after(load)
     with client:
         if is_shared:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -63,7 +62,6 @@ class WindowRun:
         self._ahead: Reading | None = None
         self._unfinished = UnfinishedMerges(pipeline)
         self._turns = Turns(pipeline, lock_timeout)
-        self._has_turn, self._turn = False, ExitStack()
         self._enrollments = 0
         self._started = time.monotonic()
         if progress := self._progress:
@@ -87,8 +85,7 @@ class WindowRun:
             self._ahead.close()
             self._ahead = None
         self._listing = listing_of(self.settings, self.client)
-        self._turn.close()
-        self._has_turn = False
+        self._turns.release()
 
     def load(
         self,
@@ -184,11 +181,9 @@ class WindowRun:
         It is kept from window to window, until another run wants it.
         """
         raise_if_signalled()
-        if self._has_turn and self._turns.is_wanted():
+        if self._turns.is_wanted():
             self.close()
-        if not self._has_turn:
-            self._turn.enter_context(self._turns.turn())
-            self._has_turn = True
+        self._turns.take()
         if self._enrollments:
             give_back(self.pipeline)
         else:
@@ -212,28 +207,21 @@ class WindowRun:
         self._enrollments += extraction.rows
 
     def _write(self, extraction: Extraction) -> set[str]:
-        self._keep_turn()
+        # Without the turn another run may have emptied or filled the tables that rows are merged
+        # from.
+        self._turns.refuse_lost()
         if extraction.covered:
             waiting = self.pipeline.list_normalized_load_packages()
             self._unfinished.note(waiting, extraction.covered)
         loaded = self.pipeline.load()
         try:
-            self._keep_turn()
+            self._turns.refuse_lost()
             refuse_failed_jobs(loaded)
         except LoadFailed:
             take_back(self.pipeline, loaded.loads_ids)
             raise
         keep_indexed(self.pipeline)
         return set(loaded.loads_ids)
-
-    def _keep_turn(self) -> None:
-        # Without it another run may have emptied or filled the tables that rows are merged from.
-        if not self._turns.is_held():
-            raise LoadFailed(
-                "The connection that held the dataset for this run was lost, so the window that"
-                " was under way was not committed.",
-                "Nothing is lost: run it again, it goes on from there.",
-            )
 
     def report(self, command: str, **facts: Any) -> Report:
         """Return what the whole run did."""

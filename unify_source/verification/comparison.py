@@ -74,26 +74,15 @@ class Comparison:
             caps = looking.destination.capabilities()
             warehouse = self._warehouse(looking, caps)
             self.is_loaded = warehouse.has(ROOTS[0].name)
-            api = Api(
-                self._settings,
-                self._client,
-                warehouse,
-                caps,
-                self._privacy(looking),
-                sides,
-                self._progress,
-            )
+            privacy = self._privacy(looking)
+            api = Api(self._settings, self._client, warehouse, caps, privacy, sides, self._progress)
             if not window.is_empty:
                 api.read(API, window)
             lists = (MAIN_LIST, SEQUENCE_LIST) if api.read_sequences(API) else (MAIN_LIST,)
             [(quarantined,)] = sides.run("SELECT count(DISTINCT id) FROM unreadable")
             # After the API: a row that a run loads meanwhile is then newer than what was read, and
             # not missing.
-            self._doing("Reading the tables")
-            if self._exists(looking):
-                with opened_file(looking, self._lock_timeout):
-                    hold_down(looking, _WHILE_STREAMING)
-                    read_stored(looking, warehouse, api.columns, window, self._settings, sides)
+            self._read_tables(looking, warehouse, api, window, sides)
             self._doing("Comparing")
             suspect(sides, lists, is_whole=self._is_whole)
             confirm(sides, api, began)
@@ -111,6 +100,20 @@ class Comparison:
             if self.is_loaded
             else ("Nothing has been loaded yet: run unify-source sync.",),
         )
+
+    def _read_tables(
+        self,
+        looking: dlt.Pipeline,
+        warehouse: Warehouse,
+        api: Api,
+        window: Window,
+        sides: Scratch,
+    ) -> None:
+        self._doing("Reading the tables")
+        if self._exists(looking):
+            with opened_file(looking, self._lock_timeout):
+                hold_down(looking, _WHILE_STREAMING)
+                read_stored(looking, warehouse, api.columns, window, self._settings, sides)
 
     def _doing(self, what: str) -> None:
         if self._progress:

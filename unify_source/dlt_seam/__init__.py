@@ -1,0 +1,75 @@
+"""Every use of dlt that its documentation does not promise, in one place.
+
+`dlt` has an upper bound in pyproject.toml for the sake of this room: tests/load/test_dlt_seam.py
+says, for each of these, what dlt changed.
+"""
+
+from unify_source.dlt_seam.configuration import (
+    ConfiguredValue,
+    config_sections,
+    look_up,
+    names_in_a_sources_section,
+    providers,
+    resolved_secrets,
+    stands_for_configuration,
+)
+from unify_source.dlt_seam.destinations import (
+    FSClientBase,
+    database_of,
+    fastest_format,
+    kind_of,
+    merge_in_transactions,
+)
+from unify_source.dlt_seam.pipelines import (
+    active_pipeline,
+    default_pipelines_dir,
+    dlt_log,
+    empty_working_folder,
+    force_state_extract,
+    intercepted_signals,
+    load_after,
+    load_pipeline_state_from_destination,
+    raise_if_signalled,
+    resource_state,
+    watch_steps,
+)
+from unify_source.dlt_seam.running import (
+    allows_external_schedulers,
+    capabilities,
+    emptied_tables,
+    running_resources,
+    with_rows_only,
+    without_rows,
+)
+
+__all__ = [
+    "ConfiguredValue",
+    "FSClientBase",
+    "active_pipeline",
+    "allows_external_schedulers",
+    "capabilities",
+    "config_sections",
+    "database_of",
+    "default_pipelines_dir",
+    "dlt_log",
+    "emptied_tables",
+    "empty_working_folder",
+    "fastest_format",
+    "force_state_extract",
+    "intercepted_signals",
+    "kind_of",
+    "load_after",
+    "load_pipeline_state_from_destination",
+    "look_up",
+    "merge_in_transactions",
+    "names_in_a_sources_section",
+    "providers",
+    "raise_if_signalled",
+    "resolved_secrets",
+    "resource_state",
+    "running_resources",
+    "stands_for_configuration",
+    "watch_steps",
+    "with_rows_only",
+    "without_rows",
+]

@@ -1,0 +1,43 @@
+"""What dlt knows of a destination before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlt.common.data_writers.writers import resolve_best_writer_spec
+from dlt.common.destination import AnyDestination
+from dlt.destinations.fs_client import FSClientBase
+
+__all__ = ["FSClientBase"]
+
+
+def kind_of(destination: AnyDestination) -> str:
+    """Return what kind of destination this is, such as "duckdb", whatever name it was given.
+
+    Asking for its capabilities instead would resolve its whole configuration each time.
+    """
+    return destination.destination_type.rsplit(".", maxsplit=1)[-1]
+
+
+def database_of(credentials: Any) -> str:
+    """Return what DuckDB is asked to open: a path, `:memory:` or an address."""
+    return str(credentials._conn_str())  # noqa: SLF001 - dlt has no public name for it
+
+
+def merge_in_transactions(destination: AnyDestination) -> None:
+    """Let each table's merge be one transaction, wherever the destination has transactions.
+
+    dlt leaves `supports_transactions` unset for DuckDB, Postgres and others, and then runs a merge
+    in autocommit, unless its SQL happens to hold the letters of CREATE, DROP or ALTER. A failure
+    between DELETE and INSERT would take rows away. Where DDL is transactional, rows are as well.
+    """
+    if "supports_transactions" in destination.caps_params:
+        return
+    caps = destination.capabilities()
+    if caps.supports_ddl_transactions and caps.supports_transactions is None:
+        destination.caps_params["supports_transactions"] = True
+
+
+def fastest_format(preferred: Any, supported: list[Any]) -> str:
+    """Return the format in which dlt writes Arrow tables fastest, of those supported."""
+    return str(resolve_best_writer_spec("arrow", supported, preferred).file_format)

@@ -1,0 +1,66 @@
+"""What a pipeline keeps in its folder and its state, and what it says of its steps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import dlt
+from dlt.common import logger as dlt_logger
+from dlt.common.configuration.container import Container
+from dlt.common.pipeline import PipelineContext
+from dlt.common.pipeline import get_dlt_pipelines_dir as default_pipelines_dir
+from dlt.common.runtime.signals import intercepted_signals, raise_if_signalled
+from dlt.common.time import increasing_precise_time
+from dlt.pipeline import trace as dlt_trace
+from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
+
+__all__ = [
+    "default_pipelines_dir",
+    "force_state_extract",
+    "intercepted_signals",
+    "load_pipeline_state_from_destination",
+    "raise_if_signalled",
+]
+
+
+def active_pipeline() -> dlt.Pipeline | None:
+    """Return the pipeline that was created or run last, None where there is none."""
+    # Asked for first: `dlt.current.pipeline()` would make a pipeline where there is none.
+    return dlt.current.pipeline() if Container()[PipelineContext].is_active() else None
+
+
+def empty_working_folder(pipeline: dlt.Pipeline) -> None:
+    """Empty a pipeline's working folder, but for where it looks for a DuckDB file without path."""
+    # That is the folder in which it ran first, and not the one in which it runs today.
+    folder = pipeline.get_local_state_val("initial_cwd")
+    pipeline.drop()
+    pipeline.set_local_state_val("initial_cwd", folder)
+
+
+def resource_state(source_state: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return what a resource keeps between runs, from the state of its source."""
+    kept: dict[str, Any] = source_state.get("resources", {}).get(name, {})
+    return kept
+
+
+def load_after(load_id: str) -> None:
+    """Let each later load of this process have a greater id than this one."""
+    clock = increasing_precise_time
+    # An id that is no time is not dlt's: it decides nothing.
+    with suppress(ValueError), clock._lock:  # noqa: SLF001 - dlt has no way to set it forward
+        clock._last = max(clock._last, float(load_id))  # noqa: SLF001
+
+
+def watch_steps(module: Any) -> None:
+    """Let a module hear of each step of every pipeline, before dlt writes its trace."""
+    if module not in dlt_trace.TRACKING_MODULES:
+        # The first: those behind it may send the trace elsewhere.
+        dlt_trace.TRACKING_MODULES.insert(0, module)
+
+
+def dlt_log() -> logging.Logger | None:
+    """Return the logger that dlt writes to, None before the first pipeline."""
+    return dlt_logger.LOGGER

@@ -1,0 +1,78 @@
+"""What a resource sees of the run that it is part of, and gives to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import dlt
+import pyarrow as pa
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
+from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.extract import DltResource, DltSource
+from dlt.extract.exceptions import CurrentSourceNotAvailable
+from dlt.extract.incremental.context import get_interval_context
+from dlt.extract.items_transform import FilterItem
+
+_MADE_EMPTY = b"unify-source: no rows yet"
+
+
+def capabilities() -> DestinationCapabilitiesContext | None:
+    """Return what the destination of the running pipeline can do, None where there is none."""
+    try:
+        return Container()[DestinationCapabilitiesContext]
+    except ContextDefaultCannotBeCreated:
+        return None
+
+
+def running_resources() -> Mapping[str, DltResource] | None:
+    """Return the resources that the running source loads, None where one is read by itself.
+
+    A resource with the write disposition "skip" is not loaded.
+    """
+    try:
+        source: DltSource = dlt.current.source()
+    except CurrentSourceNotAvailable:
+        return None
+    selected = source.resources.selected.items()
+    return {name: each for name, each in selected if each.write_disposition != "skip"}
+
+
+def emptied_tables() -> frozenset[str]:
+    """Return the tables that the running load empties or drops first, as `refresh` asks for."""
+    state: Any = dlt.current.load_package_state()["state"]
+    tables = [*state.get("truncated_tables", ()), *state.get("dropped_tables", ())]
+    return frozenset(table["name"] for table in tables)
+
+
+def allows_external_schedulers() -> bool:
+    """Tell whether this process was launched to heed the intervals of an orchestrator."""
+    context = get_interval_context()
+    return bool(context and context.allow_external_schedulers)
+
+
+class _LastFilter(FilterItem):
+    # dlt puts steps in this order, whenever they are added: behind all that a user adds.
+    placement_affinity: ClassVar[float] = 2
+
+
+def with_rows_only(resource: DltResource) -> DltResource:
+    """Let a resource drop tables without rows that a user's own step has left.
+
+    dlt cannot load one into Postgres, and the package would stay pending for good. One that is
+    marked as `without_rows` makes a table that does not exist yet.
+    """
+    resource.add_step(_LastFilter(_has_rows))
+    return resource
+
+
+def without_rows(table: pa.Table) -> pa.Table:
+    """Mark a table without rows as one to be made."""
+    return table.replace_schema_metadata({_MADE_EMPTY: b"1"})
+
+
+def _has_rows(item: Any, _meta: Any = None) -> bool:
+    if not isinstance(item, pa.Table) or len(item):
+        return True
+    return _MADE_EMPTY in (item.schema.metadata or {})
