@@ -7,13 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from conftest import KEY
 from damage import found, verified
 from destinations import Destination, DuckDB
 from standing import Serve, account, load
 from warehouse import shown
-
-from unify_source.sandbox import Sandbox
 
 on_duckdb = pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
 
@@ -57,26 +54,24 @@ def test_children_of_a_row_that_is_gone_go_with_it(warehouse: Destination, serve
 
 
 @on_duckdb
-def test_rows_that_a_cursor_with_an_offset_lost_are_found_and_healed(
+def test_what_became_visible_later_than_the_lookback_is_found_and_healed(
     warehouse: Destination, serve: Serve
 ) -> None:
     moving = account(120)
-    changes = iter(range(30))
-
-    def move(_: Any) -> None:
-        if (seed := next(changes, None)) is not None:
-            moving.change(2, seed=seed)
-
-    with Sandbox(moving, key=KEY, cursor="offset", on_request=move) as api:
-        load(warehouse, api, page_size=5, workers=1, lookback="0s")
+    api = serve(moving)
+    load(warehouse, api)
+    moving.change(30, seed=1, visible_after=timedelta(hours=1))
+    moving.clock.advance(timedelta(minutes=30))
+    moving.change(1, seed=2)
     moving.clock.advance(timedelta(seconds=1))
-    still = serve(moving)
-    load(warehouse, still, lookback="0s")
+    load(warehouse, api, lookback="0s")
+    moving.clock.advance(timedelta(hours=1))
+    load(warehouse, api, lookback="0s")
 
-    lost = verified(warehouse, still)
-    healed = verified(warehouse, still, repair=True)
+    lost = verified(warehouse, api)
+    healed = verified(warehouse, api, repair=True)
 
-    assert lost.tables["enrollments"]["missing"] > 0
+    assert lost.differences > 10
     assert found(healed) == {}
     assert warehouse.stored() == shown(moving)
 

@@ -17,6 +17,7 @@ from standing import START, Serve, account, load
 
 from unify_source import backfill, forget, sync, verify
 from unify_source.cli.pipeline import open_pipeline
+from unify_source.errors import ConfigurationError
 from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
 from unify_source.verification.result import Verified
 
@@ -98,6 +99,8 @@ def test_what_is_hidden_is_compared_hidden_and_who_is_forgotten_is_not_missing(
     outcome = verified(warehouse, api, **hidden)
 
     assert found(outcome) == {}
+    with pytest.raises(ConfigurationError, match="pii"):
+        verified(warehouse, api)
 
 
 def test_rows_in_quarantine_are_counted_apart(warehouse: Destination, serve: Serve) -> None:
