@@ -57,6 +57,7 @@ def screen_of(said: Said, doing: str = "", stopped: str = STOPPED) -> Iterator[S
     os.environ.setdefault("RUNTIME__LOG_LEVEL", "INFO" if said.verbose else "CRITICAL")
     screen = Screen(as_json=said.json, quiet=said.quiet, verbose=said.verbose)
     log = logging.getLogger("unify_source")
+    level = log.level
     log.setLevel(logging.ERROR if said.quiet else logging.WARNING)
     handler = ScreenLog(screen)
     log.addHandler(handler)
@@ -75,6 +76,7 @@ def screen_of(said: Said, doing: str = "", stopped: str = STOPPED) -> Iterator[S
     finally:
         screen.progress.close()
         log.removeHandler(handler)
+        log.setLevel(level)
 
 
 @contextmanager
