@@ -33,7 +33,8 @@ _READ_ONCE = ("PYTHON", "LANG", "LC_", "ARROW_")
 _IMPORTED = """
     unify_source.cli.app unify_source.cli.demo unify_source.cli.pipeline
     unify_source.cli.working_folder unify_source.runs.backfill unify_source.runs.check
-    unify_source.runs.plan unify_source.runs.status unify_source.runs.sync unify_source.sandbox
+    unify_source.runs.forget unify_source.runs.plan unify_source.runs.status unify_source.runs.sync
+    unify_source.sandbox unify_source.verification.verify
     adbc_driver_postgresql.dbapi click._textwrap dlt.common.libs.pyarrow
     dlt.destinations.impl.duckdb.duck dlt.destinations.impl.duckdb.factory
     dlt.destinations.impl.postgres.factory dlt.destinations.impl.postgres.postgres duckdb psycopg2

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import unify_source
-from unify_source.cli.options import LOADING, READING, SHOWING, Said, taking
+from unify_source.cli.options import LOADING, READING, SHOWING, Options, taking
 from unify_source.cli.process import STOPPED, finish, importing, pipeline_of, run, screen_of
 from unify_source.cli.verify import verify
 
@@ -35,20 +35,20 @@ def app() -> None:
 @app.command()
 @_accepting
 @taking(*LOADING)
-def sync(said: Said, *, accept_quarantine: bool) -> None:
+def sync(options: Options, *, accept_quarantine: bool) -> None:
     """Load what changed since the last run; the first run loads everything.
 
     The API key is read from the environment, UNIFY_API_KEY, or from .dlt/secrets.toml.
     """
-    with screen_of(said, "Starting") as screen:
+    with screen_of(options, "Starting") as screen:
         with importing():
             from unify_source.cli.working_folder import keep_for_dlt
             from unify_source.runs.sync import sync as run_sync
 
-        pipeline = pipeline_of(said, screen)
-        report = run_sync(pipeline, lock_timeout=said.lock_timeout, **said.settings)
-        keep_for_dlt(pipeline, said.pipelines_dir)
-        finish(said, screen, report, accept_quarantine=accept_quarantine)
+        pipeline = pipeline_of(options, screen)
+        report = run_sync(pipeline, lock_timeout=options.lock_timeout, **options.settings)
+        keep_for_dlt(pipeline, options.pipelines_dir)
+        finish(options, screen, report, accept_quarantine=accept_quarantine)
 
 
 @app.command()
@@ -65,7 +65,7 @@ def sync(said: Said, *, accept_quarantine: bool) -> None:
 @_accepting
 @taking(*LOADING)
 def backfill(
-    said: Said,
+    options: Options,
     *,
     start: str,
     end: str | None,
@@ -79,56 +79,56 @@ def backfill(
     Interrupted and run again with the same range, it resumes where it stopped.
     """
     doing, stopped = (_PLANNING, _PLAN_STOPPED) if plan else ("Starting", STOPPED)
-    with screen_of(said, doing, stopped) as screen:
+    with screen_of(options, doing, stopped) as screen:
         with importing():
             from unify_source.cli.working_folder import keep_for_dlt
             from unify_source.runs.backfill import backfill as run_backfill
             from unify_source.runs.plan import plan as run_plan
 
         if plan:
-            planned = run_plan(start, end, **said.settings)
+            planned = run_plan(start, end, **options.settings)
             screen.result(planned.as_json(), planned.as_lines())
             return
-        pipeline = pipeline_of(said, screen)
+        pipeline = pipeline_of(options, screen)
         report = run_backfill(
             pipeline,
             start,
             end,
             newest_first=newest_first,
             restart=restart,
-            lock_timeout=said.lock_timeout,
-            **said.settings,
+            lock_timeout=options.lock_timeout,
+            **options.settings,
         )
-        keep_for_dlt(pipeline, said.pipelines_dir)
-        finish(said, screen, report, accept_quarantine=accept_quarantine)
+        keep_for_dlt(pipeline, options.pipelines_dir)
+        finish(options, screen, report, accept_quarantine=accept_quarantine)
 
 
 @app.command()
 @taking(*READING)
-def check(said: Said) -> None:
+def check(options: Options) -> None:
     """Check the key, the clock and the destination, before any load."""
-    with screen_of(said, "Checking the key, the clock and the destination") as screen:
+    with screen_of(options, "Checking the key, the clock and the destination") as screen:
         with importing():
             from unify_source.runs.check import check as run_check
 
         # Each line as soon as it is known: what was in order stands before what was not.
         checked = run_check(
-            pipeline_of(said),
-            lock_timeout=said.lock_timeout,
-            in_order=lambda line: None if said.json else screen.note(line),
+            pipeline_of(options),
+            lock_timeout=options.lock_timeout,
+            in_order=lambda line: None if options.json else screen.note(line),
         )
         screen.result(checked.as_json(), [])
 
 
 @app.command()
 @taking(*READING)
-def status(said: Said) -> None:
+def status(options: Options) -> None:
     """Show the cursor, the last loads, and how fresh the tables are."""
-    with screen_of(said, "Reading the destination") as screen:
+    with screen_of(options, "Reading the destination") as screen:
         with importing():
             from unify_source.runs.status import status as run_status
 
-        current = run_status(pipeline_of(said), lock_timeout=said.lock_timeout)
+        current = run_status(pipeline_of(options), lock_timeout=options.lock_timeout)
         screen.result(current.as_json(), current.as_lines())
         screen.table("Rows", ["table", "rows"], current.row_grid())
         screen.table("Last loads", ["finished", "load", "state"], current.load_grid())
@@ -142,13 +142,13 @@ app.add_command(verify)
     "--person", "person_id", required=True, help="The person's id, as in the table people."
 )
 @taking(*READING)
-def forget(said: Said, *, person_id: str) -> None:
+def forget(options: Options, *, person_id: str) -> None:
     """Delete one person from every table; no later run loads that person again."""
-    with screen_of(said, "Deleting", _NOT_FORGOTTEN) as screen:
+    with screen_of(options, "Deleting", _NOT_FORGOTTEN) as screen:
         with importing():
             from unify_source.runs.forget import forget as run_forget
 
-        removed = run_forget(pipeline_of(said), person_id, lock_timeout=said.lock_timeout)
+        removed = run_forget(pipeline_of(options), person_id, lock_timeout=options.lock_timeout)
         screen.result(removed.as_json(), removed.as_lines())
 
 
@@ -157,9 +157,9 @@ def forget(said: Said, *, person_id: str) -> None:
     "--enrollments", default=20_000, type=click.IntRange(1), help="How many the sandbox holds."
 )
 @taking(*SHOWING)
-def demo(said: Said, *, enrollments: int) -> None:
+def demo(options: Options, *, enrollments: int) -> None:
     """Load the sandbox into DuckDB and query it; no key needed."""
-    with screen_of(said, "Starting") as screen:
+    with screen_of(options, "Starting") as screen:
         from unify_source.cli.demo import run_demo
 
         run_demo(screen, enrollments)
@@ -208,7 +208,7 @@ def demo(said: Said, *, enrollments: int) -> None:
 )
 def sandbox(**options: Any) -> None:
     """Run a local API on this machine, to try and to test."""
-    with screen_of(Said()) as screen:
+    with screen_of(Options()) as screen:
         from unify_source.cli.demo import run_sandbox
 
         run_sandbox(screen, **options)

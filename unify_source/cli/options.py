@@ -58,7 +58,7 @@ SHOWING = ("json", "quiet", "verbose")
 
 
 @dataclass(frozen=True)
-class Said:
+class Options:
     """The values given for the shared options on the command line.
 
     `settings` are those of `unify_source` that were given.
@@ -85,7 +85,7 @@ def taking(*names: str) -> Callable[[Command], Command]:
             settings = {name: shared.pop(name) for name in names if name in SETTING_OPTIONS}
             # Of an option that may be repeated, click makes an empty tuple where it is missing.
             settings = {name: value for name, value in settings.items() if value not in (None, ())}
-            command(Said(**shared, settings=settings), **given)
+            command(Options(**shared, settings=settings), **given)
 
         taker: Command = called
         for name in reversed(names):

@@ -21,7 +21,7 @@ from unify_source.redaction import redacted
 if TYPE_CHECKING:
     import dlt
 
-    from unify_source.cli.options import Said
+    from unify_source.cli.options import Options
     from unify_source.runs.report import Report
 
 FAILED, QUARANTINED = 1, 3
@@ -49,16 +49,16 @@ def run(app: Callable[[], Any]) -> None:
 
 
 @contextmanager
-def screen_of(said: Said, doing: str = "", stopped: str = STOPPED) -> Iterator[Screen]:
+def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iterator[Screen]:
     """Give a command its screen, which shows `doing` until it knows better, and its exit code.
 
     `stopped` is the next step shown to a person who pressed Ctrl-C.
     """
-    os.environ.setdefault("RUNTIME__LOG_LEVEL", "INFO" if said.verbose else "CRITICAL")
-    screen = Screen(as_json=said.json, quiet=said.quiet, verbose=said.verbose)
+    os.environ.setdefault("RUNTIME__LOG_LEVEL", "INFO" if options.verbose else "CRITICAL")
+    screen = Screen(as_json=options.json, quiet=options.quiet, verbose=options.verbose)
     log = logging.getLogger("unify_source")
     level = log.level
-    log.setLevel(logging.ERROR if said.quiet else logging.WARNING)
+    log.setLevel(logging.ERROR if options.quiet else logging.WARNING)
     handler = ScreenLog(screen)
     log.addHandler(handler)
     if doing:
@@ -66,7 +66,7 @@ def screen_of(said: Said, doing: str = "", stopped: str = STOPPED) -> Iterator[S
     try:
         yield screen
     except UnifyError as error:
-        if said.verbose:
+        if options.verbose:
             sys.stderr.write(error.story or redacted(traceback.format_exc()))
         screen.error(as_options(error))
         raise SystemExit(error.exit_code) from None
@@ -95,25 +95,25 @@ def importing() -> Iterator[None]:
         gc.enable()
 
 
-def pipeline_of(said: Said, screen: Screen | None = None) -> dlt.Pipeline:
+def pipeline_of(options: Options, screen: Screen | None = None) -> dlt.Pipeline:
     """Open the pipeline that the options name, with its progress on the screen."""
     from unify_source.cli.pipeline import open_pipeline
     from unify_source.configuration.dlt_errors import explained
 
     with explained():
         return open_pipeline(
-            said.pipeline_name,
-            said.destination,
-            said.dataset,
+            options.pipeline_name,
+            options.destination,
+            options.dataset,
             progress=screen.progress if screen else None,
         )
 
 
-def finish(said: Said, screen: Screen, report: Report, *, accept_quarantine: bool) -> None:
+def finish(options: Options, screen: Screen, report: Report, *, accept_quarantine: bool) -> None:
     """Print what a run did, and exit with 3 where rows are in quarantine."""
     screen.result(report.as_json(), report.as_lines())
     if report.quarantined and not accept_quarantine:
-        if said.quiet:
+        if options.quiet:
             screen.warn(report.quarantine_line())
         sys.exit(QUARANTINED)
 

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from unify_source.cli.options import LOADING, Said, taking
+from unify_source.cli.options import LOADING, Options, taking
 from unify_source.cli.process import importing, pipeline_of, screen_of
 
 
@@ -18,26 +18,28 @@ from unify_source.cli.process import importing, pipeline_of, screen_of
     "--yes", is_flag=True, help="Take away what is gone even if it is over 5 % of a table."
 )
 @taking(*(name for name in LOADING if name != "pipelines_dir"))
-def verify(said: Said, *, start: str | None, end: str | None, repair: bool, yes: bool) -> None:
+def verify(
+    options: Options, *, start: str | None, end: str | None, repair: bool, yes: bool
+) -> None:
     """Compare every table with the API, id by id.
 
     Exits with 4 if something differs and was not repaired.
     """
-    with screen_of(said, "Starting") as screen:
+    with screen_of(options, "Starting") as screen:
         with importing():
             from unify_source.verification.verify import verify as run_verify
 
         found = run_verify(
-            pipeline_of(said, screen),
+            pipeline_of(options, screen),
             start,
             end,
             repair=repair,
             yes=yes,
-            lock_timeout=said.lock_timeout,
-            **said.settings,
+            lock_timeout=options.lock_timeout,
+            **options.settings,
         )
         lines = found.as_lines()
         screen.result(found.as_json(), lines)
-        if found.differences and said.quiet:
+        if found.differences and options.quiet:
             screen.warn(lines[0])
         sys.exit(found.exit_code)
