@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import duckdb
@@ -13,6 +14,8 @@ from standing import account, change
 from warehouse import shown
 
 from unify_source import UnifyError, backfill, sync, unify_source
+from unify_source.destinations.unfinished import UnfinishedMerges
+from unify_source.extract.window import Window
 from unify_source.resources import ENROLLMENTS, PEOPLE, TABLES, Table
 from unify_source.sandbox import Sandbox
 
@@ -139,3 +142,22 @@ def forbid_rows(warehouse: Destination, table: Table) -> None:
     """Let every INSERT of a row with one of the changed values fail."""
     column, value = ("first_name", "Changed") if table is PEOPLE else ("status", "DRAFT")
     add_check(warehouse, table, f"{column} IS DISTINCT FROM '{value}'")
+
+
+def test_a_run_that_ends_forgets_what_it_noted_and_not_what_another_has_noted_since(
+    serve: Serve, warehouse: Destination
+) -> None:
+    assert isinstance(warehouse, (DuckDB, Postgres))
+    by_sync(warehouse, serve(account(20)).url)
+    pipeline = warehouse.pipeline()
+    noon = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
+    own, other = Window(None, noon), Window(noon, noon + timedelta(hours=1))
+    one, two = UnfinishedMerges(pipeline), UnfinishedMerges(pipeline)
+    one.note(["1.5"], own)
+    two.note(["2.5"], other)
+
+    one.forget()
+    third = UnfinishedMerges(pipeline)
+    assert third.windows() == [other]
+    third.forget()
+    assert UnfinishedMerges(pipeline).windows() == []

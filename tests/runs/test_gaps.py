@@ -27,9 +27,32 @@ def from_2000(pipeline: dlt.Pipeline, **said: Any) -> object:
     return backfill(pipeline, "2000-01-01", **said)
 
 
-@pytest.mark.parametrize("load", [sync, from_2000])
+def filtered(pipeline: dlt.Pipeline, **how: Any) -> object:
+    return backfill(pipeline, "2000-01-01", status="DRAFT,IN_PROGRESS,FINISHED", **how)
+
+
+def over_an_interval(pipeline: dlt.Pipeline, **how: Any) -> object:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DLT_INTERVAL_START", "2000-01-01T00:00:00Z")
+        patch.setenv("DLT_INTERVAL_END", "2030-01-01T00:00:00Z")
+        return sync(pipeline, **how)
+
+
+@pytest.mark.parametrize(
+    ("load", "again"),
+    [
+        (sync, sync),
+        (from_2000, sync),
+        (filtered, sync),
+        (over_an_interval, sync),
+        (over_an_interval, over_an_interval),
+    ],
+)
 def test_a_run_that_cannot_rule_out_a_gap_says_so_and_the_next_sync_closes_it(
-    load: Callable[..., object], pipeline: dlt.Pipeline, caplog: pytest.LogCaptureFixture
+    load: Callable[..., object],
+    again: Callable[..., object],
+    pipeline: dlt.Pipeline,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock = Clock(START, timedelta(milliseconds=10))
     account = Account(300, clock=clock, days=30, one_instant=200)
@@ -44,7 +67,7 @@ def test_a_run_that_cannot_rule_out_a_gap_says_so_and_the_next_sync_closes_it(
     warnings = [each for each in caplog.messages if "The next sync reads them again" in each]
     clock.advance(timedelta(seconds=1))
     with Sandbox(account, key=KEY, cursor="offset") as api:
-        sync(pipeline, base_url=api.url, **HOW)
+        again(pipeline, base_url=api.url, **HOW)
 
     assert left
     assert warnings

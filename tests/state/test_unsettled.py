@@ -78,6 +78,21 @@ def test_what_a_run_reads_anyway_is_not_read_twice() -> None:
     assert cursors(states).unsettled_beside(Window(None, NOW.before)) == []
 
 
+def test_what_a_run_that_nobody_repeats_leaves_is_for_the_next_full_run() -> None:
+    states: dict[str, Any] = {}
+    cursors(states, "people", name="filtered").settle([], [window(-20, 1)], is_once=True)
+
+    assert cursors(states, "people", name="filtered").unsettled_beside(NOW) == []
+    assert cursors(states, "people").unsettled_beside(NOW) == [window(-20, 1)]
+
+
+def test_a_run_over_the_past_leaves_what_came_later() -> None:
+    states: dict[str, Any] = {}
+    cursors(states).settle([], [window(-10, 1), window(-30, 1)])
+
+    assert cursors(states).unsettled_beside(window(-20, 1)) == [window(-30, 1)]
+
+
 def test_a_filtered_run_keeps_its_own_and_a_table_that_was_left_out_its_too() -> None:
     states: dict[str, Any] = {}
     of_people, filtered, common = window(-10, 1), window(-20, 1), window(-30, 1)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from unify_source.decode.decode import Batch, decode
 from unify_source.decode.limits import JOINED_BYTES, JOINED_ROWS
 from unify_source.limits import USUAL, Limits
-from unify_source.resources import Resource
+from unify_source.resources import CURSOR, INSTANT, Resource
 
 JOINED_SECONDS = 2.0
 
@@ -52,6 +54,15 @@ def joined(batches: Iterable[Batch]) -> Iterator[Batch]:
             held = []
     if held:
         yield _join(held)
+
+
+def up_to(end: datetime, batch: Batch, *, is_open: bool = False) -> Batch:
+    """Return a batch with the rows that were updated by an instant; before it if it `is_open`."""
+    compare = pc.less if is_open else pc.less_equal
+    inside = compare(batch.rows[CURSOR], pa.scalar(end, INSTANT))
+    if pc.all(inside).as_py():
+        return batch
+    return Batch(batch.rows.filter(inside), batch.unreadable)
 
 
 def _is_enough(batches: list[Batch]) -> bool:

@@ -117,11 +117,15 @@ def schema_versions(client: Any, name: str) -> list[str]:
 
 
 def newest_load(client: Any) -> str | None:
-    """Return the greatest id of a load, of this source or of another; None before the first."""
+    """Return the greatest id of a load; None before the first.
+
+    In a database loads of other sources count as well; an id that is no time is not dlt's.
+    """
     if isinstance(client, FSClientBase):
         loads = [load for _, load, _ in _loads_in_files(client, 1)]
     else:
-        loads = [load for (load,) in _rows(client, LOADS, "load_id", "ORDER BY 1 DESC LIMIT 1")]
+        # Without LIMIT, which not every database has.
+        loads = [load for (load,) in _rows(client, LOADS, "max(load_id)", "WHERE load_id < 'A'")]
     return loads[0] if loads else None
 
 

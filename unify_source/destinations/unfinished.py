@@ -33,7 +33,7 @@ class UnfinishedMerges:
     def __init__(self, pipeline: dlt.Pipeline) -> None:
         self._pipeline = pipeline
         self._can_note = merges_in_transactions(pipeline)
-        self._has_table = False
+        self._loads: list[str] = []
 
     def note(self, loads: Iterable[str], window: Window) -> None:
         """Note that these loads are about to merge the rows of a window."""
@@ -49,20 +49,26 @@ class UnfinishedMerges:
             # Texts, for a window is read back as it was written, whatever a database makes of time
             # zones.
             client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-            self._has_table = True
             after = rfc3339(window.after) if window.after else None
             for load in loads:
                 insert = f"INSERT INTO {table} VALUES (%s, %s, %s)"  # noqa: S608 - our own names
                 client.execute_sql(insert, load, after, rfc3339(window.before))
+                self._loads.append(load)
 
     def forget(self) -> None:
-        """Forget all that was noted: every window has been merged."""
-        if self._has_table:
-            with self._pipeline.sql_client() as client:
-                client.execute_sql(
-                    f"DROP TABLE IF EXISTS {client.make_qualified_table_name(TABLE)}"
-                )
-            self._has_table = False
+        """Forget what was noted and what was found: every window of both has been merged.
+
+        What another run has noted since stays, for it may have died while this one gave way.
+        """
+        if not self._loads:
+            return
+        with self._pipeline.sql_client() as client:
+            table = client.make_qualified_table_name(TABLE)
+            marks = ", ".join(["%s"] * len(self._loads))
+            client.execute_sql(f"DELETE FROM {table} WHERE load_id IN ({marks})", *self._loads)  # noqa: S608 - our own names
+            if not client.execute_sql(f"SELECT load_id FROM {table}"):  # noqa: S608
+                client.execute_sql(f"DROP TABLE {table}")
+        self._loads.clear()
 
     def windows(self) -> list[Window]:
         """Return the windows that wait to be merged again."""
@@ -73,14 +79,16 @@ class UnfinishedMerges:
             # dlt writes a load's row with status 0 last, when every table has been merged. A load
             # without one may have ended between any two tables.
             query = (
-                f"SELECT DISTINCT after, before FROM {table}"  # noqa: S608 - our own names
-                f" WHERE load_id NOT IN (SELECT load_id FROM {loads} WHERE status = 0)"
+                f"SELECT load_id, after, before, load_id IN"  # noqa: S608 - our own names
+                f" (SELECT load_id FROM {loads} WHERE status = 0) FROM {table}"
             )
             try:
                 rows: Any = client.execute_sql(query) or []
             except DatabaseUndefinedRelation:
                 return []
-        self._has_table = True
+        self._loads += [load for load, *_ in rows]
+        half_merged = {(after, to) for _, after, to, is_done in rows if not is_done}
         return [
-            Window(kept_instant(after) if after else None, kept_instant(to)) for after, to in rows
+            Window(kept_instant(after) if after else None, kept_instant(to))
+            for after, to in sorted(half_merged, key=lambda ends: ends[0] or "")
         ]

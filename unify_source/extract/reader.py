@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
@@ -18,12 +17,6 @@ from unify_source.extract.watch import Watch
 from unify_source.extract.window import Window
 from unify_source.limits import USUAL, Limits
 from unify_source.resources import Resource
-
-_UNSETTLED = (
-    "Rows changed so fast that others beside them may have been skipped, in %d ranges of time."
-    " The next sync reads them again."
-)
-_log = logging.getLogger(__name__)
 
 
 class Reading:
@@ -92,8 +85,6 @@ class Reading:
             # Only now: an iteration that broke off has covered nothing, whatever pages it yielded.
             portion = portions.popleft()
             self.covered, self.unsettled = portion.window, portion.unsettled
-        if self.unsettled:
-            _log.warning(_UNSETTLED, len(self.unsettled))
 
     def close(self, error: Exception | None = None) -> None:
         """Stop the threads: what is left is not read. An iteration under way raises the error."""

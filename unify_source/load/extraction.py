@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from unify_source.api.by_id import rows_by_id
 from unify_source.api.client import Client
-from unify_source.decode.batches import decoded, joined
+from unify_source.decode.batches import decoded, joined, up_to
 from unify_source.decode.decode import Batch, decode
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.extract.pagination import follow
@@ -28,9 +28,10 @@ from unify_source.flatten.shared import Shared
 from unify_source.flatten.split import split
 from unify_source.load.fan_out import Batch as Tables
 from unify_source.load.schema import Target, Warehouse
-from unify_source.resources import CURSOR, INSTANT, TEXT, Resource, Table
+from unify_source.resources import CURSOR, TEXT, Resource, Table
 from unify_source.settings import Settings
 from unify_source.state.memory import Memory, Sifted
+from unify_source.state.unsettled import WARNING
 from unify_source.times import EPOCH
 
 _log = logging.getLogger(__name__)
@@ -94,7 +95,8 @@ class Extraction:
         # Of two clocks the one behind: taken for new, a row would keep a reply that it lost.
         filled_at = min(window.before, datetime.now(timezone.utc))
         ids = memory.opened(filled_at, is_empty=is_first)
-        is_due = target.moves_cursors and self._is_first
+        # A run over an orchestrator's interval may be all that ever runs.
+        is_due = self._is_first and (target.moves_cursors or self._interval.end is not None)
         again = target.cursors.unsettled_beside(window) if is_due else []
         newest, shared = EPOCH, Shared(target.carried)
         for sifted in self._sifted(window, again, ids, memory, target):
@@ -108,7 +110,8 @@ class Extraction:
             yield self._tables(memory.carried(batch), target.warehouse)
         if target.sample_pages is None:
             self._end(memory, target, self.covered or window, newest)
-            target.cursors.settle([*again, self.covered or window], self._unsettled)
+            read, is_once = [*again, self.covered or window], not target.moves_cursors
+            target.cursors.settle(read, self._unsettled, is_once=is_once)
         pa.default_memory_pool().release_unused()
 
     def _memory(self, target: Target) -> Memory:
@@ -161,10 +164,11 @@ class Extraction:
                 yield asked
         unsettled = self._decoded(self._new_reading(again)) if again else ()
         listed = () if window.is_empty else self._read(window, target)
+        is_open = window.before == self._interval.end and not self._interval.closed
         for read in chain(unsettled, listed):
             batch = target.privacy.apply(self._resource, read)
-            within = Batch(self._within(batch.rows, window), batch.unreadable)
-            sifted = memory.sift(within, is_listed=True)
+            # What a server lists from beyond the window is the next load's, as is its cursor.
+            sifted = memory.sift(up_to(window.before, batch, is_open=is_open), is_listed=True)
             if not sifted.is_empty:
                 yield sifted
 
@@ -188,7 +192,9 @@ class Extraction:
     def _decoded(self, reading: Reading) -> Iterator[Batch]:
         bodies = self._counted(reading)
         yield from joined(decoded(self._resource, bodies, self.settings.limits))
-        self._unsettled += reading.unsettled
+        if reading.unsettled:
+            _log.warning(WARNING, len(reading.unsettled))
+            self._unsettled += reading.unsettled
 
     def _counted(self, reading: Reading) -> Iterator[list[bytes]]:
         for bodies in reading:
@@ -213,13 +219,6 @@ class Extraction:
             again_from=again_from,
             heartbeat=raise_if_signalled,
         )
-
-    def _within(self, rows: pa.Table, window: Window) -> pa.Table:
-        # What a server lists from beyond the window is the next load's, as is its cursor.
-        is_open = window.before == self._interval.end and not self._interval.closed
-        compare = pc.less if is_open else pc.less_equal
-        inside = compare(rows[CURSOR], pa.scalar(window.before, INSTANT))
-        return rows if pc.all(inside).as_py() else rows.filter(inside)
 
     def _asked(self, ids: list[str], otherwise: str, target: Target) -> tuple[Batch, list[str]]:
         """Ask for rows by their ids; return them, and the ids of those that are gone."""

@@ -184,6 +184,7 @@ class WindowRun:
         if self._turns.is_wanted():
             self.close()
         self._turns.take()
+        self._turns.refuse_lost()
         if self._enrollments:
             give_back(self.pipeline)
         else:

@@ -81,30 +81,51 @@ class Cursors:
             cursors[self.name] = {"initial_value": None, "last_value": at, "unique_hashes": []}
 
     def unsettled_beside(self, window: Window) -> list[Window]:
-        """Return the windows that an earlier run could not read without a gap, but for a part."""
+        """Return what an earlier run could not read without a gap, up to the end of a window.
+
+        What lies in the window is read with it.
+        """
         kept = (_unsettled(state, self.name) for state in self._states.values())
         joined = Unsettled.of(each for unsettled in kept for each in unsettled.windows)
-        return [each for each in joined.windows if not window.covers(each)]
+        earlier = (each for each in joined.windows if each.before <= window.before)
+        return [each for each in earlier if not window.covers(each)]
 
-    def settle(self, read: Sequence[Window], unsettled: Iterable[Window]) -> None:
-        """Forget the unsettled windows that have been `read` again, and keep those that are new."""
+    def settle(
+        self, read: Sequence[Window], unsettled: Iterable[Window], *, is_once: bool = False
+    ) -> None:
+        """Forget the unsettled windows that have been `read` again, and keep those that are new.
+
+        Those of a run that `is_once`, such as a backfill with filters, are for the next full run:
+        nobody may ever run it again.
+        """
         new = list(unsettled)
+        if is_once and self.name != CURSOR:
+            self._keep(CURSOR, new)
+            new = []
         for state in self._states.values():
             left = [
                 window
                 for window in _unsettled(state, self.name).windows
                 if not any(each.covers(window) for each in read)
             ]
-            kept = {**state.pop(_UNSETTLED, {})}
-            kept.pop(self.name, None)
-            if now := Unsettled.of([*left, *new]).to_state():
-                kept[self.name] = now
-            if kept:
-                state[_UNSETTLED] = kept
+            _set_unsettled(state, self.name, [*left, *new])
+
+    def _keep(self, name: str, new: Sequence[Window]) -> None:
+        for state in self._states.values():
+            _set_unsettled(state, name, [*_unsettled(state, name).windows, *new])
 
 
 def _unsettled(state: State, name: str) -> Unsettled:
     return Unsettled.from_state(state.get(_UNSETTLED, {}).get(name))
+
+
+def _set_unsettled(state: State, name: str, windows: Iterable[Window]) -> None:
+    kept = {**state.pop(_UNSETTLED, {})}
+    kept.pop(name, None)
+    if now := Unsettled.of(windows).to_state():
+        kept[name] = now
+    if kept:
+        state[_UNSETTLED] = kept
 
 
 def take_over(

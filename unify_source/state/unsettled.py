@@ -9,6 +9,10 @@ from typing import Any
 from unify_source.extract.window import Window, begin
 from unify_source.times import kept_instant, rfc3339
 
+WARNING = (
+    "Rows changed so fast that others beside them may have been skipped, in %d ranges of time."
+    " The next sync reads them again."
+)
 _VERSION = 1
 # The state is written whole into the destination: beyond so many, the nearest ones are joined.
 _MOST = 50

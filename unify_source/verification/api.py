@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -50,6 +50,8 @@ class Api:
         self.client = client
         self.columns: dict[str, set[str]] = {}
         """The columns that any row brought, by table."""
+        self.gaps = 0
+        """In how many ranges of time rows changed too fast to be read without a gap."""
         self._settings = settings
         self._warehouse = warehouse
         self._caps = caps
@@ -81,6 +83,15 @@ class Api:
         return joined(decoded(MAIN_LIST, portions, self._settings.limits))
 
     def _portions(self, windows: list[Window], *, filtered: bool) -> Iterator[list[bytes]]:
+        with_gaps = yield from self._portions_of(windows, filtered=filtered)
+        if with_gaps:
+            with_gaps = yield from self._portions_of(with_gaps, filtered=filtered)
+        self.gaps += len(with_gaps)
+
+    def _portions_of(
+        self, windows: list[Window], *, filtered: bool
+    ) -> Generator[list[bytes], None, list[Window]]:
+        """Yield the pages of windows; return those in which changes may have hidden a row."""
         settings = self._settings
         reading = Reading(
             self.client,
@@ -91,17 +102,19 @@ class Api:
             workers=settings.workers,
             enough=settings.window_rows,
             limits=settings.limits,
+            lookback=settings.lookback,
             heartbeat=raise_if_signalled,
         )
-        until = windows[-1].before
+        until, with_gaps = windows[-1].before, []
         try:
             while True:
                 yield from reading
+                with_gaps += reading.unsettled
                 left = until - reading.covered.before
                 if self._progress:
                     self._progress.window_done(left)
                 if not left:
-                    return
+                    return with_gaps
         finally:
             reading.close()
 

@@ -69,11 +69,11 @@ class Comparison:
         started = time.monotonic()
         if self._progress:
             self._progress.connecting(self._settings.base_url)
-        began = self._client.server_time(MAIN_LIST)
-        window = Window(self._since, min(self._until or began, began))
         with looking_at(self._pipeline) as looking:
             caps = looking.destination.capabilities()
             warehouse = self._warehouse(looking, caps)
+            began = self._client.server_time(MAIN_LIST)
+            window = Window(self._since, min(self._until or began, began))
             self.is_loaded = warehouse.has(ROOTS[0].name)
             privacy = self._privacy(looking)
             api = Api(self._settings, self._client, warehouse, caps, privacy, sides, self._progress)
@@ -97,10 +97,19 @@ class Comparison:
             requests=self._client.requests,
             seconds=time.monotonic() - started,
             groups=_groups(sides),
-            notes=()
-            if self.is_loaded
-            else ("Nothing has been loaded yet: run unify-source sync.",),
+            notes=self._notes(api.gaps),
         )
+
+    def _notes(self, gaps: int) -> tuple[str, ...]:
+        notes = []
+        if gaps:
+            notes.append(
+                f"Rows changed so fast that others beside them may have been skipped, in {gaps:,}"
+                " ranges of time: verify again when less changes."
+            )
+        if not self.is_loaded:
+            notes.append("Nothing has been loaded yet: run unify-source sync.")
+        return tuple(notes)
 
     def _read_tables(
         self,
