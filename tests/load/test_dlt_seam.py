@@ -52,6 +52,7 @@ def test_a_running_resource_sees_its_pipeline_source_and_destination() -> None:
 
     def rows() -> Iterator[pa.Table]:
         seen["pipeline"] = dlt_seam.active_pipeline()
+        seen["running"] = dlt_seam.running_pipeline()
         seen["resources"] = list(dlt_seam.running_resources() or ())
         caps = dlt_seam.capabilities()
         seen["dialect"] = caps.sqlglot_dialect if caps else None
@@ -69,6 +70,7 @@ def test_a_running_resource_sees_its_pipeline_source_and_destination() -> None:
     running.run(source())
 
     assert seen["pipeline"] is running, "dlt no longer makes the running pipeline the active one"
+    assert seen["running"] is running, "dlt no longer tells a resource which pipeline runs it"
     assert seen["resources"] == ["one"], "dlt no longer tells a resource which others run with it"
     assert seen["dialect"] == "duckdb", "dlt no longer tells a resource the destination's abilities"
 

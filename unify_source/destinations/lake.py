@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
+from unify_source.dlt_seam import running_pipeline
 from unify_source.flatten.tables import marked_deleted
 from unify_source.resources import (
     DELETED,
@@ -113,7 +114,7 @@ def _opened(table_format: str, name: str) -> Any:
     """Open a table of the running pipeline in its own library (of files, list them); or None."""
     if name not in dlt.current.source_schema().tables:
         return None
-    client: Any = dlt.current.pipeline().destination_client()
+    client: Any = running_pipeline().destination_client()
     try:
         if table_format == PARQUET:
             return client.list_table_files(name) or None

@@ -31,6 +31,7 @@ from unify_source.dlt_seam.pipelines import (
     load_pipeline_state_from_destination,
     raise_if_signalled,
     resource_state,
+    running_pipeline,
     watch_steps,
 )
 from unify_source.dlt_seam.running import (
@@ -67,6 +68,7 @@ __all__ = [
     "raise_if_signalled",
     "resolved_secrets",
     "resource_state",
+    "running_pipeline",
     "running_resources",
     "stands_for_configuration",
     "watch_steps",

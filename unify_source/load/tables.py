@@ -19,6 +19,7 @@ from unify_source.dlt_seam import (
     capabilities,
     emptied_tables,
     resource_state,
+    running_pipeline,
     running_resources,
     with_rows_only,
 )
@@ -110,7 +111,7 @@ class TableResources:
         schema, caps = dlt.current.source_schema(), capabilities()
         # None where a notebook iterates the source without a pipeline: there is no destination.
         if caps:
-            prepare(dlt.current.pipeline(), schema.tables)
+            prepare(running_pipeline(), schema.tables)
         warehouse = Warehouse(
             schema,
             json_columns=has_json_columns(caps),
@@ -156,8 +157,8 @@ class TableResources:
         # Before the first row, and for a sample as well: a limit of time ends a run anywhere.
         note_settings(self._settings, map(dlt.current.resource_state, sorted(selected)))
         # dlt overwrites a copy with the next rows of its table, if there ever are any.
-        empty_staging(dlt.current.pipeline(), emptied)
-        return Privacy.of(self._settings, forgotten(dlt.current.pipeline()))
+        empty_staging(running_pipeline(), emptied)
+        return Privacy.of(self._settings, forgotten(running_pipeline()))
 
     def _check_hints(self, resources: Mapping[str, DltResource]) -> None:
         is_lake = lake_format(capabilities(), self._settings.table_format) is not None
@@ -239,12 +240,12 @@ def listing_of(settings: Settings, client: Client, *, writes_all: bool = False) 
 
 def _stored(table: Table) -> pa.Table | None:
     # Without a destination, where a source is only iterated, nothing is stored.
-    return stored_rows(dlt.current.pipeline(), table) if capabilities() else None
+    return stored_rows(running_pipeline(), table) if capabilities() else None
 
 
 def _carried(selected: frozenset[str]) -> list[Carried]:
     if not capabilities():
         return []
     shared = [each for each in MAIN_LIST.shared() if each.references in selected]
-    rows = (carried_rows(dlt.current.pipeline(), MAIN_LIST.parts[0].table, each) for each in shared)
+    rows = (carried_rows(running_pipeline(), MAIN_LIST.parts[0].table, each) for each in shared)
     return [carried for each in rows for carried in each]
