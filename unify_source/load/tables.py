@@ -92,8 +92,7 @@ class TableResources:
             yield from writer.items(self._feed.rows(table.name, selected, run))
 
         resource: DltResource = dlt.resource(rows, name=table.name)
-        lists = (MAIN_LIST, SEQUENCE_LIST)
-        fed_by = [each for each in lists if table.name in _tables_of(each)]
+        fed_by = [e for e in (MAIN_LIST, SEQUENCE_LIST) if table.name in _tables_of(e)]
         resource.add_input(
             {  # type: ignore[typeddict-unknown-key]
                 "kind": "rest_api",
