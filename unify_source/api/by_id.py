@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from unify_source.api.client import Client
@@ -21,15 +21,38 @@ def rows_by_id(
     A row that cannot be had stops nothing: the log says so, and what happens `otherwise`.
     """
 
+    def unavailable(error: RowUnavailable) -> bytes:
+        _log.warning("%s %s", error.what, otherwise)
+        return b""
+
+    answers = answers_by_id(client, resource, ids, workers=workers, unavailable=unavailable)
+    return page_with(resource, answers), [key for key, row in answers.items() if row is None]
+
+
+def answers_by_id(
+    client: Client,
+    resource: Resource,
+    ids: Sequence[str],
+    *,
+    workers: int,
+    unavailable: Callable[[RowUnavailable], bytes | None],
+) -> dict[str, bytes | None]:
+    """Return the row with each of these ids, None where the API no longer has it.
+
+    `unavailable` says what stands for a row that cannot be had.
+    """
+
     def row(key: str) -> bytes | None:
         try:
             return client.row(resource, key)
         except RowUnavailable as error:
-            _log.warning("%s %s", error.what, otherwise)
-            return b""
+            return unavailable(error)
 
     with ThreadPoolExecutor(workers) as pool:
-        answers = dict(zip(ids, pool.map(row, ids), strict=True))
-    gone = [key for key, body in answers.items() if body is None]
-    rows = b",".join(body for body in answers.values() if body)
-    return b'{"%s":[%s]}' % (resource.list_key.encode(), rows), gone
+        return dict(zip(ids, pool.map(row, ids), strict=True))
+
+
+def page_with(resource: Resource, answers: Mapping[str, bytes | None]) -> bytes:
+    """Return a page of the rows that were had."""
+    rows = b",".join(row for row in answers.values() if row)
+    return b'{"%s":[%s]}' % (resource.list_key.encode(), rows)

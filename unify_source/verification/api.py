@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.common.destination import DestinationCapabilitiesContext
 
+from unify_source.api.by_id import answers_by_id, page_with
 from unify_source.api.client import Client
-from unify_source.decode.batches import decoded, joined
+from unify_source.decode.batches import decoded, joined, up_to
 from unify_source.decode.decode import Batch, decode
 from unify_source.destinations.formats import storable
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import RowUnavailable
-from unify_source.extract.probe import first_instant
+from unify_source.extract.probe import without_past
 from unify_source.extract.reader import Reading
-from unify_source.extract.window import Window, cut
+from unify_source.extract.window import Window
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import SHOWN_AT, SHOWN_BY, versions
 from unify_source.load.schema import Warehouse
@@ -61,22 +61,17 @@ class Api:
 
     def read(self, side: str, window: Window, *, filtered: bool = True) -> None:
         """Read the main list over a window that is closed."""
-        windows = [window]
-        if window.after is None:
-            # Cut off the time before the first row, so that the rest can be cut by time.
-            first = first_instant(self.client, MAIN_LIST, window.before)
-            windows = cut(window, [first] if first else [])
-            window = windows[-1]
+        windows = without_past(self.client, MAIN_LIST, window)
         if self._progress:
-            self._progress.began(window.before - window.after if window.after else None)
+            after = windows[-1].after
+            self._progress.began(window.before - after if after else None)
         for read in self._batches(windows, filtered=filtered):
             # Hidden as in a load, before anything else: what is hidden is compared hidden.
-            batch = self._privacy.apply(MAIN_LIST, read)
-            inside = pc.less_equal(batch.rows[CURSOR], pa.scalar(window.before, INSTANT))
-            if windows[0].after:
-                later = pc.greater_equal(batch.rows[CURSOR], pa.scalar(windows[0].after, INSTANT))
-                inside = pc.and_(inside, later)
-            self._take(side, MAIN_LIST, Batch(batch.rows.filter(inside), batch.unreadable))
+            batch = up_to(window.before, self._privacy.apply(MAIN_LIST, read))
+            if window.after:
+                later = pc.greater_equal(batch.rows[CURSOR], pa.scalar(window.after, INSTANT))
+                batch = Batch(batch.rows.filter(later), batch.unreadable)
+            self._take(side, MAIN_LIST, batch)
 
     def _batches(self, windows: list[Window], *, filtered: bool) -> Iterator[Batch]:
         portions = self._portions(windows, filtered=filtered)
@@ -132,13 +127,14 @@ class Api:
             self._progress.doing(f"Asking again about {len(ids):,} rows")
         for start in range(0, len(ids), _ASKED_AT_ONCE):
             some = ids[start : start + _ASKED_AT_ONCE]
-            with ThreadPoolExecutor(self._settings.workers) as pool:
-                answers = dict(zip(some, pool.map(lambda k: self._row(resource, k), some)))  # noqa: B905
-            page = b'{"%s":[%s]}' % (
-                resource.list_key.encode(),
-                b",".join(row for row in answers.values() if row),
+            answers = answers_by_id(
+                self.client,
+                resource,
+                some,
+                workers=self._settings.workers,
+                unavailable=_unavailable,
             )
-            read = decode(resource, [page], self._settings.limits)
+            read = decode(resource, [page_with(resource, answers)], self._settings.limits)
             batch = self._privacy.apply(resource, read)
             self._take(side, resource, batch)
             here = set(batch.rows[KEY].to_pylist())
@@ -148,13 +144,6 @@ class Api:
             ]
             lists = [resource.name] * len(some)
             self._scratch.put("asked", pa.table({"list": lists, "id": some, "fate": fates}))
-
-    def _row(self, resource: Resource, key: str) -> bytes | None:
-        try:
-            return self.client.row(resource, key)
-        except RowUnavailable as error:
-            # An id that cannot be one is not the API's: somebody else wrote that row.
-            return None if error.status == _BAD_REQUEST else b""
 
     def _take(self, side: str, resource: Resource, batch: Batch) -> None:
         if batch.unreadable:
@@ -182,3 +171,8 @@ class Api:
         # The only place where rows take the form in which they would be loaded.
         tables = versions(resource, rows, self._warehouse.splitting)
         return {name: storable(self._caps, table) for name, table in tables.items()}
+
+
+def _unavailable(error: RowUnavailable) -> bytes | None:
+    # An id that cannot be one is not the API's: somebody else wrote that row.
+    return None if error.status == _BAD_REQUEST else b""
