@@ -116,26 +116,27 @@ def opened_file(pipeline: dlt.Pipeline, timeout: float | str) -> Iterator[None]:
         yield
         return
     client: Any = pipeline.destination_client()
-    wait = Wait(seconds)
-    while holder := _opened_by(client.sql_client):
+    with _held_open(client.sql_client, Wait(seconds)):
+        yield
+
+
+@contextmanager
+def _held_open(client: Any, wait: Wait) -> Iterator[None]:
+    while holder := _opened_by(client):
         wait.pause(holder.copy)
     try:
         yield
     finally:
-        client.sql_client.close_connection()
+        client.close_connection()
 
 
 @contextmanager
 def _database_turn(client: Any, file: Path, wait: Wait) -> Iterator[Held]:
     with _file_turn(file, wait) as held:
-        # Held open, for DuckDB writes all to disk whenever the last connection is closed.
         make_readable_by_older(client.config.credentials, file)
-        while holder := _opened_by(client.sql_client):
-            wait.pause(holder.copy)
-        try:
+        # For DuckDB writes all to disk whenever the last connection is closed.
+        with _held_open(client.sql_client, wait):
             yield held
-        finally:
-            client.sql_client.close_connection()
 
 
 @contextmanager
