@@ -19,12 +19,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from functools import cache
-from itertools import count, repeat
+from itertools import count
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests" / "support"))
-from raw_server import Asked, raw_server, response  # noqa: E402 - the server of the tests
+from raw_server import Asked, at_once, every_tenth_second, raw_server, response  # noqa: E402 - the server of the tests
 
 MB = 1 << 20
 MOST_MB = 700
@@ -40,20 +40,6 @@ def bomb() -> bytes:
     # Piece by piece: a child's peak counts from the memory of the process that starts it.
     packing = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS + 16)
     return b"".join([*(packing.compress(bytes(MB)) for _ in range(1024)), packing.flush()])
-
-
-def trickling(start: bytes, again: bytes) -> Iterator[bytes]:
-    """Send a part every tenth of a second, for ever."""
-    yield start
-    for part in repeat(again):
-        time.sleep(0.1)
-        yield part
-
-
-def flood(start: bytes, again: bytes) -> Iterator[bytes]:
-    """Send a part over and over, as fast as it is taken."""
-    yield start
-    yield from repeat(again)
 
 
 def page(rows: bytes = b"", cursor: bytes = b"null") -> bytes:
@@ -76,16 +62,16 @@ def deep() -> Iterator[bytes]:
 
 
 CASES: dict[str, Parts] = {
-    "a body of a gigabyte": lambda: flood(OK + b"Content-Length: 1073741824\r\n\r\n", b" " * MB),
-    "chunks without end": lambda: flood(
+    "a body of a gigabyte": lambda: at_once(OK + b"Content-Length: 1073741824\r\n\r\n", b" " * MB),
+    "chunks without end": lambda: at_once(
         OK + b"Transfer-Encoding: chunked\r\n\r\n", b"100000\r\n" + b" " * MB + b"\r\n"
     ),
     "a gzip bomb of a gigabyte": lambda: iter([response(bomb(), Content_Encoding="gzip")]),
     "100,000 levels": deep,
-    "a body that trickles": lambda: trickling(OK + b"Content-Length: 9999\r\n\r\n", b" "),
-    "headers that trickle": lambda: trickling(OK + b"A: ", b"a"),
-    "headers without end": lambda: flood(OK, b"A: a\r\n"),
-    "100 Continue for ever": lambda: flood(b"", CONTINUE),
+    "a body that trickles": lambda: every_tenth_second(OK + b"Content-Length: 9999\r\n\r\n", b" "),
+    "headers that trickle": lambda: every_tenth_second(OK + b"A: ", b"a"),
+    "headers without end": lambda: at_once(OK, b"A: a\r\n"),
+    "100 Continue for ever": lambda: at_once(b"", CONTINUE),
     "the same rows for ever": endless_rows,
     "empty pages for ever": lambda: iter([page(cursor=b'"c%d"' % next(NUMBERS))]),
     "a cursor of a megabyte": lambda: iter([page(cursor=b'"%b"' % (b"c" * MB))]),

@@ -8,11 +8,10 @@ import socket
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from itertools import repeat
 
 import pytest
 from conftest import KEY
-from raw_server import Asked, raw_server, response
+from raw_server import Asked, at_once, every_tenth_second, raw_server, response
 
 from unify_source.api.client import Client
 from unify_source.api.pages import Page
@@ -26,18 +25,6 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 MB = 1 << 20
 PAGE: dict[str, object] = {"enrollments": [], "next_cursor": None}
-
-
-def every_tenth_second(start: bytes, drop: bytes) -> Iterator[bytes]:
-    yield start
-    for again in repeat(drop):
-        time.sleep(0.1)
-        yield again
-
-
-def at_once(start: bytes, again: bytes) -> Iterator[bytes]:
-    yield start
-    yield from repeat(again)
 
 
 def silence() -> Iterator[bytes]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -81,3 +83,17 @@ def response(
         *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items()),
     ]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + sent
+
+
+def every_tenth_second(start: bytes, again: bytes) -> Iterator[bytes]:
+    """Send a part every tenth of a second, for ever."""
+    yield start
+    for part in repeat(again):
+        time.sleep(0.1)
+        yield part
+
+
+def at_once(start: bytes, again: bytes) -> Iterator[bytes]:
+    """Send a part over and over, as fast as it is taken."""
+    yield start
+    yield from repeat(again)
