@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import dlt
 import duckdb
 import pytest
 from commands import command
 from conftest import KEY
 
+from unify_source import sync
 from unify_source.sandbox import Account, Sandbox
 
 # What the header of a file says of the oldest DuckDB that reads it.
@@ -54,3 +56,14 @@ def test_a_format_that_is_asked_for_in_dlts_own_setting_is_used(
 
     assert command("sync", **known, **{GLOBAL_CONFIG: asked}).returncode == 0
     assert storage_version(home / "unify_gtm.duckdb") == OF_1_0
+
+
+def test_a_memory_limit_of_dlts_own_setting_stays_as_it_is(
+    pipeline: dlt.Pipeline, known: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(GLOBAL_CONFIG, '{"memory_limit": "1GiB"}')
+    # Every connection of a process to one file has the same limit.
+    with duckdb.connect("unify_gtm.duckdb") as database:
+        sync(pipeline, api_key=KEY, base_url=known["SOURCES__UNIFY__BASE_URL"])
+        limit = database.execute("SELECT current_setting('memory_limit')").fetchone()
+    assert limit == ("1.0 GiB",)

@@ -196,3 +196,25 @@ def test_a_load_gets_a_greater_id_than_one_of_a_clock_that_is_ahead(
     ids = [create_load_id() for _ in range(3)]
 
     assert sorted({ahead, *ids}) == [ahead, *ids], "dlt no longer takes ids from that clock"
+
+
+def test_the_configuration_of_a_destination_is_resolved_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = pipeline()
+    with dlt_seam.resolved_once(running.destination):
+        first: Any = running.destination_client()
+        monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", str(home / "other.duckdb"))
+        second: Any = running.destination_client()
+        assert second.config is first.config, (
+            "dlt no longer asks a destination's own `configuration` for that of each client"
+        )
+        elsewhere: Any = dlt.pipeline(
+            "seam", destination=running.destination, dataset_name="other"
+        ).destination_client()
+        assert elsewhere.sql_client.dataset_name == "other", (
+            "dlt no longer keeps what it resolves a configuration from in its attributes"
+        )
+    assert dlt_seam.database_of(running.destination_client().config.credentials).endswith(
+        "other.duckdb"
+    )

@@ -7,7 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import metadata, requires
 
 import dlt
@@ -19,7 +19,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.files import unreadable_file
-from unify_source.dlt_seam import intercepted_signals
+from unify_source.dlt_seam import intercepted_signals, resolved_once
 from unify_source.errors import ConfigurationError, LoadFailed, UnifyError
 from unify_source.redaction import has_unencoded_password, redacted, redacted_logs
 
@@ -48,9 +48,10 @@ def explained(pipeline: dlt.Pipeline | None = None) -> Iterator[None]:
     pipeline's code.
     """
     redact_dlt(pipeline)
+    once = resolved_once(pipeline.destination) if pipeline else nullcontext()
     try:
         # dlt forgets a signal that came during a step of its own, unless this stands around all.
-        with intercepted_signals(), redacted_logs():
+        with intercepted_signals(), redacted_logs(), once:
             yield
     except SignalReceivedException:
         raise KeyboardInterrupt from None

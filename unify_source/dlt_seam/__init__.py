@@ -19,6 +19,7 @@ from unify_source.dlt_seam.destinations import (
     fastest_format,
     kind_of,
     merge_in_transactions,
+    resolved_once,
 )
 from unify_source.dlt_seam.pipelines import (
     active_pipeline,
@@ -66,6 +67,7 @@ __all__ = [
     "names_in_a_sources_section",
     "providers",
     "raise_if_signalled",
+    "resolved_once",
     "resolved_secrets",
     "resource_state",
     "running_pipeline",

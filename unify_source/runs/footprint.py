@@ -36,6 +36,8 @@ def _limit(pipeline: dlt.Pipeline, *limits: str) -> None:
     if kind_of(pipeline.destination) != "duckdb":
         return
     with pipeline.sql_client() as client:
+        if "memory_limit" in (client.credentials.global_config or {}):
+            return
         for limit in limits:
             # It refuses a limit below what is in use.
             with suppress(DatabaseException):
