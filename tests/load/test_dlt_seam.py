@@ -198,16 +198,21 @@ def test_a_load_gets_a_greater_id_than_one_of_a_clock_that_is_ahead(
     assert sorted({ahead, *ids}) == [ahead, *ids], "dlt no longer takes ids from that clock"
 
 
-def test_the_configuration_of_a_destination_is_resolved_once(
+def test_a_client_takes_the_configuration_and_the_schema_that_are_known(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running = pipeline()
-    with dlt_seam.resolved_once(running.destination):
+    running.run(ids(), table_name="ids")
+    with dlt_seam.quick_clients(running):
         first: Any = running.destination_client()
         monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", str(home / "other.duckdb"))
         second: Any = running.destination_client()
         assert second.config is first.config, (
             "dlt no longer asks a destination's own `configuration` for that of each client"
+        )
+        running.default_schema.update_table({"name": "more", "columns": {}})
+        assert "more" in running.destination_client().schema.tables, (
+            "dlt no longer keeps a live schema for a pipeline, or asks for it by another name"
         )
         elsewhere: Any = dlt.pipeline(
             "seam", destination=running.destination, dataset_name="other"
@@ -215,6 +220,5 @@ def test_the_configuration_of_a_destination_is_resolved_once(
         assert elsewhere.sql_client.dataset_name == "other", (
             "dlt no longer keeps what it resolves a configuration from in its attributes"
         )
-    assert dlt_seam.database_of(running.destination_client().config.credentials).endswith(
-        "other.duckdb"
-    )
+    after: Any = running.destination_client()
+    assert dlt_seam.database_of(after.config.credentials) == str(home / "other.duckdb")

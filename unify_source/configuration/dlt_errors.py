@@ -19,7 +19,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.files import unreadable_file
-from unify_source.dlt_seam import intercepted_signals, resolved_once
+from unify_source.dlt_seam import intercepted_signals, quick_clients
 from unify_source.errors import ConfigurationError, LoadFailed, UnifyError
 from unify_source.redaction import has_unencoded_password, redacted, redacted_logs
 
@@ -48,10 +48,10 @@ def explained(pipeline: dlt.Pipeline | None = None) -> Iterator[None]:
     pipeline's code.
     """
     redact_dlt(pipeline)
-    once = resolved_once(pipeline.destination) if pipeline else nullcontext()
+    clients = quick_clients(pipeline) if pipeline else nullcontext()
     try:
         # dlt forgets a signal that came during a step of its own, unless this stands around all.
-        with intercepted_signals(), redacted_logs(), once:
+        with intercepted_signals(), redacted_logs(), clients:
             yield
     except SignalReceivedException:
         raise KeyboardInterrupt from None

@@ -4,6 +4,7 @@
 says, for each of these, what dlt changed.
 """
 
+from unify_source.dlt_seam.clients import quick_clients
 from unify_source.dlt_seam.configuration import (
     ConfiguredValue,
     config_sections,
@@ -19,7 +20,6 @@ from unify_source.dlt_seam.destinations import (
     fastest_format,
     kind_of,
     merge_in_transactions,
-    resolved_once,
 )
 from unify_source.dlt_seam.pipelines import (
     active_pipeline,
@@ -66,8 +66,8 @@ __all__ = [
     "merge_in_transactions",
     "names_in_a_sources_section",
     "providers",
+    "quick_clients",
     "raise_if_signalled",
-    "resolved_once",
     "resolved_secrets",
     "resource_state",
     "running_pipeline",
