@@ -31,7 +31,8 @@ from unify_source.extract.pagination import follow
 from unify_source.flatten.names import Splitting
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import split
-from unify_source.resources import AS_OF, INSTANT, KEY, MISSING_SINCE, TEXT, Resource, Table
+from unify_source.flatten.tables import with_merge_columns
+from unify_source.resources import INSTANT, KEY, MISSING_SINCE, TEXT, Resource, Table
 from unify_source.settings import Settings
 
 State = dict[str, Any]
@@ -48,9 +49,8 @@ Stored = Callable[[Table], pa.Table | None]
 class Listing:
     """The whole list of a resource, read with the first call and kept for the run.
 
-    `keys` are None where the API does not have the list: then rows that are nested in other lists
-    are all there is. `stored` returns the rows of a table in the destination.
-    With `writes_all` they are written again even where they are as the last run wrote them.
+    `stored` returns the rows of a table in the destination. With `writes_all` the rows of the list
+    are written again even where they are as the last run wrote them.
     """
 
     def __init__(
@@ -62,49 +62,41 @@ class Listing:
         *,
         writes_all: bool = False,
     ) -> None:
-        self._writes_all = writes_all
         self.resource = resource
-        self._stored = stored
-        self._stored_keys: set[str] | None = None
         self.root = resource.parts[0].table
-        self._settings = settings
+        self._settings, self._client = settings, client
         self._privacy = Privacy.of(settings)
-        self._client = client
-        self._bodies: list[bytes] | None = None
-        self._read_at = datetime.now(timezone.utc)
-        self._keys: pa.Array | None = None
+        self._stored = stored
+        self._writes_all = writes_all
+        self._is_read = False
         self._rows: pa.Table | None = None
-
-    def keys(self) -> pa.Array | None:
-        """Return the keys in the list, read now or earlier in this run."""
-        self._read()
-        return self._keys
+        self._read_at = datetime.now(timezone.utc)
+        self._settled: set[str] | None = None
 
     def rows(self) -> pa.Table | None:
-        """Return the rows of the list, decoded; None where the API does not have it."""
-        self._read()
+        """Return the rows of the list, read now or earlier in this run, None where it has none.
+
+        Where the API does not have it, rows that are nested in other lists are all there is.
+        """
+        if not self._is_read:
+            self._rows, self._is_read = self._read(), True
+            self._read_at = datetime.now(timezone.utc)
         return self._rows
 
-    def _read(self) -> None:
-        if self._bodies is not None:
-            return
+    def _read(self) -> pa.Table | None:
         asked, limits = [("limit", str(self._settings.page_size))], self._settings.limits
         try:
-            self._bodies = [page.body for page in follow(self._page, asked, limits=limits)]
-            read = decode(self.resource, self._bodies, limits)
-            batch = self._privacy.apply(self.resource, read)
+            bodies = [page.body for page in follow(self._page, asked, limits=limits)]
+            batch = self._privacy.apply(self.resource, decode(self.resource, bodies, limits))
         except (RateLimited, ServerFailed, Unreachable):
             raise
         except (ApiError, KeyRefused) as error:
             # The rows of the other list matter more: one that cannot be had stops nothing.
             _log.warning("%s %s stay as they are nested in other rows.", error.what, self.root.name)
-            self._bodies = []
-            return
+            return None
         for row in batch.unreadable:
             _log.warning("A row of %s was left out: %s (%s).", self.root.name, row.reason, row.id)
-        self._read_at = datetime.now(timezone.utc)
-        self._rows = batch.rows
-        self._keys = batch.rows[KEY].combine_chunks()
+        return batch.rows
 
     def _page(self, asked: Parameters) -> Page:
         try:
@@ -117,40 +109,40 @@ class Listing:
 
         `states` are the tables' own. The rows that are gone from the list come along, marked.
         """
-        self._read()
-        if self._rows is None:
+        rows = self.rows()
+        if rows is None:
             return {}
-        digest = self._digest(self._rows)
-        changed = {
+        digest = _digest(rows)
+        changed = [
             name
             for name, state in states.items()
             if self._writes_all or state.get("listed") != digest
-        }
-        made = split(self.resource, self._rows, self._read_at, how) if changed else {}
-        tables = {name: rows for name, rows in made.items() if name in changed and len(rows)}
+        ]
+        made = split(self.resource, rows, self._read_at, how) if changed else {}
+        tables = {name: made[name] for name in changed}
         is_settled = True
-        if self.root.name in changed:
-            gone, is_settled = self._gone()
-            parts = [rows for rows in (tables.get(self.root.name), gone) if rows is not None]
-            if parts:
-                tables[self.root.name] = pa.concat_tables(parts, promote_options="default")
+        if (root := self.root.name) in changed:
+            gone, is_settled = self._gone(rows)
+            tables[root] = pa.concat_tables([tables[root], gone], promote_options="default")
         for name in changed:
             # A row of which nobody knows yet whether it is gone is looked for by the next run.
-            if is_settled or name != self.root.name:
+            if is_settled or name != root:
                 states[name]["listed"] = digest
-        return tables
+        return {name: table for name, table in tables.items() if len(table)}
 
-    def _gone(self) -> tuple[pa.Table | None, bool]:
+    def _gone(self, listed: pa.Table) -> tuple[pa.Table, bool]:
         """Return the stored rows that are gone from the list, marked; and whether all is known."""
         rows = self._stored(self.root)
         if rows is None:
-            return None, True
+            rows = self.root.schema().empty_table()
+        self._settled = set(rows[KEY].to_pylist())
         unmarked = rows.filter(pc.is_null(rows[MISSING_SINCE]))
-        unlisted = _without(unmarked, self._keys)
+        unlisted = _without(unmarked, listed[KEY])
         fates = [self._is_gone(key) for key in unlisted[KEY].to_pylist()]
         gone = unlisted.filter(pa.array([fate is True for fate in fates], pa.bool_()))
-        marked = _with(gone, {MISSING_SINCE: self._read_at, AS_OF: self._read_at})
-        return (marked if len(gone) else None), None not in fates
+        since = pa.repeat(pa.scalar(self._read_at, INSTANT), len(gone))
+        marked = with_merge_columns(self.root, _missing_since(gone, since), since)
+        return marked, None not in fates
 
     def _is_gone(self, key: str) -> bool | None:
         # A row that moved in the list while its pages were read can be missing from all of them,
@@ -165,43 +157,34 @@ class Listing:
 
         A row that the API no longer has by its id either is marked as missing.
         """
-        keys = self.keys()
-        if self._stored_keys is None:
-            stored = self._stored(self.root)
-            self._stored_keys = set(stored[KEY].to_pylist()) if stored is not None else set()
-        unknown = _without(rows, pa.array(list(self._stored_keys), TEXT))
-        unknown = _without(unknown, keys) if keys is not None else unknown
+        listed = self.rows()
+        unknown = rows if listed is None else _without(rows, listed[KEY])
         if not len(unknown):
             return unknown
+        if self._settled is None:
+            stored = self._stored(self.root)
+            self._settled = set() if stored is None else set(stored[KEY].to_pylist())
+        unknown = _without(unknown, pa.array(list(self._settled), TEXT))
         ids = unknown[KEY].to_pylist()
-        self._stored_keys.update(ids)
         # Each is asked for once a run; without the list there is no telling what is missing.
-        fates = {key: keys is not None and self._is_gone(key) for key in dict.fromkeys(ids)}
+        self._settled.update(ids)
+        fates = {key: listed is not None and self._is_gone(key) for key in dict.fromkeys(ids)}
         since = [self._read_at if fates[key] else None for key in ids]
-        return _set(unknown, MISSING_SINCE, pa.array(since, INSTANT))
-
-    def _digest(self, rows: pa.Table) -> str:
-        # Sorted: the order of the list is not documented, and another order is no change.
-        texts = sorted(
-            orjson.dumps(row, default=str, option=orjson.OPT_SORT_KEYS) for row in rows.to_pylist()
-        )
-        return blake2b(b"\n".join(texts), digest_size=16).hexdigest()
+        return _missing_since(unknown, pa.array(since, INSTANT))
 
 
-def _without(rows: pa.Table, keys: pa.Array | None) -> pa.Table:
-    if keys is None or not len(keys):
-        return rows
-    return rows.filter(pc.invert(pc.is_in(rows[KEY], value_set=keys.cast(TEXT))))
+def _digest(rows: pa.Table) -> str:
+    # Sorted: the order of the list is not documented, and another order is no change.
+    texts = sorted(
+        orjson.dumps(row, default=str, option=orjson.OPT_SORT_KEYS) for row in rows.to_pylist()
+    )
+    return blake2b(b"\n".join(texts), digest_size=16).hexdigest()
 
 
-def _with(rows: pa.Table, instants: Mapping[str, datetime]) -> pa.Table:
-    for name, at in instants.items():
-        rows = _set(rows, name, pa.repeat(pa.scalar(at, INSTANT), len(rows)))
-    return rows
+def _without(rows: pa.Table, keys: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return rows.filter(pc.invert(pc.is_in(rows[KEY], value_set=keys)))
 
 
-def _set(rows: pa.Table, name: str, column: pa.Array) -> pa.Table:
-    index = rows.schema.get_field_index(name)
-    if index < 0:
-        return rows.append_column(pa.field(name, INSTANT), column)
-    return rows.set_column(index, rows.schema.field(index), column)
+def _missing_since(rows: pa.Table, since: pa.Array) -> pa.Table:
+    index = rows.schema.get_field_index(MISSING_SINCE)
+    return rows.set_column(index, rows.schema.field(index), since)

@@ -74,7 +74,7 @@ class TableResources:
         self._moves_cursors = moves_cursors
         self._at_end = at_end
         self._feed = FanOut(self._begin)
-        # dlt takes milliseconds to compute those of a table: once a run is enough.
+        # dlt takes two milliseconds to compute those of a table: once a run is enough.
         self._hints: dict[str, Mapping[str, Any]] = {}
 
     def resources(self) -> list[DltResource]:
@@ -131,7 +131,7 @@ class TableResources:
         yield from _listed(listing, selected, warehouse, state_of)
         windowed = selected & _tables_of(MAIN_LIST)
         filled_in = windowed & {part.table.name for part in MAIN_LIST.parts if part.fills_in}
-        if windowed == filled_in and (not windowed or listing.keys() is not None):
+        if windowed == filled_in and (not windowed or listing.rows() is not None):
             return
         target = self._target(windowed, warehouse, privacy, state_of, sample)
         extraction = self._extraction or self._new_extraction()
@@ -161,7 +161,8 @@ class TableResources:
 
     def _check_hints(self, resources: Mapping[str, DltResource]) -> None:
         is_lake = lake_format(capabilities(), self._settings.table_format) is not None
-        for name, resource in resources.items():
+        # Nobody else had the source of a run window by window in hand.
+        for name, resource in ({} if self._extraction else resources).items():
             if name in BY_NAME:
                 self._hints[name] = checked_hints(
                     resource, BY_NAME[name], is_lake=is_lake, carriers=CARRIERS
@@ -209,11 +210,10 @@ def _listed(
     state_of: Callable[[str], State],
 ) -> Iterator[Batch]:
     states = {name: state_of(name) for name in selected & _tables_of(listing.resource)}
-    if not states:
-        return
-    if tables := listing.tables(states, warehouse.splitting):
-        for name, rows in tables.items():
-            warehouse.note(name, rows.schema)
+    tables = listing.tables(states, warehouse.splitting) if states else {}
+    for name, rows in tables.items():
+        warehouse.note(name, rows.schema)
+    if tables:
         yield tables
 
 
