@@ -194,7 +194,8 @@ class _Limited(io.RawIOBase):
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise too_slow(self._seconds)
-        self._sock.settimeout(min(self._silence, left))
+        if left < self._silence:
+            self._sock.settimeout(left)
         try:
             count = self._raw.readinto(buffer) or 0
         except TimeoutError:
