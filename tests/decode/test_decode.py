@@ -131,6 +131,18 @@ def test_a_row_that_breaks_a_promise_is_set_aside_whole_and_the_others_are_read(
     assert batch.rows["id"].to_pylist() == [other["id"]]
 
 
+@given(enrollments, st.lists(st.integers(0x80, 0xFF), min_size=1, max_size=4).map(bytes))
+def test_a_text_is_read_where_its_bytes_are_unicode(row: dict[str, Any], text: bytes) -> None:
+    row["status"] = "here"
+
+    batch = decode(ENROLLMENT_LIST, [page(), page(row).replace(b"here", text)])
+
+    try:
+        assert batch.rows["status"].to_pylist() == [text.decode()]
+    except UnicodeDecodeError:
+        assert [row.reason for row in batch.unreadable] == ["holds bytes that are not UTF-8"]
+
+
 @pytest.mark.parametrize("row", [None, 5, "text", [], [{}]])
 @settings(max_examples=5)
 @given(other=enrollments)
