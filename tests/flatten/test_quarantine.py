@@ -20,6 +20,7 @@ from unify_source.load.packages import cursor
 from unify_source.runs.backfill import backfill
 from unify_source.runs.sync import sync
 from unify_source.sandbox import DRIFTS, Account, Clock, Fault, Sandbox
+from unify_source.state import ask_again
 
 Serve = Callable[..., Sandbox]
 Row = dict[str, Any]
@@ -27,6 +28,7 @@ Row = dict[str, Any]
 START = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 FILE = "unify_gtm.duckdb"
 DRIFT = DRIFTS["changed-types"]
+FEW = 200
 
 
 def account(size: int) -> Account:
@@ -116,7 +118,7 @@ def test_quarantine_ends_with_3_unless_it_is_accepted_and_is_written_once(
 def test_once_the_api_is_mended_rows_with_an_id_leave_although_they_are_old(
     serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
-    living = account(4_000)
+    living = account(1_000)
     _, bad = parted(living.rows())
     sync(pipeline, api_key=KEY, base_url=serve(living, reshape=DRIFT).url)
     held = [row for _, row in quarantine().values()]
@@ -178,55 +180,63 @@ def half_unreadable(row: Row) -> Row:
     return {**row, "is_paused": "paused"} if int(row["id"][:2], 16) % 2 else row
 
 
+@pytest.fixture
+def few_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a few hundred rows be more than are asked for by id."""
+    monkeypatch.setattr(ask_again, "ASK_AGAIN_LIMIT", FEW)
+
+
+@pytest.mark.usefixtures("few_by_id")
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_run_ends_although_more_rows_are_unreadable_than_are_asked_for_by_id(
     serve: Serve, pipeline: dlt.Pipeline, workers: int
 ) -> None:
-    rows = 2_400
+    rows = 480
     api = serve(account(rows), reshape=half_unreadable)
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 50}
-    said["window_rows"] = 800
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 10}
+    given["window_rows"] = 160
 
     for _ in range(2):
         api.reset()
-        report = sync(pipeline, workers=workers, **said)
+        report = sync(pipeline, workers=workers, **given)
 
         assert report.quarantined == sum(half_unreadable(row) != row for row in api.account.rows())
-        assert len(api.requests) <= 1_000 + 2.5 * rows / 50
+        assert len(api.requests) <= FEW + 2.5 * rows / 10 + 10
 
     api.reset()
-    backfill(pipeline, "2026-01-01", "2026-03-01", workers=workers, **said)
+    backfill(pipeline, "2026-01-01", "2026-03-01", workers=workers, **given)
 
     assert len(api.requests) <= 60
     asked_from = {v for asked in api.requests for k, v in asked.query if k == "updated_after"}
     assert min(asked_from) >= "2026-01-01"
 
 
+@pytest.mark.usefixtures("few_by_id")
 @pytest.mark.parametrize("first", ["windows", "failure", "backfill", "filter", "changes"])
 def test_once_the_api_is_mended_all_rows_leave_the_quarantine_whatever_ran_first(
     serve: Serve, pipeline: dlt.Pipeline, first: str
 ) -> None:
-    living = account(2_400)
+    living = account(480)
     api = serve(living, reshape=half_unreadable)
     sync(pipeline, api_key=KEY, base_url=api.url)
     living.clock.advance(timedelta(days=1))
     if first == "changes":
         for seed in range(20):
             living.clock.advance(timedelta(hours=1))
-            living.change(100, seed=seed)
+            living.change(20, seed=seed)
     mended = serve(living)
-    said: dict[str, Any] = {"api_key": KEY, "base_url": mended.url, "page_size": 50, "workers": 2}
+    given: dict[str, Any] = {"api_key": KEY, "base_url": mended.url, "page_size": 10, "workers": 2}
     if first == "failure":
-        mended.arm(Fault("400", after=1_003))
+        mended.arm(Fault("400", after=FEW + 3))
         with pytest.raises(UnifyError):
-            sync(pipeline, window_rows=800, **said)
+            sync(pipeline, window_rows=160, **given)
         mended.arm()
     elif first == "backfill":
-        backfill(pipeline, "2026-01-01", "2026-01-02", **said)
+        backfill(pipeline, "2026-01-01", "2026-01-02", **given)
     elif first == "filter":
-        sync(pipeline, status="DRAFT", **said)
+        sync(pipeline, status="DRAFT", **given)
 
-    report = sync(pipeline, window_rows=800, **said)
+    report = sync(pipeline, window_rows=160, **given)
 
     assert report.quarantined == 0
     assert quarantine() == {}
