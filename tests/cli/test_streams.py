@@ -48,6 +48,11 @@ def in_shell(line: str, **environment: str) -> tuple[int, str, str]:
     return ran.returncode, ran.stdout.decode("latin-1"), errors
 
 
+def without_progress(errors: str) -> list[str]:
+    """Return the lines of standard error but those that a slow machine logs meanwhile."""
+    return [line for line in errors.splitlines() if not re.match(r"\d+:\d\d ", line)]
+
+
 def loaded() -> int:
     with duckdb.connect("unify_gtm.duckdb", read_only=True) as connection:
         return int(connection.sql("SELECT count(*) FROM unify.enrollments").fetchall()[0][0])
@@ -69,26 +74,26 @@ def loaded() -> int:
 def test_a_reader_that_left_and_a_closed_output_are_no_failure(line: str) -> None:
     code, _, errors = in_shell(line)
 
-    assert (code, errors) == (0, "")
+    assert (code, without_progress(errors)) == (0, [])
     assert loaded() == ROWS
 
 
 @pytest.mark.usefixtures("api")
-@pytest.mark.parametrize(
-    "line",
-    [
+def test_a_status_ends_with_0_though_nobody_reads_on() -> None:
+    assert in_shell("unify sync --quiet")[0] == 0
+
+    for line in [
         "unify status --json | true; exit ${PIPESTATUS[0]}",
         "unify status | head -1; exit ${PIPESTATUS[0]}",
         "unify status >&-",
-        "unify --help | true; exit ${PIPESTATUS[0]}",
-        "unify --version | true; exit ${PIPESTATUS[0]}",
-        "unify sync --help | true; exit ${PIPESTATUS[0]}",
-    ],
-)
-def test_what_only_shows_ends_with_0_though_nobody_reads_on(line: str) -> None:
-    assert in_shell("unify sync --quiet")[0] == 0
+    ]:
+        code, _, errors = in_shell(line)
+        assert (code, errors) == (0, ""), line
 
-    code, _, errors = in_shell(line)
+
+@pytest.mark.parametrize("words", ["--help", "--version", "sync --help"])
+def test_help_ends_with_0_though_nobody_reads_on(words: str) -> None:
+    code, _, errors = in_shell(f"unify {words} | true; exit ${{PIPESTATUS[0]}}")
 
     assert (code, errors) == (0, "")
 
@@ -109,7 +114,7 @@ def test_a_result_that_a_full_disk_did_not_take_is_no_success(line: str) -> None
     code, _, errors = in_shell(f"unify {line} > /dev/full")
 
     assert code == 1
-    assert errors.splitlines() == [
+    assert without_progress(errors) == [
         "Error: The result could not be written to standard output: No space left on device.",
         "What was loaded stays loaded: make room there and run it again.",
     ]

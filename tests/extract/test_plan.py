@@ -33,7 +33,7 @@ def planned(api: Sandbox, start: str = "2000-01-01", end: str | None = None, **s
 )
 @pytest.mark.parametrize(
     "made",
-    [account(20_000), account(20_000, 0.9), in_groups(20_000, 60), in_groups(20_000, 400)],
+    [account(8_000), account(8_000, 0.9), in_groups(8_000, 60), in_groups(8_000, 400)],
     ids=["evenly", "crowded", "groups of 60", "groups of 400"],
 )
 def test_a_plan_is_about_right_and_takes_few_requests(
@@ -48,8 +48,8 @@ def test_a_plan_is_about_right_and_takes_few_requests(
 
 
 def test_a_burst_is_counted_only_in_part_and_never_taken_for_how_dense_it_is() -> None:
-    with Sandbox(begun_with(6_000, 20_000), key=KEY) as api:
-        assert 13_000 <= planned(api).rows <= 20_000
+    with Sandbox(begun_with(2_400, 8_000), key=KEY) as api:
+        assert 5_200 <= planned(api).rows <= 8_000
 
 
 @pytest.mark.parametrize("order", ["updated", "updated_desc"])
@@ -80,7 +80,7 @@ def test_what_is_no_more_than_a_crowd_is_counted_and_not_said_to_be_more(burst: 
 
 @pytest.mark.parametrize("group", [1, 60, 400])
 def test_rows_that_all_come_in_groups_are_no_bursts(group: int) -> None:
-    with Sandbox(in_groups(20_000, group), key=KEY) as api:
+    with Sandbox(in_groups(8_000, group), key=KEY) as api:
         assert not planned(api).as_json()["is_lower_bound"]
 
 
@@ -134,7 +134,7 @@ def test_a_range_in_the_future_is_said_to_be_there_after_one_request(end: str | 
 
 
 def test_a_plan_heeds_filters_and_the_budget_of_requests() -> None:
-    made = account(20_000)
+    made = account(8_000)
     sequence = made.rows()[0]["sequence"]["id"]
     rows = sum(row["sequence"]["id"] == sequence for row in made.rows())
 
@@ -169,7 +169,7 @@ def test_a_range_that_ends_before_it_begins_is_refused_before_the_first_request(
 
 
 def test_a_plan_that_is_stopped_does_not_promise_to_go_on() -> None:
-    with Sandbox(account(20_000), key=KEY, latency=0.5) as api:
+    with Sandbox(account(8_000), key=KEY, latency=0.5) as api:
         process = start_command(api, "backfill", "--plan", "--from", "2000-01-01")
         until = time.monotonic() + 60
         while len(api.requests) < 12 and time.monotonic() < until:
@@ -189,7 +189,7 @@ def test_a_plan_that_is_stopped_does_not_promise_to_go_on() -> None:
 
 def test_an_error_ends_the_plan_at_once() -> None:
     fault = Fault("401", after=40)
-    with Sandbox(account(20_000), key=KEY, latency=0.02, faults=[fault]) as api:
+    with Sandbox(account(8_000), key=KEY, latency=0.02, faults=[fault]) as api:
         with pytest.raises(KeyRefused):
             planned(api)
 
