@@ -95,11 +95,12 @@ def test_a_person_leaves_every_table_and_no_kind_of_run_brings_it_back(
         name: removed[name] for name in before
     }
 
-    for run in (by_sync, by_backfill, by_source, by_refresh):
+    again = [(run, "unify_gtm") for run in (by_sync, by_backfill, by_source, by_refresh)]
+    for run, name in (*again, (by_sync, "another")):
         touched(api.account, person)
-        run(database.pipeline(machine=run.__name__), api)
+        run(database.pipeline(machine=run.__name__, name=name), api)
         stored = database.stored()
-        assert {n: stored[n] for n in owned} == {n: left[n] for n in owned}, run.__name__
+        assert {n: stored[n] for n in owned} == {n: left[n] for n in owned}, (run.__name__, name)
     rows = database.ask("SELECT salt || digest FROM unify._unify_forgotten")
     assert len(rows) == 1
     assert person not in str(rows)

@@ -227,7 +227,7 @@ def run_as_source(pipeline: dlt.Pipeline, **settings: Any) -> None:
     pipeline.run(unify_source(**settings))
 
 
-HASH = {"pii": "hash", "pii_key": PII_KEY}
+HASH: dict[str, Any] = {"pii": "hash", "pii_key": PII_KEY}
 CHANGES: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
     "keep, then hash": (sync, {}, HASH, ("pii", "'hash'", "'keep'")),
     "keep, then drop": (run_as_source, {}, {"pii": "drop"}, ("pii", "'drop'", "'keep'")),
@@ -259,14 +259,65 @@ def test_a_changed_setting_is_refused_before_a_request_until_all_is_loaded_anew(
     held = warehouse_file.stored()
     api.reset()
 
-    with pytest.raises(Exception) as refused:  # noqa: PT011 - dlt wraps what a resource raises
-        run(pipeline, **given, **after)
-    assert all(word in str(refused.value) for word in (*words, "refresh='drop_data'"))
+    another = warehouse_file.pipeline(name="another")
+    for attempt in (pipeline, another):
+        with pytest.raises(Exception) as refused:  # noqa: PT011 - dlt wraps what a resource raises
+            run(attempt, **given, **after)
+        assert all(word in str(refused.value) for word in (*words, "refresh='drop_data'"))
     assert api.requests == []
     assert warehouse_file.stored() == held
 
     pipeline.run(unify_source(**given, **after), refresh="drop_data")
     assert warehouse_file.stored() == hidden(shown(api.account), after.get("pii", "keep"))
+    with pytest.raises(Exception, match="was loaded with"):
+        run(another, **given, **({} if after else HASH))
+    run(another, **given, **after)
+    assert warehouse_file.stored() == hidden(shown(api.account), after.get("pii", "keep"))
+
+
+def test_whichever_pipeline_emptied_a_dataset_last_says_how_it_is_loaded(
+    serve: Serve, warehouse: Destination
+) -> None:
+    given: dict[str, Any] = {"api_key": KEY, "base_url": serve(account(5)).url}
+    # Each extends its own copy of the schema: neither clock nor number says which is the newer.
+    for name in ("one", "two"):
+        warehouse.pipeline(name=name).run(unify_source(**given, **HASH))
+    turns: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
+        ("one", "two", HASH, {}),
+        ("two", "one", {}, HASH),
+    ]
+    for name, other, before, after in turns:
+        run_as_source(warehouse.pipeline(name=other), **given, **before)
+        warehouse.pipeline(name=name).run(unify_source(**given, **after), refresh="drop_data")
+        for run in (sync, run_as_source):
+            with pytest.raises(Exception, match=r"is '(hash|keep)', but [a-z_]+ was loaded with"):
+                run(warehouse.pipeline(name=other), **given, **before)
+
+
+def test_a_reload_that_died_counts_as_the_new_setting(serve: Serve, warehouse_file: DuckDB) -> None:
+    api = serve(account(20))
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    sync(warehouse_file.pipeline(), **given)
+    done = warehouse_file.loads()
+    pipeline = warehouse_file.pipeline()
+    pipeline.run(unify_source(**given, pii="drop"), refresh="drop_data")
+    with pipeline.sql_client() as client:
+        # As a crash leaves it: rows of the new kind, and the state of the old ones.
+        client.execute_sql(f"DELETE FROM unify._dlt_loads WHERE load_id <> '{done[0]}'")
+        client.execute_sql(
+            f"DELETE FROM unify._dlt_pipeline_state WHERE _dlt_load_id <> '{done[0]}'"
+        )
+
+    with pytest.raises(UnifyError, match=r"'keep', but \w+ was loaded with 'drop'"):
+        sync(warehouse_file.pipeline("two"), **given)
+
+
+def test_a_table_without_rows_takes_any_setting(serve: Serve, warehouse_file: DuckDB) -> None:
+    empty = account(0)
+    given: dict[str, Any] = {"api_key": KEY, "base_url": serve(empty).url}
+    run_as_source(warehouse_file.pipeline(), **given, **HASH)
+
+    sync(warehouse_file.pipeline(name="another"), **given)
 
 
 def test_no_copy_of_an_earlier_row_outlives_the_load_that_replaces_it(

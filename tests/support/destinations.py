@@ -57,10 +57,10 @@ class Destination:
         """Run a statement that changes a table, as a person might who means well."""
         raise NotImplementedError
 
-    def pipeline(self, machine: str = "one", **said: Any) -> dlt.Pipeline:
-        """Open the commands' pipeline, with a working folder for each machine."""
+    def pipeline(self, machine: str = "one", name: str = "unify_gtm", **said: Any) -> dlt.Pipeline:
+        """Open the commands' pipeline or one of another name, with a folder for each machine."""
         folder = Path("machines", machine).absolute()
-        return open_pipeline("unify_gtm", self.dlt_name, DATASET, pipelines_dir=str(folder), **said)
+        return open_pipeline(name, self.dlt_name, DATASET, pipelines_dir=str(folder), **said)
 
     def stored(self) -> Rows:
         """Return every promised column of every table, sorted by key."""

@@ -7,6 +7,7 @@ an extension for each of them from the network.
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from datetime import datetime, timezone
 from typing import Any
 
@@ -25,6 +26,9 @@ from unify_source.settings import SECTION
 from unify_source.times import kept_instant
 
 LOADS = "_dlt_loads"
+
+_hints: dict[tuple[str, str], dict[str, Any]] = {}
+"""A hint of the tables in a version of a schema, which is never written again."""
 
 
 def row_count(pipeline: dlt.Pipeline, name: str) -> int | None:
@@ -108,12 +112,36 @@ def rows_of_files(client: Any, table: Table) -> pa.Table | None:
     return newest_of_each(pa.concat_tables(rows, promote_options="default"), table.newest)
 
 
+def may_hold_rows(pipeline: dlt.Pipeline, name: str) -> bool:
+    """Tell whether a table holds rows, as far as a pipeline that has not loaded it can tell."""
+    count = row_count(pipeline, name)
+    client = pipeline.destination_client()
+    if count is not None or not isinstance(client, FSClientBase):
+        return bool(count)
+    try:
+        # The schema of such a pipeline does not say in which format the files are.
+        return bool(client.list_table_files(name))
+    except DestinationUndefinedEntity:
+        return False
+
+
 def schema_versions(client: Any, name: str) -> list[str]:
-    """Return the hashes of a stored schema's versions, the newest first; none from a lake."""
+    """Return the hashes of a stored schema's versions, the newest first."""
     if isinstance(client, FSClientBase):
-        return []
+        return _schema_versions_in_files(client, name)
     newest = f"WHERE schema_name = '{name}' ORDER BY version DESC, inserted_at DESC"
     return [version for (version,) in _rows(client, "_dlt_version", "version_hash", newest)]
+
+
+def stored_hints(client: Any, name: str, hint: str) -> list[dict[str, Any]]:
+    """Return what all versions of a stored schema have as this hint of each table, or None."""
+    versions = schema_versions(client, name)
+    if unread := [version for version in versions if (version, hint) not in _hints]:
+        with client:
+            for version in unread:
+                tables = json.loads(client.get_stored_schema_by_hash(version).schema)["tables"]
+                _hints[version, hint] = {table: has.get(hint) for table, has in tables.items()}
+    return [_hints[version, hint] for version in versions]
 
 
 def newest_load(client: Any) -> str | None:
@@ -191,6 +219,17 @@ def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
         return []
     loads = [json.loads(client.fs_client.read_text(name)) for name in reversed(names[-most:])]
     return [(kept_instant(f["inserted_at"]), f["load_id"], f["status"]) for f in loads]
+
+
+def _schema_versions_in_files(client: Any, name: str) -> list[str]:
+    try:
+        files = [client.pathlib.basename(n) for n in client.list_table_files("_dlt_version")]
+    except DestinationUndefinedEntity:
+        return []
+    # SCHEMA__SECOND__HASH.jsonl: dlt spells the hash in hexadecimal there, which a path can hold.
+    newest = sorted((n for n in files if n.startswith(f"{name}__")), reverse=True)
+    hashes = [n.rpartition("__")[2].partition(".")[0] for n in newest]
+    return [b64encode(bytes.fromhex(each)).decode() for each in hashes]
 
 
 def _aware(at: datetime) -> datetime:

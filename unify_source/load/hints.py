@@ -6,17 +6,20 @@ dictionary say the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import dlt
 import pyarrow as pa
 from dlt.extract import DltResource
 
+from unify_source.destinations.contents import may_hold_rows, stored_hints
 from unify_source.errors import ConfigurationError
 from unify_source.load.schema import source_hints
 from unify_source.resources import (
     AS_OF,
+    BY_NAME,
     DELETED,
     FLAG,
     INSTANT,
@@ -28,6 +31,8 @@ from unify_source.resources import (
     Column,
     Table,
 )
+from unify_source.settings import SECTION, Settings
+from unify_source.state.loaded_with import HINT, LoadedWith, loaded_with
 
 MERGE = "merge"
 
@@ -163,6 +168,34 @@ def _refuse_disposition(table: Table, hints: Mapping[str, Any], *, is_lake: bool
         " some rows twice: rows would be lost, or stand in the table twice.",
         "Leave it out; to load everything anew, run with refresh='drop_data'.",
     )
+
+
+def checked_privacy(
+    pipeline: dlt.Pipeline,
+    settings: Settings,
+    tables: Iterable[str] = BY_NAME,
+    emptied: AbstractSet[str] = frozenset(),
+) -> dict[str, LoadedWith]:
+    """Return how these tables are loaded from now on; those of `emptied` lose their rows first.
+
+    Raises ConfigurationError where one of them holds rows that any pipeline loaded otherwise.
+    """
+    stored = loaded_with(stored_hints(pipeline.destination_client(), SECTION, HINT))
+    now, noted = LoadedWith.of(settings), {}
+    for name in sorted(tables):
+        before = stored.get(name, LoadedWith())
+        clash = now.clash_with(before, name)
+        if clash and name in stored and name not in emptied and may_hold_rows(pipeline, name):
+            raise clash
+        noted[name] = now.after(before)
+    return noted
+
+
+def note_privacy(resources: Iterable[DltResource], noted: Mapping[str, LoadedWith]) -> None:
+    """Give the tables of these resources the hint by which the next run knows them."""
+    for resource in resources:
+        if resource.name in noted:
+            resource.apply_hints(additional_table_hints={HINT: noted[resource.name].as_hint()})
 
 
 def with_hints(rows: pa.Table, **hints: Any) -> Any:

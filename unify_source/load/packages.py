@@ -65,16 +65,11 @@ def stored_schema(pipeline: dlt.Pipeline) -> dlt.Schema:
 
 
 def _stored_schema(client: Any, versions: list[str]) -> dlt.Schema | None:
-    try:
-        # Not the one that was stored last, as dlt does: a machine whose clock is ahead seems to
-        # have stored its own after those of all others.
-        stored = (
-            client.get_stored_schema_by_hash(versions[0])
-            if versions
-            else client.get_stored_schema(SOURCE)
-        )
-    except DestinationUndefinedEntity:
+    if not versions:
         return None
+    # Not the one that was stored last, as dlt does: a machine whose clock is ahead seems to have
+    # stored its own after those of all others.
+    stored = client.get_stored_schema_by_hash(versions[0])
     return dlt.Schema.from_stored_schema(json.loads(stored.schema)) if stored else None
 
 
@@ -158,12 +153,6 @@ def packages_with_rows(extracted: ExtractInfo) -> set[str]:
 def state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
     """Return what the resource keeps between runs, as the pipeline knows it."""
     return resource_state(_of_source(pipeline.state), MAIN_LIST.name)
-
-
-def states_of(pipeline: dlt.Pipeline) -> dict[str, dict[str, Any]]:
-    """Return what the resources keep between runs, by the names of their tables."""
-    source_state = _of_source(pipeline.state)
-    return {name: resource_state(source_state, name) for name in BY_NAME}
 
 
 def _of_source(state: Any) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from unify_source.destinations.lake import lake_format
 from unify_source.dlt_seam import (
     capabilities,
     emptied_tables,
-    resource_state,
     running_pipeline,
     running_resources,
     with_rows_only,
@@ -28,7 +27,7 @@ from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.shared import Carried
 from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
-from unify_source.load.hints import checked_hints, described
+from unify_source.load.hints import checked_hints, checked_privacy, described, note_privacy
 from unify_source.load.listing import Listing
 from unify_source.load.schema import Target, Warehouse
 from unify_source.load.writer import TableWriter
@@ -36,7 +35,7 @@ from unify_source.notices import Notices
 from unify_source.resources import BY_NAME, MAIN_LIST, QUARANTINE, SEQUENCE_LIST, Table
 from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors, cursor_name, take_over
-from unify_source.state.loaded_with import note_settings, refuse_change
+from unify_source.state.loaded_with import LoadedWith
 
 State = dict[str, Any]
 AtEnd = Callable[[State, Extraction], None]
@@ -48,9 +47,10 @@ class TableResources:
     """Makes a dlt resource of each table.
 
     Each evaluation reads what is new since the last one, or the `interval` that was asked for,
-    which moves no cursor. A run window by window gives the `extraction` of a window, and the
-    `listing` and the `notices` that it keeps for all of them. `at_end` gets the state that all
-    tables share, and the extraction, when all has been read.
+    which moves no cursor. A run window by window gives the `extraction` of a window, the `listing`
+    and the `notices` that it keeps for all of them, and how the tables are loaded, where it has
+    been `checked`. `at_end` gets the state that all tables share, and the extraction, when all has
+    been read.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class TableResources:
         extraction: Extraction | None = None,
         listing: Listing | None = None,
         notices: Notices | None = None,
+        checked: dict[str, LoadedWith] | None = None,
         moves_cursors: bool = True,
         at_end: AtEnd = lambda _state, _extraction: None,
     ) -> None:
@@ -71,6 +72,7 @@ class TableResources:
         self._extraction = extraction
         self._listing = listing
         self._notices = notices
+        self._checked = checked
         self._moves_cursors = moves_cursors
         self._at_end = at_end
         self._feed = FanOut(self._begin)
@@ -123,7 +125,7 @@ class TableResources:
             # would lose them.
             dlt.current.resource_state if sample is None else lambda _name: {}
         )
-        privacy = self._privacy(selected, warehouse)
+        privacy = self._privacy(resources)
         # Before any cursor is looked at: each table would otherwise seem never to have been loaded.
         main, quarantine = state_of(MAIN_LIST.name), state_of(QUARANTINE.name)
         take_over(main, quarantine, _tables_of(MAIN_LIST), state_of)
@@ -144,20 +146,17 @@ class TableResources:
         if sample is None:
             self._at_end(main, extraction)
 
-    def _privacy(self, selected: frozenset[str], warehouse: Warehouse) -> Privacy:
+    def _privacy(self, resources: Mapping[str, DltResource]) -> Privacy:
         """Return what becomes of personal data, unless rows in the tables were loaded otherwise."""
         if not capabilities():
             return Privacy.of(self._settings)
-        emptied = emptied_tables()
-        filled = {name for name in selected if warehouse.has(name)} - emptied
-        source_state = dlt.current.source_state()
-        states = {name: resource_state(source_state, name) for name in BY_NAME}
-        refuse_change(self._settings, sorted(filled), states)
-        # Before the first row, and for a sample as well: a limit of time ends a run anywhere.
-        note_settings(self._settings, map(dlt.current.resource_state, sorted(selected)))
+        pipeline, emptied = running_pipeline(), emptied_tables()
+        ours = resources.keys() & BY_NAME.keys()
+        noted = self._checked or checked_privacy(pipeline, self._settings, ours, emptied)
+        note_privacy(resources.values(), noted)
         # dlt overwrites a copy with the next rows of its table, if there ever are any.
-        empty_staging(running_pipeline(), emptied)
-        return Privacy.of(self._settings, forgotten(running_pipeline()))
+        empty_staging(pipeline, emptied)
+        return Privacy.of(self._settings, forgotten(pipeline))
 
     def _check_hints(self, resources: Mapping[str, DltResource]) -> None:
         is_lake = lake_format(capabilities(), self._settings.table_format) is not None

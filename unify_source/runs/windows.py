@@ -19,25 +19,25 @@ from unify_source.errors import LoadFailed
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Interval, Span, Window, ahead
 from unify_source.load.extraction import Extraction
+from unify_source.load.hints import checked_privacy
 from unify_source.load.packages import (
     cursor,
     packages_with_rows,
     quarantined,
     refuse_failed_jobs,
     start_over,
-    states_of,
     take_back,
 )
 from unify_source.load.source import window_source
 from unify_source.load.tables import AtEnd, TableResources, listing_of
 from unify_source.notices import Notices
-from unify_source.resources import BY_NAME, MAIN_LIST, QUARANTINE
+from unify_source.resources import MAIN_LIST, QUARANTINE
 from unify_source.runs.footprint import give_back, hold_down
 from unify_source.runs.progress import WindowProgress
 from unify_source.runs.report import Report
 from unify_source.settings import Settings
 from unify_source.state.cursors import cursor_name
-from unify_source.state.loaded_with import refuse_change
+from unify_source.state.loaded_with import LoadedWith
 
 
 class WindowRun:
@@ -59,6 +59,7 @@ class WindowRun:
         self._moves_cursors, self._newest_first = moves_cursors, newest_first
         self._listing = listing_of(settings, self.client)
         self._notices = Notices()
+        self._checked: dict[str, LoadedWith] = {}
         self._ahead: Reading | None = None
         self._unfinished = UnfinishedMerges(pipeline)
         self._turns = Turns(pipeline, lock_timeout)
@@ -101,8 +102,6 @@ class WindowRun:
         while left is None or left:
             schema = self.next_turn()
             if left is None:
-                tables = BY_NAME.keys() & schema.tables.keys()
-                refuse_change(self.settings, tables, states_of(self.pipeline))
                 schema = self._finish_unfinished(schema)
                 left = begin()
                 self._show_began(left)
@@ -146,6 +145,7 @@ class WindowRun:
             extraction=extraction,
             listing=self._listing,
             notices=self._notices,
+            checked=self._checked,
             **{"moves_cursors": False, **how},
         )
         return self.pipeline.extract(window_source(tables, schema))
@@ -189,7 +189,10 @@ class WindowRun:
             give_back(self.pipeline)
         else:
             hold_down(self.pipeline)
-        return start_over(self.pipeline)
+        schema = start_over(self.pipeline)
+        # In each turn: between two of them another run may have loaded all of it anew.
+        self._checked = checked_privacy(self.pipeline, self.settings)
+        return schema
 
     def _commit(self, extracted: ExtractInfo, extraction: Extraction) -> None:
         """Load one window: its rows and its progress are stored together, or neither is."""

@@ -1,38 +1,41 @@
 """With which settings the personal data of each table was loaded, so that a change shows. Pure.
 
-Kept in the state of each table's resource, so that it goes when the table is emptied. A table that
-was loaded as it came has no entry.
+Kept as a hint of each table in the stored schema, which all pipelines on a dataset share. dlt
+stores it before the first row, so that a load that dies has left it as well.
 """
 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
 from unify_source.errors import ConfigurationError
 from unify_source.privacy_settings import HASH, KEEP
-from unify_source.resources import MAIN_LIST
 from unify_source.settings import Settings
 
-State = MutableMapping[str, Any]
+HINT = "x-loaded-with"
 
-_ENTRY = "pii"
 _AGAIN = (
     "Leave the setting as it was, load into another dataset, or load everything anew: in Python,"
-    " pipeline.run(unify_source(), refresh='drop_data')."
+    " pipeline.run(unify_source(), refresh='drop_data'), with the pipeline that loaded it before."
 )
 
 
 @dataclass(frozen=True)
 class LoadedWith:
-    """The settings that rows were loaded with; `key` tells one key from another, and no more."""
+    """The settings that rows were loaded with; `key` tells one key from another, and no more.
+
+    `change` counts the changes since the first load: of two versions of a schema, neither the clock
+    nor dlt's number tells which is the newer, where two pipelines have extended the same one.
+    """
 
     mode: str = KEEP
     key: str = ""
     kept: tuple[str, ...] = ()
+    change: int = field(default=0, compare=False)
 
     @classmethod
     def of(cls, settings: Settings) -> LoadedWith:
@@ -46,45 +49,40 @@ class LoadedWith:
         return cls(settings.pii, key, settings.pii_keep or ())
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> LoadedWith:
-        """Return those of the rows in a table; without an entry they were loaded as they came."""
-        entry = state.get(_ENTRY, {})
-        return cls(entry.get("mode", KEEP), entry.get("key", ""), tuple(entry.get("kept", ())))
+    def from_hint(cls, hint: Mapping[str, Any]) -> LoadedWith:
+        """Return those of a stored table; without a hint its rows were loaded as they came."""
+        mode, key = hint.get("mode", KEEP), hint.get("key", "")
+        return cls(mode, key, tuple(hint.get("kept", ())), hint.get("change", 0))
 
-    def refuse_beside(self, other: LoadedWith, table: str) -> None:
-        """Raise ConfigurationError if a table holds rows that were loaded with others."""
-        if self.mode != other.mode:
-            what, setting = f"is {self.mode!r}, but {table} was loaded with {other.mode!r}.", "pii"
-        elif self.key != other.key:
+    def as_hint(self) -> dict[str, Any]:
+        """Return what a table is stored with."""
+        return {**asdict(self), "kept": list(self.kept)}
+
+    def after(self, before: LoadedWith) -> LoadedWith:
+        """Return these as the successor of those that a table was loaded with before."""
+        return replace(self, change=before.change + (self != before))
+
+    def clash_with(self, before: LoadedWith, table: str) -> ConfigurationError | None:
+        """Return the error where a table holds rows that were loaded with others, None if not."""
+        if self.mode != before.mode:
+            what, setting = f"is {self.mode!r}, but {table} was loaded with {before.mode!r}.", "pii"
+        elif self.key != before.key:
             what = f"differs from the key that {table} was loaded with: its hashes would not match."
             setting = "pii_key"
-        elif missing := sorted(set(other.kept) - set(self.kept)):
+        elif missing := sorted(set(before.kept) - set(self.kept)):
             what = f"no longer names {', '.join(missing)}, which {table} was loaded with."
             setting = "pii_keep"
         else:
-            return
-        raise ConfigurationError(what, _AGAIN, setting=setting)
+            return None
+        return ConfigurationError(what, _AGAIN, setting=setting)
 
 
-def refuse_change(
-    settings: Settings, tables: Iterable[str], states: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Raise ConfigurationError where one of these tables was loaded with other settings.
-
-    `states` are those of the resources, by name.
-    """
-    now = LoadedWith.of(settings)
-    for table in tables:
-        state = states.get(table, {})
-        # A first load that died has made tables and left no state: it is read again from the start.
-        if state or states.get(MAIN_LIST.name):
-            now.refuse_beside(LoadedWith.from_state(state), table)
-
-
-def note_settings(settings: Settings, states: Iterable[State]) -> None:
-    """Store in the states of tables how their rows are loaded from now on."""
-    if settings.pii == KEEP:
-        return
-    now = LoadedWith.of(settings)
-    for state in states:
-        state[_ENTRY] = {"mode": now.mode, "key": now.key, "kept": list(now.kept)}
+def loaded_with(hints: Iterable[Mapping[str, Any]]) -> dict[str, LoadedWith]:
+    """Return how each table was loaded last, by its hints in all versions of the schema."""
+    newest: dict[str, LoadedWith] = {}
+    for tables in hints:
+        for name, hint in tables.items():
+            each = LoadedWith.from_hint(hint or {})
+            if each.change >= newest.get(name, each).change:
+                newest[name] = each
+    return newest

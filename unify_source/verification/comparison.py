@@ -16,14 +16,14 @@ from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.extract.window import Window
 from unify_source.flatten.privacy import Privacy
-from unify_source.load.packages import looking_at, states_of, stored_schema
+from unify_source.load.hints import checked_privacy
+from unify_source.load.packages import looking_at, stored_schema
 from unify_source.load.schema import Warehouse
 from unify_source.load.source import SOURCE
 from unify_source.resources import MAIN_LIST, SEQUENCE_LIST
 from unify_source.runs.footprint import hold_down
 from unify_source.runs.progress import WindowProgress
 from unify_source.settings import Settings
-from unify_source.state.loaded_with import refuse_change
 from unify_source.times import EPOCH
 from unify_source.verification.api import Api
 from unify_source.verification.differences import KINDS, confirm, suspect
@@ -146,9 +146,8 @@ class Comparison:
             with opened_file(looking, self._lock_timeout):
                 looking.sync_destination()
                 schema = stored_schema(looking)
-                filled = sorted(set(COMPARED) & schema.tables.keys())
                 # With another key for hashes every row with a person would differ.
-                refuse_change(self._settings, filled, states_of(looking))
+                checked_privacy(looking, self._settings, COMPARED)
         return Warehouse(
             schema,
             json_columns=has_json_columns(caps),
