@@ -16,6 +16,7 @@ from shapes import enrollments, text
 from unify_source.decode.decode import Batch, decode
 from unify_source.flatten.privacy import Privacy
 from unify_source.resources import BY_NAME, ENROLLMENT_LIST, TEXT, Column
+from unify_source.settings import checked_settings
 
 KEY = b"a key of the test"
 EMAIL = BY_NAME["people"].column("email")
@@ -147,3 +148,23 @@ def test_a_row_that_cannot_be_read_keeps_nothing_but_what_is_promised(
     assert kept["person"]["id"] == row["person"]["id"]
     assert kept["person"].get("email") == (of(secret.lower()) if mode == "hash" else None)
     assert {"is_paused", "updated_at", "note", "sequence"}.isdisjoint(kept)
+
+
+@pytest.mark.parametrize("limit", [{"max_depth": 8}, {"max_row_bytes": 1 << 12}])
+def test_a_row_in_quarantine_is_looked_into_up_to_the_limits_of_the_settings(
+    limit: dict[str, int],
+) -> None:
+    usual, lower = (checked_settings({"api_key": "k", "pii": "drop", **e}) for e in ({}, limit))
+    deep: Any = "x" * 5_000
+    for _ in range(10):
+        deep = [deep]
+    row = {"id": "e1", "is_paused": "true", "status": "ACTIVE", "deep": deep}
+    read = decode(ENROLLMENT_LIST, [json.dumps({"enrollments": [row]}).encode()], lower.limits)
+
+    known, unknown = (
+        json.loads(Privacy.of(given).apply(ENROLLMENT_LIST, read).unreadable[0].raw)
+        for given in (usual, lower)
+    )
+
+    assert known["status"] == "ACTIVE"
+    assert unknown == {"id": "e1"}

@@ -20,7 +20,7 @@ from unify_source.decode.json_text import levels, parsed, text_of
 from unify_source.decode.more import MORE
 from unify_source.decode.unreadable import Unreadable
 from unify_source.flatten.forgotten import Forgotten
-from unify_source.limits import USUAL
+from unify_source.limits import USUAL, Limits
 from unify_source.privacy_settings import ALL_FIELDS, DROP, HASH, KEEP
 from unify_source.resources import (
     CURSOR,
@@ -43,20 +43,22 @@ _TYPES = {TEXT: str, FLAG: bool, WHOLE: int}
 class Privacy:
     """What becomes of personal data in a run: `apply` makes rows as they may be stored.
 
-    `kept` are the fields, as TABLE.FIELD, that the user says are not personal.
+    `kept` are the fields, as TABLE.FIELD, that the user says are not personal. A row beyond the
+    `limits` is not looked into.
     """
 
     mode: str = KEEP
     key: bytes = field(default=b"", repr=False)
     kept: frozenset[str] = frozenset()
     forgotten: Forgotten = field(default_factory=Forgotten)
+    limits: Limits = USUAL
 
     @classmethod
     def of(cls, settings: Settings, forgotten: Forgotten | None = None) -> Privacy:
         """Return what the settings ask for, and leave out who is forgotten."""
         key = (settings.pii_key or "").encode() if settings.pii == HASH else b""
         kept = frozenset(settings.pii_keep or ())
-        return cls(settings.pii, key, kept, forgotten or Forgotten())
+        return cls(settings.pii, key, kept, forgotten or Forgotten(), settings.limits)
 
     def apply(self, resource: Resource, batch: Batch) -> Batch:
         """Return a decoded batch as it may be stored, of the same schema."""
@@ -132,13 +134,20 @@ class Privacy:
         known: dict[str, Any] = {KEY: row.id} if row.id else {}
         known |= {CURSOR: rfc3339(row.updated_at)} if row.updated_at else {}
         try:
-            value = self._known(resource, _value(row.raw), resource.promised_type(), ())
+            value = self._known(resource, self._parsed(row.raw), resource.promised_type(), ())
             raw = text_of(value or known)
         except (ValueError, TypeError):  # text that is not Unicode among them
             raw = text_of(known)
         # Two rows without an id, of which nothing can be told, are still two.
         digest = self.value(row.raw) or row.key
         return replace(row, reason=row.plain_reason, raw=raw, digest=digest)
+
+    def _parsed(self, raw: str) -> Any:
+        # Checked before parsing: the parser recurses, and allocates memory for all it is given.
+        limits = self.limits
+        if len(raw) > limits.max_row_bytes or levels(raw.encode()) > limits.max_depth:
+            raise ValueError("too much to be read")
+        return parsed(raw)
 
     def _known(self, resource: Resource, value: Any, kind: pa.DataType, path: Path) -> Any:
         """Return of a value what stands where it is promised, and is what is promised there."""
@@ -165,13 +174,6 @@ class Privacy:
             for item in kind
         }
         return {name: item for name, item in items.items() if item is not None}
-
-
-def _value(raw: str) -> Any:
-    # Checked before parsing: the parser recurses, and allocates memory for whatever it is given.
-    if len(raw) > USUAL.max_row_bytes or levels(raw.encode()) > USUAL.max_depth:
-        raise ValueError("too much to be read")
-    return parsed(raw)
 
 
 def _relisted(lists: pa.ListArray, items: pa.Array) -> pa.ListArray:
