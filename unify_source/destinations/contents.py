@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from unify_source.destinations.lake import newest_of_each
+from unify_source.destinations.lake import carried_in_lake, newest_of_each
 from unify_source.dlt_seam import FSClientBase
 from unify_source.flatten.shared import Carried
 from unify_source.resources import BY_NAME, DELETED, KEY, Column, Table
@@ -62,12 +62,12 @@ def stored_rows(pipeline: dlt.Pipeline, table: Table) -> pa.Table | None:
 def carried_rows(pipeline: dlt.Pipeline, listed: Table, column: Column) -> list[Carried]:
     """Return the rows that `column` of a listed row refers to, where another row owns them.
 
-    A lake is not searched for them: it would be read whole.
+    None from Parquet files, which keep what each row carries until it is written again itself.
     """
     client: Any = pipeline.destination_client()
     table = BY_NAME[str(column.references)]
     if isinstance(client, FSClientBase):
-        return []
+        return carried_in_lake(client, table, listed, column.name)
     with client.sql_client as sql:
         other = sql.make_qualified_table_name(table.name)
     owner = f"carried.{table.dies_with}"

@@ -17,6 +17,7 @@ from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from unify_source.dlt_seam import running_pipeline
+from unify_source.flatten.shared import Carried
 from unify_source.flatten.tables import marked_deleted
 from unify_source.resources import (
     DELETED,
@@ -24,7 +25,7 @@ from unify_source.resources import (
     TEXT,
     Table,
 )
-from unify_source.settings import ICEBERG, PARQUET
+from unify_source.settings import DELTA, ICEBERG, PARQUET
 
 _KEYS_IN_ONE_DELETE = 1_000
 
@@ -124,13 +125,39 @@ def _opened(table_format: str, name: str) -> Any:
 
 
 def _standing(table_format: str, opened: Any, table: Table) -> pa.Table:
-    names = [KEY, table.dies_with or KEY]
-    columns = list(dict.fromkeys(names))
-    rows = (
-        opened.scan(selected_fields=tuple(columns)).to_arrow()
-        if table_format == ICEBERG
-        else opened.to_pyarrow_table(columns=columns)
-    )
+    columns = tuple(dict.fromkeys([KEY, table.dies_with or KEY]))
+    return _rows_with(table_format, opened, columns, not_null=KEY)
+
+
+def carried_in_lake(client: Any, table: Table, listed: Table, column: str) -> list[Carried]:
+    """Return the rows of a table that a listed row refers to by a column, and another row owns."""
+    if not {table.name, listed.name} <= client.schema.tables.keys():
+        return []
+    kind = client.prepare_load_table(listed.name).get("table_format")
+    if kind not in (DELTA, ICEBERG):
+        return []
+    owner = str(table.dies_with)
+    try:
+        stored = _rows_with(kind, client.load_open_table(kind, table.name), (KEY, owner), KEY)
+        carriers = client.load_open_table(kind, listed.name)
+    except DestinationUndefinedEntity:
+        return []
+    carriers = _rows_with(kind, carriers, (KEY, column), not_null=column)
+    pairs = carriers.rename_columns(["carrier", KEY]).join(stored, KEY, join_type="inner")
+    others = pairs.filter(pc.not_equal(pairs["carrier"], pairs[owner]))
+    rows = zip(*(others[name].to_pylist() for name in (KEY, owner, "carrier")), strict=True)
+    return [Carried(table.name, *row) for row in rows]
+
+
+def _rows_with(table_format: str, opened: Any, columns: tuple[str, ...], not_null: str) -> pa.Table:
+    """Return the rows in which a column is not null, in these columns, as text."""
+    if table_format == ICEBERG:
+        from pyiceberg.expressions import NotNull  # noqa: PLC0415 - an extra
+
+        scan = opened.scan(row_filter=NotNull(not_null), selected_fields=columns)
+        rows = scan.to_arrow()
+    else:
+        rows = opened.to_pyarrow_dataset().to_table(list(columns), pc.field(not_null).is_valid())
     return rows.select(columns).cast(pa.schema([pa.field(name, TEXT) for name in columns]))
 
 
