@@ -13,7 +13,7 @@ from destinations import DATASET, Destination, DuckDB, Postgres
 from standing import account, change
 from warehouse import shown
 
-from unify_source import UnifyError, backfill, sync, unify_source
+from unify_source import UnifyError, backfill, sync, unify_source, verify
 from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.extract.window import Window
 from unify_source.resources import ENROLLMENTS, PEOPLE, TABLES, Table
@@ -23,6 +23,9 @@ Serve = Callable[..., Sandbox]
 Load = Callable[[Destination, str], Any]
 
 NAME = "no_insert"
+
+# Elsewhere a merge is no transaction.
+pytestmark = pytest.mark.parametrize("warehouse", [DuckDB, Postgres], indirect=True)
 
 
 def by_sync(warehouse: Destination, url: str) -> None:
@@ -90,7 +93,6 @@ def assert_failed_inserts_take_no_row_away(
 def test_an_insert_that_fails_leaves_every_row_where_it_was(
     serve: Serve, warehouse: Destination
 ) -> None:
-    assert isinstance(warehouse, (DuckDB, Postgres))
     api = serve(account(300))
     by_sync(warehouse, api.url)
 
@@ -105,7 +107,6 @@ def test_an_insert_that_fails_leaves_every_row_where_it_was(
 def test_an_insert_that_fails_in_a_run_of_dlt_leaves_every_row_where_it_was(
     serve: Serve, warehouse: Destination, table: Table
 ) -> None:
-    assert isinstance(warehouse, (DuckDB, Postgres))
     api = serve(account(300))
     by_three_lines(warehouse, api.url)
 
@@ -115,11 +116,19 @@ def test_an_insert_that_fails_in_a_run_of_dlt_leaves_every_row_where_it_was(
     assert warehouse.stored() == shown(api.account)
 
 
+def by_backfill(warehouse: Destination, url: str) -> None:
+    backfill(warehouse.pipeline(), "2000-01-01", api_key=KEY, base_url=url)
+
+
+def by_repair(warehouse: Destination, url: str) -> None:
+    verify(warehouse.pipeline(), repair=True, api_key=KEY, base_url=url)
+
+
+@pytest.mark.parametrize("run", [by_backfill, by_repair])
 @pytest.mark.parametrize("table", [PEOPLE, ENROLLMENTS], ids=lambda table: table.name)
-def test_a_backfill_whose_merge_failed_is_the_first_work_of_the_next_sync(
-    serve: Serve, warehouse: Destination, table: Table
+def test_a_run_whose_merge_failed_is_the_first_work_of_the_next_sync(
+    serve: Serve, warehouse: Destination, table: Table, run: Load
 ) -> None:
-    assert isinstance(warehouse, (DuckDB, Postgres))
     api = serve(account(300))
     by_sync(warehouse, api.url)
     # What no cursor sees: content that changed, and left `updated_at` where it was.
@@ -130,7 +139,7 @@ def test_a_backfill_whose_merge_failed_is_the_first_work_of_the_next_sync(
     forbid_rows(warehouse, table)
 
     with pytest.raises(UnifyError):
-        backfill(warehouse.pipeline(), "2000-01-01", api_key=KEY, base_url=api.url)
+        run(warehouse, api.url)
     assert warehouse.stored() != shown(api.account)
 
     allow_newer_rows(warehouse, table)
@@ -147,17 +156,16 @@ def forbid_rows(warehouse: Destination, table: Table) -> None:
 def test_a_run_that_ends_forgets_what_it_noted_and_not_what_another_has_noted_since(
     serve: Serve, warehouse: Destination
 ) -> None:
-    assert isinstance(warehouse, (DuckDB, Postgres))
     by_sync(warehouse, serve(account(20)).url)
     pipeline = warehouse.pipeline()
     noon = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
     own, other = Window(None, noon), Window(noon, noon + timedelta(hours=1))
     one, two = UnfinishedMerges(pipeline), UnfinishedMerges(pipeline)
     one.note(["1.5"], own)
-    two.note(["2.5"], other)
+    two.note(["2.5"], other, ["a row", "b row"])
 
     one.forget()
     third = UnfinishedMerges(pipeline)
-    assert third.windows() == [other]
+    assert third.half_merged() == ([other], ["a row", "b row"])
     third.forget()
-    assert UnfinishedMerges(pipeline).windows() == []
+    assert UnfinishedMerges(pipeline).half_merged() == ([], [])

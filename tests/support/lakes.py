@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from destinations import DATASET, Destination
 from servers import S3_KEYS, s3_environment
@@ -69,6 +70,11 @@ class Lake(Destination):
         """Read a whole table."""
         raise NotImplementedError
 
+    def rows_of(self, table: str, keys: list[str]) -> pa.Table:
+        """Read the rows with these keys."""
+        rows = self.read(table)
+        return rows.filter(pc.is_in(rows["id"], value_set=pa.array(keys, rows["id"].type)))
+
 
 class Delta(Lake):
     """Delta tables, read by deltalake itself."""
@@ -97,6 +103,20 @@ class Delta(Lake):
                 rows = connection.sql(f"FROM {DATASET}.{names[0]}").to_arrow_table()
                 place = f"{self.place}/{names[0]}"
                 write_deltalake(place, rows, mode="overwrite", storage_options=self.options)
+
+    def double(self, table: str, keys: list[str]) -> None:
+        """Write these rows once more, as a second loader might."""
+        from deltalake import write_deltalake  # noqa: PLC0415 - of the lane
+
+        write_deltalake(f"{self.place}/{table}", self.rows_of(table, keys), mode="append")
+
+    def versions(self, table: str) -> list[set[str]]:
+        """Return the keys in each version of a table, the oldest first."""
+        from deltalake import DeltaTable  # noqa: PLC0415 - of the lane
+
+        place = f"{self.place}/{table}"
+        each = (DeltaTable(place, version=n) for n in range(DeltaTable(place).version() + 1))
+        return [set(opened.to_pyarrow_table()["id"].to_pylist()) for opened in each]
 
 
 class DeltaOnS3(Delta):
@@ -138,8 +158,24 @@ class Iceberg(Lake):
     def read(self, table: str) -> pa.Table:
         from pyiceberg.table import StaticTable  # noqa: PLC0415 - of the lane
 
-        newest = max(Path(self.place, table, "metadata").glob("*.metadata.json"))
-        return StaticTable.from_metadata(str(newest)).scan().to_arrow()
+        return StaticTable.from_metadata(self._metadata(table)[-1]).scan().to_arrow()
+
+    def _metadata(self, table: str) -> list[str]:
+        return sorted(map(str, Path(self.place, table, "metadata").glob("*.metadata.json")))
+
+    def double(self, table: str, keys: list[str]) -> None:
+        """Write these rows once more, as a second loader might."""
+        pipeline = self.pipeline()
+        pipeline.sync_destination()
+        client: Any = pipeline.destination_client()
+        client.load_open_table(ICEBERG, table).append(self.rows_of(table, keys))
+
+    def versions(self, table: str) -> list[set[str]]:
+        """Return the keys in each version of a table, the oldest first."""
+        from pyiceberg.table import StaticTable  # noqa: PLC0415 - of the lane
+
+        each = map(StaticTable.from_metadata, self._metadata(table))
+        return [set(opened.scan().to_arrow()["id"].to_pylist()) for opened in each]
 
 
 class Parquet(Lake):

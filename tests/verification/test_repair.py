@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import time
 from collections import Counter
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from commands import Ran, command
+from conftest import rounds_and_chance, start_command
 from damage import found, verified
-from destinations import Destination, DuckDB
+from destinations import Destination, DuckDB, Postgres
+from held import held, lost
+from lakes import Delta, Iceberg
 from standing import Serve, account, load
 from warehouse import shown
+
+from unify_source.sandbox import Account, Request
+from unify_source.verification import comparison, differences
 
 on_duckdb = pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
 
@@ -118,3 +128,147 @@ def test_with_a_range_or_a_filter_only_what_lies_in_it_is_compared(
     assert differing(person_id=old["person"]["id"]) == one
     assert found(verified(warehouse, api, between, repair=True)) == {}
     assert differing() == one
+
+
+@on_duckdb
+def test_a_row_that_was_gone_for_a_moment_comes_back_with_the_next_sync(
+    warehouse: Destination, serve: Serve
+) -> None:
+    still = account()
+    api = serve(still)
+    load(warehouse, api)
+    newest = max(still.rows(), key=lambda row: row["updated_at"])
+    still.remove(newest["id"])
+    assert verified(warehouse, api, repair=True).repaired > 0
+    assert newest["id"] not in warehouse.keys("enrollments")
+
+    still.put_many([newest])
+    load(warehouse, api)
+
+    assert warehouse.stored() == shown(still)
+
+
+@on_duckdb
+def test_rows_that_no_list_shows_are_asked_for_up_to_a_limit_and_never_removed_unasked(
+    warehouse: Destination, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (differences, comparison):
+        monkeypatch.setattr(module, "MOST_ASKED", 4)
+    still = account(100)
+    api = serve(still)
+    load(warehouse, api)
+    for row in still.rows()[:9]:
+        still.remove(row["id"])
+    api.requests.clear()
+
+    stopped = verified(warehouse, api, repair=True)
+    asked = sum("/enrollments/" in request.path for request in api.requests)
+    taken = verified(warehouse, api, repair=True, yes=True)
+
+    said = " ".join(stopped.as_lines())
+    assert (asked, stopped.tables["enrollments"]["extra"]) == (4, 9)
+    assert "5 more rows were not asked for by id" in said
+    assert "9 of 100 rows of enrollments" in said
+    # Four, and four again, by the two repairs of one run.
+    assert (taken.tables["enrollments"]["extra"], taken.exit_code) == (1, 4)
+
+
+@pytest.mark.parametrize("when", ["while the list is read", "while it asks again"])
+@on_duckdb
+def test_who_is_forgotten_meanwhile_is_named_in_no_difference(
+    warehouse: Destination, serve: Serve, when: str
+) -> None:
+    moving = account(60)
+    load(warehouse, serve(moving))
+    [row, other, *_] = moving.rows()
+    person = row["person"]["id"]
+    done: list[Ran] = []
+
+    def forget_once(request: Request) -> None:
+        is_by_id = "/enrollments/" in request.path
+        is_listed = "updated_before" in dict(request.query)
+        if not done and (is_by_id if when == "while it asks again" else is_listed):
+            done.append(command("forget", "--person", person))
+
+    api = serve(moving, on_request=forget_once)
+    for changed in (row, other):
+        warehouse.change(f"UPDATE unify.enrollments SET status = 'X' WHERE id = '{changed['id']}'")
+
+    outcome = verified(warehouse, api)
+
+    assert done[0].returncode == 0, done[0].stderr
+    assert outcome.differences > 0
+    theirs = {r["id"] for r in moving.rows() if r["person"]["id"] == person} | {person}
+    if "unify_verify_differences" in str(warehouse.ask("SHOW ALL TABLES")):  # type: ignore[attr-defined]
+        written = {key for (key,) in warehouse.reads("unify_verify_differences", ["key"])}
+        assert written.isdisjoint(theirs)
+        assert when == "while it asks again" or other["id"] in written
+
+
+@pytest.mark.parametrize(
+    "warehouse", [pytest.param(kind, marks=kind.lane) for kind in (Delta, Iceberg)], indirect=True
+)
+def test_no_version_of_a_table_lacks_a_row_that_a_repair_found_twice(
+    warehouse: Destination, serve: Serve
+) -> None:
+    api = serve(account(60))
+    load(warehouse, api)
+    before = warehouse.stored()
+    doubled = warehouse.keys("enrollments")[:5]
+    assert isinstance(warehouse, (Delta, Iceberg))
+    warehouse.double("enrollments", doubled)
+
+    outcome = verified(warehouse, api, repair=True)
+
+    assert (found(outcome), outcome.repaired) == ({}, 5)
+    assert warehouse.stored() == before
+    lacking = [set(doubled) - keys for keys in warehouse.versions("enrollments")]
+    loaded = lacking.index(set())
+    assert lacking[loaded:] == [set()] * (len(lacking) - loaded)
+    assert len(lacking) - loaded > 2
+
+
+@pytest.mark.rounds
+@pytest.mark.parametrize("warehouse", [DuckDB, Postgres], indirect=True)
+def test_a_repair_that_is_killed_at_any_moment_takes_no_row_away_that_the_api_shows(
+    warehouse: Destination, serve: Serve
+) -> None:
+    rounds, chance = rounds_and_chance(2)
+    still = Account(400, seed=chance.randrange(10**6))
+    api = serve(still, latency=0.005)
+    load(warehouse, api)
+    command_line = ("verify", "--repair", "--yes", "--quiet", "--destination", warehouse.dlt_name)
+    for _ in range(rounds):
+        damage_some(warehouse, still, chance.randrange(10**6))
+        before = held(warehouse)
+        api.reset()
+        process = start_command(api, *command_line)
+        while not api.requests and process.poll() is None:
+            time.sleep(0.01)
+        try:
+            process.wait(chance.uniform(0.0, 2.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert lost(before, held(warehouse), still) == {}
+
+    last = start_command(api, *command_line)
+    _, errors = last.communicate(timeout=120)
+
+    assert (last.returncode, errors) == (0, "")
+    stored, expected = warehouse.stored(), shown(still)
+    for name in ("enrollments", "reply_email_messages", "reply_classifications"):
+        assert stored[name] == expected[name]
+    # A person whom no enrollment shows any more stays.
+    assert {n: [r for r in stored[n] if r in rows] for n, rows in expected.items()} == expected
+
+
+def damage_some(warehouse: Destination, still: Account, seed: int) -> None:
+    """Let rows be gone on either side, and others differ in content."""
+    keys = sorted(warehouse.keys("enrollments"))
+    gone, lacking, other = (keys[(seed + n) % len(keys)] for n in (0, 7, 13))
+    still.remove(gone)
+    warehouse.change(f"DELETE FROM unify.enrollments WHERE id = '{lacking}'")
+    warehouse.change(f"UPDATE unify.enrollments SET status = 'X' WHERE id = '{other}'")
+    warehouse.change("UPDATE unify.reply_email_messages SET subject = 'X' WHERE id < '4'")
+    warehouse.change("DELETE FROM unify.reply_classifications WHERE id < '2'")

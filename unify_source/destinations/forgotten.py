@@ -19,8 +19,8 @@ from unify_source.flatten.forgotten import Forgotten, digest_of
 from unify_source.resources import BY_NAME, KEY, PEOPLE, QUARANTINE
 
 TABLE = "_unify_forgotten"
-# What a comparison with the API found, by the key of each row.
-_DIFFERENCES = ("unify_verify_differences", "key")
+DIFFERENCES = "unify_verify_differences"
+"""What differs from the API, by the key of each row."""
 
 # So many values fit into the parameters of one statement everywhere.
 _MOST_VALUES = 500
@@ -50,6 +50,13 @@ def take_out(pipeline: dlt.Pipeline, person_id: str) -> dict[str, int]:
                 named |= _named(client, person_id)
                 _delete(client, person_id, named)
             return _delete(client, person_id, named)
+
+
+def take_back_differences(pipeline: dlt.Pipeline, verify_id: str) -> None:
+    """Delete what one comparison wrote, if it wrote anything."""
+    with pipeline.sql_client() as client:
+        if (DIFFERENCES, "verify_id") in _columns(client):
+            _delete_where(client, DIFFERENCES, "verify_id = %s", [verify_id])
 
 
 def empty_staging(pipeline: dlt.Pipeline, tables: AbstractSet[str]) -> None:
@@ -102,7 +109,7 @@ def _keys(client: Any, table: str, column: str, values: set[str]) -> set[str]:
 
 def _delete(client: Any, person_id: str, named: set[str]) -> dict[str, int]:
     columns, gone = _columns(client), {}
-    for table, key in (*((name, KEY) for name in BY_NAME), _DIFFERENCES):
+    for table, key in (*((name, KEY) for name in BY_NAME), (DIFFERENCES, "key")):
         if (table, key) not in columns:
             continue
         gone[table] = sum(

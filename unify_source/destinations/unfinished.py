@@ -1,13 +1,15 @@
-"""Windows whose merge began and did not end: noted in the destination, for the next run.
+"""Windows and rows whose merge began and did not end: noted in the destination, for the next run.
 
 A process that dies between the merges of two tables leaves one of them newer than the other. A
-`sync` reads its own window again; the window of a backfill or of a filtered run lies anywhere. The
-table exists only while a window is merged, on destinations that merge in transactions.
+`sync` reads its own window again; the window of a backfill or of a filtered run lies anywhere, and
+so do the rows of a repair. The table exists only while rows are merged, on destinations that merge
+in transactions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import dlt
@@ -27,33 +29,44 @@ def merges_in_transactions(pipeline: dlt.Pipeline) -> bool:
     return kind_of(pipeline.destination) in _KINDS
 
 
+_ROWS_AT_ONCE = 100
+
+
 class UnfinishedMerges:
-    """The windows of a dataset whose merge may have ended half way, from whichever run."""
+    """The windows and rows of a dataset whose merge may have ended half way, from any run."""
 
     def __init__(self, pipeline: dlt.Pipeline) -> None:
         self._pipeline = pipeline
         self._can_note = merges_in_transactions(pipeline)
         self._loads: list[str] = []
 
-    def note(self, loads: Iterable[str], window: Window) -> None:
-        """Note that these loads are about to merge the rows of a window."""
+    def note(self, loads: Iterable[str], window: Window | None, ids: Iterable[str] = ()) -> None:
+        """Note that these loads are about to merge the rows of a window, and rows by their ids."""
         if not self._can_note:
             return
+        after = rfc3339(window.after) if window and window.after else None
+        known = [(after, rfc3339(window.before), None)] if window else []
+        rows = [
+            (load, *each) for load in loads for each in (*known, *((None, None, i) for i in ids))
+        ]
         with self._pipeline.sql_client() as client:
             # The first load makes the dataset. Until it is done there is no older version of any
             # row to be left with.
             if not client.has_dataset():
                 return
             table = client.make_qualified_table_name(TABLE)
-            columns = "load_id VARCHAR(64), after VARCHAR(64), before VARCHAR(64)"
+            columns = (
+                "load_id VARCHAR(64), after VARCHAR(64), before VARCHAR(64), row_id VARCHAR(4096)"
+            )
             # Texts, for a window is read back as it was written, whatever a database makes of time
             # zones.
             client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
-            after = rfc3339(window.after) if window.after else None
-            for load in loads:
-                insert = f"INSERT INTO {table} VALUES (%s, %s, %s)"  # noqa: S608 - our own names
-                client.execute_sql(insert, load, after, rfc3339(window.before))
-                self._loads.append(load)
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                some = rows[start : start + _ROWS_AT_ONCE]
+                marks = ", ".join(["(%s, %s, %s, %s)"] * len(some))
+                insert = f"INSERT INTO {table} VALUES {marks}"  # noqa: S608 - our own names
+                client.execute_sql(insert, *chain.from_iterable(some))
+            self._loads += {load for load, *_ in rows}
 
     def forget(self) -> None:
         """Forget what was noted and what was found: every window of both has been merged.
@@ -70,25 +83,27 @@ class UnfinishedMerges:
                 client.execute_sql(f"DROP TABLE {table}")
         self._loads.clear()
 
-    def windows(self) -> list[Window]:
-        """Return the windows that wait to be merged again."""
+    def half_merged(self) -> tuple[list[Window], list[str]]:
+        """Return the windows, and the ids of the rows, that wait to be merged again."""
         if not self._can_note:
-            return []
+            return [], []
         with self._pipeline.sql_client() as client:
             table, loads = map(client.make_qualified_table_name, (TABLE, "_dlt_loads"))
             # dlt writes a load's row with status 0 last, when every table has been merged. A load
             # without one may have ended between any two tables.
             query = (
-                f"SELECT load_id, after, before, load_id IN"  # noqa: S608 - our own names
+                f"SELECT load_id, after, before, row_id, load_id IN"  # noqa: S608 - our own names
                 f" (SELECT load_id FROM {loads} WHERE status = 0) FROM {table}"
             )
             try:
                 rows: Any = client.execute_sql(query) or []
             except DatabaseUndefinedRelation:
-                return []
-        self._loads += [load for load, *_ in rows]
-        half_merged = {(after, to) for _, after, to, is_done in rows if not is_done}
-        return [
+                return [], []
+        self._loads += {load for load, *_ in rows}
+        left = {tuple(row) for _, *row, is_done in rows if not is_done}
+        windows = [
             Window(kept_instant(after) if after else None, kept_instant(to))
-            for after, to in sorted(half_merged, key=lambda ends: ends[0] or "")
+            for after, to, _ in sorted(left, key=lambda row: row[0] or "")
+            if to
         ]
+        return windows, sorted(row_id for *_, row_id in left if row_id)

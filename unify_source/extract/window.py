@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from unify_source.errors import BrokenPage
-from unify_source.times import EPOCH, rfc3339
+from unify_source.times import EPOCH, TICK, rfc3339
 
 AHEAD_TOLERANCE = timedelta(minutes=5)
 
@@ -39,6 +39,10 @@ class Window:
         # which the merge forgives; with a gap they would not come at all.
         lower = [("updated_after", rfc3339(self.after))] if self.after else []
         return [*lower, ("updated_before", rfc3339(self.before))]
+
+
+NO_TIME = Window(EPOCH + TICK, EPOCH)
+"""A window that holds no instant."""
 
 
 @dataclass(frozen=True)
@@ -116,3 +120,8 @@ def refuse_set_back(window: Window) -> None:
             " was ahead before, what changes now lies before the cursor: until that has passed,"
             f" load it with a backfill from {rfc3339(window.before)}.",
         )
+
+
+def left_after(windows: list[Window], rest: Window | None) -> list[Window]:
+    """Return what is left of several windows once the first has been read up to its `rest`."""
+    return [rest, *windows[1:]] if rest else windows[1:]

@@ -6,7 +6,7 @@ A straight pipe: pages -> batch -> what is new in it -> tables. State changes on
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import chain, islice
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class Extraction:
-    """Reads one window of a resource in batches, and splits each into tables.
+    """Reads one window of a resource, and rows by their `ids`, and splits them into tables.
 
     Once `batches` has ended, `covered` is the window that was read whole, `rows` counts the keys
     that it passed on, `pages` what it read, and `reading` goes on to read ahead what is left of the
@@ -54,13 +54,14 @@ class Extraction:
         span: Span | None = None,
         interval: Interval | None = None,
         reading: Reading | None = None,
+        ids: Sequence[str] = (),
     ) -> None:
         self.reading = reading
         self.covered: Window | None = None
         self.rows = self.pages = self.quarantined = 0
         self._resource, self._quarantine = resource, quarantine
         self.settings, self._client = settings, client
-        self._span = span
+        self._span, self.ids = span, list(ids)
         self._interval = interval or Interval()
         self._read_at = EPOCH
         # The first load of a run, that is.
@@ -94,7 +95,7 @@ class Extraction:
         is_first = not any(target.warehouse.has(table.name) for table in dependents)
         # Of two clocks the one behind: taken for new, a row would keep a reply that it lost.
         filled_at = min(window.before, datetime.now(timezone.utc))
-        ids = memory.opened(filled_at, is_empty=is_first)
+        ids = [*memory.opened(filled_at, is_empty=is_first), *self.ids]
         # A run over an orchestrator's interval may be all that ever runs.
         is_due = self._is_first and (target.moves_cursors or self._interval.end is not None)
         again = target.cursors.unsettled_beside(window) if is_due else []

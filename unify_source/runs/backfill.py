@@ -11,12 +11,12 @@ from typing_extensions import Unpack
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
-from unify_source.extract.window import Window
+from unify_source.extract.window import Window, left_after
 from unify_source.load.extraction import Extraction
 from unify_source.load.packages import state_of
 from unify_source.load.tables import AtEnd, State
 from unify_source.runs.report import Report
-from unify_source.runs.windows import WindowRun, left_after
+from unify_source.runs.windows import WindowRun
 from unify_source.settings import LOCK_TIMEOUT, RangeArguments, Settings
 from unify_source.times import kept_instant, parse_range, rfc3339
 
@@ -103,7 +103,7 @@ class _Job:
             # Stored with the rows, in one load. Kept in a file beside, it could be ahead of them,
             # and it would be lost with the machine.
             state["backfills"] = others
-            if to_come := left_after(left, extraction):
+            if to_come := left_after(left, extraction.rest):
                 ends: list[list[datetime | None]] = [[self._end]]
                 ends += [[each.after, each.before] for each in to_come]
                 state["backfills"] = {

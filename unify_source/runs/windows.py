@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -17,7 +17,7 @@ from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import LoadFailed
 from unify_source.extract.reader import Reading
-from unify_source.extract.window import Interval, Span, Window, ahead
+from unify_source.extract.window import NO_TIME, Interval, Span, Window, ahead, left_after
 from unify_source.load.extraction import Extraction
 from unify_source.load.hints import checked_privacy
 from unify_source.load.packages import (
@@ -107,7 +107,7 @@ class WindowRun:
                 self._show_began(left)
             span = Span(left[0], self.settings.window_rows, self._newest_first)
             extraction = self._load(span, schema, at_end(left))
-            left = left_after(left, extraction)
+            left = left_after(left, extraction.rest)
         self._unfinished.forget()
 
     def _show_began(self, windows: list[Window]) -> None:
@@ -116,12 +116,26 @@ class WindowRun:
         if progress := self._progress:
             progress.began(sum(lengths, timedelta()) if is_known else None)
 
-    def load_alone(self, extraction: Extraction, *, lists_anew: bool = False) -> None:
-        """Load one extraction, and with `lists_anew` write all of the lists without windows."""
+    def load_by_id(self, ids: Sequence[str], *, lists_anew: bool = False, **how: Any) -> None:
+        """Load rows by their ids, and with `lists_anew` write all of the lists without windows."""
         schema = self.next_turn()
         if lists_anew:
             self._listing = listing_of(self.settings, self.client, writes_all=True)
-        self._commit(self._extracted(extraction, schema), extraction)
+        self._load_apart(schema, Span(NO_TIME), ids, **how)
+        self._unfinished.forget()
+
+    def _load_apart(
+        self, schema: dlt.Schema, span: Span, ids: Sequence[str] = (), **how: Any
+    ) -> None:
+        """Load rows that are not of this run's windows, whatever its filters are."""
+        settings = self.settings.without_filters()
+        extraction = Extraction(MAIN_LIST, QUARANTINE, settings, self.client, span, ids=ids)
+        try:
+            extracted = self._extracted(extraction, schema, **how)
+        finally:
+            if extraction.reading:
+                extraction.reading.close()
+        self._commit(extracted, extraction)
 
     def _load(self, span: Span, schema: dlt.Schema, at_end: AtEnd) -> Extraction:
         extraction = Extraction(
@@ -151,19 +165,11 @@ class WindowRun:
         return self.pipeline.extract(window_source(tables, schema))
 
     def _finish_unfinished(self, schema: dlt.Schema) -> dlt.Schema:
-        """Load again the windows that a run left half merged, whichever run that was."""
-        for window in self._unfinished.windows():
-            if self._reads(window):
-                continue
-            settings = self.settings.without_filters()
-            extraction = Extraction(MAIN_LIST, QUARANTINE, settings, self.client, Span(window))
-            try:
-                extracted = self._extracted(extraction, schema)
-            except BaseException:
-                if extraction.reading:
-                    extraction.reading.close()
-                raise
-            self._commit(extracted, extraction)
+        """Load again what a run left half merged, whichever run that was."""
+        windows, ids = self._unfinished.half_merged()
+        spans = [Span(window) for window in windows if not self._reads(window)]
+        for span in [*spans, *([Span(NO_TIME)] if ids else [])]:
+            self._load_apart(schema, span, [] if span in spans else ids)
             schema = start_over(self.pipeline)
         return schema
 
@@ -214,9 +220,9 @@ class WindowRun:
         # Without the turn another run may have emptied or filled the tables that rows are merged
         # from.
         self._turns.refuse_lost()
-        if extraction.covered:
+        if extraction.covered or extraction.ids:
             waiting = self.pipeline.list_normalized_load_packages()
-            self._unfinished.note(waiting, extraction.covered)
+            self._unfinished.note(waiting, extraction.covered, extraction.ids)
         loaded = self.pipeline.load()
         try:
             self._turns.refuse_lost()
@@ -242,8 +248,3 @@ class WindowRun:
             seconds=time.monotonic() - self._started,
             **facts,
         )
-
-
-def left_after(left: list[Window], extraction: Extraction) -> list[Window]:
-    """Return what is left after the load of a span of the first window that was left."""
-    return [extraction.rest, *left[1:]] if extraction.rest else left[1:]

@@ -10,6 +10,7 @@ Pure: a state dict in, a changed one out. Its keys, each gone where it is empty:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,6 +25,13 @@ from unify_source.state.news import News
 from unify_source.state.tail import Tail
 
 State = dict[str, Any]
+
+
+def forget_known(state: State, ids: Iterable[str]) -> None:
+    """Forget the digests of rows that are taken away: one that comes back has to look new."""
+    for known in state.get("tails", {}).values():
+        for key in ids:
+            known.pop(key, None)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ class Api:
         self._settings = settings
         self._warehouse = warehouse
         self._caps = caps
-        self._privacy = privacy
+        self.privacy = privacy
+        """What becomes of personal data in what is read from now on."""
         self._scratch = scratch
         self._progress = progress
 
@@ -67,7 +68,7 @@ class Api:
             self._progress.began(window.before - after if after else None)
         for read in self._batches(windows, filtered=filtered):
             # Hidden as in a load, before anything else: what is hidden is compared hidden.
-            batch = up_to(window.before, self._privacy.apply(MAIN_LIST, read))
+            batch = up_to(window.before, self.privacy.apply(MAIN_LIST, read))
             if window.after:
                 later = pc.greater_equal(batch.rows[CURSOR], pa.scalar(window.after, INSTANT))
                 batch = Batch(batch.rows.filter(later), batch.unreadable)
@@ -135,7 +136,7 @@ class Api:
                 unavailable=_unavailable,
             )
             read = decode(resource, [page_with(resource, answers)], self._settings.limits)
-            batch = self._privacy.apply(resource, read)
+            batch = self.privacy.apply(resource, read)
             self._take(side, resource, batch)
             here = set(batch.rows[KEY].to_pylist())
             fates = [

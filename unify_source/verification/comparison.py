@@ -15,6 +15,7 @@ from unify_source.destinations.formats import has_json_columns
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.extract.window import Window
+from unify_source.flatten.forgotten import Forgotten
 from unify_source.flatten.privacy import Privacy
 from unify_source.load.hints import checked_privacy
 from unify_source.load.packages import looking_at, stored_schema
@@ -26,7 +27,7 @@ from unify_source.runs.progress import WindowProgress
 from unify_source.settings import Settings
 from unify_source.times import EPOCH
 from unify_source.verification.api import Api
-from unify_source.verification.differences import KINDS, confirm, suspect
+from unify_source.verification.differences import KINDS, MOST_ASKED, confirm, suspect
 from unify_source.verification.result import Group, Verified
 from unify_source.verification.scratch import API, COMPARED, Scratch
 from unify_source.verification.stored import ROOTS, read_stored
@@ -40,7 +41,7 @@ class Comparison:
     """Compares a range; None as its start reaches back to the first row.
 
     `began` is the server's time at which the last comparison began, `is_loaded` whether there were
-    tables to compare.
+    tables to compare, and `forgotten` are the people whose rows it left out.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Comparison:
     ) -> None:
         self.began = EPOCH
         self.is_loaded = False
+        self.forgotten = Forgotten()
         self._pipeline = pipeline
         self._settings = settings
         self._until = until
@@ -86,6 +88,8 @@ class Comparison:
             self._read_tables(looking, warehouse, api, window, sides)
             self._doing("Comparing")
             suspect(sides, lists, is_whole=self._is_whole)
+            # Who was forgotten since the API was read is in no table, and not missing there.
+            api.privacy = self._privacy(looking)
             confirm(sides, api, began)
         self.began = began
         [(compared,)] = sides.run(f"SELECT count(DISTINCT id) FROM {API}_{MAIN_LIST.name}")
@@ -97,11 +101,18 @@ class Comparison:
             requests=self._client.requests,
             seconds=time.monotonic() - started,
             groups=_groups(sides),
-            notes=self._notes(api.gaps),
+            notes=self._notes(api.gaps, sides),
         )
 
-    def _notes(self, gaps: int) -> tuple[str, ...]:
+    def _notes(self, gaps: int, sides: Scratch) -> tuple[str, ...]:
         notes = []
+        [(unasked,)] = sides.run("SELECT count(*) FROM unasked")
+        if unasked:
+            notes.append(
+                f"{unasked:,} more rows were not asked for by id, of which the list shows no trace:"
+                f" a comparison asks for {MOST_ASKED:,}. They count as different, and --repair"
+                " leaves them to the next comparison."
+            )
         if gaps:
             notes.append(
                 f"Rows changed so fast that others beside them may have been skipped, in {gaps:,}"
@@ -135,10 +146,10 @@ class Comparison:
         return database is None or database.file.exists()
 
     def _privacy(self, looking: dlt.Pipeline) -> Privacy:
-        if not self._exists(looking):
-            return Privacy.of(self._settings)
-        with opened_file(looking, self._lock_timeout):
-            return Privacy.of(self._settings, forgotten(looking))
+        if self._exists(looking):
+            with opened_file(looking, self._lock_timeout):
+                self.forgotten = forgotten(looking)
+        return Privacy.of(self._settings, self.forgotten)
 
     def _warehouse(self, looking: dlt.Pipeline, caps: DestinationCapabilitiesContext) -> Warehouse:
         schema = dlt.Schema(SOURCE)

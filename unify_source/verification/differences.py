@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+import pyarrow as pa
+
 from unify_source.extract.window import Window
 from unify_source.resources import MAIN_LIST, SEQUENCE_LIST, Part, Resource
 from unify_source.times import TICK
@@ -27,6 +29,11 @@ MISSING, STALE, EXTRA, DUPLICATE, ORPHANED = KINDS = (
 # A page brings a hundred rows and a request by id one: beyond this many, the list costs less.
 MOST_BY_ID = 1_000
 """How many rows are asked for one by one; for more, the list is read."""
+MOST_ASKED = 10_000
+"""How many rows a comparison asks for by id that the list does not show.
+
+Were a list to come back empty, all rows of the table would be asked for.
+"""
 _SECOND = TICK * 1_000_000
 _ROOT = MAIN_LIST.parts[0].table.name
 _SUSPECTS = (
@@ -130,11 +137,17 @@ def _ask_again(scratch: Scratch, api: Api, resource: Resource) -> None:
         api.read_sequences(AGAIN)
     elif count > MOST_BY_ID:
         api.read(AGAIN, Window(first, last))
-    owners = (
-        f"SELECT DISTINCT owner {suspects} AND kind <> '{DUPLICATE}'"
-        f" AND owner NOT IN (SELECT id FROM again_{root})"
-    )
-    api.ask(AGAIN, resource, [owner for (owner,) in scratch.run(owners)])
+    owners = [
+        owner
+        for (owner,) in scratch.run(
+            f"SELECT owner {suspects} AND kind <> '{DUPLICATE}'"
+            f" AND owner NOT IN (SELECT id FROM again_{root})"
+            f" GROUP BY owner ORDER BY bool_and(kind = '{EXTRA}'), owner"
+        )
+    ]
+    api.ask(AGAIN, resource, owners[:MOST_ASKED])
+    if unasked := owners[MOST_ASKED:]:
+        scratch.put("unasked", pa.table({"id": unasked}))
 
 
 def _confirmed(resource: Resource, part: Part) -> str:
@@ -160,6 +173,7 @@ def _confirmed(resource: Resource, part: Part) -> str:
                 WHEN id NOT IN (SELECT id FROM stored_{name}) THEN '{MISSING}'
                 WHEN id NOT IN ({same}) THEN '{STALE}' END
             WHEN kind = '{EXTRA}' AND ({is_gone}) THEN '{EXTRA}'
+            WHEN owner IN (FROM unasked) THEN kind
             END AS kind)
         FROM suspects
         WHERE tbl = '{name}' AND list = '{resource.name}'

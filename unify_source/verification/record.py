@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime
 from uuid import uuid4
 
 import dlt
 import pyarrow as pa
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from unify_source.destinations.forgotten import DIFFERENCES, forgotten, take_back_differences
 from unify_source.destinations.formats import file_format
 from unify_source.destinations.lake import lake_format
 from unify_source.destinations.lock import opened_file
@@ -18,11 +18,11 @@ from unify_source.load.packages import looking_at
 from unify_source.redaction import redacted
 from unify_source.resources import INSTANT, TEXT
 from unify_source.settings import PARQUET
+from unify_source.verification.comparison import Comparison
 from unify_source.verification.scratch import Scratch
 
 _log = logging.getLogger(__name__)
 
-DIFFERENCES = "unify_verify_differences"
 # A schema of its own: written without the lock, it must not be a version of the one that runs
 # extend.
 _SCHEMA = "unify_verify"
@@ -32,7 +32,7 @@ def record(
     pipeline: dlt.Pipeline,
     table_format: str,
     lock_timeout: float | str,
-    began: datetime,
+    comparison: Comparison,
     sides: Scratch,
 ) -> None:
     """Add the differences of a comparison to the table, which is made with the first one.
@@ -45,27 +45,34 @@ def record(
     )
     if not len(rows):
         return
-    rows = rows.add_column(0, "verify_id", pa.repeat(pa.scalar(uuid4().hex, TEXT), len(rows)))
-    at = pa.repeat(pa.scalar(began, INSTANT), len(rows))
+    verify_id = uuid4().hex
+    rows = rows.add_column(0, "verify_id", pa.repeat(pa.scalar(verify_id, TEXT), len(rows)))
+    at = pa.repeat(pa.scalar(comparison.began, INSTANT), len(rows))
     rows = rows.add_column(1, "verified_at", at)
     try:
-        _load(pipeline, table_format, lock_timeout, rows)
+        with looking_at(pipeline) as looking, opened_file(looking, lock_timeout):
+            if forgotten(looking) == comparison.forgotten:
+                _load(looking, table_format, rows)
+            # Again: who was forgotten while they were written may be named in them.
+            if forgotten(looking) != comparison.forgotten:
+                take_back_differences(looking, verify_id)
+                _warn("a person was forgotten meanwhile. Verify again.")
     except (LockHeld, PipelineStepFailed) as error:
-        cause = error.what if isinstance(error, LockHeld) else redacted(str(error.exception))
-        _log.warning("What differs was not written to %s: %s", DIFFERENCES, cause)
+        _warn(error.what if isinstance(error, LockHeld) else redacted(str(error.exception)))
 
 
-def _load(
-    pipeline: dlt.Pipeline, table_format: str, lock_timeout: float | str, rows: pa.Table
-) -> None:
-    with looking_at(pipeline) as looking, opened_file(looking, lock_timeout):
-        # The state of the pipeline is what its own runs say.
-        looking.config.restore_from_destination = False
-        caps = looking.destination.capabilities()
-        lake = lake_format(caps, table_format)
-        resource = dlt.resource([rows], name=DIFFERENCES, write_disposition="append")
-        resource.apply_hints(
-            table_format=None if lake in (None, PARQUET) else lake,  # type: ignore[arg-type]
-            file_format=file_format(caps, {}),  # type: ignore[arg-type]
-        )
-        looking.run(resource, schema=dlt.Schema(_SCHEMA))
+def _warn(cause: str) -> None:
+    _log.warning("What differs was not written to %s: %s", DIFFERENCES, cause)
+
+
+def _load(looking: dlt.Pipeline, table_format: str, rows: pa.Table) -> None:
+    # The state of the pipeline is what its own runs say.
+    looking.config.restore_from_destination = False
+    caps = looking.destination.capabilities()
+    lake = lake_format(caps, table_format)
+    resource = dlt.resource([rows], name=DIFFERENCES, write_disposition="append")
+    resource.apply_hints(
+        table_format=None if lake in (None, PARQUET) else lake,  # type: ignore[arg-type]
+        file_format=file_format(caps, {}),  # type: ignore[arg-type]
+    )
+    looking.run(resource, schema=dlt.Schema(_SCHEMA))

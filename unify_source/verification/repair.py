@@ -1,46 +1,30 @@
-"""Mends what differs: takes away what is gone, and loads the rest again by its ids."""
+"""Mends what differs: loads it again by its ids, and then takes away what is gone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import Any
 
 import dlt
 
-from unify_source.extract.window import Span, Window
+from unify_source.extract.window import Window
 from unify_source.load.extraction import Extraction
-from unify_source.load.schema import Target
-from unify_source.resources import MAIN_LIST, QUARANTINE, SEQUENCE_LIST
+from unify_source.resources import MAIN_LIST, SEQUENCE_LIST
 from unify_source.runs.windows import WindowRun
 from unify_source.settings import Settings
-from unify_source.state.memory import Memory, Sifted
-from unify_source.times import EPOCH, TICK
+from unify_source.state.memory import forget_known
 from unify_source.verification.api import GONE
 from unify_source.verification.differences import DUPLICATE, EXTRA, MOST_BY_ID, ORPHANED
-from unify_source.verification.rows import merges_leave_doubles, remove
-from unify_source.verification.scratch import Scratch
+from unify_source.verification.rows import keep_one, merges_leave_doubles, remove
+from unify_source.verification.scratch import AGAIN, API, CHANGED, Scratch
 from unify_source.verification.stored import parent_of
 
 MOST_TAKEN_AWAY = 0.05
 """The share of a table that is taken away without being asked for."""
 
-_NO_TIME = Window(EPOCH + TICK, EPOCH)
 _AT_ONCE = 1_000
 _ROOT = MAIN_LIST.parts[0].table.name
-
-
-class RowsById(Extraction):
-    """Reads rows by their ids in place of a window; those that the API no longer has are left."""
-
-    def __init__(self, run: WindowRun, ids: Sequence[str]) -> None:
-        settings = run.settings.without_filters()
-        super().__init__(MAIN_LIST, QUARANTINE, settings, run.client, Span(_NO_TIME))
-        self._ids = list(ids)
-
-    def _sifted(
-        self, window: Window, again: list[Window], ids: list[str], memory: Memory, target: Target
-    ) -> Iterator[Sifted]:
-        return super()._sifted(window, again, [*ids, *self._ids], memory, target)
 
 
 def plan_removal(sides: Scratch) -> None:
@@ -54,24 +38,33 @@ def plan_removal(sides: Scratch) -> None:
         name, parent = part.table.name, parent_of(part.table)
         if part.path and not parent:
             continue
+        # What the API shows elsewhere has moved, and is loaded again before anything is removed.
+        moved = " UNION ALL ".join(
+            f"SELECT id FROM {side}_{name}" for side in (API, AGAIN, CHANGED)
+        )
         sides.run(
             f"INSERT INTO removed SELECT DISTINCT '{name}', id FROM differences"
             f" WHERE tbl = '{name}' AND kind IN ('{EXTRA}', '{ORPHANED}')"
-            f" AND (owner IS NULL OR owner IN ({gone}))"
+            f" AND (owner IS NULL OR owner IN ({gone})) AND id NOT IN ({moved})"
         )
         if parent:
             sides.run(
                 f"INSERT INTO removed SELECT DISTINCT '{name}', id FROM stored_{name}"
                 f" SEMI JOIN removed ON parent = removed.id AND tbl = '{parent.references}'"
                 f" ANTI JOIN removed AS known ON known.id = stored_{name}.id"
-                f" AND known.tbl = '{name}'"
+                f" AND known.tbl = '{name}' WHERE id NOT IN ({moved})"
             )
 
 
 def brakes(sides: Scratch) -> list[str]:
     """Return a sentence for each table that would lose more of its rows than goes unasked."""
     stopped = []
-    for name, count in sides.run("SELECT tbl, count(*) FROM removed GROUP BY tbl"):
+    # Were only those counted that were asked for, a broken list would empty a table bit by bit.
+    unasked = f"SELECT tbl, id FROM differences WHERE kind = '{EXTRA}' AND owner IN (FROM unasked)"
+    for name, count in sides.run(
+        f"SELECT tbl, count(DISTINCT id) FROM (FROM removed UNION ALL {unasked})"
+        " WHERE tbl IN (SELECT tbl FROM removed) GROUP BY tbl"
+    ):
         [(held,)] = sides.run(f"SELECT count(DISTINCT id) FROM stored_{name}")
         if count > MOST_TAKEN_AWAY * held:
             stopped.append(
@@ -84,35 +77,49 @@ def brakes(sides: Scratch) -> list[str]:
 def mend(
     pipeline: dlt.Pipeline, settings: Settings, lock_timeout: float | str, sides: Scratch
 ) -> None:
-    """Take away and load again, portion by portion: a run that waits gets in between two."""
+    """Load again and take away, portion by portion: a run that waits gets in between two.
+
+    In an order in which a kill leaves too much, and never too little: a later repair finds it.
+    """
     run = WindowRun(pipeline, settings, lock_timeout, moves_cursors=False)
     with closing(run):
-        _remove(run, sides)
-        owners = _owners(sides)
-        if len(owners) > MOST_BY_ID and (window := _window(sides)):
-            run.load(lambda: [window])
-            return
-        lists_anew = bool(
-            sides.run(
-                f"FROM differences WHERE list = '{SEQUENCE_LIST.name}' AND kind IS NOT NULL LIMIT 1"
-            )
+        if merges_leave_doubles(pipeline):
+            doubled = f"SELECT tbl, id FROM differences WHERE kind = '{DUPLICATE}'"
+            _in_portions(run, sides, doubled, keep_one)
+        _reload(run, sides)
+        _in_portions(run, sides, "FROM removed", remove)
+
+
+def _reload(run: WindowRun, sides: Scratch) -> None:
+    removed = {key for (key,) in sides.run(f"SELECT id FROM removed WHERE tbl = '{_ROOT}'")}
+
+    def at_end(state: dict[str, Any], _extraction: Extraction) -> None:
+        # Before they are removed: one that was gone for a moment would otherwise seem to be loaded.
+        forget_known(state, removed)
+
+    owners = _owners(sides)
+    if len(owners) > MOST_BY_ID and (window := _window(sides)):
+        run.load(lambda: [window], lambda _left: at_end)
+        return
+    lists_anew = bool(
+        sides.run(
+            f"FROM differences WHERE list = '{SEQUENCE_LIST.name}' AND kind IS NOT NULL LIMIT 1"
         )
-        if owners or lists_anew:
-            run.load_alone(RowsById(run, owners), lists_anew=lists_anew)
-
-
-def _remove(run: WindowRun, sides: Scratch) -> None:
-    doubled = "false"
-    if merges_leave_doubles(run.pipeline):
-        doubled = f"kind = '{DUPLICATE}' AND (owner IS NOT NULL OR list <> '{MAIN_LIST.name}')"
-    taken = sides.run(
-        f"SELECT tbl, list(DISTINCT id) FROM (FROM removed UNION ALL"
-        f" SELECT tbl, id FROM differences WHERE {doubled}) GROUP BY tbl"
     )
-    for name, keys in taken:
+    if owners or lists_anew or removed:
+        run.load_by_id(owners, lists_anew=lists_anew, at_end=at_end)
+
+
+def _in_portions(
+    run: WindowRun,
+    sides: Scratch,
+    rows: str,
+    change: Callable[[dlt.Pipeline, str, Sequence[str]], None],
+) -> None:
+    for name, keys in sides.run(f"SELECT tbl, list(DISTINCT id) FROM ({rows}) GROUP BY tbl"):
         for start in range(0, len(keys), _AT_ONCE):
             run.next_turn()
-            remove(run.pipeline, name, keys[start : start + _AT_ONCE])
+            change(run.pipeline, name, keys[start : start + _AT_ONCE])
 
 
 def _owners(sides: Scratch) -> list[str]:
@@ -123,6 +130,7 @@ def _owners(sides: Scratch) -> list[str]:
             f"SELECT DISTINCT owner FROM differences WHERE list = '{MAIN_LIST.name}'"
             " AND owner IS NOT NULL AND kind IS NOT NULL AND owner NOT IN"
             f" (SELECT id FROM asked WHERE list = '{MAIN_LIST.name}' AND fate = '{GONE}')"
+            " AND owner NOT IN (FROM unasked)"
         )
     ]
 

@@ -14,10 +14,11 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.destinations.contents import rows_of_files
-from unify_source.destinations.lake import delete_keys
+from unify_source.destinations.lake import delete_keys, newest_of_each
 from unify_source.dlt_seam import FSClientBase
 from unify_source.flatten.values import ARROW_TYPES
 from unify_source.resources import BY_NAME, DELETED, KEY
+from unify_source.settings import DELTA, ICEBERG
 
 _BATCH = 50_000
 _KEYS_AT_ONCE = 1_000
@@ -126,6 +127,30 @@ def remove(pipeline: dlt.Pipeline, name: str, keys: Sequence[str]) -> None:
             sql.execute_sql(f"DELETE FROM {table} WHERE {KEY} IN ({marks})", *some)
 
 
+def keep_one(pipeline: dlt.Pipeline, name: str, keys: Sequence[str]) -> None:
+    """Leave one row of each of these keys in a table of a lake, the newest.
+
+    In one commit of the table: removed and loaded again, they would be gone after a kill.
+    """
+    client: Any = pipeline.destination_client()
+    table_format = client.prepare_load_table(name).get("table_format")
+    if table_format not in (DELTA, ICEBERG):
+        return
+    opened = client.load_open_table(table_format, name)
+    if table_format == ICEBERG:
+        from pyiceberg.expressions import In  # noqa: PLC0415 - an extra
+
+        theirs = In(KEY, list(keys))
+        rows = newest_of_each(opened.scan(row_filter=theirs).to_arrow(), BY_NAME[name].newest)
+        opened.overwrite(rows, overwrite_filter=theirs)
+    else:
+        from deltalake import write_deltalake  # noqa: PLC0415 - an extra
+
+        rows = opened.to_pyarrow_dataset().to_table(filter=pc.field(KEY).isin(keys))
+        rows = newest_of_each(rows, BY_NAME[name].newest)
+        write_deltalake(opened, rows, mode="overwrite", predicate=_has_key(keys))
+
+
 def merges_leave_doubles(pipeline: dlt.Pipeline) -> bool:
     """Tell whether a merge updates each of two rows with one key, and leaves both."""
     return isinstance(pipeline.destination_client(), FSClientBase)
@@ -133,10 +158,14 @@ def merges_leave_doubles(pipeline: dlt.Pipeline) -> bool:
 
 def _remove_from_files(client: Any, name: str, keys: list[str]) -> None:
     table_format = client.prepare_load_table(name).get("table_format")
-    if table_format == "iceberg":
+    if table_format == ICEBERG:
         delete_keys(client.load_open_table(table_format, name), keys)
-    elif table_format == "delta":
-        listed = ", ".join("'" + key.replace("'", "''") + "'" for key in keys)
-        client.load_open_table(table_format, name).delete(f"{KEY} IN ({listed})")
+    elif table_format == DELTA:
+        client.load_open_table(table_format, name).delete(_has_key(keys))
     else:
         _log.warning("%s is in Parquet files, from which no row can be taken away.", name)
+
+
+def _has_key(keys: Sequence[str]) -> str:
+    listed = ", ".join("'" + key.replace("'", "''") + "'" for key in keys)
+    return f"{KEY} IN ({listed})"

@@ -59,6 +59,7 @@ class Scratch:
                 for name in (table, f"{table}_nested"):
                     self.run(f"CREATE TABLE {side}_{name} ({_COLUMNS}, digest UBIGINT)")
         self.run("CREATE TABLE asked (list VARCHAR, id VARCHAR, fate VARCHAR)")
+        self.run("CREATE TABLE unasked (id VARCHAR)")
         self.run("CREATE TABLE unreadable (id VARCHAR)")
 
     def close(self) -> None:

@@ -52,14 +52,14 @@ def verify(
             with scratch() as sides:
                 outcome = comparison.run(sides)
                 if comparison.is_loaded:
-                    record(pipeline, given.table_format, lock_timeout, comparison.began, sides)
+                    record(pipeline, given.table_format, lock_timeout, comparison, sides)
                 if before:
                     outcome = outcome.after_repair_of(before)
                 if not (outcome.differences and repairs_left):
                     return outcome
                 plan_removal(sides)
                 if not yes and (stopped := brakes(sides)):
-                    return replace(outcome, notes=tuple(stopped))
+                    return replace(outcome, notes=(*outcome.notes, *stopped))
                 mend(pipeline, given, lock_timeout, sides)
             before = outcome
         return outcome
