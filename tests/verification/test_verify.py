@@ -12,12 +12,13 @@ import pytest
 from conftest import KEY, rounds_and_chance
 from damage import damaged, found, verified
 from destinations import Destination, DuckDB, Postgres
-from lakes import Delta
+from lakes import Delta, Iceberg, Parquet
 from standing import START, Serve, account, load
 
 from unify_source import backfill, forget, sync, verify
 from unify_source.cli.pipeline import open_pipeline
 from unify_source.errors import ConfigurationError
+from unify_source.load.packages import row_counts
 from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
 from unify_source.verification.result import Verified
 
@@ -33,6 +34,32 @@ def test_what_was_just_loaded_equals_the_api(warehouse: Destination, serve: Serv
     outcome = verified(warehouse, api)
 
     assert (outcome.verdict, outcome.exit_code, found(outcome)) == ("equal", 0, {})
+
+
+@pytest.mark.parametrize(
+    "warehouse",
+    [pytest.param(kind, marks=kind.lane) for kind in (Delta, Iceberg, Parquet)],
+    indirect=True,
+)
+def test_a_reply_that_is_gone_is_read_from_no_older_version_of_a_lake(
+    warehouse: Destination, serve: Serve
+) -> None:
+    still = account()
+    api = serve(still)
+    load(warehouse, api)
+    lost, moved, *_ = [row for row in still.rows() if row["reply_email_message"]]
+    other = next(row for row in still.rows() if not row["reply_email_message"])
+    now = {"updated_at": (START + timedelta(minutes=1)).isoformat()}
+    still.put_many({**row, **now, "reply_email_message": None} for row in (lost, moved))
+    still.put_many([{**other, **now, "reply_email_message": moved["reply_email_message"]}])
+    still.clock.advance(timedelta(minutes=2))
+    load(warehouse, api)
+
+    assert found(verified(warehouse, api)) == {}
+    pipeline = warehouse.pipeline()
+    pipeline.sync_destination()
+    counts = {name: len(rows) for name, rows in warehouse.stored().items()}
+    assert row_counts(pipeline, tuple(counts)) == counts
 
 
 @damageable

@@ -13,12 +13,11 @@ from typing import Any
 
 import dlt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from unify_source.destinations.lake import carried_in_lake, newest_of_each
+from unify_source.destinations.lake import carried_in_lake, standing
 from unify_source.dlt_seam import FSClientBase
 from unify_source.flatten.shared import Carried
 from unify_source.resources import BY_NAME, DELETED, KEY, Column, Table
@@ -108,8 +107,7 @@ def rows_of_files(client: Any, table: Table) -> pa.Table | None:
         files = client.list_table_files(table.name)
     except DestinationUndefinedEntity:
         return None
-    rows = [_columns_of(client, file, None) for file in sorted(files)]
-    return newest_of_each(pa.concat_tables(rows, promote_options="default"), table.newest)
+    return _standing(client, files, table) if files else None
 
 
 def may_hold_rows(pipeline: dlt.Pipeline, name: str) -> bool:
@@ -191,19 +189,20 @@ def _row_count_of_files(client: Any, name: str) -> int | None:
         files = client.list_table_files(name)
     except DestinationUndefinedEntity:
         return None
-    return _keys_in(client, files, BY_NAME[name].newest)
+    table = BY_NAME[name]
+    columns = [KEY, table.newest, DELETED, *([table.dies_with] if table.dies_with else [])]
+    return len(_standing(client, files, table, columns)) if files else 0
 
 
-def _keys_in(client: Any, files: list[str], newest: str) -> int:
-    # Files hold a row in every version: a key stands while its newest one is not marked deleted.
-    rows = pa.concat_tables(
-        (_columns_of(client, file, [KEY, newest, DELETED]) for file in sorted(files)),
-        promote_options="default",
-    )
-    stand = newest_of_each(rows, newest)
-    if DELETED not in stand.schema.names:
-        return len(stand)
-    return len(stand) - int(pc.sum(stand[DELETED]).as_py() or 0)
+def _standing(
+    client: Any, files: list[str], table: Table, columns: list[str] | None = None
+) -> pa.Table:
+    loads: dict[str, list[pa.Table]] = {}
+    for file in sorted(files):
+        # LOAD.FILE.parquet, where the load is the second at which it began, with a fraction.
+        load = ".".join(client.pathlib.basename(file).split(".")[:2])
+        loads.setdefault(load, []).append(_columns_of(client, file, columns))
+    return standing(table, loads)
 
 
 def _columns_of(client: Any, file: str, names: list[str] | None) -> pa.Table:

@@ -8,6 +8,7 @@ stand in the lake are looked at: what belonged to an enrollment, and does no lon
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import dlt
@@ -28,6 +29,7 @@ from unify_source.resources import (
 from unify_source.settings import DELTA, ICEBERG, PARQUET
 
 _KEYS_IN_ONE_DELETE = 1_000
+_LOAD = "_load"
 
 
 def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str | None:
@@ -89,7 +91,7 @@ class Lake:
         return pa.concat_tables([living, marked_deleted(table, gone)], promote_options="default")
 
 
-def newest_of_each(rows: pa.Table, newest: str) -> pa.Table:
+def newest_of_each(rows: pa.Table, newest: str, key: str = KEY) -> pa.Table:
     """Return one row of each key: the newest, of several the last."""
     number = pa.array(range(len(rows)), pa.int64())
     # Arrow's group_by promises no order and has no "row of the maximum": the rows are ranked, and
@@ -98,9 +100,30 @@ def newest_of_each(rows: pa.Table, newest: str) -> pa.Table:
         pa.table({"at": rows[newest], "number": number}),
         sort_keys=[("at", "descending"), ("number", "descending")],
     )
-    ranked = pa.table({KEY: rows[KEY].take(order), "rank": number})
-    firsts = ranked.group_by(KEY).aggregate([("rank", "min")])["rank_min"]
+    ranked = pa.table({key: rows[key].take(order), "rank": number})
+    firsts = ranked.group_by(key).aggregate([("rank", "min")])["rank_min"]
     return rows.take(order.take(firsts))
+
+
+def standing(table: Table, loads: Mapping[str, list[pa.Table]]) -> pa.Table:
+    """Return the rows that stand of all that was written to Parquet files, load by load."""
+    written = [
+        rows.append_column(_LOAD, pa.repeat(load, len(rows)))
+        for load in sorted(loads)
+        for rows in loads[load]
+    ]
+    rows = pa.concat_tables(written, promote_options="default")
+    if owner := table.dies_with:
+        # Only what the owner carried last: a reply that it lost stands nowhere but in older files.
+        at = [owner, table.newest, _LOAD]
+        last = newest_of_each(rows, table.newest, owner).select(at)
+        numbered = rows.select(at).append_column("row", pa.array(range(len(rows)), pa.int64()))
+        carried = numbered.join(last, at, join_type="left semi")["row"]
+        rows = rows.take(pc.take(carried, pc.sort_indices(carried)))
+    rows = newest_of_each(rows, table.newest).drop_columns([_LOAD])
+    if DELETED not in rows.schema.names:
+        return rows
+    return rows.filter(pc.invert(pc.fill_null(rows[DELETED], fill_value=False)))
 
 
 def _gone(standing: pa.Table, table: Table, rows: pa.Table, living: pa.Table) -> pa.Table:

@@ -17,7 +17,7 @@ from unify_source.destinations.contents import rows_of_files
 from unify_source.destinations.lake import delete_keys, newest_of_each
 from unify_source.dlt_seam import FSClientBase
 from unify_source.flatten.values import ARROW_TYPES
-from unify_source.resources import BY_NAME, DELETED, KEY
+from unify_source.resources import BY_NAME, KEY
 from unify_source.settings import DELTA, ICEBERG
 
 _BATCH = 50_000
@@ -101,8 +101,6 @@ def _of_files(client: Any, name: str, columns: Sequence[str]) -> Iterator[pa.Tab
             for batch in scan.to_arrow_batch_reader():
                 yield pa.Table.from_batches([batch]).select(columns)
         elif (rows := rows_of_files(client, BY_NAME[name])) is not None:
-            if DELETED in rows.schema.names:
-                rows = rows.filter(pc.invert(pc.fill_null(rows[DELETED], fill_value=False)))
             yield rows.select(columns)
     except DestinationUndefinedEntity:
         return
