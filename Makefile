@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := postgres sandbox bigquery clickhouse delta iceberg s3
 
-.PHONY: help demo test test-warehouse test-lowest test-newest test-pythons soak check format docs shape bench lock clean
+.PHONY: help demo test test-warehouse test-lowest test-newest test-pythons faults soak check format docs shape bench lock clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,10 @@ test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and war
 
 soak: .venv/ready  ## kill runs, and start two at once, fifty times instead of a few
 	UNIFY_TEST_ROUNDS=50 $(BIN)/python -m pytest -m "rounds and not lane" --durations=10
+
+faults: .venv-warehouse/ready  ## try every fault in every place, and write how each ends into docs/reliability.md
+	.venv-warehouse/bin/python -m pytest -n 2 -m matrix -k "duckdb or postgres or (Delta and folder)" \
+	  --matrix docs/reliability.md tests/runs/test_faults.py
 
 check: .venv/ready  ## run the gate: format, lint, types, order of imports, shape of the code
 	$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dlt
+import matrix
 import postgres
 import pytest
 import servers
@@ -41,14 +42,17 @@ LANE: tuple[type[Destination], ...] = (ClickHouse, BigQuery, Delta, DeltaOnS3, I
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take the page that the tables on destinations are written into."""
+    """Take the pages that tables are written into."""
     parser.addoption("--tables", type=Path, help="write the tables on destinations into this page")
+    parser.addoption("--matrix", type=Path, help="write the table of faults into this page")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Write the tables at the end, if a page is named for them."""
+    """Write the tables at the end, where a page is named for them."""
     if page := config.getoption("--tables"):
         config.pluginmanager.register(tables.Tables(page.absolute()))
+    if page := config.getoption("--matrix"):
+        config.pluginmanager.register(matrix.Matrix(page.absolute()))
 
 
 @pytest.fixture(autouse=True)

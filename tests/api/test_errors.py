@@ -244,31 +244,6 @@ def test_what_the_system_refuses_ends_in_sentences_as_well(
     assert "[Errno" not in ran.stderr
 
 
-PASSING = [
-    Fault("429", times=2, after=1),
-    Fault("500", times=2),
-    Fault("502_html", times=2, after=1),
-    Fault("cut_before", times=2),
-    Fault("cut_within", times=2, after=1),
-    Fault("truncated_json", times=2, after=1),
-    Fault("not_json", times=2, after=1),
-    Fault("slow", times=2, after=1, value=0.3),
-]
-
-
-@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.kind)
-def test_what_passes_is_survived(fault: Fault, serve: Serve, pipeline: dlt.Pipeline) -> None:
-    api = serve(Account(250), faults=[fault])
-
-    sync(pipeline, api_key=KEY, base_url=api.url)
-
-    struck = [request for request in api.requests if request.status != 200]
-    assert len(struck) == (
-        2 if fault.kind[0] in "45" or "cut_before" in fault.kind else len(struck)
-    )
-    assert stored("unify_gtm.duckdb") == shown(api.account)
-
-
 def waited(requests: list[Request]) -> list[float]:
     """Return the seconds from each refusal to the request after it."""
     return [

@@ -21,6 +21,8 @@ from unify_source.errors import (
 OK, BAD_REQUEST, FORBIDDEN, NOT_FOUND, TOO_MANY, FAILED = 200, 400, 403, 404, 429, 500
 REFUSED = (401, FORBIDDEN)
 GONE = (NOT_FOUND, 410)
+# A proxy answers these where a request did not reach the server in time: it may be sent again.
+TOO_SLOW, TOO_EARLY = 408, 425
 
 
 class Response(NamedTuple):
@@ -52,7 +54,7 @@ def error_of(response: Response, key: str, *, is_quoted: bool = True) -> Excepti
             ),
             response,
         )
-    if status >= FAILED:
+    if status >= FAILED or status in (TOO_SLOW, TOO_EARLY):
         return _with_retry_after(
             ServerFailed(
                 f"The API failed (HTTP {status}{message}).",

@@ -1,0 +1,63 @@
+"""A fault, wherever it strikes, ends equal, or in a sentence and equal after the next run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from destinations import Destination, DuckDB, opened
+from faults import BEHIND, FAULTS, PLACES, TEN_MINUTES, between
+from matrix import CELL
+from standing import START, account, load
+from warehouse import shown
+
+from unify_source.errors import UnifyError
+from unify_source.sandbox import Account, Sandbox
+
+Serve = Callable[..., Sandbox]
+
+IMPATIENT = {"page_size": 20, "request_timeout": 1, "retry_budget": 3, "workers": 4}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_every_third_response_loses_nothing(
+    fault: str, serve: Serve, home: Path, request: pytest.FixtureRequest
+) -> None:
+    with opened(DuckDB, home, request) as warehouse:
+        end_of_run(fault, "every third", serve(account(160)), warehouse)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_any_place_loses_nothing_on_any_destination(
+    fault: str, place: str, serve: Serve, warehouse: Destination, request: pytest.FixtureRequest
+) -> None:
+    ended = end_of_run(fault, place, serve(account(160)), warehouse)
+
+    request.node.user_properties.append((CELL, f"{fault}|{place}|{warehouse.name}|{ended}"))
+
+
+def end_of_run(fault: str, place: str, api: Sandbox, warehouse: Destination) -> str:
+    """Run through a fault, and again unless all is equal; return how the first run ended."""
+    with between(api, fault, place) as server:
+        try:
+            load(warehouse, server.url, **IMPATIENT)
+        except UnifyError as error:
+            ended = f"exit {error.exit_code}, then equal"
+        else:
+            if warehouse.stored() == shown(api.account):
+                return "equal"
+            assert fault == BEHIND, "rows are lost in silence"
+            assert warehouse.stored() == shown_until_the_clock(api.account)
+            ended = "up to the clock, then equal"
+    load(warehouse, api, **IMPATIENT)
+    assert warehouse.stored() == shown(api.account), "rows are lost"
+    return ended
+
+
+def shown_until_the_clock(made: Account) -> dict[str, list[tuple[object, ...]]]:
+    """Return what the tables should hold where the server's clock is behind its rows."""
+    clock = (START - TEN_MINUTES).isoformat()[:19]
+    return shown([row for row in made.rows() if row["updated_at"][:19] < clock], made.sequences())
