@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 import grimp
+import of_models
 
 from unify_source import resources
 from unify_source.cli.app import app
@@ -110,6 +111,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "options": options,
     "settings": settings,
     "rooms": rooms,
+    "definitions": of_models.definitions,
+    "models": of_models.model_dictionary,
 }
 
 
@@ -123,7 +126,8 @@ def written(page: str) -> str:
 
 
 def main() -> None:
-    """Rewrite the pages."""
+    """Rewrite the pages, and dbt's description of the tables."""
+    of_models.SOURCES.write_text(of_models.sources(), encoding="utf-8")
     for path in sorted(DOCS.glob("*.md")):
         page = path.read_text(encoding="utf-8")
         path.write_text(written(page), encoding="utf-8")

@@ -48,13 +48,13 @@ def test_every_command_that_the_demo_prints_works_as_printed(printed: list[str])
 
     assert [done.returncode for done in ran] == [0, 0], [done.stderr for done in ran]
     assert "enrollments" in ran[0].stdout
-    assert "FINISHED" in ran[1].stdout
+    assert "human_reply_percent" in ran[1].stdout
 
 
 def test_the_answer_is_sorted_by_what_is_asked_and_its_numbers_stand_right(
     printed: list[str],
 ) -> None:
-    asked = printed.index("Which sequences get the most replies per enrollment?")
+    asked = printed.index("Which sequences do people reply to?")
     lines = [line for line in printed[asked:] if line.startswith("│")]
 
     cells = [line.split("│")[1:-1] for line in lines]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import postgres
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 from pages import ROOT, blocks, in_shell, of_api, page, section
 
 from unify_source.sandbox import DRIFTS, Account, Sandbox

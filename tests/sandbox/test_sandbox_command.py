@@ -13,7 +13,7 @@ import requests
 from asking import LIST, SEQUENCES
 from commands import command
 
-from unify_source.cli.app import sandbox
+from unify_source.cli.demo import sandbox
 from unify_source.sandbox import DRIFTS
 from unify_source.sandbox.account.query import CURSORS, ORDERS
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 import unify_source
-from unify_source.cli.options import LOADING, READING, SHOWING, Options, taking
+from unify_source.cli.demo import demo, sandbox
+from unify_source.cli.options import LOADING, READING, Options, taking
 from unify_source.cli.process import STOPPED, finish, importing, pipeline_of, run, screen_of
 from unify_source.cli.verify import verify
 
 _PLANNING = "Reading a page here and there"
 _NOT_FORGOTTEN = "All rows were deleted, or none. Run it again."
+_NOT_MADE = "All views were made, or none. Run it again."
 _PLAN_STOPPED = "Nothing was loaded. Run it again."
 
 _accepting = click.option(
@@ -152,66 +152,21 @@ def forget(options: Options, *, person_id: str) -> None:
         screen.result(removed.as_json(), removed.as_lines())
 
 
-@app.command()
-@click.option(
-    "--enrollments", default=20_000, type=click.IntRange(1), help="How many the sandbox holds."
-)
-@taking(*SHOWING)
-def demo(options: Options, *, enrollments: int) -> None:
-    """Load the sandbox into DuckDB and query it; no key needed."""
-    with screen_of(options, "Starting") as screen:
-        from unify_source.cli.demo import run_demo
+@app.command("models")
+@taking(*READING)
+def make_models(options: Options) -> None:
+    """Make views that answer an analyst's questions, in a dataset beside the tables."""
+    with screen_of(options, "Making the views", _NOT_MADE) as screen:
+        with importing():
+            from unify_source.analysis.views import make_models as run_models
 
-        run_demo(screen, enrollments)
+        made = run_models(pipeline_of(options), lock_timeout=options.lock_timeout)
+        screen.result(made.as_json(), made.as_lines())
+        screen.table("Models", ["model", "what it holds"], made.grid())
 
 
-@app.command()
-@click.option("--port", default=8100, type=click.IntRange(0, 65535), help="0 finds a free one.")
-@click.option("--enrollments", default=20_000, type=click.IntRange(0), help="How many it holds.")
-@click.option("--seed", default=1, help="The same seed makes the same data.")
-@click.option("--key", default="sandbox-key", help="The API key it accepts.")
-@click.option(
-    "--order",
-    default="updated",
-    type=click.Choice(("updated", "updated_desc", "created", "id")),
-    help="The order of its lists.",
-)
-@click.option(
-    "--cursor",
-    default="keyset",
-    type=click.Choice(("keyset", "offset")),
-    help="What a cursor hides: the last row's key, or how many rows came before. With an offset,"
-    " rows that move between two requests make others come twice or not at all.",
-)
-@click.option(
-    "--latency", default=0.0, type=click.FloatRange(0, 3600), help="Seconds before each answer."
-)
-@click.option(
-    "--changes-per-second",
-    default=0.0,
-    type=click.FloatRange(0, 10_000),
-    help="Live mode: enrollments and sequences change while it runs.",
-)
-@click.option(
-    "--rate-limit", type=click.FloatRange(0.1), help="Requests a second; beyond it answers 429."
-)
-@click.option(
-    "--fault",
-    "faults",
-    multiple=True,
-    help="KIND or KIND:RATE, such as 429:0.01 or cut_within:0.005; may be repeated.",
-)
-@click.option(
-    "--drift",
-    type=click.Choice(("new-fields", "changed-types", "page-example")),
-    help="How its enrollments differ from what the API promises.",
-)
-def sandbox(**options: Any) -> None:
-    """Run a local API on this machine, to try and to test."""
-    with screen_of(Options()) as screen:
-        from unify_source.cli.demo import run_sandbox
-
-        run_sandbox(screen, **options)
+app.add_command(demo)
+app.add_command(sandbox)
 
 
 def main() -> None:

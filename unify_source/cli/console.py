@@ -101,7 +101,8 @@ def _drawn(title: str, headers: list[str], rows: list[list[str]], stream: TextIO
         box=box.HEAVY_HEAD if has_lines else box.ASCII2,
     )
     for index, header in enumerate(headers):
-        is_numeric = all(_is_number(row[index]) for row in rows)
+        # What is null is empty, among numbers as among words.
+        is_numeric = all(_is_number(row[index] or "0") for row in rows)
         grid.add_column(header, justify="right" if is_numeric else "left")
     for row in rows:
         grid.add_row(*row)

@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from unify_source.cli.options import SHOWING, Options, taking
+from unify_source.cli.process import screen_of
 from unify_source.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -19,24 +23,76 @@ if TYPE_CHECKING:
 PIPELINE = "unify_demo"
 DEMO_FILE = f"{PIPELINE}.duckdb"
 
-QUESTION = "Which sequences get the most replies per enrollment?"
+QUESTION = "Which sequences do people reply to?"
 QUERY = """
-SELECT s.name AS sequence,
-       count(*) AS enrollments,
-       count(r.id) AS replies,
-       round(100.0 * count(r.id) / count(*), 1) AS "reply rate %"
-FROM unify.enrollments e
-JOIN unify.sequences s ON s.id = e.sequence_id
-LEFT JOIN unify.reply_email_messages r ON r.enrollment_id = e.id
-GROUP BY ALL
-ORDER BY count(r.id) / count(*) DESC, sequence
+SELECT sequence_name, delivered, human_replies, human_reply_percent
+FROM unify_models.sequence_funnel
+ORDER BY human_reply_percent DESC NULLS LAST, sequence_name
 LIMIT 5
 """
 
 
-def run_demo(screen: Screen, enrollments: int) -> None:
-    """Load a sandbox of that many enrollments into `unify_demo.duckdb` and show the result."""
-    sandbox = _sandbox()
+@click.command()
+@click.option(
+    "--enrollments", default=20_000, type=click.IntRange(1), help="How many the sandbox holds."
+)
+@taking(*SHOWING)
+def demo(options: Options, *, enrollments: int) -> None:
+    """Load the sandbox into DuckDB and query it; no key needed."""
+    with screen_of(options, "Starting") as screen:
+        _run_demo(screen, enrollments)
+
+
+@click.command()
+@click.option("--port", default=8100, type=click.IntRange(0, 65535), help="0 finds a free one.")
+@click.option("--enrollments", default=20_000, type=click.IntRange(0), help="How many it holds.")
+@click.option("--seed", default=1, help="The same seed makes the same data.")
+@click.option("--key", default="sandbox-key", help="The API key it accepts.")
+@click.option(
+    "--order",
+    default="updated",
+    type=click.Choice(("updated", "updated_desc", "created", "id")),
+    help="The order of its lists.",
+)
+@click.option(
+    "--cursor",
+    default="keyset",
+    type=click.Choice(("keyset", "offset")),
+    help="What a cursor hides: the last row's key, or how many rows came before. With an offset,"
+    " rows that move between two requests make others come twice or not at all.",
+)
+@click.option(
+    "--latency", default=0.0, type=click.FloatRange(0, 3600), help="Seconds before each answer."
+)
+@click.option(
+    "--changes-per-second",
+    default=0.0,
+    type=click.FloatRange(0, 10_000),
+    help="Live mode: enrollments and sequences change while it runs.",
+)
+@click.option(
+    "--rate-limit", type=click.FloatRange(0.1), help="Requests a second; beyond it answers 429."
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    help="KIND or KIND:RATE, such as 429:0.01 or cut_within:0.005; may be repeated.",
+)
+@click.option(
+    "--drift",
+    type=click.Choice(("new-fields", "changed-types", "page-example")),
+    help="How its enrollments differ from what the API promises.",
+)
+def sandbox(**options: Any) -> None:
+    """Run a local API on this machine, to try and to test."""
+    with screen_of(Options()) as screen:
+        _run_sandbox(screen, **options)
+
+
+def _run_demo(screen: Screen, enrollments: int) -> None:
+    local = _sandbox()
+    from unify_source.analysis.views import make_models
     from unify_source.cli.pipeline import open_pipeline
     from unify_source.load.packages import row_counts
     from unify_source.runs.sync import sync
@@ -46,7 +102,7 @@ def run_demo(screen: Screen, enrollments: int) -> None:
     screen.note(f"Starting the sandbox: a local API with {enrollments:,} enrollments.")
     with (
         tempfile.TemporaryDirectory() as folder,
-        sandbox.Sandbox(sandbox.Account(enrollments)) as api,
+        local.Sandbox(local.Account(enrollments)) as api,
     ):
         pipeline = open_pipeline(
             PIPELINE, "duckdb", "unify", pipelines_dir=folder, progress=screen.progress
@@ -56,7 +112,9 @@ def run_demo(screen: Screen, enrollments: int) -> None:
         again = sync(pipeline, api_key="sandbox-key", base_url=api.url)
         screen.note(f"And once more: {again.as_lines()[0]}")
         counts = row_counts(pipeline)
+        made = make_models(pipeline)
     screen.table("Tables", ["table", "rows"], [[n, f"{c:,}"] for n, c in counts.items()])
+    screen.table("Models", ["model", "what it holds"], made.grid())
     screen.table(QUESTION, *_answer())
     screen.result({**report.as_json(), "file": DEMO_FILE}, _next_commands())
 
@@ -67,18 +125,20 @@ def _answer() -> tuple[list[str], list[list[str]]]:
     with duckdb.connect(DEMO_FILE, read_only=True) as connection:
         result = connection.execute(QUERY)
         headers = [column[0] for column in result.description]
-        return headers, [[str(value) for value in row] for row in result.fetchall()]
+        return headers, [
+            ["" if value is None else str(value) for value in row] for row in result.fetchall()
+        ]
 
 
 def _next_commands() -> list[str]:
     # With the Python that runs this: the command may not be on the path, nor DuckDB's own.
     python = _python()
-    count = "SELECT status, count(*) FROM unify.enrollments GROUP BY ALL"
-    show = f"import duckdb; db = duckdb.connect('{DEMO_FILE}'); db.sql('{count}').show()"
+    weeks = "SELECT week, delivered, human_reply_percent, is_young FROM unify_models.cohort_weekly"
+    show = f"duckdb.connect('{DEMO_FILE}').sql('{weeks} ORDER BY week DESC').show()"
     return [
-        f"The tables are in {DEMO_FILE}, schema unify. Look at them:",
+        f"The tables are in {DEMO_FILE}, schema unify, the models in unify_models. Look at them:",
         f"  {python} -m unify_source status --pipeline-name {PIPELINE}",
-        f'  {python} -c "{show}"',
+        f'  {python} -c "import duckdb; {show}"',
     ]
 
 
@@ -90,7 +150,7 @@ def _python() -> str:
     return shlex.quote(str(python))
 
 
-def run_sandbox(
+def _run_sandbox(
     screen: Screen,
     *,
     enrollments: int,
@@ -100,13 +160,13 @@ def run_sandbox(
     **options: Any,
 ) -> None:
     """Serve the sandbox until it is interrupted; `faults` are KIND or KIND:RATE."""
-    sandbox = _sandbox()
+    local = _sandbox()
     with _port_free(options["port"]):
-        sandbox.serve(
-            sandbox.Account(enrollments, seed=seed),
+        local.serve(
+            local.Account(enrollments, seed=seed),
             announce=lambda url: screen.note(_welcome(url, options["key"])),
-            faults=[_fault(sandbox, text) for text in faults],
-            reshape=sandbox.DRIFTS[drift] if drift else None,
+            faults=[_fault(local, text) for text in faults],
+            reshape=local.DRIFTS[drift] if drift else None,
             **options,
         )
 

@@ -1,0 +1,254 @@
+"""The models answer alike on DuckDB and Postgres, and as a slow count in Python does."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import dlt
+import duckdb
+import postgres
+import pytest
+from by_hand import ByHand, instant
+from commands import command, only_json
+from conftest import KEY
+from pages import blocks, page
+
+from unify_source import sync, unify_source
+from unify_source.analysis.models import models
+from unify_source.analysis.views import make_models
+from unify_source.cli.pipeline import open_pipeline
+from unify_source.errors import ConfigurationError
+from unify_source.sandbox import DRIFTS, Account, Sandbox
+
+Rows = list[tuple[Any, ...]]
+Ask = Callable[[str], Rows]
+
+OLDER = "page-example"
+ROUNDS = int(os.environ.get("UNIFY_TEST_ROUNDS", "2"))
+DATASETS = [(seed, None if seed % 2 else OLDER) for seed in range(1, 1 + ROUNDS)]
+TYPES = {
+    "VARCHAR": "text",
+    "character varying": "text",
+    "TIMESTAMP WITH TIME ZONE": "timestamp",
+    "timestamp with time zone": "timestamp",
+    "double precision": "double",
+}
+
+
+class Loaded:
+    """One account, in both databases with its models, and its rows as the API shows them."""
+
+    def __init__(self, by_hand: ByHand, asks: dict[str, Ask], file: Path) -> None:
+        self.by_hand = by_hand
+        self.file = file
+        self.asks = asks
+
+    def answers(self, model: str) -> list[Rows]:
+        """Return what each database answers, sorted."""
+        question = f"SELECT * FROM unify_models.{model}"
+        return [ordered(map(tuple, ask(question))) for ask in self.asks.values()]
+
+
+def ordered(rows: Any) -> Rows:
+    return sorted(rows, key=lambda row: tuple((value is not None, str(value)) for value in row))
+
+
+def account(seed: int) -> Account:
+    """Return one that has changed, and whose two busiest sequences were upgraded, one twice."""
+    made = Account(300, seed=seed)
+    made.change(60, seed=seed)
+    first, second, *_ = (sequence["id"] for sequence in made.sequences())
+    newer = made.upgrade_sequence(first)
+    made.change(20, seed=seed + 1)
+    made.upgrade_sequence(newer)
+    made.upgrade_sequence(second)
+    made.change(20, seed=seed + 2)
+    made.clock.advance(timedelta(seconds=1))
+    return made
+
+
+@contextmanager
+def both(folder: Path, server: str, api: Sandbox) -> Iterator[dict[str, Ask]]:
+    """Load an API into both databases, and make the models there."""
+    file = str(folder / "unify_gtm.duckdb")
+    with postgres.database(server) as dsn:
+        for kind, credentials in (("duckdb", file), ("postgres", dsn)):
+            pipeline = open_pipeline(
+                "unify_gtm",
+                kind,
+                "unify",
+                credentials=credentials,
+                pipelines_dir=str(folder / kind),
+            )
+            sync(pipeline, api_key=KEY, base_url=api.url)
+            make_models(pipeline)
+        with duckdb.connect(file, read_only=True) as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            yield {
+                "duckdb": lambda question: connection.execute(question).fetchall(),
+                "postgres": lambda question: list(postgres.ask(dsn, question)),
+            }
+
+
+@pytest.fixture(scope="module", params=DATASETS, ids=lambda of: f"{of[0]}-{of[1] or 'today'}")
+def loaded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, postgres_server: str
+) -> Iterator[Loaded]:
+    seed, form = request.param
+    shown = account(seed)
+    reshape = DRIFTS[form] if form else None
+    rows = [reshape(row) if reshape else row for row in shown.rows()]
+    folder = tmp_path_factory.mktemp("models")
+    with (
+        Sandbox(shown, key=KEY, reshape=reshape) as api,
+        both(folder, postgres_server, api) as asks,
+    ):
+        yield Loaded(ByHand(rows, shown.sequences()), asks, folder / "unify_gtm.duckdb")
+
+
+@pytest.mark.rounds
+def test_a_question_has_one_answer_on_each_database_and_by_hand(loaded: Loaded) -> None:
+    for question, by_hand in loaded.by_hand.questions.items():
+        expected = ordered(by_hand())
+
+        on_duckdb, on_postgres = loaded.answers(question)
+
+        assert expected, question
+        assert on_duckdb == expected, question
+        assert on_postgres == expected, question
+
+
+def test_the_queries_on_the_page_pick_and_sort_the_same_on_each_database(loaded: Loaded) -> None:
+    queries = blocks("sql", page("queries"))
+    assert len(queries) == 5
+
+    for query, sorted_by, is_falling in zip(queries, (3, 3, 2, 2, 1), (1, 1, 0, 1, 1), strict=True):
+        on_duckdb, on_postgres = (list(map(tuple, ask(query))) for ask in loaded.asks.values())
+        assert on_duckdb
+        # Names that are equal in the column before stand in the order of each database's collation.
+        assert ordered(on_duckdb) == ordered(on_postgres)
+        for rows in (on_duckdb, on_postgres):
+            known = [row[sorted_by] for row in rows if row[sorted_by] is not None]
+            assert known == sorted(known, reverse=bool(is_falling))
+            assert [row[sorted_by] for row in rows[: len(known)]] == known
+
+
+def test_what_changed_today_counts_the_rows_that_did(loaded: Loaded) -> None:
+    [query] = [query for query in blocks("sql", page("queries")) if "AS changed" in query]
+    today = datetime.now(timezone.utc).date()
+    rows = [
+        (updated.date(), created.date() == today)
+        for row in loaded.by_hand.rows
+        if (updated := instant(row["updated_at"])) and (created := instant(row["created_at"]))
+    ]
+
+    for ask in loaded.asks.values():
+        answer = ask(query)
+        assert sum(changed for _, changed, *_ in answer) == sum(day == today for day, _ in rows)
+        assert sum(enrolled for _, _, enrolled, *_ in answer) == sum(is_new for _, is_new in rows)
+
+
+def test_a_rate_of_what_nobody_classified_is_null_and_never_0(loaded: Loaded) -> None:
+    rates = ("human_reply_percent", "positive_reply_percent")
+    for model in ("sequence_funnel", "cohort_weekly", "mailbox_health", "play_attribution"):
+        for rate in rates:
+            question = (
+                f"SELECT {rate} FROM unify_models.{model} WHERE unclassified_replies = replies"
+            )
+            for ask in loaded.asks.values():
+                assert {row[0] for row in ask(f"{question} AND replies > 0")} <= {None}
+
+
+def test_upgrades_count_a_person_once(loaded: Loaded) -> None:
+    [(sequences, enrollments, enrolled, upgrades)] = loaded.asks["duckdb"](
+        "SELECT max(sequences), sum(enrollments), sum(enrolled), sum(upgrades)"
+        " FROM unify_models.sequence_lineage"
+    )
+    assert sequences >= 2
+    assert upgrades > 10
+    assert enrolled == enrollments - upgrades
+
+
+def test_the_columns_of_each_model_are_those_that_it_is_described_with(loaded: Loaded) -> None:
+    question = (
+        "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema ="
+        " 'unify_models' AND table_name = '{}' ORDER BY ordinal_position"
+    )
+    for model in models().values():
+        expected = [(column.name, column.data_type) for column in model.columns]
+        for ask in loaded.asks.values():
+            found = ask(question.format(model.name))
+            assert [(name, TYPES.get(kind, kind.lower())) for name, kind in found] == expected
+
+
+def test_freshness_counts_the_rows_of_every_table(loaded: Loaded) -> None:
+    for ask in loaded.asks.values():
+        rows = {name: count for name, count, *_ in ask("SELECT * FROM unify_models.freshness")}
+        assert rows == {name: ask(f"SELECT count(*) FROM unify.{name}")[0][0] for name in rows}
+        assert rows["enrollments"] == len(loaded.by_hand.rows)
+
+
+def test_a_view_outlives_a_new_name_of_its_file(loaded: Loaded, home: Path) -> None:
+    copy = shutil.copy(loaded.file, home / "kept.duckdb")
+
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{copy}' AS elsewhere (READ_ONLY)")
+        question = "SELECT sum(enrolled) FROM elsewhere.unify_models.sequence_funnel"
+        assert connection.execute(question).fetchall() == [(len(loaded.by_hand.rows),)]
+
+
+def test_the_command_makes_the_views_says_so_and_may_come_again(
+    pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
+) -> None:
+    sync(pipeline, api_key=KEY, base_url=serve(Account(20)).url)
+
+    first, second = command("models", "--json"), command("models")
+
+    assert first.returncode == second.returncode == 0, first.stderr
+    assert only_json(first)["dataset"] == "unify_models"
+    assert only_json(first)["models"] == [*models()]
+    assert f"{len(models())} views made in duckdb, dataset unify_models." in second.stdout
+    shown = [model for model in models().values() if not model.is_intermediate]
+    assert all(model.description in second.stdout for model in shown)
+
+
+def test_where_nothing_was_loaded_the_command_says_so_and_makes_nothing(home: Path) -> None:
+    ran = command("models")
+
+    assert ran.returncode == 2
+    assert "There is no dataset unify in duckdb." in ran.stderr
+    assert "unify-source sync" in ran.stderr
+    assert not (home / "unify_gtm.duckdb").exists()
+
+
+def test_where_a_table_is_missing_it_is_named_and_no_view_is_made(
+    pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
+) -> None:
+    api = serve(Account(20))
+    pipeline.run(unify_source(api_key=KEY, base_url=api.url).with_resources("people"))
+
+    with pytest.raises(ConfigurationError, match="lacks a table that the model int_enrollments"):
+        make_models(pipeline)
+
+    with pipeline.sql_client() as client:
+        assert client.execute_sql("SELECT count(*) FROM duckdb_views() WHERE NOT internal") == [
+            (0,)
+        ]
+
+
+def test_files_have_no_views_and_the_command_says_so(home: Path) -> None:
+    ran = command(
+        "models",
+        "--destination",
+        "filesystem",
+        DESTINATION__FILESYSTEM__BUCKET_URL=str(home / "lake"),
+    )
+
+    assert ran.returncode == 2
+    assert "filesystem keeps no views" in ran.stderr

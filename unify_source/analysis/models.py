@@ -1,0 +1,85 @@
+"""The models: SQL files in `unify_source/dbt`, which dbt and `unify-source models` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, StrictUndefined
+
+PACKAGE = Path(__file__).parents[1] / "dbt"
+
+Named = Callable[[str], str]
+"""Returns what stands for a table or a model in SQL."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a model: `data_type` is text, boolean, bigint, double, date or timestamp."""
+
+    name: str
+    data_type: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """One view: `sql` is a template that names its tables with `source`, and others with `ref`."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    sql: str
+
+    @property
+    def is_intermediate(self) -> bool:
+        """Whether it serves other models alone."""
+        return self.name.startswith("int_")
+
+    def rendered(self, *, ref: Named, source: Named) -> str:
+        """Return its query, in Postgres's dialect, as dbt would render it."""
+        # Nothing is escaped: this is SQL, and every word in it is our own.
+        environment = Environment(undefined=StrictUndefined, autoescape=False)  # noqa: S701
+        template = environment.from_string(_macros() + self.sql)
+        return template.render(
+            ref=ref,
+            source=lambda _, table: source(table),
+            var=lambda _, default: default,
+        )
+
+
+@cache
+def models() -> dict[str, Model]:
+    """Return all models by name, each behind those that it reads, as `models.yml` lists them."""
+    return {model.name: model for model in _read()}
+
+
+def _read() -> Iterator[Model]:
+    files = {path.stem: path for path in sorted(PACKAGE.glob("models/**/*.sql"))}
+    described = yaml.safe_load((PACKAGE / "models" / "models.yml").read_text(encoding="utf-8"))
+    for facts in described["models"]:
+        yield Model(
+            name=facts["name"],
+            description=_one_line(facts["description"]),
+            columns=tuple(map(_column, facts["columns"])),
+            sql=files[facts["name"]].read_text(encoding="utf-8"),
+        )
+
+
+def _column(facts: dict[str, Any]) -> Column:
+    return Column(facts["name"], facts["data_type"], _one_line(facts["description"]))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _macros() -> str:
+    # dbt knows the macros of a package everywhere; a template of Jinja knows only its own.
+    return "".join(
+        path.read_text(encoding="utf-8") for path in sorted(PACKAGE.glob("macros/*.sql"))
+    )

@@ -1,0 +1,158 @@
+"""`models`: makes a view of each model, in a dataset beside that of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dlt
+import sqlglot
+from dlt.common.destination.exceptions import SqlClientNotAvailable
+from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRelation
+
+from unify_source.analysis.models import Model, models
+from unify_source.configuration.dlt_errors import explained
+from unify_source.configuration.environment import refuse_unsafe
+from unify_source.destinations.duckdb_file import duckdb_database
+from unify_source.destinations.lock import opened_file
+from unify_source.dlt_seam import FSClientBase
+from unify_source.errors import ConfigurationError, LoadFailed
+from unify_source.redaction import redacted
+from unify_source.settings import LOCK_TIMEOUT
+
+_WRITTEN_IN = "postgres"
+_LONGEST = 300
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views that were made, each with what it answers; `dataset` is where they are."""
+
+    pipeline: str
+    destination: str
+    dataset: str
+    made: tuple[Model, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as what `--json` prints."""
+        return {
+            "command": "models",
+            "pipeline": self.pipeline,
+            "destination": self.destination,
+            "dataset": self.dataset,
+            "models": [model.name for model in self.made],
+        }
+
+    def as_lines(self) -> list[str]:
+        """Return it as plain sentences."""
+        return [f"{len(self.made)} views made in {self.destination}, dataset {self.dataset}."]
+
+    def grid(self) -> list[list[str]]:
+        """Return each model that answers a question, and what it is."""
+        return [[m.name, m.description] for m in self.made if not m.is_intermediate]
+
+
+def models_dataset(dataset: str) -> str:
+    """Return the dataset of the models for that of the tables."""
+    return f"{dataset}_models"
+
+
+def make_models(
+    pipeline: dlt.Pipeline, *, lock_timeout: float | str = LOCK_TIMEOUT.default
+) -> Views:
+    """Make the views, or replace them; the tables stay as they are.
+
+    Waits up to `lock_timeout` seconds for a DuckDB file that another process has open. Raises
+    ConfigurationError where there is nothing to make views of, LoadFailed, LockHeld.
+    """
+    with client_of(pipeline, lock_timeout) as client:
+        tables = client.dataset_name
+        with client.with_alternative_dataset_name(models_dataset(tables)):
+            if not client.has_dataset():
+                client.create_dataset()
+            dataset = client.dataset_name
+        with client.begin_transaction():
+            for model in models().values():
+                _make(client, model, tables, dataset)
+    return Views(
+        pipeline.pipeline_name,
+        pipeline.destination.destination_name,
+        dataset,
+        tuple(models().values()),
+    )
+
+
+@contextmanager
+def client_of(pipeline: dlt.Pipeline, lock_timeout: float | str) -> Iterator[Any]:
+    """Give the SQL client of a dataset that exists; ConfigurationError where there is none."""
+    with explained(pipeline):
+        refuse_unsafe(pipeline)
+        if isinstance(pipeline.destination_client(), FSClientBase):
+            raise _without_sql(pipeline)
+        database = duckdb_database(pipeline)
+        # Opening a file that is missing would create it.
+        if database and not database.file.exists():
+            raise _nothing_in(pipeline)
+        with opened_file(pipeline, lock_timeout):
+            try:
+                opened = pipeline.sql_client()
+            except SqlClientNotAvailable:
+                raise _without_sql(pipeline) from None
+            with opened as client:
+                if not client.has_dataset():
+                    raise _nothing_in(pipeline)
+                yield client
+
+
+def _make(client: Any, model: Model, tables: str, dataset: str) -> None:
+    query = model.rendered(
+        ref=lambda name: _quoted(client, dataset, name),
+        source=lambda name: _quoted(client, tables, name),
+    )
+    view = f"CREATE OR REPLACE VIEW {_quoted(client, dataset, model.name)} AS {query}"
+    [statement] = sqlglot.transpile(
+        view, read=_WRITTEN_IN, write=client.capabilities.sqlglot_dialect, comments=False
+    )
+    try:
+        client.execute_sql(statement)
+    except DatabaseUndefinedRelation as error:
+        raise ConfigurationError(
+            f"Dataset {tables} lacks a table that the model {model.name} reads: {_reason(error)}.",
+            "Run unify-source sync, which makes all tables, and then this again.",
+        ) from None
+    except DatabaseException as error:
+        raise LoadFailed(
+            f"The view {model.name} could not be made: {_reason(error)}.",
+            f"The tables are untouched. If another version made the views of {dataset}, drop that"
+            " schema and run it again.",
+        ) from None
+
+
+def _quoted(client: Any, dataset: str, name: str) -> str:
+    with client.with_alternative_dataset_name(dataset):
+        path = client.make_qualified_table_name_path(name, quote=False)
+    # A view that names its DuckDB file would break when the file gets another name.
+    if client.capabilities.sqlglot_dialect == "duckdb":
+        path = path[-2:]
+    return ".".join(f'"{part}"' for part in path)
+
+
+def _reason(error: Exception) -> str:
+    lines = [line.strip() for line in redacted(str(error)).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:_LONGEST].rstrip(".:")
+
+
+def _without_sql(pipeline: dlt.Pipeline) -> ConfigurationError:
+    return ConfigurationError(
+        f"{pipeline.destination.destination_name} keeps no views: it has no SQL of its own.",
+        "Load into a database, such as duckdb or postgres, or query the files with one.",
+    )
+
+
+def _nothing_in(pipeline: dlt.Pipeline) -> ConfigurationError:
+    return ConfigurationError(
+        f"There is no dataset {pipeline.dataset_name} in {pipeline.destination.destination_name}.",
+        "Run unify-source sync first, or check --dataset, --pipeline-name and --destination.",
+    )

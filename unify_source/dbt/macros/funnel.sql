@@ -1,0 +1,49 @@
+{#- Every count and every rate of the funnel stands here, so that no two models can disagree. -#}
+
+{%- macro how_many(condition) -%}
+count(case when {{ condition }} then 1 end)
+{%- endmacro -%}
+
+{#- A count of so many units to a whole, rounded, as a number. With `floor`, which is the same in
+    every database; `round` breaks ties one way for one type and another way for the next. -#}
+{%- macro rounded(units, per_whole) -%}
+floor({{ units }} + 0.5) / {{ per_whole }}.0
+{%- endmacro -%}
+
+{#- With one digit. Null where there is nothing to divide by. Where nothing was counted and something
+    could not be judged, the answer is unknown, and 0 % would be a false one. -#}
+{%- macro percent(part, whole, unknown='0') -%}
+case when {{ part }} > 0 or {{ unknown }} = 0 then
+        {{ rounded('cast(1000 * ' ~ part ~ ' as double precision) / nullif(' ~ whole ~ ', 0)', 10) }}
+    end
+{%- endmacro -%}
+
+{%- macro funnel_counts() -%}
+count(enrollment_id) as enrolled,
+        {{ how_many('is_started') }} as started,
+        {{ how_many('is_started and is_bounced') }} as bounced,
+        {{ how_many('is_delivered') }} as delivered,
+        {{ how_many('is_delivered and has_reply') }} as replies,
+        {{ how_many('is_delivered and is_human_reply') }} as human_replies,
+        {{ how_many('is_delivered and is_positive_reply') }} as positive_replies,
+        {{ how_many('is_delivered and is_automated_reply') }} as automated_replies,
+        {{ how_many('is_delivered and is_unclassified_reply') }} as unclassified_replies,
+        {{ how_many('is_delivered and is_opted_out') }} as opted_out
+{%- endmacro -%}
+
+{%- macro funnel() -%}
+enrolled,
+    started,
+    bounced,
+    delivered,
+    replies,
+    human_replies,
+    positive_replies,
+    automated_replies,
+    unclassified_replies,
+    opted_out,
+    {{ percent('bounced', 'started') }} as bounce_percent,
+    {{ percent('human_replies', 'delivered', 'unclassified_replies') }} as human_reply_percent,
+    {{ percent('positive_replies', 'delivered', 'unclassified_replies') }} as positive_reply_percent,
+    {{ percent('opted_out', 'delivered') }} as opt_out_percent
+{%- endmacro -%}

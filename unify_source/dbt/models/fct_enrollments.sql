@@ -1,0 +1,30 @@
+select
+    e.enrollment_id,
+    e.sequence_id,
+    s.name as sequence_name,
+    e.person_id,
+    e.mailbox_id,
+    e.play_id,
+    p.name as play_name,
+    e.created_at,
+    e.started_at,
+    e.ended_at,
+    e.updated_at,
+    e.status,
+    e.display_status,
+    e.is_started,
+    e.is_bounced,
+    e.is_delivered,
+    e.is_opted_out,
+    e.is_canceled,
+    e.has_reply,
+    e.reply_category,
+    e.is_human_reply,
+    e.is_positive_reply,
+    e.is_automated_reply,
+    e.is_unclassified_reply,
+    e.replied_at,
+    e.days_to_reply
+from {{ ref('int_enrollments') }} as e
+left join {{ source('unify', 'sequences') }} as s on s.id = e.sequence_id
+left join {{ source('unify', 'plays') }} as p on p.id = e.play_id

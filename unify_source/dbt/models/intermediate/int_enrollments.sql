@@ -1,0 +1,121 @@
+{# Every definition stands here, each with its reason. `make docs` writes the page on the models
+   from the comments that begin with the name of a column. #}
+with winners as (
+    select
+        reply_email_message_id,
+        min(
+            case category
+                when 'NEGATIVE' then 1
+                when 'POSITIVE' then 2
+                when 'NEUTRAL' then 3
+                when 'AUTOMATED' then 4
+            end
+        ) as winner
+    from {{ source('unify', 'reply_classifications') }}
+    group by reply_email_message_id
+),
+
+joined as (
+    select
+        e.id as enrollment_id,
+        e.sequence_id,
+        e.person_id,
+        e.mailbox_id,
+        e.enrolled_by_play_id as play_id,
+        e.created_at,
+        e.updated_at,
+        e.started_at,
+        e.ended_at,
+        e.status,
+        e.is_blocked,
+        e.is_bounced,
+        e.is_canceled,
+        e.is_excluded,
+        e.is_opted_out,
+        e.is_paused,
+        r.received_at as replied_at,
+        -- is_started: the enrollment has a `started_at`. The status does not tell: Unify does not
+        -- document whether every FINISHED enrollment has started, and one that was blocked,
+        -- excluded or canceled as a draft has sent nothing.
+        e.started_at is not null as is_started,
+        -- has_reply: there is a reply, of any kind. How `is_replied` relates to the reply that the
+        -- API shows is not documented, so either is enough.
+        r.id is not null or coalesce(e.is_replied, false) as has_reply,
+        -- reply_category: of a reply's classifications the first of NEGATIVE, POSITIVE, NEUTRAL,
+        -- AUTOMATED; null without one. They contradict one another, and Unify does not say which one
+        -- counts. A person who wrote under a machine's text is a person, so AUTOMATED counts only
+        -- alone. NEGATIVE comes before POSITIVE because to write again to somebody who declined
+        -- costs more than to look once more at a reply that was kinder than it seemed.
+        case w.winner
+            when 1 then 'NEGATIVE'
+            when 2 then 'POSITIVE'
+            when 3 then 'NEUTRAL'
+            when 4 then 'AUTOMATED'
+        end as reply_category
+    from {{ source('unify', 'enrollments') }} as e
+    left join {{ source('unify', 'reply_email_messages') }} as r on r.id = e.reply_email_message_id
+    left join winners as w on w.reply_email_message_id = r.id
+)
+
+select
+    enrollment_id,
+    sequence_id,
+    person_id,
+    mailbox_id,
+    play_id,
+    created_at,
+    updated_at,
+    started_at,
+    ended_at,
+    replied_at,
+    status,
+    is_blocked,
+    is_bounced,
+    is_canceled,
+    is_excluded,
+    is_opted_out,
+    is_paused,
+    is_started,
+    has_reply,
+    reply_category,
+    -- is_delivered: it started and did not bounce, so the person was contacted. Rates of replies
+    -- and opt-outs divide by these. Earlier e-mails of an enrollment that bounced may have arrived;
+    -- the API does not tell.
+    is_started and not is_bounced as is_delivered,
+    -- is_human_reply: a person replied: the category is not AUTOMATED. A reply without a
+    -- classification is unknown (null), neither human nor automated; in the API's older form, which
+    -- has no categories, every reply is.
+    case when not has_reply then false else reply_category <> 'AUTOMATED' end as is_human_reply,
+    -- is_positive_reply: the category is POSITIVE; null where it is unknown.
+    case when not has_reply then false else reply_category = 'POSITIVE' end as is_positive_reply,
+    -- is_automated_reply: the category is AUTOMATED, as of an out-of-office text; null where it is
+    -- unknown. Up to April 2026 such a reply ended the enrollment; since then the sequence goes on.
+    -- So `ended_at` and `FINISHED` before and after do not compare; human replies do.
+    case when not has_reply then false else reply_category = 'AUTOMATED' end as is_automated_reply,
+    -- is_unclassified_reply: there is a reply, and nobody knows of which kind. A rate whose
+    -- numerator is 0 while there are some of these is null, not 0 %.
+    has_reply and reply_category is null as is_unclassified_reply,
+    -- display_status: the one word for where it stands; the first that holds of: opted out, bounced,
+    -- replied (by a person, or unclassified), canceled, blocked, excluded; else the API's status,
+    -- which is null in the API's older form.
+    case
+        when is_opted_out then 'Opted out'
+        when is_bounced then 'Bounced'
+        when has_reply and coalesce(reply_category, '') <> 'AUTOMATED' then 'Replied'
+        when is_canceled then 'Canceled'
+        when is_blocked then 'Blocked'
+        when is_excluded then 'Excluded'
+        when status = 'DRAFT' then 'Draft'
+        when status = 'IN_PROGRESS' and is_paused then 'Paused'
+        when status = 'IN_PROGRESS' then 'In progress'
+        when status = 'FINISHED' then 'Finished'
+        else status
+    end as display_status,
+    -- days_to_reply: from `started_at` to the reply, of whatever kind, in days of 24 hours with two
+    -- digits. Null where either time is unknown, and where the reply is older than the start: such
+    -- a reply answered something else.
+    case
+        when replied_at >= started_at
+            then {{ rounded('cast(extract(epoch from replied_at - started_at) as double precision) / 864', 100) }}
+    end as days_to_reply
+from joined
