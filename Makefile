@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := postgres sandbox bigquery clickhouse delta iceberg s3
 
-.PHONY: help demo test test-warehouse test-lowest test-newest test-pythons faults soak check format docs shape bench lock clean
+.PHONY: help demo test test-dbt test-warehouse test-lowest test-newest test-pythons faults soak check format docs shape bench lock clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -13,6 +13,9 @@ demo: .venv/ready  ## load 20,000 enrollments from a local API into DuckDB; no k
 
 test: .venv/ready  ## run the tests, and list the ten slowest
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=10
+
+test-dbt: .venv/ready .venv-dbt/ready  ## build and test the models with dbt, on DuckDB and Postgres
+	$(BIN)/python -m pytest -m dbt tests/analysis
 
 test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write what holds into docs/destinations.md
 	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \
@@ -72,7 +75,7 @@ test-pythons:  ## run the demo and the promises on the oldest and newest Python 
 	$(PYTHON) tests/pythons.py
 
 clean:  ## remove the environments and caches
-	rm -rf .venv .venv-lowest .venv-newest .venv-3.* .venv-warehouse .venv-bigquery .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-newest .venv-3.* .venv-warehouse .venv-bigquery .venv-dbt .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'
@@ -92,4 +95,10 @@ clean:  ## remove the environments and caches
 	$(PYTHON) -m venv .venv-bigquery
 	.venv-bigquery/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	.venv-bigquery/bin/pip install --quiet --disable-pip-version-check --group bigquery-emulator
+	touch $@
+
+.venv-dbt/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-dbt
+	.venv-dbt/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv-dbt/bin/pip install --quiet --disable-pip-version-check --group dbt
 	touch $@
