@@ -1,7 +1,7 @@
 # Everything below works on a machine that has only Python 3.10+ and make.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := postgres sandbox bigquery clickhouse delta iceberg s3
+EXTRAS := postgres sandbox xlsx bigquery clickhouse delta iceberg s3
 
 .PHONY: help demo test test-dbt test-warehouse test-lowest test-newest test-pythons faults soak check format docs shape bench lock clean
 
@@ -51,7 +51,7 @@ bench: .venv/ready  ## measure this connector beside what you would write instea
 lock: .venv/ready  ## raise requirements.lock and requirements-warehouse.lock to the newest versions
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.10 --no-annotate \
-	  --extra postgres --extra sandbox --group dev pyproject.toml --output-file requirements.lock \
+	  --extra postgres --extra sandbox --extra xlsx --group dev pyproject.toml --output-file requirements.lock \
 	  --custom-compile-command "make lock"
 	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.10 --no-annotate \
 	  $(EXTRAS:%=--extra %) --group dev --group warehouse pyproject.toml \
@@ -61,14 +61,14 @@ test-lowest:  ## run the tests with the lowest versions that pyproject.toml allo
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/pip install --quiet uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python \
-	  --resolution lowest-direct --editable '.[postgres,sandbox]' --group dev
+	  --resolution lowest-direct --editable '.[postgres,sandbox,xlsx]' --group dev
 	.venv-lowest/bin/python -m pytest -n 2
 
 test-newest:  ## run the promises with the newest version of every dependency
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/pip install --quiet uv
 	.venv-newest/bin/uv pip install --quiet --python .venv-newest/bin/python --upgrade \
-	  --resolution highest --editable '.[postgres,sandbox]' --group dev
+	  --resolution highest --editable '.[postgres,sandbox,xlsx]' --group dev
 	.venv-newest/bin/python -m pytest -n 2 -m "promise and not lane"
 
 test-pythons:  ## run the demo and the promises on the oldest and newest Python that are here

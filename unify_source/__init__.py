@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unify_source.analysis.export import export
     from unify_source.analysis.views import make_models
     from unify_source.errors import UnifyError
     from unify_source.load.source import unify_source
@@ -22,12 +23,22 @@ if TYPE_CHECKING:
     from unify_source.runs.sync import sync
     from unify_source.verification.verify import verify
 
-__all__ = ["UnifyError", "backfill", "forget", "make_models", "sync", "unify_source", "verify"]
+__all__ = [
+    "UnifyError",
+    "backfill",
+    "export",
+    "forget",
+    "make_models",
+    "sync",
+    "unify_source",
+    "verify",
+]
 __version__ = version("unify-source")
 
 _ROOMS = {
     "UnifyError": "errors",
     "backfill": "runs.backfill",
+    "export": "analysis.export",
     "forget": "runs.forget",
     "make_models": "analysis.views",
     "sync": "runs.sync",

@@ -5,29 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import dlt
 import duckdb
-import postgres
 import pytest
 from by_hand import ByHand, instant
 from commands import command, only_json
 from conftest import KEY
+from modeled import Database, Rows, both
 from pages import blocks, page
 
 from unify_source import sync, unify_source
 from unify_source.analysis.models import models
 from unify_source.analysis.views import make_models
-from unify_source.cli.pipeline import open_pipeline
 from unify_source.errors import ConfigurationError
 from unify_source.sandbox import DRIFTS, Account, Sandbox
-
-Rows = list[tuple[Any, ...]]
-Ask = Callable[[str], Rows]
 
 OLDER = "page-example"
 ROUNDS = int(os.environ.get("UNIFY_TEST_ROUNDS", "2"))
@@ -44,15 +39,19 @@ TYPES = {
 class Loaded:
     """One account, in both databases with its models, and its rows as the API shows them."""
 
-    def __init__(self, by_hand: ByHand, asks: dict[str, Ask], file: Path) -> None:
+    def __init__(self, by_hand: ByHand, databases: tuple[Database, Database]) -> None:
         self.by_hand = by_hand
-        self.file = file
-        self.asks = asks
+        self.databases = databases
+
+    @property
+    def asks(self) -> list[Callable[[str], Rows]]:
+        """How to ask each of the two."""
+        return [database.ask for database in self.databases]
 
     def answers(self, model: str) -> list[Rows]:
         """Return what each database answers, sorted."""
         question = f"SELECT * FROM unify_models.{model}"
-        return [ordered(map(tuple, ask(question))) for ask in self.asks.values()]
+        return [ordered(map(tuple, ask(question))) for ask in self.asks]
 
 
 def ordered(rows: Any) -> Rows:
@@ -73,29 +72,6 @@ def account(seed: int) -> Account:
     return made
 
 
-@contextmanager
-def both(folder: Path, server: str, api: Sandbox) -> Iterator[dict[str, Ask]]:
-    """Load an API into both databases, and make the models there."""
-    file = str(folder / "unify_gtm.duckdb")
-    with postgres.database(server) as dsn:
-        for kind, credentials in (("duckdb", file), ("postgres", dsn)):
-            pipeline = open_pipeline(
-                "unify_gtm",
-                kind,
-                "unify",
-                credentials=credentials,
-                pipelines_dir=str(folder / kind),
-            )
-            sync(pipeline, api_key=KEY, base_url=api.url)
-            make_models(pipeline)
-        with duckdb.connect(file, read_only=True) as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            yield {
-                "duckdb": lambda question: connection.execute(question).fetchall(),
-                "postgres": lambda question: list(postgres.ask(dsn, question)),
-            }
-
-
 @pytest.fixture(scope="module", params=DATASETS, ids=lambda of: f"{of[0]}-{of[1] or 'today'}")
 def loaded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, postgres_server: str
@@ -107,9 +83,9 @@ def loaded(
     folder = tmp_path_factory.mktemp("models")
     with (
         Sandbox(shown, key=KEY, reshape=reshape) as api,
-        both(folder, postgres_server, api) as asks,
+        both(folder, postgres_server, api) as databases,
     ):
-        yield Loaded(ByHand(rows, shown.sequences()), asks, folder / "unify_gtm.duckdb")
+        yield Loaded(ByHand(rows, shown.sequences()), databases)
 
 
 @pytest.mark.rounds
@@ -129,7 +105,7 @@ def test_the_queries_on_the_page_pick_and_sort_the_same_on_each_database(loaded:
     assert len(queries) == 5
 
     for query, sorted_by, is_falling in zip(queries, (3, 3, 2, 2, 1), (1, 1, 0, 1, 1), strict=True):
-        on_duckdb, on_postgres = (list(map(tuple, ask(query))) for ask in loaded.asks.values())
+        on_duckdb, on_postgres = (list(map(tuple, ask(query))) for ask in loaded.asks)
         assert on_duckdb
         # Names that are equal in the column before stand in the order of each database's collation.
         assert ordered(on_duckdb) == ordered(on_postgres)
@@ -148,7 +124,7 @@ def test_what_changed_today_counts_the_rows_that_did(loaded: Loaded) -> None:
         if (updated := instant(row["updated_at"])) and (created := instant(row["created_at"]))
     ]
 
-    for ask in loaded.asks.values():
+    for ask in loaded.asks:
         answer = ask(query)
         assert sum(changed for _, changed, *_ in answer) == sum(day == today for day, _ in rows)
         assert sum(enrolled for _, _, enrolled, *_ in answer) == sum(is_new for _, is_new in rows)
@@ -161,12 +137,12 @@ def test_a_rate_of_what_nobody_classified_is_null_and_never_0(loaded: Loaded) ->
             question = (
                 f"SELECT {rate} FROM unify_models.{model} WHERE unclassified_replies = replies"
             )
-            for ask in loaded.asks.values():
+            for ask in loaded.asks:
                 assert {row[0] for row in ask(f"{question} AND replies > 0")} <= {None}
 
 
 def test_upgrades_count_a_person_once(loaded: Loaded) -> None:
-    [(sequences, enrollments, enrolled, upgrades)] = loaded.asks["duckdb"](
+    [(sequences, enrollments, enrolled, upgrades)] = loaded.asks[0](
         "SELECT max(sequences), sum(enrollments), sum(enrolled), sum(upgrades)"
         " FROM unify_models.sequence_lineage"
     )
@@ -182,20 +158,20 @@ def test_the_columns_of_each_model_are_those_that_it_is_described_with(loaded: L
     )
     for model in models().values():
         expected = [(column.name, column.data_type) for column in model.columns]
-        for ask in loaded.asks.values():
+        for ask in loaded.asks:
             found = ask(question.format(model.name))
             assert [(name, TYPES.get(kind, kind.lower())) for name, kind in found] == expected
 
 
 def test_freshness_counts_the_rows_of_every_table(loaded: Loaded) -> None:
-    for ask in loaded.asks.values():
+    for ask in loaded.asks:
         rows = {name: count for name, count, *_ in ask("SELECT * FROM unify_models.freshness")}
         assert rows == {name: ask(f"SELECT count(*) FROM unify.{name}")[0][0] for name in rows}
         assert rows["enrollments"] == len(loaded.by_hand.rows)
 
 
 def test_a_view_outlives_a_new_name_of_its_file(loaded: Loaded, home: Path) -> None:
-    copy = shutil.copy(loaded.file, home / "kept.duckdb")
+    copy = shutil.copy(loaded.databases[0].credentials, home / "kept.duckdb")
 
     with duckdb.connect() as connection:
         connection.execute(f"ATTACH '{copy}' AS elsewhere (READ_ONLY)")
@@ -251,4 +227,4 @@ def test_files_have_no_views_and_the_command_says_so(home: Path) -> None:
     )
 
     assert ran.returncode == 2
-    assert "filesystem keeps no views" in ran.stderr
+    assert "filesystem has no SQL of its own" in ran.stderr

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import click
 import duckdb
 from conftest import KEY
 from pages import blocks, code, in_shell, of_api, page, rows_of, section
@@ -58,6 +59,7 @@ def test_the_options_are_those_of_the_commands() -> None:
         (option, name)
         for name, command in COMMANDS.items()
         for parameter in command.params
+        if isinstance(parameter, click.Option)
         for option in parameter.opts
     }
 

@@ -31,7 +31,8 @@ _SET_CHILD_SUBREAPER = 36
 # The interpreter and Arrow read these once, when they start.
 _READ_ONCE = ("PYTHON", "LANG", "LC_", "ARROW_")
 _IMPORTED = """
-    unify_source.analysis.views unify_source.cli.app unify_source.cli.demo unify_source.cli.pipeline
+    unify_source.analysis.export unify_source.analysis.views
+    unify_source.cli.app unify_source.cli.demo unify_source.cli.pipeline
     unify_source.cli.working_folder unify_source.runs.backfill unify_source.runs.check
     unify_source.runs.forget unify_source.runs.plan unify_source.runs.status unify_source.runs.sync
     unify_source.sandbox unify_source.verification.verify

@@ -146,8 +146,9 @@ def _reason(error: Exception) -> str:
 
 def _without_sql(pipeline: dlt.Pipeline) -> ConfigurationError:
     return ConfigurationError(
-        f"{pipeline.destination.destination_name} keeps no views: it has no SQL of its own.",
-        "Load into a database, such as duckdb or postgres, or query the files with one.",
+        f"{pipeline.destination.destination_name} has no SQL of its own, so it keeps no views and"
+        " answers no questions.",
+        "Load into a database, such as duckdb or postgres, or read the files with one.",
     )
 
 

@@ -13,6 +13,7 @@ from unify_source.cli.verify import verify
 _PLANNING = "Reading a page here and there"
 _NOT_FORGOTTEN = "All rows were deleted, or none. Run it again."
 _NOT_MADE = "All views were made, or none. Run it again."
+_NOT_EXPORTED = "The file was not written. Run it again."
 _PLAN_STOPPED = "Nothing was loaded. Run it again."
 
 _accepting = click.option(
@@ -163,6 +164,29 @@ def make_models(options: Options) -> None:
         made = run_models(pipeline_of(options), lock_timeout=options.lock_timeout)
         screen.result(made.as_json(), made.as_lines())
         screen.table("Models", ["model", "what it holds"], made.grid())
+
+
+@app.command()
+@click.argument("name", metavar="TABLE|MODEL")
+@click.option(
+    "--output", help="A file that ends with .csv, .parquet or .xlsx. NAME.csv unless set."
+)
+@click.option("--time-zone", default="UTC", help="The zone that times are written in.")
+@taking(*READING)
+def export(options: Options, *, name: str, output: str | None, time_zone: str) -> None:
+    """Write a table or a model into a file: CSV, Parquet or XLSX."""
+    with screen_of(options, f"Reading {name}", _NOT_EXPORTED) as screen:
+        with importing():
+            from unify_source.analysis.export import export as run_export
+
+        written = run_export(
+            pipeline_of(options),
+            name,
+            output,
+            time_zone=time_zone,
+            lock_timeout=options.lock_timeout,
+        )
+        screen.result(written.as_json(), written.as_lines())
 
 
 app.add_command(demo)

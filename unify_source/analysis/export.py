@@ -1,0 +1,152 @@
+"""`export`: one table or model as a file, for a spreadsheet or another program."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import dlt
+import pyarrow as pa
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+from unify_source.analysis.files import WRITERS
+from unify_source.analysis.models import models
+from unify_source.analysis.views import client_of, models_dataset
+from unify_source.errors import ConfigurationError
+from unify_source.load.packages import stored_schema
+from unify_source.resources import BY_NAME, FLAG, INSTANT, TEXT, WHOLE
+from unify_source.settings import LOCK_TIMEOUT
+
+_BATCH = 10_000
+_TYPES = {
+    "bigint": WHOLE,
+    "bool": FLAG,
+    "boolean": FLAG,
+    "date": pa.date32(),
+    "double": pa.float64(),
+    "timestamp": INSTANT,
+}
+"""By the names that dlt and the models have for them; any other type is written as text."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and where."""
+
+    name: str
+    file: Path
+    rows: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as what `--json` prints."""
+        return {"command": "export", "name": self.name, "file": str(self.file), "rows": self.rows}
+
+    def as_lines(self) -> list[str]:
+        """Return it as plain sentences."""
+        return [f"{self.rows:,} rows of {self.name} written to {self.file}."]
+
+
+def export(
+    pipeline: dlt.Pipeline,
+    name: str,
+    file: Path | str | None = None,
+    *,
+    time_zone: str = "UTC",
+    lock_timeout: float | str = LOCK_TIMEOUT.default,
+) -> Exported:
+    """Write all rows of a table or model into a file; its ending says the format.
+
+    `NAME.csv` unless set. An older file of that name is replaced once the new one is whole. Raises
+    ConfigurationError for what cannot be, LockHeld, or another UnifyError.
+    """
+    target = Path(file or f"{name}.csv")
+    write = WRITERS.get(target.suffix.lower())
+    if write is None:
+        raise ConfigurationError(
+            f"{target} ends with {target.suffix or 'no format'!r}.",
+            f"Let its name end with {', '.join(WRITERS)}.",
+        )
+    zone = _zone(time_zone)
+    with client_of(pipeline, lock_timeout) as client:
+        schema = _schema(pipeline, name)
+        with _part_of(target) as part:
+            rows = write(part, schema, _batches(client, name, schema), zone)
+    return Exported(name, target, rows)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    # A name of nothing, of a folder, or with characters that no name has.
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ConfigurationError(
+            f"is {name[:100]!r}, which is no time zone.",
+            "Name one as in Europe/Berlin, or UTC.",
+            setting="time_zone",
+        ) from None
+
+
+def _schema(pipeline: dlt.Pipeline, name: str) -> pa.Schema:
+    """Return the columns to write, as the model or the stored schema of the table has them."""
+    if model := models().get(name):
+        types = {column.name: column.data_type for column in model.columns}
+    elif name in BY_NAME:
+        stored = stored_schema(pipeline).tables.get(name, {"columns": {}})["columns"]
+        types = {n: str(c.get("data_type")) for n, c in stored.items() if not n.startswith("_")}
+    else:
+        raise ConfigurationError(
+            f"There is no table or model {name!r}.",
+            f"Name one of {', '.join([*BY_NAME, *models()])}.",
+        )
+    return pa.schema([(column, _TYPES.get(kind, TEXT)) for column, kind in types.items()])
+
+
+def _batches(client: Any, name: str, schema: pa.Schema) -> Iterator[list[tuple[Any, ...]]]:
+    is_model = name in models()
+    dataset = models_dataset(client.dataset_name) if is_model else client.dataset_name
+    with client.with_alternative_dataset_name(dataset):
+        place = client.make_qualified_table_name(name)
+    columns = ", ".join(map(client.escape_column_name, schema.names)) or "1"
+    is_text = [pa.types.is_string(kind) for kind in schema.types]
+    try:
+        # In order of the first column, the key, so that two exports can be compared.
+        with client.execute_query(f"SELECT {columns} FROM {place} ORDER BY 1") as cursor:  # noqa: S608 - names of our own
+            while rows := cursor.fetchmany(_BATCH):
+                yield [tuple(map(_plain, row, is_text)) for row in rows]
+    except DatabaseUndefinedRelation:
+        command = "models" if is_model else "sync"
+        raise ConfigurationError(
+            f"There is no {name} in dataset {dataset}.", f"Run unify-source {command} first."
+        ) from None
+
+
+def _plain(value: Any, is_text: bool) -> Any:  # noqa: FBT001 - it is mapped over columns
+    if isinstance(value, datetime) and value.tzinfo is None:
+        return value.replace(tzinfo=timezone.utc)
+    if is_text and isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value) if is_text and value is not None else value
+
+
+@contextmanager
+def _part_of(file: Path) -> Iterator[Path]:
+    """Give a file beside this one that takes its place when it is whole, and goes otherwise."""
+    part = file.with_name(f".{file.name}-{os.getpid()}")
+    try:
+        yield part
+        part.replace(file)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{file} cannot be written: {error.strerror or error}.",
+            "Choose another file with --output.",
+        ) from None
+    finally:
+        with suppress(OSError):
+            part.unlink()

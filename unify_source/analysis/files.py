@@ -1,0 +1,141 @@
+"""Writes rows into a file that a spreadsheet or another program reads: CSV, Parquet or XLSX."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from unify_source.errors import ConfigurationError
+
+Rows = Iterable[list[tuple[Any, ...]]]
+"""Batches of rows: times are aware, and what has no type of its own is text."""
+
+Writer = Callable[[Path, pa.Schema, Rows, ZoneInfo], int]
+
+# Excel's own limits: a sheet, a cell, the digits of a number, and its calendar.
+_MOST_ROWS = 1_048_576
+_MOST_CHARACTERS = 32_767
+_MOST_DIGITS = 15
+_FIRST_YEAR = 1900
+_WIDTH = 20
+
+
+def write_csv(file: Path, schema: pa.Schema, batches: Rows, zone: ZoneInfo) -> int:
+    """Write rows as CSV in UTF-8, times in RFC 3339; return how many."""
+    count = 0
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(schema.names)
+        for rows in batches:
+            writer.writerows([_as_text(value, zone) for value in row] for row in rows)
+            count += len(rows)
+    return count
+
+
+def write_parquet(file: Path, schema: pa.Schema, batches: Rows, zone: ZoneInfo) -> int:
+    """Write rows as Parquet, times as instants that are shown in the zone; return how many."""
+    count = 0
+    shown = pa.schema([field.with_type(_in_zone(field.type, zone)) for field in schema])
+    with pq.ParquetWriter(file, shown) as writer:
+        for rows in batches:
+            columns = zip(*rows, strict=True)
+            arrays = [
+                pa.array(c, f.type).cast(s.type)
+                for c, f, s in zip(columns, schema, shown, strict=True)
+            ]
+            writer.write_batch(pa.record_batch(arrays, schema=shown))
+            count += len(rows)
+    return count
+
+
+def write_xlsx(file: Path, schema: pa.Schema, batches: Rows, zone: ZoneInfo) -> int:
+    """Write rows as a sheet of XLSX, times without a mark of the zone; return how many.
+
+    Raises ConfigurationError for what a sheet cannot hold.
+    """
+    sheet = _Sheet(file, schema.names, zone)
+    count = 0
+    for rows in batches:
+        for row in rows:
+            count += 1
+            if count == _MOST_ROWS:
+                raise _too_much(f"{_MOST_ROWS - 1:,} rows")
+            for column, value in enumerate(row):
+                if value is not None:
+                    sheet.write(count, column, value)
+    sheet.close()
+    return count
+
+
+class _Sheet:
+    def __init__(self, file: Path, names: list[str], zone: ZoneInfo) -> None:
+        # Row by row: a sheet that is kept in memory takes a hundred times the room of its rows.
+        book = _workbook()(str(file), {"constant_memory": True})
+        self._sheet = book.add_worksheet()
+        self._zone = zone
+        self._as_time = book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
+        self._as_date = book.add_format({"num_format": "yyyy-mm-dd"})
+        self.close = book.close
+        self._sheet.freeze_panes(1, 0)
+        self._sheet.set_column(0, len(names), _WIDTH)
+        heading = book.add_format({"bold": True})
+        for column, name in enumerate(names):
+            self._sheet.write_string(0, column, name, heading)
+
+    def write(self, row: int, column: int, value: Any) -> None:
+        """Write a value as what it is; as text where Excel would change it."""
+        if isinstance(value, date) and value.year > _FIRST_YEAR:
+            form = self._as_date
+            if isinstance(value, datetime):
+                value, form = value.astimezone(self._zone).replace(tzinfo=None), self._as_time
+            self._sheet.write_datetime(row, column, value, form)
+        elif isinstance(value, bool):
+            self._sheet.write_boolean(row, column, value)
+        elif isinstance(value, int | float) and len(str(value).strip("-0.")) <= _MOST_DIGITS:
+            self._sheet.write_number(row, column, value)
+        else:
+            # Whatever it looks like: a subject that begins with "=" must not become a formula.
+            text = _as_text(value, self._zone)
+            if len(text) > _MOST_CHARACTERS:
+                raise _too_much(f"a cell of {_MOST_CHARACTERS:,} characters")
+            self._sheet.write_string(row, column, text)
+
+
+def _workbook() -> Any:
+    try:
+        from xlsxwriter import Workbook
+    except ModuleNotFoundError:
+        raise ConfigurationError(
+            "XLSX needs xlsxwriter, which is not installed.",
+            "Install it: pip install 'unify-source[xlsx]'; or export as CSV.",
+        ) from None
+    return Workbook
+
+
+def _too_much(limit: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"XLSX cannot hold this: its limit is {limit}.", "Export it as CSV or Parquet."
+    )
+
+
+def _as_text(value: Any, zone: ZoneInfo) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(zone).isoformat()
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _in_zone(kind: pa.DataType, zone: ZoneInfo) -> pa.DataType:
+    return pa.timestamp(kind.unit, tz=zone.key) if pa.types.is_timestamp(kind) else kind
+
+
+WRITERS: dict[str, Writer] = {".csv": write_csv, ".parquet": write_parquet, ".xlsx": write_xlsx}
+"""By the ending of a file's name."""
