@@ -21,7 +21,8 @@ from pages import blocks, page
 from unify_source import sync, unify_source
 from unify_source.analysis.models import models
 from unify_source.analysis.views import make_models
-from unify_source.errors import ConfigurationError
+from unify_source.errors import ConfigurationError, LoadFailed
+from unify_source.resources import BY_NAME
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 
 OLDER = "page-example"
@@ -163,11 +164,64 @@ def test_the_columns_of_each_model_are_those_that_it_is_described_with(loaded: L
             assert [(name, TYPES.get(kind, kind.lower())) for name, kind in found] == expected
 
 
+COMMENTS = {
+    "duckdb": (
+        "SELECT table_name, '', comment FROM duckdb_tables() WHERE schema_name = '{0}' UNION ALL"
+        " SELECT view_name, '', comment FROM duckdb_views() WHERE schema_name = '{0}' UNION ALL"
+        " SELECT table_name, column_name, comment FROM duckdb_columns() WHERE schema_name = '{0}'"
+    ),
+    "postgres": (
+        "SELECT table_name, '', obj_description(format('{0}.%I', table_name)::regclass)"
+        " FROM information_schema.tables WHERE table_schema = '{0}' UNION ALL"
+        " SELECT table_name, column_name,"
+        " col_description(format('{0}.%I', table_name)::regclass, ordinal_position)"
+        " FROM information_schema.columns WHERE table_schema = '{0}'"
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "facts"), [("unify", BY_NAME), ("unify_models", models())], ids=["tables", "models"]
+)
+def test_every_table_model_and_column_explains_itself_where_it_stands(
+    loaded: Loaded, schema: str, facts: dict[str, Any]
+) -> None:
+    expected = {
+        (one.name, getattr(column, "name", "")): (column or one).description
+        for one in facts.values()
+        for column in (None, *one.columns)
+    }
+
+    for database in loaded.databases:
+        rows = database.ask(COMMENTS[database.kind].format(schema))
+        assert {(table, column): text for table, column, text in rows if text} == expected
+
+
 def test_freshness_counts_the_rows_of_every_table(loaded: Loaded) -> None:
     for ask in loaded.asks:
         rows = {name: count for name, count, *_ in ask("SELECT * FROM unify_models.freshness")}
         assert rows == {name: ask(f"SELECT count(*) FROM unify.{name}")[0][0] for name in rows}
         assert rows["enrollments"] == len(loaded.by_hand.rows)
+        assert ask("SELECT count(*) FROM unify_models.freshness WHERE last_loaded_at IS NULL") == [
+            (0,)
+        ]
+
+
+def test_a_view_that_cannot_be_replaced_is_named_and_the_others_stay(
+    loaded: Loaded, home: Path
+) -> None:
+    # Postgres replaces a view only by one that has the same columns, and perhaps more.
+    database = loaded.databases[1]
+    database.ask("DROP VIEW unify_models.freshness")
+    database.ask("CREATE VIEW unify_models.freshness AS SELECT 1 AS other")
+
+    with pytest.raises(LoadFailed, match="The view freshness could not be made") as failed:
+        make_models(database.pipeline(home))
+
+    assert "drop that schema" in failed.value.next_step
+    assert database.ask("SELECT * FROM unify_models.freshness") == [(1,)]
+    database.ask("DROP SCHEMA unify_models CASCADE")
+    make_models(database.pipeline(home))
 
 
 def test_a_view_outlives_a_new_name_of_its_file(loaded: Loaded, home: Path) -> None:

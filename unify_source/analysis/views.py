@@ -16,8 +16,9 @@ from unify_source.analysis.models import Model, models
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.destinations.duckdb_file import duckdb_database
+from unify_source.destinations.formats import describe
 from unify_source.destinations.lock import opened_file
-from unify_source.dlt_seam import FSClientBase
+from unify_source.dlt_seam import FSClientBase, kind_of
 from unify_source.errors import ConfigurationError, LoadFailed
 from unify_source.redaction import redacted
 from unify_source.settings import LOCK_TIMEOUT
@@ -76,6 +77,8 @@ def make_models(
         with client.begin_transaction():
             for model in models().values():
                 _make(client, model, tables, dataset)
+        with client.with_alternative_dataset_name(dataset):
+            describe(client, kind_of(pipeline.destination), "VIEW", _dictionary())
     return Views(
         pipeline.pipeline_name,
         pipeline.destination.destination_name,
@@ -128,6 +131,14 @@ def _make(client: Any, model: Model, tables: str, dataset: str) -> None:
             f"The tables are untouched. If another version made the views of {dataset}, drop that"
             " schema and run it again.",
         ) from None
+
+
+def _dictionary() -> dict[tuple[str, str], str]:
+    return {
+        (model.name, column.name if column else ""): (column or model).description
+        for model in models().values()
+        for column in (None, *model.columns)
+    }
 
 
 def _quoted(client: Any, dataset: str, name: str) -> str:

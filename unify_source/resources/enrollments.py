@@ -30,27 +30,43 @@ ENROLLMENTS = Table(
         Column(
             "updated_at", INSTANT, "When the enrollment last changed; the cursor runs along it."
         ),
-        # Not documented: whether every FINISHED enrollment has one. One that was blocked, or
-        # canceled as a draft, may never have begun, so null does not mean that it is still a draft.
-        Column("started_at", INSTANT, "When the sequence began for the person; null before."),
+        # One that was blocked, or canceled as a draft, may never have begun, so null does not mean
+        # that it is still a draft.
+        Column(
+            "started_at",
+            INSTANT,
+            "When the sequence began for the person; null before. Whether every `FINISHED`"
+            " enrollment has one is not documented.",
+        ),
         Column("ended_at", INSTANT, "When it ended for the person; null before."),
         # Text, not an enumeration: the API is in beta, and a fourth status must load like the
         # others.
         Column("status", TEXT, "`DRAFT`, `IN_PROGRESS` or `FINISHED`."),
-        # The reference does not say who blocks or excludes an enrollment, nor what becomes of it
-        # then.
-        Column("is_blocked", FLAG, "Unify marks the enrollment as blocked."),
+        Column(
+            "is_blocked",
+            FLAG,
+            "Unify marks the enrollment as blocked; by whom, and what follows, is not documented.",
+        ),
         Column("is_bounced", FLAG, "An e-mail bounced."),
         Column(
             "is_canceled",
             FLAG,
             "The enrollment was canceled; the API keeps such rows, and so do the tables.",
         ),
-        Column("is_excluded", FLAG, "Unify marks the enrollment as excluded."),
+        Column(
+            "is_excluded",
+            FLAG,
+            "Unify marks the enrollment as excluded; by whom, and what follows, is not documented.",
+        ),
         Column("is_opted_out", FLAG, "The person opted out."),
         # Its own flag: the sequence and the mailbox each have one of the same name.
         Column("is_paused", FLAG, "The enrollment is paused."),
-        Column("is_replied", FLAG, "The person replied."),
+        Column(
+            "is_replied",
+            FLAG,
+            "The person replied. How this relates to the row in `reply_email_messages` is not"
+            " documented.",
+        ),
         Column(
             "sequence_id",
             TEXT,
@@ -160,7 +176,7 @@ REPLY_EMAIL_MESSAGES = Table(
 REPLY_CLASSIFICATIONS = Table(
     # `category` is missing on the older reference page: null there, never an error.
     name="reply_classifications",
-    description="What Unify makes of a reply: any number for each.",
+    description="What Unify makes of a reply: any number for each, which may contradict another.",
     dies_with=OWNER,
     columns=(
         id_of("classification"),
