@@ -1,22 +1,24 @@
-"""Ask a question of what was loaded, through dlt: the same on every destination.
+"""Ask a question of the models, through dlt: the same on every database.
 
-Prints the replies of each category, the latest first.
+Prints for each sequence how many of the people contacted replied, the best one first.
 """
 
 from __future__ import annotations
 
 import dlt
 
+from unify_source import make_models
+
 QUESTION = """
-SELECT c.category, count(*) AS replies, max(r.received_at) AS latest
-FROM reply_classifications c
-JOIN reply_email_messages r ON r.id = c.reply_email_message_id
-GROUP BY c.category
-ORDER BY latest DESC
+SELECT sequence_name, delivered, human_replies, human_reply_percent
+FROM unify_models.sequence_funnel
+ORDER BY human_reply_percent DESC NULLS LAST, sequence_name
 """
 
 if __name__ == "__main__":
     pipeline = dlt.pipeline("unify_gtm", destination="duckdb", dataset_name="unify")
+    make_models(pipeline)
     with pipeline.sql_client() as warehouse:
-        for category, replies, latest in warehouse.execute_sql(QUESTION) or []:
-            print(f"{category:<10} {replies:>8,}  {latest:%Y-%m-%d %H:%M}")
+        for name, delivered, replies, percent in warehouse.execute_sql(QUESTION) or []:
+            rate = "unknown" if percent is None else f"{percent} %"
+            print(f"{replies:>8,} of {delivered:>8,} {rate:>8}  {name}")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from by_hand import ByHand
 from conftest import KEY
 from warehouse import shown, stored
 
@@ -121,16 +122,15 @@ def test_an_interval_holds_what_was_updated_in_it_and_together_they_hold_everyth
     assert stored(INTERVALS) == shown(account)
 
 
-def test_the_warehouse_answers_with_the_replies_of_each_category(serve: Serve) -> None:
+def test_the_warehouse_answers_with_the_human_replies_of_each_sequence(serve: Serve) -> None:
     api = serve(Account(300))
     assert run("three_lines.py", api).returncode == 0
 
     answer = run("ask_the_warehouse.py", api)
 
     assert answer.returncode == 0, answer.stderr
-    lines = [line.split() for line in answer.stdout.splitlines()]
-    assert {category: int(replies) for category, replies, *_ in lines} == Counter(
-        found["category"]
-        for row in api.account.rows()
-        for found in (row["reply_email_message"] or {}).get("classifications", [])
-    )
+    lines = [re.split(r" of | % +", line) for line in answer.stdout.splitlines()]
+    funnel = ByHand(api.account.rows(), api.account.sequences()).sequence_funnel()
+    assert {name: int(replies) for replies, _, name in lines} == {
+        name: counts[5] for _, name, _, *counts in funnel
+    }
