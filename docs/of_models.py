@@ -44,7 +44,7 @@ def sources() -> str:
     unify = {
         "name": "unify",
         "description": "Unify's sequence enrollments, as unify-source loads them.",
-        "schema": "{{ var('unify_dataset', 'unify') }}",
+        "schema": "{{ var('unify_dataset') }}",
         "tables": [*tables, _LOADS],
     }
     facts = {"version": 2, "sources": [unify]}

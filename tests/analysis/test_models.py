@@ -142,14 +142,27 @@ def test_a_rate_of_what_nobody_classified_is_null_and_never_0(loaded: Loaded) ->
                 assert {row[0] for row in ask(f"{question} AND replies > 0")} <= {None}
 
 
-def test_upgrades_count_a_person_once(loaded: Loaded) -> None:
-    [(sequences, enrollments, enrolled, upgrades)] = loaded.asks[0](
-        "SELECT max(sequences), sum(enrollments), sum(enrolled), sum(upgrades)"
-        " FROM unify_models.sequence_lineage"
-    )
-    assert sequences >= 2
-    assert upgrades > 10
-    assert enrolled == enrollments - upgrades
+def test_an_upgrade_makes_more_enrollments_of_as_many_people(
+    pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
+) -> None:
+    account = Account(60)
+    api = serve(account)
+    question = "SELECT sum(sequences), sum(enrollments), sum(enrolled), sum(started)"
+    answers = []
+    for _ in range(2):
+        account.clock.advance(timedelta(seconds=1))
+        sync(pipeline, api_key=KEY, base_url=api.url)
+        make_models(pipeline)
+        with pipeline.sql_client() as client:
+            [answer] = client.execute_sql(f"{question} FROM unify_models.sequence_lineage") or []
+        answers.append(tuple(map(int, answer)))
+        account.upgrade_sequence(account.sequences()[0]["id"])
+
+    before, after = answers
+
+    assert after[0] == before[0] + 1
+    assert after[1] > before[1]
+    assert after[2:] == before[2:]
 
 
 def test_the_columns_of_each_model_are_those_that_it_is_described_with(loaded: Loaded) -> None:

@@ -126,7 +126,7 @@ class ByHand:
     def last_touch(self) -> Answer:
         answer: Answer = []
         for rows in grouped(self.rows, lambda row: row["person"]["id"]).values():
-            last = max(rows, key=lambda row: (_order(row["started_at"]), _order(row["created_at"])))
+            last = max(rows, key=_latest)
             person = last["person"]
             human = [row for row in rows if _flags(row)[0]]
             heard = [at for row in human if (at := instant(_reply(row).get("received_at")))]
@@ -145,29 +145,10 @@ class ByHand:
     def sequence_lineage(self) -> Answer:
         answer: Answer = []
         for name, rows in grouped(self.rows, lambda row: row["sequence"]["name"]).items():
-            ways = [
-                way
-                for of_person in grouped(rows, lambda row: row["person"]["id"]).values()
-                for way in journeys(of_person)
-            ]
-            people = {row["person"]["id"] for row in rows}
+            people = grouped(rows, lambda row: row["person"]["id"])
             sequences = {row["sequence"]["id"] for row in rows}
-            counts = (len(sequences), len(people), len(rows), len(rows) - len(ways))
-            answer.append((name, *counts, *_funnel_of_journeys(ways)))
+            answer.append((name, len(sequences), len(rows), *_funnel_of(list(people.values()))))
         return answer
-
-
-def journeys(of_person: Rows) -> list[Rows]:
-    """Return one person's enrollments in a lineage, those that an upgrade linked together."""
-    ways: list[Rows] = []
-    for row in sorted(of_person, key=lambda row: (_order(row["created_at"]), row["id"])):
-        before = ways[-1][-1] if ways else None
-        ended = instant(before["ended_at"]) if before and before["is_canceled"] else None
-        if ended and abs(_known(row["created_at"]) - ended) <= timedelta(days=1):
-            ways[-1].append(row)
-        else:
-            ways.append([row])
-    return ways
 
 
 def funnel(rows: Rows) -> tuple[Any, ...]:
@@ -186,17 +167,17 @@ def funnel(rows: Rows) -> tuple[Any, ...]:
     )
 
 
-def _funnel_of_journeys(ways: list[Rows]) -> tuple[Any, ...]:
-    started = [way for way in ways if any(map(is_started, way))]
-    delivered = [[row for row in way if is_delivered(row)] for way in started]
-    delivered = [way for way in delivered if way]
-    flags = [[_flags(row) for row in way] for way in delivered]
-    counts = (sum(any(flag[place] for flag in way) for way in flags) for place in range(4))
+def _funnel_of(people: list[Rows]) -> tuple[Any, ...]:
+    started = [rows for rows in people if any(map(is_started, rows))]
+    delivered = [[row for row in rows if is_delivered(row)] for rows in started]
+    delivered = [rows for rows in delivered if rows]
+    flags = [[_flags(row) for row in rows] for rows in delivered]
+    counts = (sum(any(flag[place] for flag in rows) for rows in flags) for place in range(4))
     return _with_rates(
-        *(len(ways), len(started), len(started) - len(delivered), len(delivered)),
-        sum(any(map(has_reply, way)) for way in delivered),
+        *(len(people), len(started), len(started) - len(delivered), len(delivered)),
+        sum(any(map(has_reply, rows)) for rows in delivered),
         *counts,
-        sum(any(row["is_opted_out"] for row in way) for way in delivered),
+        sum(any(row["is_opted_out"] for row in rows) for rows in delivered),
     )
 
 
@@ -277,6 +258,10 @@ def _known(text: str) -> datetime:
 
 def _order(text: str | None) -> datetime:
     return instant(text) or datetime.min.replace(tzinfo=timezone.utc)
+
+
+def _latest(row: Row) -> tuple[datetime, datetime, str]:
+    return _order(row["started_at"]), _order(row["created_at"]), row["id"]
 
 
 def _updated(row: Row) -> datetime:

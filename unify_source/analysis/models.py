@@ -48,7 +48,7 @@ class Model:
         return template.render(
             ref=ref,
             source=lambda _, table: source(table),
-            var=lambda _, default: default,
+            var=_variables().__getitem__,
         )
 
 
@@ -76,6 +76,11 @@ def _column(facts: dict[str, Any]) -> Column:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _variables() -> dict[str, Any]:
+    project = yaml.safe_load((PACKAGE / "dbt_project.yml").read_text(encoding="utf-8"))
+    return dict(project["vars"])
 
 
 def _macros() -> str:

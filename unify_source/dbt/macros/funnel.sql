@@ -42,7 +42,8 @@ enrolled,
     automated_replies,
     unclassified_replies,
     opted_out,
-    {{ percent('bounced', 'started') }} as bounce_percent,
+    {#- What started and neither bounced nor was delivered has no `is_bounced`. #}
+    {{ percent('bounced', 'started', '(started - bounced - delivered)') }} as bounce_percent,
     {{ percent('human_replies', 'delivered', 'unclassified_replies') }} as human_reply_percent,
     {{ percent('positive_replies', 'delivered', 'unclassified_replies') }} as positive_reply_percent,
     {{ percent('opted_out', 'delivered') }} as opt_out_percent

@@ -1,4 +1,4 @@
-{% set days_to_answer = var('unify_days_to_answer', 28) %}
+{% set days_to_answer = var('unify_days_to_answer') | int %}
 with known as (
     -- Not the clock's now: a week does not grow ripe while nothing is loaded.
     select max(updated_at) as known_until from {{ ref('int_enrollments') }}
@@ -22,8 +22,9 @@ counted as (
 
 select
     week,
-    -- is_young: replies are still to come: since the last day of the week fewer days have passed
-    -- than most replies take. Counted up to the newest change that was loaded.
+    -- is_young: replies are still to come: since the last day of the week fewer than 28 days have
+    -- passed (dbt's variable `unify_days_to_answer`), the length of a usual sequence. Counted up to
+    -- the newest change that was loaded.
     cast(week as timestamp) + interval '{{ 7 + days_to_answer }} days'
         > known.known_until at time zone 'UTC' as is_young,
     -- out_of_office_ends: an out-of-office reply ended enrollments of this week; since

@@ -1,9 +1,20 @@
-with journeys as (
+{# An upgrade of a sequence cancels its enrollments and makes new ones, in a sequence with another
+   id. A count of enrollments counts these people twice. #}
+with named as (
+    select
+        e.*,
+        -- lineage: the versions of a sequence share its name, and nothing else in the API links
+        -- them. Sequences that share a name by chance stand in one lineage, too; a version that was
+        -- renamed after the upgrade stands alone.
+        coalesce(s.name, e.sequence_id) as lineage
+    from {{ ref('int_enrollments') }} as e
+    left join {{ source('unify', 'sequences') }} as s on s.id = e.sequence_id
+),
+
+people as (
     select
         lineage,
         min(enrollment_id) as enrollment_id,
-        count(*) as enrollments,
-        {{ how_many('is_upgrade') }} as upgrades,
         {{ how_many('is_started') }} > 0 as is_started,
         {{ how_many('is_delivered') }} > 0 as is_delivered,
         {{ how_many('is_delivered') }} = 0 as is_bounced,
@@ -13,35 +24,31 @@ with journeys as (
         {{ how_many('is_delivered and is_automated_reply') }} > 0 as is_automated_reply,
         {{ how_many('is_delivered and is_unclassified_reply') }} > 0 as is_unclassified_reply,
         {{ how_many('is_delivered and is_opted_out') }} > 0 as is_opted_out
-    from {{ ref('int_journeys') }}
-    group by lineage, coalesce(person_id, enrollment_id), journey
+    from named
+    group by lineage, coalesce(person_id, enrollment_id)
 ),
 
 versions as (
     select
         lineage,
         count(distinct sequence_id) as sequences,
-        count(distinct person_id) as people
-    from {{ ref('int_journeys') }}
+        count(*) as enrollments
+    from named
     group by lineage
 ),
 
 counted as (
     select
         lineage,
-        cast(sum(enrollments) as bigint) as enrollments,
-        cast(sum(upgrades) as bigint) as upgrades,
         {{ funnel_counts() }}
-    from journeys
+    from people
     group by lineage
 )
 
 select
     counted.lineage as sequence_name,
     versions.sequences,
-    versions.people,
-    enrollments,
-    upgrades,
+    versions.enrollments,
     {{ funnel() }}
 from counted
 inner join versions on versions.lineage = counted.lineage
