@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,9 @@ def make_models(
             if not client.has_dataset():
                 client.create_dataset()
             dataset = client.dataset_name
-        with client.begin_transaction():
+        # All or none, where a database can take back that it made a view.
+        in_one = client.capabilities.supports_ddl_transactions
+        with client.begin_transaction() if in_one else nullcontext():
             for model in models().values():
                 _make(client, model, tables, dataset)
         with client.with_alternative_dataset_name(dataset):
