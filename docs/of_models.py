@@ -32,7 +32,7 @@ def definitions() -> str:
 def model_dictionary() -> str:
     """Describe each model that answers a question, and each of its columns."""
     return "\n\n".join(
-        f"## `{model.name}`\n\n{model.description}\n\n{_columns(model.columns)}"
+        f"### `{model.name}`\n\n{model.description}\n\n{_columns(model.columns)}"
         for model in models().values()
         if not model.is_intermediate
     )

@@ -39,13 +39,13 @@ joined as (
         -- excluded or canceled as a draft has sent nothing.
         e.started_at is not null as is_started,
         -- has_reply: there is a reply, of any kind. How `is_replied` relates to the reply that the
-        -- API shows is not documented, so either is enough.
+        -- API shows is not documented, so either counts.
         r.id is not null or coalesce(e.is_replied, false) as has_reply,
         -- reply_category: of a reply's classifications the first of NEGATIVE, POSITIVE, NEUTRAL,
         -- AUTOMATED; null without one. They contradict one another, and Unify does not say which one
         -- counts. A person who wrote under a machine's text is a person, so AUTOMATED counts only
-        -- alone. NEGATIVE comes before POSITIVE because to write again to somebody who declined
-        -- costs more than to look once more at a reply that was kinder than it seemed.
+        -- alone. NEGATIVE comes before POSITIVE because writing again to somebody who declined
+        -- costs more than a second look at a reply that was kinder than it seemed.
         case w.winner
             when 1 then 'NEGATIVE'
             when 2 then 'POSITIVE'
@@ -92,12 +92,13 @@ select
     -- unknown. Up to April 2026 such a reply ended the enrollment; since then the sequence goes on.
     -- So `ended_at` and `FINISHED` before and after do not compare; human replies do.
     case when not has_reply then false else reply_category = 'AUTOMATED' end as is_automated_reply,
-    -- is_unclassified_reply: there is a reply, and nobody knows of which kind. A rate whose
-    -- numerator is 0 while there are some of these is null, not 0 %.
+    -- is_unclassified_reply: there is a reply of unknown kind. A rate whose numerator is 0 while
+    -- there are some of these is null, not 0 %.
     has_reply and reply_category is null as is_unclassified_reply,
-    -- display_status: the one word for where it stands; the first that holds of: opted out, bounced,
-    -- replied (by a person, or unclassified), canceled, blocked, excluded; else the API's status,
-    -- which is null in the API's older form.
+    -- display_status: one word for where it stands: the first that applies of opted out, bounced,
+    -- replied (by a person, or unclassified), canceled, blocked and excluded; otherwise the API's
+    -- status, which is null in the API's older form. What the person or the mail system did comes
+    -- first, because it forbids or changes the next step.
     case
         when is_opted_out then 'Opted out'
         when is_bounced then 'Bounced'

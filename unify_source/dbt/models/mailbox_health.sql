@@ -27,10 +27,10 @@ rated as (
 ranked as (
     select
         *,
-        -- concern_rank: 1 is what to look at first, 4 is no concern. A mailbox that Unify may not
-        -- use sends nothing. One whose e-mails bounce in 5 % of at least 20 enrollments harms its
-        -- domain with every further one: providers begin to distrust a sender at 2 to 5 %. One that
-        -- is paused may be meant so.
+        -- concern_rank: 1 is what to look at first, 4 is no concern. A mailbox that Unify is not
+        -- authorized to use sends nothing. One with bounces in 5 % of at least 20 enrollments harms
+        -- its domain with every further e-mail; a rule of thumb is to stay below 2 %. One that is
+        -- paused may be paused on purpose.
         cast(
             case
                 when is_unauthorized then 1

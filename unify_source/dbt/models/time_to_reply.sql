@@ -5,8 +5,8 @@ select
     {{ how_many('is_delivered and is_human_reply') }} as human_replies,
     {{ how_many('is_delivered and is_unclassified_reply') }} as unclassified_replies,
     {{ how_many('is_delivered and is_human_reply and days_to_reply is not null') }} as timed_replies,
-    -- median_days: half of the human replies came within so many days. A real wait of one of them,
-    -- where an interpolated one would be nobody's; p90_days likewise.
+    -- median_days: half of the human replies came within this many days. It is the wait of one of
+    -- them, not a value between two, and so the same in every database; p90_days likewise.
     percentile_disc(0.5) within group (
         order by case when is_delivered and is_human_reply then days_to_reply end
     ) as median_days,
