@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
@@ -142,6 +143,17 @@ def test_what_a_sheet_cannot_hold_is_refused_and_the_older_file_stays(
 
     assert Path("plays.xlsx").read_text() == "older"
     assert export(pipelines["postgres"], "plays").rows > 0
+
+
+def test_without_xlsxwriter_the_extra_is_named(
+    pipelines: dict[str, dlt.Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+
+    with pytest.raises(ConfigurationError) as refused:
+        export(pipelines["duckdb"], "plays", "plays.xlsx")
+
+    assert "pip install 'unify-source[xlsx]'" in refused.value.next_step
 
 
 def test_the_command_writes_a_csv_beside_and_says_so(

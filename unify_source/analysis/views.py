@@ -48,7 +48,10 @@ class Views:
 
     def as_lines(self) -> list[str]:
         """Return it as plain sentences."""
-        return [f"{len(self.made)} views made in {self.destination}, dataset {self.dataset}."]
+        return [
+            f"{len(self.made)} views made in {self.destination}, dataset {self.dataset}. Ask them:",
+            f"  SELECT * FROM {self.dataset}.sequence_funnel",  # noqa: S608 - to be read
+        ]
 
     def grid(self) -> list[list[str]]:
         """Return each model that answers a question, and what it is."""
