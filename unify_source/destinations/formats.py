@@ -59,8 +59,7 @@ def prepare(pipeline: dlt.Pipeline, tables: Collection[str]) -> None:
     merge_in_transactions(pipeline.destination)
     warn_of_slow_format(capabilities())
     if ENROLLMENTS.name in tables:
-        keep_indexed(pipeline)
-        keep_described(pipeline)
+        keep_in_order(pipeline)
 
 
 def format_without_rows(caps: DestinationCapabilitiesContext | None) -> str | None:
@@ -129,7 +128,13 @@ def storable(caps: DestinationCapabilitiesContext | None, rows: pa.Table) -> pa.
     return rows
 
 
-def keep_indexed(pipeline: dlt.Pipeline) -> None:
+def keep_in_order(pipeline: dlt.Pipeline) -> None:
+    """Make the missing indexes and comments of the tables that exist."""
+    _keep_indexed(pipeline)
+    _keep_described(pipeline)
+
+
+def _keep_indexed(pipeline: dlt.Pipeline) -> None:
     """Make the missing indexes of the tables that exist: on keys, and on what rows die with.
 
     Made after the first rows, which is faster than before them. Does nothing where rows are found
@@ -159,7 +164,7 @@ def keep_indexed(pipeline: dlt.Pipeline) -> None:
                 _log.warning("No index on %s of %s: %s", column, table, str(error).strip())
 
 
-def keep_described(pipeline: dlt.Pipeline) -> None:
+def _keep_described(pipeline: dlt.Pipeline) -> None:
     """Write the data dictionary into the comments of the tables that exist, where it is not yet."""
     if kind_of(pipeline.destination) in _COMMENTS:
         with pipeline.sql_client() as client:

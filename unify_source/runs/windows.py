@@ -11,7 +11,7 @@ import dlt
 from dlt.common.pipeline import ExtractInfo
 
 from unify_source.api.client import Client
-from unify_source.destinations.formats import keep_described, keep_indexed
+from unify_source.destinations.formats import keep_in_order
 from unify_source.destinations.lock import Turns
 from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import raise_if_signalled
@@ -230,8 +230,7 @@ class WindowRun:
         except LoadFailed:
             take_back(self.pipeline, loaded.loads_ids)
             raise
-        keep_indexed(self.pipeline)
-        keep_described(self.pipeline)
+        keep_in_order(self.pipeline)
         return set(loaded.loads_ids)
 
     def report(self, command: str, **facts: Any) -> Report:
