@@ -16,7 +16,6 @@ import runpy
 import socket
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -118,21 +117,13 @@ def _become(given: list[int], words: list[str], folder: str, environment: dict[s
     os.environ.update(environment)
     time.tzset()
     sys.argv = ["unify_source", *words]
-    code = 0
     try:
+        # It ends the process itself.
         runpy.run_module("unify_source", run_name="__main__", alter_sys=True)
-    except SystemExit as ended:
-        code = int(ended.code or 0)
     except BaseException:  # noqa: BLE001 - as an interpreter does
         traceback.print_exc()
-        code = 1
-    # An interpreter that ends searches all that was imported for garbage, which takes longer than
-    # many a command. The rest of its end is here.
-    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
-    atexit._run_exitfuncs()  # noqa: SLF001
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+        sys.stderr.flush()
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import click
 
 import unify_source
@@ -193,6 +195,6 @@ app.add_command(demo)
 app.add_command(sandbox)
 
 
-def main() -> None:
-    """Run the command line: the exit code is the contract's."""
+def main() -> NoReturn:
+    """Run the command line, and end the process: the exit code is the contract's."""
     run(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import logging
@@ -10,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from unify_source.cli.console import Screen, ScreenLog
 from unify_source.cli.options import as_options
@@ -30,8 +31,8 @@ STOPPED = "Nothing is lost: run it again and it resumes from here."
 _MOST_HEAPS = -8
 
 
-def run(app: Callable[[], Any]) -> None:
-    """Run the command line: the exit code is the contract's."""
+def run(app: Callable[[], Any]) -> NoReturn:
+    """Run the command line, and end the process: the exit code is the contract's."""
     # Both are read when dlt and Arrow are imported; dlt reports usage unless told not to.
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     # Arrow's own pools are no faster here, and hold on to a third more memory.
@@ -40,12 +41,19 @@ def run(app: Callable[[], Any]) -> None:
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_MOST_HEAPS, 2)
     output = protect()
+    code = 0
     try:
         app()
     except SystemExit as ended:
-        if _is_written(output):
-            raise
-        raise SystemExit(ended.code or FAILED) from None
+        code = int(ended.code or 0)
+    if not _is_written(output):
+        code = code or FAILED
+    # What an interpreter does as it ends. But it also looks for garbage among all that was
+    # imported, which takes longer than many a command.
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way to call them
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager
