@@ -25,7 +25,7 @@ from pathlib import Path
 from contenders import CONTENDERS
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent / "tests"))
+sys.path.append(str(HERE.parent / "tests" / "support"))
 import postgres  # noqa: E402 - the server that the tests start
 
 COLUMNS = "rows/s | requests | seconds | CPU seconds | peak memory"
@@ -124,8 +124,9 @@ def main() -> None:
             table(f"20,000 rows {where}, 50 ms latency")
             for name in asked.only:
                 print(arena.run(name).line(name, 20_000), flush=True)
-        if OURS in asked.only:
-            chart([rows for rows in CHARTED if rows <= asked.rows], dsn)
+        sizes = [rows for rows in CHARTED if rows <= asked.rows]
+        if OURS in asked.only and sizes:
+            chart(sizes, dsn)
 
 
 def first_load_and_later(rows: int, names: list[str], dsn: str, where: str) -> None:

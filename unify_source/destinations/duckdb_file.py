@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import dlt
-import duckdb
 
 from unify_source.dlt_seam import database_of, kind_of
 
@@ -53,5 +52,8 @@ def make_readable_by_older(credentials: Any, file: Path) -> None:
     """
     if file.exists():
         return
+    # Runs on other destinations do without: it takes 15 MB and a twentieth of a second.
+    import duckdb  # noqa: PLC0415
+
     asked = (credentials.global_config or {}).get(_SETTING, STORAGE_VERSION)
     duckdb.connect(str(file), config={_SETTING: asked}).close()
