@@ -17,7 +17,7 @@ from unify_source.sandbox import Account, Sandbox
 
 Serve = Callable[..., Sandbox]
 
-IMPATIENT = {"page_size": 20, "request_timeout": 1, "retry_budget": 3, "workers": 4}
+IMPATIENT = {"page_size": 20, "request_timeout": 1, "retry_budget": 6, "workers": 4}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
