@@ -35,7 +35,7 @@ DOCS = Path(__file__).parent
 PACKAGE = "unify_source"
 DOORS = (PACKAGE, "__main__")
 TYPES = {TEXT: "text", FLAG: "boolean", INSTANT: "timestamp", WHOLE: "bigint", JSON: "json"}
-ALL = tuple(resources.BY_NAME.values())
+ALL = resources.ALL_TABLES
 LISTS = [value for value in vars(resources).values() if isinstance(value, Resource)]
 
 

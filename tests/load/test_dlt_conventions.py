@@ -21,7 +21,7 @@ from warehouse import shown
 
 from unify_source import sync, unify_source
 from unify_source.load.packages import state_of
-from unify_source.resources import BY_NAME
+from unify_source.resources import ALL_TABLES, BY_NAME, LEDGER
 from unify_source.sandbox import DRIFTS, Sandbox
 from unify_source.times import parse_instant
 
@@ -83,8 +83,9 @@ def assert_refused(api: Sandbox, run: Callable[[], Any], *words: str) -> None:
 
 
 def test_each_table_is_a_resource(api: Sandbox) -> None:
-    assert list(source(api).resources) == list(BY_NAME)
-    assert list(source(api).selected_resources) == list(BY_NAME)
+    names = [table.name for table in ALL_TABLES]
+    assert list(source(api).resources) == names
+    assert list(source(api).selected_resources) == names
 
 
 @before_any_destination
@@ -123,7 +124,7 @@ def test_the_dataset_reads_the_tables_back(api: Sandbox, warehouse: Destination)
     assert len(dataset.enrollments.fetchall()) == 240
     assert dataset.enrollments.fetchone()
     counted = dict(dataset.row_counts().fetchall())
-    assert counted == {name: count(warehouse, name) for name in BY_NAME}
+    assert counted == {table.name: count(warehouse, table.name) for table in ALL_TABLES}
 
 
 def test_a_selection_loads_its_tables_and_moves_the_cursor_of_no_other(
@@ -467,7 +468,7 @@ def test_the_schema_describes_tables_columns_references_and_personal_data(
     loaded.run(source(api))
 
     stored = loaded.default_schema.tables
-    for table in BY_NAME.values():
+    for table in ALL_TABLES:
         assert stored[table.name]["description"] == table.description
         for column in table.columns:
             hints: Any = stored[table.name]["columns"][column.name]
@@ -491,7 +492,7 @@ def test_the_trace_names_the_endpoints_and_counts_what_was_read(
     assert loaded.last_trace.last_extract_info
     info = loaded.last_trace.last_extract_info.asdict()
     inputs = {item["resource_name"]: item for item in info["inputs"]}
-    assert set(inputs) == set(BY_NAME)
+    assert set(inputs) == {*BY_NAME, LEDGER.name}
     assert inputs["people"]["location"] == api.url
     assert inputs["users"]["endpoints"] == ["/sequences/v1/sequences"]
     [metrics] = [m for m in info["resource_metrics"] if m["resource_name"] == "enrollments"]

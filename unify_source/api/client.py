@@ -65,7 +65,8 @@ class Client:
     """Asks for pages of a list and for single rows, safely from many threads.
 
     Waits out 429, 5xx, broken connections and broken bodies with backoff and jitter, as
-    `Retry-After` says where it is sent, until the retry budget is spent. Counts `requests`.
+    `Retry-After` says where it is sent, until the retry budget is spent. Counts `requests`, how
+    many of them were `retries`, and how many the API answered with 429 (`rate_limited`).
     `heartbeat` is called at least twice a second while one waits, and may end the wait by raising.
     Raises ConfigurationError for a proxy or certificates of the environment that cannot be used.
     """
@@ -77,7 +78,7 @@ class Client:
         self._budget = RequestBudget(settings.requests_per_5min)
         self._counted = threading.Lock()
         self._warned_at = time.monotonic() - _WARN_EVERY
-        self.requests = 0
+        self.requests = self.retries = self.rate_limited = 0
 
     def page(self, resource: Resource, parameters: Parameters, budget: float | None = None) -> Page:
         """Return one page of a list, tried for `budget` seconds, else for the retry budget.
@@ -140,7 +141,7 @@ class Client:
             stop=stop_any(stop_before_delay(budget), stop_when_event_set(stopped)),
             wait=_pause,
             sleep=sleep_using_event(stopped),
-            before_sleep=self._warn,
+            before_sleep=self._note_retry,
             reraise=True,
         )
 
@@ -179,8 +180,10 @@ class Client:
             )
         return body
 
-    def _warn(self, state: RetryCallState) -> None:
+    def _note_retry(self, state: RetryCallState) -> None:
         now, error = time.monotonic(), _error_in(state)
+        with self._counted:
+            self.retries += 1
         if (
             isinstance(error, UnifyError)
             and state.next_action
@@ -203,6 +206,8 @@ class Client:
             self.requests += 1
         response = self._connection.get(path, parameters, timeout)
         if response.status == TOO_MANY:
+            with self._counted:
+                self.rate_limited += 1
             # All workers pause, and each of them gives up by itself: none waits for a year.
             asked = min(retry_after(response) or 0.0, self._settings.retry_budget)
             self._budget.refused(asked)

@@ -126,14 +126,16 @@ def check(options: Options) -> None:
 @app.command()
 @taking(*READING)
 def status(options: Options) -> None:
-    """Show the cursor, the last loads, and how fresh the tables are."""
+    """Show the cursor, the last runs, and how fresh the tables are."""
     with screen_of(options, "Reading the destination") as screen:
         with importing():
+            from unify_source.ledger.reading import HEADERS
             from unify_source.runs.status import status as run_status
 
         current = run_status(pipeline_of(options), lock_timeout=options.lock_timeout)
         screen.result(current.as_json(), current.as_lines())
         screen.table("Rows", ["table", "rows"], current.row_grid())
+        screen.table("Last runs", HEADERS, current.runs.grid())
         screen.table("Last loads", ["finished", "load", "state"], current.load_grid())
 
 

@@ -72,6 +72,12 @@ def raise_explained(error: BaseException) -> None:
     raise explanation from (error if redacted(story) == story else None)
 
 
+def meaning(error: BaseException) -> BaseException:
+    """Return what `explained` would raise in place of an error."""
+    is_explained = isinstance(error, (*_failures(), SignalReceivedException))
+    return _explanation(error) if is_explained else error
+
+
 def _failures() -> tuple[type[Exception], ...]:
     # dlt wraps what queries raise, and lets through what connecting to Postgres raises.
     driver = sys.modules.get("psycopg2")

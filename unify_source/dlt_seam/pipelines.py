@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import dlt
@@ -40,6 +41,27 @@ def running_pipeline() -> dlt.Pipeline:
     """
     pipeline: Any = Container()[PipelineContext].pipeline()
     return pipeline  # type: ignore[no-any-return]
+
+
+@contextmanager
+def looking_at(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
+    """Give a pipeline on the same dataset, whose working folder is empty and goes again.
+
+    What the pipeline has in its own may still have to be loaded.
+    """
+    with tempfile.TemporaryDirectory(prefix="unify-source-looking-") as folder:
+        looking: dlt.Pipeline = dlt.pipeline(
+            pipeline.pipeline_name,
+            pipelines_dir=folder,
+            destination=pipeline.destination,
+            dataset_name=pipeline.dataset_name,
+        )
+        try:
+            yield looking
+        finally:
+            # dlt takes the pipeline that was made last for the active one, and would go on with
+            # this one.
+            pipeline.activate()
 
 
 def empty_working_folder(pipeline: dlt.Pipeline) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
 from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.common.storages.load_package import commit_load_package_state
 from dlt.extract import DltResource, DltSource
 from dlt.extract.exceptions import CurrentSourceNotAvailable
 from dlt.extract.incremental.context import get_interval_context
@@ -44,6 +45,16 @@ def emptied_tables() -> frozenset[str]:
     state: Any = dlt.current.load_package_state()["state"]
     tables = [*state.get("truncated_tables", ()), *state.get("dropped_tables", ())]
     return frozenset(table["name"] for table in tables)
+
+
+def keep_when_refreshed(table: str) -> None:
+    """Keep a table out of those that the running load empties or drops first."""
+    state: Any = dlt.current.load_package_state()["state"]
+    for key in ("truncated_tables", "dropped_tables"):
+        kept = [each for each in state.get(key, ()) if each["name"] != table]
+        if len(kept) != len(state.get(key, ())):
+            state[key] = kept
+            commit_load_package_state()
 
 
 def allows_external_schedulers() -> bool:

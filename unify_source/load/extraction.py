@@ -30,6 +30,8 @@ from unify_source.load.fan_out import Batch as Tables
 from unify_source.load.schema import Target, Warehouse
 from unify_source.resources import CURSOR, TEXT, Resource, Table
 from unify_source.settings import Settings
+from unify_source.state.cursors import Cursors
+from unify_source.state.late import Late
 from unify_source.state.memory import Memory, Sifted
 from unify_source.state.unsettled import WARNING
 from unify_source.times import EPOCH
@@ -40,9 +42,9 @@ _log = logging.getLogger(__name__)
 class Extraction:
     """Reads one window of a resource, and rows by their `ids`, and splits them into tables.
 
-    Once `batches` has ended, `covered` is the window that was read whole, `rows` counts the keys
-    that it passed on, `pages` what it read, and `reading` goes on to read ahead what is left of the
-    span, for the extraction after this one.
+    Once `batches` has ended, `covered` is the part of `window` that was read whole, `rows` counts
+    the keys that it passed on, `pages` what it read, `late` what became visible late, and `reading`
+    goes on to read ahead what is left of the span, for the extraction after this one.
     """
 
     def __init__(
@@ -58,6 +60,9 @@ class Extraction:
     ) -> None:
         self.reading = reading
         self.covered: Window | None = None
+        self.window: Window | None = None
+        self.cursors: Cursors | None = None
+        self.late: Late | None = None
         self.rows = self.pages = self.quarantined = 0
         self._resource, self._quarantine = resource, quarantine
         self.settings, self._client = settings, client
@@ -87,8 +92,9 @@ class Extraction:
 
         Stopping before the end leaves the state and the cursors as they were.
         """
-        memory = self._memory(target)
-        window = self._window(target, memory)
+        self.cursors = target.cursors
+        memory = target.memory(self.settings, is_first=self._is_first)
+        window = self.window = self._window(target, memory)
         if target.moves_cursors:
             refuse_set_back(window)
         dependents = (part.table for part in self._resource.parts if part.table.dies_with)
@@ -115,23 +121,9 @@ class Extraction:
             target.cursors.settle(read, self._unsettled, is_once=is_once)
         pa.default_memory_pool().release_unused()
 
-    def _memory(self, target: Target) -> Memory:
-        # A range is read as it was asked for; what is in quarantine waits for the next sync.
-        cursors = target.cursors
-        is_sync = target.moves_cursors and target.state is not None
-        return Memory(
-            target.state if target.state is not None else {},
-            target.quarantine if target.state is not None else {},
-            cursors.name if is_sync else None,
-            self.settings.lookback,
-            asks=is_sync and self._is_first,
-            rereads=is_sync and not self.settings.filters,
-            trusts_tail=cursors.agree,
-        )
-
     def _end(self, memory: Memory, target: Target, covered: Window, newest: datetime) -> None:
         memory.end(covered)
-        self.rows = memory.rows
+        self.rows, self.late = memory.rows, memory.late
         if target.moves_cursors and newest > EPOCH:
             target.cursors.advance(min(newest, covered.before))
 

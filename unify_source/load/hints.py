@@ -18,6 +18,7 @@ from unify_source.destinations.contents import may_hold_rows, stored_hints
 from unify_source.errors import ConfigurationError
 from unify_source.load.schema import source_hints
 from unify_source.resources import (
+    ALL_TABLES,
     AS_OF,
     BY_NAME,
     DELETED,
@@ -123,7 +124,18 @@ def described(resource: DltResource, table: Table) -> DltResource:
     return resource
 
 
-def checked_hints(
+def all_checked(
+    resources: Mapping[str, DltResource], *, is_lake: bool, carriers: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
+    """Return the hints of the resources that are ours, by name. Raises ConfigurationError."""
+    return {
+        table.name: _checked_hints(resources[table.name], table, is_lake=is_lake, carriers=carriers)
+        for table in ALL_TABLES
+        if table.name in resources
+    }
+
+
+def _checked_hints(
     resource: DltResource, table: Table, *, is_lake: bool, carriers: Sequence[str]
 ) -> Mapping[str, Any]:
     """Return the hints of a resource, but for those that lose or double rows, or do nothing.

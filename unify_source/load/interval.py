@@ -1,12 +1,15 @@
-"""The range that a run was asked for: by a `dlt.sources.incremental`, or by an orchestrator."""
+"""What a run was asked for: a range, by an incremental or an orchestrator, or a sample of rows."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 import dlt
+from dlt.extract import DltResource
 
 from unify_source.dlt_seam import allows_external_schedulers
 from unify_source.errors import ConfigurationError
@@ -14,6 +17,7 @@ from unify_source.extract.window import Interval
 from unify_source.resources import CURSOR
 from unify_source.times import parse_time
 
+_LONGEST_SAMPLE = 1_000_000
 START, END = "DLT_INTERVAL_START", "DLT_INTERVAL_END"
 
 
@@ -61,6 +65,16 @@ def interval_in_environment() -> Interval | None:
                 f"Set {START} and {END}, or neither.",
             )
     return Interval(parse_time(START, str(ends[START])), parse_time(END, str(ends[END])))
+
+
+def sample_pages(resources: Mapping[str, DltResource], page_size: int) -> int | None:
+    """Return how many pages `add_limit` lets a run read, None where it sets no limit."""
+    limits = [resource.limit for resource in resources.values() if resource.limit]
+    if not limits:
+        return None
+    # A limit of time alone is dlt's to keep: it ends the reading.
+    rows = [limit.limit(page_size) for limit in limits]
+    return ceil(max(_LONGEST_SAMPLE if each is None else each for each in rows) / page_size)
 
 
 def _refuse_odd(updated_at: Any) -> None:

@@ -6,7 +6,7 @@ A row that is gone from the list stays in its table, with the time since when it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from hashlib import blake2b
 from typing import Any
@@ -19,6 +19,8 @@ from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
 from unify_source.decode.decode import decode
+from unify_source.destinations.contents import stored_rows
+from unify_source.dlt_seam import capabilities, running_pipeline
 from unify_source.errors import (
     ApiError,
     KeyRefused,
@@ -32,7 +34,16 @@ from unify_source.flatten.names import Splitting
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import split
 from unify_source.flatten.tables import with_merge_columns
-from unify_source.resources import INSTANT, KEY, MISSING_SINCE, TEXT, Resource, Table
+from unify_source.load.schema import Warehouse
+from unify_source.resources import (
+    INSTANT,
+    KEY,
+    MISSING_SINCE,
+    SEQUENCE_LIST,
+    TEXT,
+    Resource,
+    Table,
+)
 from unify_source.settings import Settings
 
 State = dict[str, Any]
@@ -171,6 +182,32 @@ class Listing:
         fates = {key: listed is not None and self._is_gone(key) for key in dict.fromkeys(ids)}
         since = [self._read_at if fates[key] else None for key in ids]
         return _missing_since(unknown, pa.array(since, INSTANT))
+
+
+def listed(
+    listing: Listing,
+    selected: frozenset[str],
+    warehouse: Warehouse,
+    state_of: Callable[[str], State],
+) -> Iterator[Mapping[str, pa.Table]]:
+    """Yield what a list without windows has for the selected tables, at most once."""
+    own = selected & {part.table.name for part in listing.resource.parts}
+    states = {name: state_of(name) for name in own}
+    # Not even read where none of its tables is selected.
+    if states and (tables := listing.tables(states, warehouse.splitting)):
+        for name, rows in tables.items():
+            warehouse.note(name, rows.schema)
+        yield tables
+
+
+def listing_of(settings: Settings, client: Client, *, writes_all: bool = False) -> Listing:
+    """Return the list that has no windows, to be read at most once a run."""
+    return Listing(SEQUENCE_LIST, settings, client, _stored, writes_all=writes_all)
+
+
+def _stored(table: Table) -> pa.Table | None:
+    # Without a destination, where a source is only iterated, nothing is stored.
+    return stored_rows(running_pipeline(), table) if capabilities() else None
 
 
 def _digest(rows: pa.Table) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -71,27 +69,6 @@ def _stored_schema(client: Any, versions: list[str]) -> dlt.Schema | None:
     # stored its own after those of all others.
     stored = client.get_stored_schema_by_hash(versions[0])
     return dlt.Schema.from_stored_schema(json.loads(stored.schema)) if stored else None
-
-
-@contextmanager
-def looking_at(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
-    """Give a pipeline on the same dataset, whose working folder is empty and goes again.
-
-    What the pipeline has in its own may still have to be loaded.
-    """
-    with tempfile.TemporaryDirectory(prefix="unify-source-looking-") as folder:
-        looking: dlt.Pipeline = dlt.pipeline(
-            pipeline.pipeline_name,
-            pipelines_dir=folder,
-            destination=pipeline.destination,
-            dataset_name=pipeline.dataset_name,
-        )
-        try:
-            yield looking
-        finally:
-            # dlt takes the pipeline that was made last for the active one, and would go on with
-            # this one.
-            pipeline.activate()
 
 
 def _forget_unloaded(pipeline: dlt.Pipeline, client: Any) -> None:

@@ -18,8 +18,9 @@ from unify_source.flatten.values import DLT_TYPES
 from unify_source.limits import USUAL
 from unify_source.notices import Notices
 from unify_source.resources import BY_NAME, JSON, Table
+from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors
-from unify_source.state.memory import State
+from unify_source.state.memory import Memory, State
 
 
 class Warehouse:
@@ -150,3 +151,20 @@ class Target:
     moves_cursors: bool = True
     sample_pages: int | None = None
     carried: Callable[[], list[Carried]] = list
+
+    def memory(self, settings: Settings, *, is_first: bool) -> Memory:
+        """Return what a load remembers; `is_first` of its run."""
+        # A range is read as it was asked for; what is in quarantine waits for the next sync.
+        cursors, is_sync = self.cursors, self.moves_cursors and self.state is not None
+        # What was skipped by a reading that left a gap was visible in time.
+        is_measured = is_sync and is_first and cursors.is_settled
+        return Memory(
+            self.state if self.state is not None else {},
+            self.quarantine if self.state is not None else {},
+            cursors.name if is_sync else None,
+            settings.lookback,
+            asks=is_sync and is_first,
+            rereads=is_sync and not settings.filters,
+            trusts_tail=cursors.agree,
+            measured_from=cursors.oldest if is_measured else None,
+        )

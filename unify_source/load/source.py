@@ -17,9 +17,11 @@ from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
 from unify_source.dlt_seam import active_pipeline, merge_in_transactions, raise_if_signalled
+from unify_source.ledger.ledger import Ledger
 from unify_source.limits import LimitArguments
 from unify_source.load.interval import asked_interval
 from unify_source.load.tables import TableResources
+from unify_source.resources import ALL_TABLES, BY_NAME, LEDGER
 from unify_source.settings import SECTION, SETTINGS
 
 SOURCE = SECTION
@@ -70,6 +72,11 @@ def unify_source(
     return TableResources(settings, client, interval=asked_interval(updated_at)).resources()
 
 
-def window_source(tables: TableResources, schema: dlt.Schema) -> DltSource:
-    """Return the source for one window of a run; `schema` is the warehouse's."""
-    return DltSource(schema, SOURCE, tables.resources())
+def window_source(tables: TableResources, schema: dlt.Schema, ledger: Ledger) -> DltSource:
+    """Return the source for one window of a run; `schema` is the warehouse's.
+
+    The ledger's table is left out where it exists and is not loaded: its hints take time.
+    """
+    is_left_out = LEDGER.name in schema.tables and not ledger.is_loaded
+    left = BY_NAME.values() if is_left_out else ALL_TABLES
+    return DltSource(schema, SOURCE, tables.resources(left))

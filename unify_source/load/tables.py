@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from math import ceil
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import Any
 
 import dlt
-import pyarrow as pa
 from dlt.extract import DltResource
 
 from unify_source.api.client import Client
-from unify_source.destinations.contents import carried_rows, stored_rows
+from unify_source.destinations.contents import carried_rows
 from unify_source.destinations.forgotten import empty_staging, forgotten
 from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare
 from unify_source.destinations.lake import lake_format
 from unify_source.dlt_seam import (
     capabilities,
     emptied_tables,
+    keep_when_refreshed,
     running_pipeline,
     running_resources,
     with_rows_only,
@@ -25,32 +26,42 @@ from unify_source.dlt_seam import (
 from unify_source.extract.window import Interval
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.shared import Carried
+from unify_source.ledger.entry import SUCCEEDED, Entry
+from unify_source.ledger.ledger import begun_by_dlt
 from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
-from unify_source.load.hints import checked_hints, checked_privacy, described, note_privacy
-from unify_source.load.listing import Listing
+from unify_source.load.hints import all_checked, checked_privacy, described, note_privacy
+from unify_source.load.interval import sample_pages
+from unify_source.load.listing import Listing, listed, listing_of
 from unify_source.load.schema import Target, Warehouse
 from unify_source.load.writer import TableWriter
 from unify_source.notices import Notices
-from unify_source.resources import BY_NAME, MAIN_LIST, QUARANTINE, SEQUENCE_LIST, Table
+from unify_source.resources import (
+    ALL_TABLES,
+    BY_NAME,
+    LEDGER,
+    MAIN_LIST,
+    QUARANTINE,
+    SEQUENCE_LIST,
+    Table,
+)
 from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors, cursor_name, take_over
 from unify_source.state.loaded_with import LoadedWith
 
 State = dict[str, Any]
+Resources = Mapping[str, DltResource]
 AtEnd = Callable[[State, Extraction], None]
-
-_LONGEST_SAMPLE = 1_000_000
 
 
 class TableResources:
     """Makes a dlt resource of each table.
 
     Each evaluation reads what is new since the last one, or the `interval` that was asked for,
-    which moves no cursor. A run window by window gives the `extraction` of a window, the `listing`
-    and the `notices` that it keeps for all of them, and how the tables are loaded, where it has
-    been `checked`. `at_end` gets the state that all tables share, and the extraction, when all has
-    been read.
+    which moves no cursor. A run window by window gives the `extraction` of a window, the `listing`,
+    `notices` and `entry` in the ledger that it keeps for all of them, and how the tables are
+    loaded, where it has been `checked`; `is_last` tells whether the entry is loaded with it.
+    `at_end` gets the state that all tables share, and the extraction, when all has been read.
     """
 
     def __init__(
@@ -65,6 +76,8 @@ class TableResources:
         checked: dict[str, LoadedWith] | None = None,
         moves_cursors: bool = True,
         at_end: AtEnd = lambda _state, _extraction: None,
+        entry: Entry | None = None,
+        is_last: Callable[[], bool] = lambda: True,
     ) -> None:
         self._settings = settings
         self._client = client
@@ -75,13 +88,14 @@ class TableResources:
         self._checked = checked
         self._moves_cursors = moves_cursors
         self._at_end = at_end
+        self._entry, self._is_last = entry, is_last
         self._feed = FanOut(self._begin)
         # dlt takes two milliseconds to compute those of a table: once a run is enough.
         self._hints: dict[str, Mapping[str, Any]] = {}
 
-    def resources(self) -> list[DltResource]:
+    def resources(self, tables: Iterable[Table] = ALL_TABLES) -> list[DltResource]:
         """Return the resources, in the order of the tables."""
-        return [self._resource(table) for table in BY_NAME.values()]
+        return [self._resource(table) for table in tables]
 
     def _resource(self, table: Table) -> DltResource:
         def rows() -> Iterator[Any]:
@@ -108,7 +122,33 @@ class TableResources:
     def _begin(self, selected: frozenset[str]) -> Generator[Batch, None, None]:
         """Read what the selected tables need; runs when the first of them is asked for rows."""
         resources = running_resources() or {}
-        self._check_hints(resources)
+        # Nobody else had the source of a run window by window in hand.
+        if not self._extraction:
+            is_lake = lake_format(capabilities(), self._settings.table_format) is not None
+            self._hints.update(all_checked(resources, is_lake=is_lake, carriers=CARRIERS))
+        with self._begun(selected) as entry:
+            batches = self._read(selected, resources, entry)
+            first = next(batches, {})
+        for tables in chain([first], batches):
+            if entry:
+                entry.count(tables)
+            yield tables
+        if entry and LEDGER.name in selected and self._is_last():
+            entry.commit()
+            entry.end(SUCCEEDED)
+            yield {LEDGER.name: entry.rows()}
+
+    def _begun(self, selected: frozenset[str]) -> AbstractContextManager[Entry | None]:
+        if self._entry or not capabilities():
+            return nullcontext(self._entry)
+        keep_when_refreshed(LEDGER.name)
+        if LEDGER.name not in selected:
+            return nullcontext()
+        return begun_by_dlt(self._settings, self._client)
+
+    def _read(
+        self, selected: frozenset[str], resources: Resources, entry: Entry | None
+    ) -> Iterator[Batch]:
         schema, caps = dlt.current.source_schema(), capabilities()
         # None where a notebook iterates the source without a pipeline: there is no destination.
         if caps:
@@ -119,18 +159,14 @@ class TableResources:
             max_new_columns=self._settings.limits.max_new_columns,
             notices=self._notices,
         )
-        sample = _sample_pages(resources, self._settings.page_size)
-        state_of: Callable[[str], State] = (
-            # A sample leaves no trace: a cursor that moved past rows which `add_limit` cut off
-            # would lose them.
-            dlt.current.resource_state if sample is None else lambda _name: {}
-        )
+        sample = sample_pages(resources, self._settings.page_size)
+        state_of = dlt.current.resource_state if sample is None else _no_state
         privacy = self._privacy(resources)
         # Before any cursor is looked at: each table would otherwise seem never to have been loaded.
         main, quarantine = state_of(MAIN_LIST.name), state_of(QUARANTINE.name)
         take_over(main, quarantine, _tables_of(MAIN_LIST), state_of)
         listing = self._listing or listing_of(self._settings, self._client)
-        yield from _listed(listing, selected, warehouse, state_of)
+        yield from listed(listing, selected, warehouse, state_of)
         windowed = selected & _tables_of(MAIN_LIST)
         filled_in = windowed & {part.table.name for part in MAIN_LIST.parts if part.fills_in}
         if windowed == filled_in and (not windowed or listing.rows() is not None):
@@ -145,8 +181,10 @@ class TableResources:
         self._report(resources, extraction)
         if sample is None:
             self._at_end(main, extraction)
+            if entry:
+                entry.note(extraction)
 
-    def _privacy(self, resources: Mapping[str, DltResource]) -> Privacy:
+    def _privacy(self, resources: Resources) -> Privacy:
         """Return what becomes of personal data, unless rows in the tables were loaded otherwise."""
         if not capabilities():
             return Privacy.of(self._settings)
@@ -157,15 +195,6 @@ class TableResources:
         # dlt overwrites a copy with the next rows of its table, if there ever are any.
         empty_staging(pipeline, emptied)
         return Privacy.of(self._settings, forgotten(pipeline))
-
-    def _check_hints(self, resources: Mapping[str, DltResource]) -> None:
-        is_lake = lake_format(capabilities(), self._settings.table_format) is not None
-        # Nobody else had the source of a run window by window in hand.
-        for name, resource in ({} if self._extraction else resources).items():
-            if name in BY_NAME:
-                self._hints[name] = checked_hints(
-                    resource, BY_NAME[name], is_lake=is_lake, carriers=CARRIERS
-                )
 
     def _target(
         self,
@@ -188,11 +217,10 @@ class TableResources:
         )
 
     def _new_extraction(self) -> Extraction:
-        return Extraction(
-            MAIN_LIST, QUARANTINE, self._settings, self._client, interval=self._interval
-        )
+        given = (self._settings, self._client)
+        return Extraction(MAIN_LIST, QUARANTINE, *given, interval=self._interval)
 
-    def _report(self, resources: Mapping[str, DltResource], extraction: Extraction) -> None:
+    def _report(self, resources: Resources, extraction: Extraction) -> None:
         if resource := resources.get(MAIN_LIST.name):
             resource.custom_metrics.update(
                 pages=extraction.pages,
@@ -202,43 +230,15 @@ class TableResources:
             )
 
 
-def _listed(
-    listing: Listing,
-    selected: frozenset[str],
-    warehouse: Warehouse,
-    state_of: Callable[[str], State],
-) -> Iterator[Batch]:
-    states = {name: state_of(name) for name in selected & _tables_of(listing.resource)}
-    tables = listing.tables(states, warehouse.splitting) if states else {}
-    for name, rows in tables.items():
-        warehouse.note(name, rows.schema)
-    if tables:
-        yield tables
+def _no_state(_name: str | None = None) -> State:
+    # A sample leaves no trace: a cursor that moved past rows which `add_limit` cut off would lose
+    # them.
+    return {}
 
 
 def _tables_of(resource: Any) -> frozenset[str]:
     names = {part.table.name for part in resource.parts}
     return frozenset(names | {QUARANTINE.name} if resource is MAIN_LIST else names)
-
-
-def _sample_pages(resources: Mapping[str, DltResource], page_size: int) -> int | None:
-    """Return how many pages `add_limit` lets a run read, None where it sets no limit."""
-    limits = [resource.limit for resource in resources.values() if resource.limit]
-    if not limits:
-        return None
-    # A limit of time alone is dlt's to keep: it ends the reading.
-    rows = [limit.limit(page_size) for limit in limits]
-    return ceil(max(_LONGEST_SAMPLE if each is None else each for each in rows) / page_size)
-
-
-def listing_of(settings: Settings, client: Client, *, writes_all: bool = False) -> Listing:
-    """Return the list that has no windows, to be read at most once a run."""
-    return Listing(SEQUENCE_LIST, settings, client, _stored, writes_all=writes_all)
-
-
-def _stored(table: Table) -> pa.Table | None:
-    # Without a destination, where a source is only iterated, nothing is stored.
-    return stored_rows(running_pipeline(), table) if capabilities() else None
 
 
 def _carried(selected: frozenset[str]) -> list[Carried]:

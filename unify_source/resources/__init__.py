@@ -16,6 +16,7 @@ from unify_source.resources.enrollments import (
     REPLY_CLASSIFICATIONS,
     REPLY_EMAIL_MESSAGES,
 )
+from unify_source.resources.ledger import LEDGER
 from unify_source.resources.model import (
     AS_OF,
     CURSOR,
@@ -44,6 +45,7 @@ from unify_source.resources.sequences import (
 )
 
 __all__ = [
+    "ALL_TABLES",
     "AS_OF",
     "BY_NAME",
     "CURSOR",
@@ -55,6 +57,7 @@ __all__ = [
     "JSON",
     "JSON_METADATA",
     "KEY",
+    "LEDGER",
     "LISTED_TABLES",
     "MAILBOXES",
     "MAIN_LIST",
@@ -90,4 +93,7 @@ LISTED_TABLES = (USERS, SEND_SCHEDULES, SEQUENCE_RULESETS)
 """The tables that only the list of sequences fills."""
 
 BY_NAME = {table.name: table for table in (*TABLES, *LISTED_TABLES, QUARANTINE)}
-"""Every table of the warehouse, the quarantine last."""
+"""Every table of data, the quarantine last."""
+
+ALL_TABLES = (*BY_NAME.values(), LEDGER)
+"""Every table of the warehouse."""

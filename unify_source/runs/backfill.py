@@ -12,6 +12,7 @@ from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
 from unify_source.extract.window import Window, left_after
+from unify_source.ledger.entry import BACKFILL, Entry
 from unify_source.load.extraction import Extraction
 from unify_source.load.packages import state_of
 from unify_source.load.tables import AtEnd, State
@@ -40,14 +41,16 @@ def backfill(
     since, until = parse_range(start, end)
     with explained(pipeline):
         refuse_unsafe(pipeline)
+        given = configured(**settings)
         run = WindowRun(
             pipeline,
-            configured(**settings),
+            given,
             lock_timeout,
+            Entry(BACKFILL, pipeline.pipeline_name, given.lookback),
             moves_cursors=False,
             newest_first=newest_first,
         )
-        with closing(run):
+        with closing(run), run.ledger.open():
             job = _Job(since, until, run.settings, newest_first=newest_first)
             run.load(lambda: job.begin(run, restart=restart), job.progress)
             return run.report(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from datetime import timedelta
 
 from dlt.common.runtime.collector_base import Collector
+
+from unify_source.extract.window import Window
 
 
 class WindowProgress(Collector):
@@ -26,3 +29,13 @@ class WindowProgress(Collector):
 
     def rows_read(self, count: int) -> None:
         """Count rows that were read by the run itself, and not by a step of dlt."""
+
+
+def show_began(
+    progress: WindowProgress | None, windows: Sequence[Window], *, is_known: bool
+) -> None:
+    """Show that these windows are to be read; how long they are where that `is_known`."""
+    lengths = [each.before - each.after for each in windows if each.after]
+    is_known = is_known and len(lengths) == len(windows)
+    if progress:
+        progress.began(sum(lengths, timedelta()) if is_known else None)

@@ -13,7 +13,9 @@ from unify_source.configuration.environment import refuse_unsafe
 from unify_source.destinations.contents import last_loads
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.lock import opened_file, seconds_to_wait
-from unify_source.load.packages import cursor, looking_at, row_counts
+from unify_source.dlt_seam import looking_at
+from unify_source.ledger.reading import Runs, last_runs
+from unify_source.load.packages import cursor, row_counts
 from unify_source.resources import QUARANTINE
 from unify_source.settings import LOCK_TIMEOUT
 
@@ -35,6 +37,7 @@ class Status:
     now: datetime
     rows: dict[str, int] = field(default_factory=dict)
     loads: list[tuple[datetime, str, str]] = field(default_factory=list)
+    runs: Runs = field(default_factory=Runs)
 
     @property
     def behind(self) -> timedelta | None:
@@ -56,6 +59,7 @@ class Status:
                 {"finished": at.isoformat(), "load_id": load, "state": state}
                 for at, load, state in self.loads
             ],
+            **self.runs.as_json(),
         }
 
     def as_lines(self) -> list[str]:
@@ -67,7 +71,7 @@ class Status:
             ]
         where = f"Pipeline {self.pipeline}, {self.destination}, dataset {self.dataset}."
         if self.cursor is None or self.behind is None:
-            return [where, "No enrollment has been loaded yet."]
+            return [where, "No enrollment has been loaded yet.", *self.runs.as_lines()]
         current = f"Data is current to {self.cursor.isoformat()}"
         lines = [where, f"{current}, {length_of(self.behind)} behind."]
         if self.loads:
@@ -75,7 +79,7 @@ class Status:
             lines.append(f"The last load that wrote rows finished {ago} ago.")
         if held := self.rows.get(QUARANTINE.name):
             lines.append(f"{held:,} rows are in quarantine; see table enrollments_quarantine.")
-        return lines
+        return [*lines, *self.runs.as_lines()]
 
     def row_grid(self) -> list[list[str]]:
         """Return table and rows, as text."""
@@ -109,6 +113,7 @@ def status(pipeline: dlt.Pipeline, *, lock_timeout: float | str = LOCK_TIMEOUT.d
                     (at, load, _STATES.get(state, "unfinished"))
                     for at, load, state in last_loads(looking.destination_client(), LOADS_SHOWN)
                 ],
+                runs=last_runs(looking),
             )
 
 

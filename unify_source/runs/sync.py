@@ -11,6 +11,7 @@ from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
 from unify_source.extract.window import Window
+from unify_source.ledger.entry import SYNC, Entry
 from unify_source.load.interval import interval_in_environment
 from unify_source.runs.report import Report
 from unify_source.runs.windows import WindowRun
@@ -33,14 +34,16 @@ def sync(
     with explained(pipeline):
         refuse_unsafe(pipeline)
         interval = interval_in_environment()
+        given = configured(**settings)
         run = WindowRun(
             pipeline,
-            configured(**settings),
+            given,
             lock_timeout,
+            Entry(SYNC, pipeline.pipeline_name, given.lookback),
             interval=interval,
             moves_cursors=interval is None,
         )
-        with closing(run):
+        with closing(run), run.ledger.open():
 
             def windows() -> list[Window]:
                 now = run.server_time()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 import dlt
@@ -18,8 +17,11 @@ from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import LoadFailed
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import NO_TIME, Interval, Span, Window, ahead, left_after
+from unify_source.ledger.entry import Entry
+from unify_source.ledger.ledger import Ledger
 from unify_source.load.extraction import Extraction
 from unify_source.load.hints import checked_privacy
+from unify_source.load.listing import listing_of
 from unify_source.load.packages import (
     cursor,
     packages_with_rows,
@@ -29,11 +31,11 @@ from unify_source.load.packages import (
     take_back,
 )
 from unify_source.load.source import window_source
-from unify_source.load.tables import AtEnd, TableResources, listing_of
+from unify_source.load.tables import AtEnd, TableResources
 from unify_source.notices import Notices
 from unify_source.resources import MAIN_LIST, QUARANTINE
 from unify_source.runs.footprint import give_back, hold_down
-from unify_source.runs.progress import WindowProgress
+from unify_source.runs.progress import WindowProgress, show_began
 from unify_source.runs.report import Report
 from unify_source.settings import Settings
 from unify_source.state.cursors import cursor_name
@@ -48,6 +50,7 @@ class WindowRun:
         pipeline: dlt.Pipeline,
         settings: Settings,
         lock_timeout: float | str,
+        entry: Entry,
         *,
         interval: Interval | None = None,
         moves_cursors: bool = True,
@@ -55,23 +58,20 @@ class WindowRun:
     ) -> None:
         self.pipeline, self.settings = pipeline, settings
         self.client = Client(settings, raise_if_signalled)
+        entry.asks_with(self.client)
+        self._entry, self.ledger = entry, Ledger(pipeline, settings.table_format, entry)
         self._interval = interval or Interval()
         self._moves_cursors, self._newest_first = moves_cursors, newest_first
         self._listing = listing_of(settings, self.client)
         self._notices = Notices()
         self._checked: dict[str, LoadedWith] = {}
         self._ahead: Reading | None = None
-        self._unfinished = UnfinishedMerges(pipeline)
-        self._turns = Turns(pipeline, lock_timeout)
+        self._unfinished, self._turns = UnfinishedMerges(pipeline), Turns(pipeline, lock_timeout)
         self._enrollments = 0
-        self._started = time.monotonic()
-        if progress := self._progress:
-            progress.connecting(settings.base_url)
-
-    @property
-    def _progress(self) -> WindowProgress | None:
-        collector = self.pipeline.collector
-        return collector if isinstance(collector, WindowProgress) else None
+        collector = pipeline.collector
+        self._progress = collector if isinstance(collector, WindowProgress) else None
+        if self._progress:
+            self._progress.connecting(settings.base_url)
 
     def server_time(self) -> datetime:
         """Return the server's clock, which closes the last window; a notice where it is ahead."""
@@ -102,19 +102,12 @@ class WindowRun:
         while left is None or left:
             schema = self.next_turn()
             if left is None:
+                self.ledger.begin()
                 schema = self._finish_unfinished(schema)
                 left = begin()
-                self._show_began(left)
-            span = Span(left[0], self.settings.window_rows, self._newest_first)
-            extraction = self._load(span, schema, at_end(left))
-            left = left_after(left, extraction.rest)
+                show_began(self._progress, left, is_known=not self._newest_first)
+            left = self._load(schema, at_end(left), left)
         self._unfinished.forget()
-
-    def _show_began(self, windows: list[Window]) -> None:
-        lengths = [each.before - each.after for each in windows if each.after]
-        is_known = len(lengths) == len(windows) and not self._newest_first
-        if progress := self._progress:
-            progress.began(sum(lengths, timedelta()) if is_known else None)
 
     def load_by_id(self, ids: Sequence[str], *, lists_anew: bool = False, **how: Any) -> None:
         """Load rows by their ids, and with `lists_anew` write all of the lists without windows."""
@@ -137,20 +130,23 @@ class WindowRun:
                 extraction.reading.close()
         self._commit(extracted, extraction)
 
-    def _load(self, span: Span, schema: dlt.Schema, at_end: AtEnd) -> Extraction:
+    def _load(self, schema: dlt.Schema, at_end: AtEnd, left: list[Window]) -> list[Window]:
+        """Load a span of the first window that is left, and return what is left then."""
+        span = Span(left[0], self.settings.window_rows, self._newest_first)
         extraction = Extraction(
             MAIN_LIST, QUARANTINE, self.settings, self.client, span, self._interval, self._ahead
         )
         try:
-            extracted = self._extracted(
-                extraction, schema, moves_cursors=self._moves_cursors, at_end=at_end
-            )
+            how: dict[str, Any] = {"moves_cursors": self._moves_cursors, "at_end": at_end}
+            if self.ledger.is_loaded:
+                how["is_last"] = lambda: not left_after(left, extraction.rest)
+            extracted = self._extracted(extraction, schema, **how)
         finally:
             self._ahead = extraction.reading
         if not extraction.rest:
             self._ahead = None
         self._commit(extracted, extraction)
-        return extraction
+        return left_after(left, extraction.rest)
 
     def _extracted(self, extraction: Extraction, schema: dlt.Schema, **how: Any) -> ExtractInfo:
         tables = TableResources(
@@ -160,9 +156,10 @@ class WindowRun:
             listing=self._listing,
             notices=self._notices,
             checked=self._checked,
-            **{"moves_cursors": False, **how},
+            entry=self._entry,
+            **{"moves_cursors": False, "is_last": lambda: False, **how},
         )
-        return self.pipeline.extract(window_source(tables, schema))
+        return self.pipeline.extract(window_source(tables, schema, self.ledger))
 
     def _finish_unfinished(self, schema: dlt.Schema) -> dlt.Schema:
         """Load again what a run left half merged, whichever run that was."""
@@ -188,9 +185,11 @@ class WindowRun:
         """
         raise_if_signalled()
         if self._turns.is_wanted():
+            self.ledger.go_on(waiting=True)
             self.close()
         self._turns.take()
         self._turns.refuse_lost()
+        self.ledger.go_on()
         if self._enrollments:
             give_back(self.pipeline)
         else:
@@ -212,9 +211,10 @@ class WindowRun:
                 f" {self.pipeline.working_dir}, so it was not committed.",
                 "Nothing is lost: make sure that nothing removes files of a run, and run it again.",
             )
-        if progress := self._progress:
-            progress.window_done(extraction.left)
+        if self._progress:
+            self._progress.window_done(extraction.left)
         self._enrollments += extraction.rows
+        self._entry.commit()
 
     def _write(self, extraction: Extraction) -> set[str]:
         # Without the turn another run may have emptied or filled the tables that rows are merged
@@ -245,6 +245,6 @@ class WindowRun:
             cursor=cursor(self.pipeline, cursor_name(self.settings)),
             quarantined=quarantined(self.pipeline),
             notices=tuple(self._notices),
-            seconds=time.monotonic() - self._started,
+            seconds=self._entry.seconds,
             **facts,
         )

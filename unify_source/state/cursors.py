@@ -60,6 +60,17 @@ class Cursors:
         """Whether all tables have been loaded equally far."""
         return len(set(self._stored.values())) == 1
 
+    @property
+    def newest(self) -> datetime | None:
+        """Return how far any of the tables has been loaded by now."""
+        now = (stored_cursor(state, self.name) for state in self._states.values())
+        return max((at for at in now if at), default=None)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that they have passed was read without a gap."""
+        return not any(_unsettled(state, self.name).windows for state in self._states.values())
+
     def has(self, table: str) -> bool:
         """Tell whether a table has been loaded before."""
         return self._stored.get(table) is not None

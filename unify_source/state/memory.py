@@ -3,6 +3,7 @@
 Pure: a state dict in, a changed one out. Its keys, each gone where it is empty:
 
 - `tails`: by cursor, the digests of the newest rows (see `tail`)
+- `tails_since`: by cursor, from which instant on its tail knows every row that was seen
 - `ask_again`, `reread_from`: rows to ask for by id, or to read again (see `ask_again`)
 - `empty_until`, `loaded_until`: until when rows are certainly new (see `news`)
 - `backfills`, `unfinished`: see `runs`
@@ -10,7 +11,7 @@ Pure: a state dict in, a changed one out. Its keys, each gone where it is empty:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,8 +22,10 @@ from unify_source.decode.decode import Batch
 from unify_source.decode.unreadable import Unreadable
 from unify_source.extract.window import Window
 from unify_source.state.ask_again import ASK_AGAIN_KEYS, AskAgain
+from unify_source.state.late import Late, Lateness
 from unify_source.state.news import News
 from unify_source.state.tail import Tail
+from unify_source.times import EPOCH, kept_instant, rfc3339
 
 State = dict[str, Any]
 
@@ -58,7 +61,8 @@ class Memory:
 
     `begin` says from where to read and which ids to ask for, `sift` takes every batch, `end` stores
     what the next load needs once all of a window has been read. What is in quarantine is remembered
-    in the state of its own resource, so that both are emptied together.
+    in the state of its own resource, so that both are emptied together. With `measured_from`, the
+    cursor that the run begins with, late rows are counted.
     """
 
     def __init__(
@@ -71,18 +75,42 @@ class Memory:
         asks: bool,
         rereads: bool,
         trusts_tail: bool,
+        measured_from: datetime | None = None,
     ) -> None:
         self._state = state
+        self._cursor, self._is_first = cursor, asks
         self._quarantine = quarantine
         self._lookback = lookback
         self._again = AskAgain(quarantine, asks=asks, rereads=rereads)
         self._tail = Tail(state.get("tails", {}), cursor, lookback, trusts_own=trusts_tail)
         self._news: News | None = None
+        self._lateness = self._measuring(measured_from) if trusts_tail else None
+        # Not by digest: what is in quarantine, and what came in two versions.
+        self._seen = frozenset(self._again.ids)
+        self._start: datetime | None = None
         self.rows = 0
+
+    @property
+    def late(self) -> Late | None:
+        """Return what was late, None where there is no telling."""
+        return self._lateness.measured() if self._lateness else None
+
+    def _measuring(self, cursor: datetime | None) -> Lateness | None:
+        known = self._state.get("tails", {}).get(self._cursor, {})
+        since = self._since()
+        # Rows that no id was kept of are read again from afar, and nobody knows which.
+        if not (cursor and known and since) or "reread_from" in self._quarantine:
+            return None
+        return Lateness(known, since, cursor)
+
+    def _since(self) -> datetime | None:
+        since = self._state.get("tails_since", {}).get(self._cursor)
+        return kept_instant(since) if since else None
 
     def begin(self, start: datetime | None) -> datetime | None:
         """Return where to begin to read: at `start`, or earlier to read rows again."""
-        return self._again.begin(start)
+        self._start = self._again.begin(start)
+        return self._start
 
     def opened(self, filled_at: datetime, *, is_empty: bool) -> list[str]:
         """Take the time at which a window is read; return the ids to ask for by themselves.
@@ -99,6 +127,8 @@ class Memory:
         unreadable = self._again.news(batch.unreadable)
         released = self._again.released(batch.rows)
         rows = self._tail.unseen(batch.rows)
+        if self._lateness and is_listed:
+            self._lateness.note(rows, self._seen)
         assert self._news is not None, "the window is opened first"  # noqa: S101 - our own order
         return Sifted(rows, self._news.of(rows, is_listed=is_listed), unreadable, released)
 
@@ -124,5 +154,17 @@ class Memory:
         self._state.pop("tails", None)
         if tails := self._tail.state(in_two_versions):
             self._state["tails"] = tails
+        self._keep_since(tails)
         if self._news:
             self._news.remember(self._state, covered.before)
+
+    def _keep_since(self, tails: Mapping[str, Any]) -> None:
+        kept = {**self._state.pop("tails_since", {})}
+        if self._cursor and self._cursor in tails:
+            # The loads of one run continue each other; another run may begin later than the last
+            # one did, with a shorter lookback, or with a `start`.
+            begun = self._start if self._is_first else self._since() or self._start
+            newest = kept_instant(max(at for at, _ in tails[self._cursor].values()))
+            kept[self._cursor] = rfc3339(max(begun or EPOCH, newest - self._lookback))
+        if left := {name: since for name, since in kept.items() if name in tails}:
+            self._state["tails_since"] = left

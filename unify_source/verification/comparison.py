@@ -13,12 +13,12 @@ from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.forgotten import forgotten
 from unify_source.destinations.formats import has_json_columns
 from unify_source.destinations.lock import opened_file
-from unify_source.dlt_seam import raise_if_signalled
+from unify_source.dlt_seam import looking_at, raise_if_signalled
 from unify_source.extract.window import Window
 from unify_source.flatten.forgotten import Forgotten
 from unify_source.flatten.privacy import Privacy
 from unify_source.load.hints import checked_privacy
-from unify_source.load.packages import looking_at, stored_schema
+from unify_source.load.packages import stored_schema
 from unify_source.load.schema import Warehouse
 from unify_source.load.source import SOURCE
 from unify_source.resources import MAIN_LIST, SEQUENCE_LIST
@@ -41,7 +41,8 @@ class Comparison:
     """Compares a range; None as its start reaches back to the first row.
 
     `began` is the server's time at which the last comparison began, `is_loaded` whether there were
-    tables to compare, and `forgotten` are the people whose rows it left out.
+    tables to compare, and `forgotten` are the people whose rows it left out. `window` is what was
+    read, and `client` asks the API.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Comparison:
         self.began = EPOCH
         self.is_loaded = False
         self.forgotten = Forgotten()
+        self.window: Window | None = None
         self._pipeline = pipeline
         self._settings = settings
         self._until = until
@@ -62,7 +64,7 @@ class Comparison:
         self._since = max(filter(None, [since, settings.start]), default=None)
         self._is_whole = not (self._since or until or settings.filters)
         self._lock_timeout = lock_timeout
-        self._client = Client(settings, raise_if_signalled)
+        self.client = Client(settings, raise_if_signalled)
         collector = pipeline.collector
         self._progress = collector if isinstance(collector, WindowProgress) else None
 
@@ -74,11 +76,11 @@ class Comparison:
         with looking_at(self._pipeline) as looking:
             caps = looking.destination.capabilities()
             warehouse = self._warehouse(looking, caps)
-            began = self._client.server_time(MAIN_LIST)
-            window = Window(self._since, min(self._until or began, began))
+            began = self.client.server_time(MAIN_LIST)
+            window = self.window = Window(self._since, min(self._until or began, began))
             self.is_loaded = warehouse.has(ROOTS[0].name)
             privacy = self._privacy(looking)
-            api = Api(self._settings, self._client, warehouse, caps, privacy, sides, self._progress)
+            api = Api(self._settings, self.client, warehouse, caps, privacy, sides, self._progress)
             if not window.is_empty:
                 api.read(API, window)
             lists = (MAIN_LIST, SEQUENCE_LIST) if api.read_sequences(API) else (MAIN_LIST,)
@@ -98,7 +100,7 @@ class Comparison:
             tables=_counts(sides),
             compared=compared,
             quarantined=quarantined,
-            requests=self._client.requests,
+            requests=self.client.requests,
             seconds=time.monotonic() - started,
             groups=_groups(sides),
             notes=self._notes(api.gaps, sides),

@@ -10,22 +10,16 @@ import pyarrow as pa
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source.destinations.forgotten import DIFFERENCES, forgotten, take_back_differences
-from unify_source.destinations.formats import file_format
-from unify_source.destinations.lake import lake_format
 from unify_source.destinations.lock import opened_file
+from unify_source.dlt_seam import looking_at
 from unify_source.errors import LockHeld
-from unify_source.load.packages import looking_at
+from unify_source.ledger.apart import append_to
 from unify_source.redaction import redacted
 from unify_source.resources import INSTANT, TEXT
-from unify_source.settings import PARQUET
 from unify_source.verification.comparison import Comparison
 from unify_source.verification.scratch import Scratch
 
 _log = logging.getLogger(__name__)
-
-# A schema of its own: written without the lock, it must not be a version of the one that runs
-# extend.
-_SCHEMA = "unify_verify"
 
 
 def record(
@@ -52,7 +46,7 @@ def record(
     try:
         with looking_at(pipeline) as looking, opened_file(looking, lock_timeout):
             if forgotten(looking) == comparison.forgotten:
-                _load(looking, table_format, rows)
+                append_to(looking, table_format, DIFFERENCES, rows)
             # Again: who was forgotten while they were written may be named in them.
             if forgotten(looking) != comparison.forgotten:
                 take_back_differences(looking, verify_id)
@@ -63,16 +57,3 @@ def record(
 
 def _warn(cause: str) -> None:
     _log.warning("What differs was not written to %s: %s", DIFFERENCES, cause)
-
-
-def _load(looking: dlt.Pipeline, table_format: str, rows: pa.Table) -> None:
-    # The state of the pipeline is what its own runs say.
-    looking.config.restore_from_destination = False
-    caps = looking.destination.capabilities()
-    lake = lake_format(caps, table_format)
-    resource = dlt.resource([rows], name=DIFFERENCES, write_disposition="append")
-    resource.apply_hints(
-        table_format=None if lake in (None, PARQUET) else lake,  # type: ignore[arg-type]
-        file_format=file_format(caps, {}),  # type: ignore[arg-type]
-    )
-    looking.run(resource, schema=dlt.Schema(_SCHEMA))

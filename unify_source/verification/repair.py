@@ -9,6 +9,7 @@ from typing import Any
 import dlt
 
 from unify_source.extract.window import Window
+from unify_source.ledger.entry import Entry
 from unify_source.load.extraction import Extraction
 from unify_source.resources import MAIN_LIST, SEQUENCE_LIST
 from unify_source.runs.windows import WindowRun
@@ -75,13 +76,17 @@ def brakes(sides: Scratch) -> list[str]:
 
 
 def mend(
-    pipeline: dlt.Pipeline, settings: Settings, lock_timeout: float | str, sides: Scratch
+    pipeline: dlt.Pipeline,
+    settings: Settings,
+    lock_timeout: float | str,
+    sides: Scratch,
+    entry: Entry,
 ) -> None:
     """Load again and take away, portion by portion: a run that waits gets in between two.
 
     In an order in which a kill leaves too much, and never too little: a later repair finds it.
     """
-    run = WindowRun(pipeline, settings, lock_timeout, moves_cursors=False)
+    run = WindowRun(pipeline, settings, lock_timeout, entry, moves_cursors=False)
     with closing(run):
         if merges_leave_doubles(pipeline):
             doubled = f"SELECT tbl, id FROM differences WHERE kind = '{DUPLICATE}'"

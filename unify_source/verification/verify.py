@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 import dlt
@@ -11,13 +11,15 @@ from typing_extensions import Unpack
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
-from unify_source.settings import LOCK_TIMEOUT, RangeArguments
+from unify_source.ledger.entry import REPAIR, VERIFY, Entry
+from unify_source.ledger.ledger import Ledger
+from unify_source.settings import LOCK_TIMEOUT, RangeArguments, Settings
 from unify_source.times import EPOCH, parse_range
 from unify_source.verification.comparison import Comparison
 from unify_source.verification.record import record
 from unify_source.verification.repair import brakes, mend, plan_removal
 from unify_source.verification.result import Verified
-from unify_source.verification.scratch import scratch
+from unify_source.verification.scratch import Scratch, scratch
 
 # What one repair leaves, such as rows that a cursor lost again, the next one asks for by their ids.
 _MOST_REPAIRS = 2
@@ -36,9 +38,9 @@ def verify(
     """Compare every table with the API, for what was updated from `start` to `end`, or for all.
 
     The ends are read as `backfill` reads them. Rows that change while it runs are no difference.
-    What differs is written to the table `unify_verify_differences`. With `repair` it is loaded
-    again or taken away, and all is compared again; more than a twentieth of a table is taken away
-    only with `yes`. Raises a UnifyError.
+    What differs is written to the table `unify_verify_differences`, the verdict to
+    `unify_sync_runs`. With `repair` what differs is loaded again or taken away, and all is compared
+    again; more than a twentieth of a table is taken away only with `yes`. Raises a UnifyError.
     """
     since, until = parse_range(EPOCH if start is None else start, end)
     with explained(pipeline):
@@ -47,12 +49,31 @@ def verify(
         comparison = Comparison(
             pipeline, given, None if start is None else since, until, lock_timeout
         )
+        entry = Entry(REPAIR if repair else VERIFY, pipeline.pipeline_name, given.lookback)
+        entry.asks_with(comparison.client)
+        ledger = Ledger(pipeline, given.table_format, entry)
+        run = _Run(pipeline, given, lock_timeout, comparison, entry, ledger)
+        with ledger.open(lock_timeout):
+            return run.verified(_MOST_REPAIRS if repair else 0, yes=yes)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run: what it compares, and where it notes what differs and how it ends."""
+
+    pipeline: dlt.Pipeline
+    settings: Settings
+    lock_timeout: float | str
+    comparison: Comparison
+    entry: Entry
+    ledger: Ledger
+
+    def verified(self, repairs: int, *, yes: bool) -> Verified:
+        """Compare, and repair what differs up to so many times."""
         before: Verified | None = None
-        for repairs_left in reversed(range(_MOST_REPAIRS + 1 if repair else 1)):
+        for repairs_left in reversed(range(repairs + 1)):
             with scratch() as sides:
-                outcome = comparison.run(sides)
-                if comparison.is_loaded:
-                    record(pipeline, given.table_format, lock_timeout, comparison, sides)
+                outcome = self._compared(sides)
                 if before:
                     outcome = outcome.after_repair_of(before)
                 if not (outcome.differences and repairs_left):
@@ -60,6 +81,15 @@ def verify(
                 plan_removal(sides)
                 if not yes and (stopped := brakes(sides)):
                     return replace(outcome, notes=(*outcome.notes, *stopped))
-                mend(pipeline, given, lock_timeout, sides)
+                mend(self.pipeline, self.settings, self.lock_timeout, sides, self.entry)
             before = outcome
+        return outcome
+
+    def _compared(self, sides: Scratch) -> Verified:
+        outcome = self.comparison.run(sides)
+        self.entry.compare(self.comparison.window, outcome.verdict, outcome.differences)
+        if self.comparison.is_loaded:
+            self.ledger.begin(is_held=False)
+            table_format = self.settings.table_format
+            record(self.pipeline, table_format, self.lock_timeout, self.comparison, sides)
         return outcome

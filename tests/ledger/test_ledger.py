@@ -1,0 +1,215 @@
+"""Every run stands in the ledger, with what it did and how it ended."""
+
+from __future__ import annotations
+
+import json
+import signal
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from conftest import KEY, start_command
+from destinations import Destination, DuckDB, Postgres
+from standing import Serve, account, change, load
+from turns import FailsAfterAWindow, wait_until
+from warehouse import shown
+
+from unify_source import UnifyError, backfill, sync, unify_source, verify
+from unify_source.errors import KeyRefused
+from unify_source.ledger.entry import SYNC, Entry
+from unify_source.ledger.ledger import Ledger
+from unify_source.resources import LEDGER, QUARANTINE
+from unify_source.sandbox import Account, Fault
+
+Run = dict[str, Any]
+
+at_once = pytest.mark.parametrize("warehouse", [DuckDB, Postgres], indirect=True)
+on_duckdb = pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
+
+
+def ledger(warehouse: Destination) -> list[Run]:
+    """Return the rows of the ledger, in the order in which the runs began."""
+    names = LEDGER.schema().names
+    rows = [dict(zip(names, row, strict=True)) for row in warehouse.reads(LEDGER.name, names)]
+    assert len({row["id"] for row in rows}) == len(rows)
+    return sorted(rows, key=lambda row: str(row["started_at"]))
+
+
+def outcomes(warehouse: Destination) -> list[tuple[str, str, str | None]]:
+    return [(row["kind"], row["outcome"], row["error"]) for row in ledger(warehouse)]
+
+
+def by_table(run: Run) -> dict[str, int]:
+    found: dict[str, int] = json.loads(run["rows_by_table"])
+    assert sum(found.values()) == run["rows_loaded"]
+    return found
+
+
+def test_a_sync_has_a_row_whether_it_loads_something_or_nothing_or_fails(
+    serve: Serve, warehouse: Destination
+) -> None:
+    unreadable: set[str] = set()
+    api = serve(
+        account(200),
+        reshape=lambda row: {**row, "is_paused": "no"} if row["id"] in unreadable else row,
+    )
+    load(warehouse, api)
+    expected = {name for name, rows in shown(api.account).items() if rows}
+    api.account.clock.advance(timedelta(seconds=1))
+    load(warehouse, api)
+    with pytest.raises(KeyRefused):
+        sync(warehouse.pipeline(), api_key="another", base_url=api.url)
+    change(api.account, 20)
+    unreadable.add(max(api.account.rows(), key=lambda row: str(row["updated_at"]))["id"])
+    api.arm(Fault("429", times=1), Fault("500", times=1, after=1))
+    report = load(warehouse, api)
+
+    assert outcomes(warehouse) == [
+        ("sync", "succeeded", None),
+        ("sync", "succeeded", None),
+        ("sync", "failed", "KeyRefused"),
+        ("sync", "succeeded", None),
+    ]
+    first, idle, failed, last = ledger(warehouse)
+    assert set(by_table(first)) == expected
+    assert by_table(first)["enrollments"] == 200
+    assert (first["cursor_before"], first["window_from"], first["late_rows"]) == (None,) * 3
+    assert (by_table(idle), idle["late_rows"]) == ({}, 0)
+    assert idle["cursor_before"] == idle["cursor_after"] == first["cursor_after"]
+    assert idle["window_from"] == idle["cursor_before"] - timedelta(minutes=10)
+    assert (failed["window_to"], failed["requests"]) == (None, 1)
+    assert (last["cursor_before"], last["cursor_after"]) == (idle["cursor_after"], report.cursor)
+    assert by_table(last)["enrollments"] == report.enrollments
+    assert by_table(last)[QUARANTINE.name] == last["quarantined"] == 1
+    assert (last["requests"], last["retries"], last["rate_limited"]) == (report.requests, 2, 1)
+    assert (last["window_to"], last["lookback_seconds"]) == (api.account.clock.now(), 600)
+    assert all(row["finished_at"] >= row["started_at"] for row in ledger(warehouse))
+
+
+def test_a_backfill_and_a_verify_have_rows_with_their_range_and_verdict(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(400))
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    report = sync(warehouse.pipeline(), **given)
+    verify(warehouse.pipeline(), **given)
+    for row in api.account.rows()[:3]:
+        api.account.put({**row, "is_paused": not row["is_paused"]})  # Without moving `updated_at`.
+    verify(warehouse.pipeline(), **given)
+    done = backfill(warehouse.pipeline(), "2000-01-01", window_rows=100, **given)
+    verify(warehouse.pipeline(), repair=True, **given)
+
+    _, equal, different, filled, repaired = ledger(warehouse)
+
+    assert [(run["kind"], run["outcome"]) for run in (equal, different, filled, repaired)] == [
+        ("verify", "succeeded"),
+        ("verify", "succeeded"),
+        ("backfill", "succeeded"),
+        ("repair", "succeeded"),
+    ]
+    assert [(run["verdict"], run["differences"]) for run in (equal, different, repaired)] == [
+        ("equal", 0),
+        ("different", 3),
+        ("equal", 0),
+    ]
+    assert all(run["requests"] > 0 for run in (equal, different, filled, repaired))
+    assert by_table(filled)["enrollments"] == done.enrollments >= len(api.account)
+    assert filled["window_from"] == datetime.fromisoformat("2000-01-01T00:00:00+00:00")
+    assert filled["cursor_before"] == filled["cursor_after"] == report.cursor
+
+
+def test_three_lines_of_dlt_have_a_row_and_a_refresh_keeps_the_others(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(60))
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    pipeline = warehouse.pipeline()
+    pipeline.run(unify_source(**given))
+    pipeline.run(unify_source(**given).with_resources("people"))
+    pipeline.run(unify_source(**given), refresh="drop_data")
+
+    plain, refreshed = ledger(warehouse)
+
+    assert (plain["kind"], by_table(plain)["enrollments"]) == ("dlt", 60)
+    assert (refreshed["kind"], by_table(refreshed)["enrollments"]) == ("refresh", 60)
+    assert {plain["outcome"], refreshed["outcome"]} == {"succeeded"}
+    assert plain["cursor_after"] == refreshed["cursor_after"]
+
+
+@at_once
+def test_a_run_that_is_killed_is_noted_by_the_next(serve: Serve, warehouse: Destination) -> None:
+    api = serve(Account(300))
+    load(warehouse, api)
+    silent = serve(api.account, faults=[Fault("slow", value=1_000)])
+    process = start_command(silent, "sync", "--destination", warehouse.dlt_name)
+    wait_until(lambda: silent.requests)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    load(warehouse, api)
+
+    assert [outcome for _, outcome, _ in outcomes(warehouse)] == [
+        "succeeded",
+        "killed",
+        "succeeded",
+    ]
+    assert ledger(warehouse)[1]["finished_at"] is None
+
+
+@at_once
+def test_a_run_that_fails_midway_counts_the_windows_that_it_committed(
+    serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "100")
+    api = serve(Account(600))
+    failing = warehouse.pipeline()
+    failing.collector = FailsAfterAWindow(api)
+    with pytest.raises(UnifyError):
+        sync(failing, api_key=KEY, base_url=api.url, page_size=20, workers=1)
+
+    [run] = ledger(warehouse)
+
+    assert (run["outcome"], run["error"]) == ("failed", "RequestRefused")
+    assert by_table(run)["enrollments"] == len(warehouse.keys("enrollments")) < 600
+    assert run["cursor_after"] == max(
+        at for (at,) in warehouse.reads("enrollments", ["updated_at"])
+    )
+
+
+@at_once
+def test_a_run_that_waits_is_alive_and_one_that_was_thought_dead_says_so_at_its_end(
+    serve: Serve, warehouse: Destination
+) -> None:
+    load(warehouse, serve(account(5)))
+    pipeline = warehouse.pipeline()
+
+    def begun() -> Ledger:
+        return Ledger(pipeline, "delta", Entry(SYNC, "unify_gtm", timedelta(minutes=10)))
+
+    def seen() -> list[str]:
+        return [run["outcome"] for run in ledger(warehouse)[1:]]
+
+    one, other, third = begun(), begun(), begun()
+    with one.open(), other.open(), third.open():
+        one.begin()
+        one.go_on(waiting=True)
+        other.begin()
+        assert seen() == ["waiting", "running"]
+        third.begin()
+        assert seen() == ["waiting", "killed", "running"]
+    assert seen() == ["succeeded"] * 3
+
+
+@on_duckdb
+def test_no_run_fails_for_its_ledger(
+    serve: Serve, warehouse: Destination, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = serve(account(5))
+    load(warehouse, api)
+    warehouse.change(f"DROP TABLE unify.{LEDGER.name}")
+    change(api.account, 5)
+
+    load(warehouse, api)
+
+    assert warehouse.stored() == shown(api.account)
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"The run is not in {LEDGER.name}: ")

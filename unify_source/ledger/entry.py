@@ -1,0 +1,158 @@
+"""One run's row in the ledger, as it grows. Pure but for the clock."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from importlib.metadata import version
+from typing import Any, Protocol
+from uuid import uuid4
+
+import dlt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from unify_source.api.client import Client
+from unify_source.extract.window import Window
+from unify_source.resources import DELETED, KEY, LEDGER, MAIN_LIST
+from unify_source.state.cursors import Cursors
+from unify_source.state.late import Late
+
+SYNC, BACKFILL, VERIFY, REPAIR = "sync", "backfill", "verify", "repair"
+BY_DLT, REFRESH = "dlt", "refresh"
+RUNNING, WAITING, SUCCEEDED, FAILED, KILLED = (
+    "running",
+    "waiting",
+    "succeeded",
+    "failed",
+    "killed",
+)
+
+_CONNECTOR = version("unify-source")
+_MAIN = MAIN_LIST.parts[0].table.name
+
+
+class Read(Protocol):
+    """What a reading tells of itself once it has ended."""
+
+    window: Window | None
+    covered: Window | None
+    cursors: Cursors | None
+    late: Late | None
+    rows: int
+    quarantined: int
+
+
+class Entry:
+    """What one run did so far.
+
+    Rows and windows count once they are committed: those of a window that fails are read again. Of
+    people nothing goes into it: numbers, instants, and the kind of an error, never its text.
+    """
+
+    def __init__(self, kind: str, pipeline: str, lookback: timedelta) -> None:
+        self.id = uuid4().hex
+        self.kind, self._pipeline, self._lookback = kind, pipeline, lookback
+        self.outcome = RUNNING
+        self._verdict: str | None = None
+        self._differences: int | None = None
+        self._error: str | None = None
+        self._started_at = datetime.now(timezone.utc)
+        self._finished_at: datetime | None = None
+        # Not the difference of two times: a clock may be set meanwhile.
+        self._started = time.monotonic()
+        self._clients: list[Client] = []
+        self._counted: Counter[str] = Counter()
+        self._read: Read | None = None
+        self._rows: Counter[str] = Counter()
+        self._quarantined = 0
+        self._windows: list[Window] = []
+        self._cursors: list[datetime | None] = []
+        self._late: Late | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken so far."""
+        return time.monotonic() - self._started
+
+    def asks_with(self, client: Client) -> None:
+        """Count the requests of a client as the run's."""
+        self._clients.append(client)
+
+    def count(self, tables: Mapping[str, pa.Table]) -> None:
+        """Count the rows of a batch, but for those that are marked deleted."""
+        for name, rows in tables.items():
+            self._counted[name] += len(rows) - _deleted(rows)
+
+    def note(self, read: Read) -> None:
+        """Note a reading that has ended, to be committed."""
+        self._read = read
+
+    def commit(self) -> None:
+        """Take what was counted and noted for loaded."""
+        read, self._read = self._read, None
+        if read and _MAIN in self._counted:
+            # While rows change, most are read a second time: the reading counts each key once.
+            self._counted[_MAIN] = read.rows
+        self._rows.update(self._counted)
+        self._counted.clear()
+        if read and read.cursors and read.window:
+            self._windows.append(read.covered or read.window)
+            self._cursors += [read.cursors.oldest, read.cursors.newest]
+            self._quarantined += read.quarantined
+            self._late = self._late or read.late
+
+    def compare(self, window: Window | None, verdict: str, differences: int) -> None:
+        """Note the verdict of a comparison with the API, and which window it was made for."""
+        self._windows = [window] if window else []
+        self._verdict, self._differences = verdict, differences
+
+    def end(self, outcome: str, error: BaseException | None = None) -> None:
+        """Note how the run ended."""
+        self.outcome = outcome
+        self._error = type(error).__name__ if error else None
+        self._finished_at = datetime.now(timezone.utc)
+
+    def row(self) -> dict[str, Any]:
+        """Return the row, by column."""
+        after = [window.after for window in self._windows]
+        values: dict[str, Any] = {
+            KEY: self.id,
+            "kind": self.kind,
+            "pipeline": self._pipeline,
+            "outcome": self.outcome,
+            "error": self._error,
+            "started_at": self._started_at,
+            "finished_at": self._finished_at,
+            "seconds": round(self.seconds),
+            "window_from": None if None in after else min(filter(None, after), default=None),
+            "window_to": max((window.before for window in self._windows), default=None),
+            "cursor_before": self._cursors[0] if self._cursors else None,
+            "cursor_after": self._cursors[-1] if self._cursors else None,
+            "rows_loaded": sum(self._rows.values()),
+            "rows_by_table": json.dumps({name: n for name, n in self._rows.items() if n}),
+            "requests": sum(client.requests for client in self._clients),
+            "retries": sum(client.retries for client in self._clients),
+            "rate_limited": sum(client.rate_limited for client in self._clients),
+            "quarantined": self._quarantined,
+            "late_rows": self._late.rows if self._late else None,
+            "latest_late_seconds": self._late.seconds if self._late else None,
+            "lookback_seconds": round(self._lookback.total_seconds()),
+            "verdict": self._verdict,
+            "differences": self._differences,
+            "connector_version": _CONNECTOR,
+            "dlt_version": dlt.__version__,
+        }
+        return {column.name: values[column.name] for column in LEDGER.columns}
+
+    def rows(self) -> pa.Table:
+        """Return the row as an Arrow table."""
+        return pa.Table.from_pylist([self.row()], schema=LEDGER.schema())
+
+
+def _deleted(rows: pa.Table) -> int:
+    marks = DELETED in rows.schema.names
+    return int(pc.sum(rows[DELETED]).as_py() or 0) if marks else 0

@@ -1,0 +1,142 @@
+"""Notes runs in a dataset's ledger as they begin, go on and end.
+
+Databases with transactions are written at once, in a statement or two: so that even a run that is
+killed, and one that has nothing to load, stands there. Elsewhere the row goes along with the last
+rows of the run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from typing import Any
+
+import dlt
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+from unify_source.api.client import Client
+from unify_source.configuration.dlt_errors import meaning
+from unify_source.destinations.lock import opened_file
+from unify_source.destinations.unfinished import merges_in_transactions
+from unify_source.dlt_seam import emptied_tables, running_pipeline
+from unify_source.ledger.apart import append_apart
+from unify_source.ledger.entry import (
+    BY_DLT,
+    FAILED,
+    KILLED,
+    REFRESH,
+    RUNNING,
+    SUCCEEDED,
+    WAITING,
+    Entry,
+)
+from unify_source.redaction import redacted
+from unify_source.resources import KEY, LEDGER
+from unify_source.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class Ledger:
+    """One run's place in the ledger of its dataset. Where it cannot be written, no run fails.
+
+    `is_loaded` says that its row is loaded with those of the last window.
+    """
+
+    def __init__(self, pipeline: dlt.Pipeline, table_format: str, entry: Entry) -> None:
+        self._pipeline, self._table_format, self._entry = pipeline, table_format, entry
+        self.is_loaded = not merges_in_transactions(pipeline)
+        self._is_open = self._has_begun = self._is_held = False
+        self._client: Any = None
+
+    @contextmanager
+    def open(self, lock_timeout: float | str = 0) -> Iterator[None]:
+        """Note how the run gets on and ends, once it has begun: one that gets no turn does not."""
+        self._is_open = True
+        try:
+            yield
+        except BaseException as error:
+            if self._has_begun:
+                self._entry.end(FAILED, meaning(error))
+                self._add(0)
+            raise
+        if self._has_begun and self._entry.outcome != SUCCEEDED:
+            self._entry.end(SUCCEEDED)
+            self._add(lock_timeout)
+
+    def begin(self, *, is_held: bool = True) -> None:
+        """Note that the run begins. If it holds the dataset, whichever else is noted has died."""
+        self._has_begun, self._is_held = self._is_open, is_held
+        if self._has_begun and is_held:
+            self._write(begins=True)
+
+    def go_on(self, *, waiting: bool = False) -> None:
+        """Note how far the run has come, and whether it is about to let another one in."""
+        if self._has_begun:
+            self._entry.outcome = WAITING if waiting else RUNNING
+            self._write()
+
+    def _add(self, lock_timeout: float | str) -> None:
+        with _if_possible(self._entry):
+            if self.is_loaded:
+                rows = self._entry.rows()
+                append_apart(self._pipeline, self._table_format, lock_timeout, LEDGER.name, rows)
+            elif self._is_held:
+                self._write()
+            else:
+                with opened_file(self._pipeline, lock_timeout):
+                    self._write()
+
+    def _write(self, *, begins: bool = False) -> None:
+        if self.is_loaded:
+            return
+        with _if_possible(self._entry):
+            # To make one, dlt resolves all of its configuration.
+            self._client = self._client or self._pipeline.sql_client()
+            with self._client as client:
+                _put(client, self._entry, begins=begins)
+
+
+@contextmanager
+def begun_by_dlt(settings: Settings, client: Client) -> Iterator[Entry]:
+    """Note that `pipeline.run` begins.
+
+    The dataset is open in the body: of several connections to a DuckDB file only the first is slow.
+    """
+    pipeline = running_pipeline()
+    kind = REFRESH if emptied_tables() else BY_DLT
+    entry = Entry(kind, pipeline.pipeline_name, settings.lookback)
+    entry.asks_with(client)
+    with ExitStack() as opened:
+        if merges_in_transactions(pipeline):
+            database: Any = pipeline.sql_client()
+            opened.enter_context(database)
+            with _if_possible(entry):
+                _put(database, entry, begins=True)
+        yield entry
+
+
+def _put(client: Any, entry: Entry, *, begins: bool) -> None:
+    table, row = client.make_qualified_table_name(LEDGER.name), entry.row()
+    names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+    # Before the first load there is no such table.
+    unmade = nullcontext() if entry.outcome == SUCCEEDED else suppress(DatabaseUndefinedRelation)
+    with unmade, client.begin_transaction():
+        if begins:
+            # A run by dlt takes no turn and may be alive: it replaces its row when it ends.
+            died = f"UPDATE {table} SET outcome = %s WHERE outcome = %s"  # noqa: S608
+            client.execute_sql(died, KILLED, RUNNING)
+        client.execute_sql(f"DELETE FROM {table} WHERE {KEY} = %s", row[KEY])  # noqa: S608
+        insert = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - our own names
+        client.execute_sql(insert, *row.values())
+
+
+@contextmanager
+def _if_possible(entry: Entry) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the data matters more, whatever it was
+        # Where the run itself failed, its own error says enough.
+        level = logging.INFO if entry.outcome == FAILED else logging.WARNING
+        _log.log(level, "The run is not in %s: %s", LEDGER.name, redacted(str(error)))

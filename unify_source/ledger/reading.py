@@ -1,0 +1,126 @@
+"""The last runs on a dataset, as its ledger has them, for `status`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import dlt
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+from unify_source.destinations.contents import rows_of_files
+from unify_source.dlt_seam import FSClientBase
+from unify_source.resources import LEDGER
+
+_READ, _SHOWN = 1_000, 5
+# Of the lookback: beyond this share, the next row may well be later than it.
+_NEAR = 0.5
+
+# What every run has: the other columns are null in some.
+_IN_JSON = ("id", "kind", "outcome", "started_at", "seconds", "rows_loaded", "requests")
+
+Run = dict[str, Any]
+"""A row of the ledger, by column."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The last thousand runs, the newest first."""
+
+    rows: list[Run] = field(default_factory=list)
+
+    @property
+    def latest(self) -> Run | None:
+        """The run that saw the row that was furthest behind the cursor."""
+        late = [run for run in self.rows if run["latest_late_seconds"]]
+        return max(late, key=lambda run: int(run["latest_late_seconds"]), default=None)
+
+    @property
+    def lookback(self) -> int:
+        """The seconds that the newest run which loads reads back."""
+        return next((run["lookback_seconds"] for run in self.rows if not run["verdict"]), 0)
+
+    @property
+    def is_near_lookback(self) -> bool:
+        """Whether a row was so late that the next one may be missed."""
+        latest = self.latest
+        return latest is not None and latest["latest_late_seconds"] > _NEAR * self.lookback
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the last of them, and how late the latest row was."""
+        return {
+            "runs": [{name: _plain(run[name]) for name in _IN_JSON} for run in self.rows[:_SHOWN]],
+            "latest_late_seconds": self.latest["latest_late_seconds"] if self.latest else None,
+            "is_near_lookback": self.is_near_lookback,
+        }
+
+    def as_lines(self) -> list[str]:
+        """Return what is to be known of them as sentences."""
+        lines = []
+        if self.rows and self.rows[0]["outcome"] in ("failed", "killed"):
+            error = self.rows[0]["error"]
+            how = f"failed: {error}" if error else "was killed, or its machine went down"
+            lines.append(f"The last run, a {self.rows[0]['kind']}, {how}.")
+        if run := self.latest:
+            lines.append(
+                f"The latest row became visible {run['latest_late_seconds']:,} s behind the cursor,"
+                f" by {run['started_at'].isoformat(timespec='seconds')}; lookback is"
+                f" {self.lookback:,} s."
+            )
+        if self.is_near_lookback:
+            lines.append(
+                "That is more than half of it, and a row that is later is missed: raise lookback,"
+                " and run unify-source verify --repair once."
+            )
+        return lines
+
+    def grid(self) -> list[list[str]]:
+        """Return the last of them, as text."""
+        return [
+            [
+                run["started_at"].isoformat(timespec="seconds"),
+                run["kind"],
+                run["verdict"] or run["error"] or run["outcome"],
+                f"{run['rows_loaded']:,}",
+                f"{run['requests']:,}",
+                f"{run['seconds']:,}",
+            ]
+            for run in self.rows[:_SHOWN]
+        ]
+
+
+HEADERS = ["started", "run", "outcome", "rows", "requests", "seconds"]
+
+
+def last_runs(pipeline: dlt.Pipeline) -> Runs:
+    """Read the last runs on a pipeline's dataset."""
+    client: Any = pipeline.destination_client()
+    if isinstance(client, FSClientBase):
+        lake = rows_of_files(client, LEDGER)
+        rows = [] if lake is None else lake.sort_by([("started_at", "descending")]).to_pylist()
+    else:
+        rows = _newest_in_database(client)
+    return Runs([{name: _aware(value) for name, value in row.items()} for row in rows[:_READ]])
+
+
+def _newest_in_database(client: Any) -> list[Run]:
+    with client.sql_client as sql:
+        table = sql.make_qualified_table_name(LEDGER.name)
+        query = f"SELECT * FROM {table} ORDER BY started_at DESC LIMIT {_READ}"  # noqa: S608 - our own names
+        try:
+            with sql.execute_query(query) as cursor:
+                names = [column[0] for column in cursor.description]
+                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        except DatabaseUndefinedRelation:
+            return []
+
+
+def _aware(value: Any) -> Any:
+    if not isinstance(value, datetime):
+        return value
+    return value.astimezone(timezone.utc) if value.tzinfo else value.replace(tzinfo=timezone.utc)
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value

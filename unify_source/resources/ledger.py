@@ -1,0 +1,61 @@
+"""The ledger: a row for each run, with what it read, what it cost and how it ended."""
+
+from __future__ import annotations
+
+from unify_source.resources.model import INSTANT, KEY, TEXT, WHOLE, Column, Table
+
+LEDGER = Table(
+    name="unify_sync_runs",
+    description="One row for each run: what it loaded, what it cost, and how it ended.",
+    newest="started_at",
+    columns=(
+        Column(KEY, TEXT, "The run's id."),
+        Column(
+            "kind",
+            TEXT,
+            "`sync`, `backfill`, `verify` or `repair`; `dlt` for `pipeline.run(unify_source())`,"
+            " `refresh` if it emptied tables.",
+        ),
+        Column("pipeline", TEXT, "The pipeline's name."),
+        Column(
+            "outcome",
+            TEXT,
+            "`running`, `waiting` for another run, `succeeded`, `failed` or `killed`.",
+        ),
+        Column("error", TEXT, "The kind of error that it failed with; null where it did not."),
+        Column("started_at", INSTANT, "When it began, by the clock of its machine."),
+        Column("finished_at", INSTANT, "When it ended; null while it runs, and if it was killed."),
+        Column("seconds", WHOLE, "How long it took."),
+        Column(
+            "window_from", INSTANT, "From which `updated_at` on it read; null for the first row."
+        ),
+        Column("window_to", INSTANT, "Up to which `updated_at` it read: all before is loaded."),
+        Column("cursor_before", INSTANT, "The cursor as it began; null before the first load."),
+        Column("cursor_after", INSTANT, "The cursor as it ended; a backfill leaves it alone."),
+        Column("rows_loaded", WHOLE, "How many rows it wrote, in all tables."),
+        Column(
+            "rows_by_table",
+            # As text, which every destination takes from a statement as from a file.
+            TEXT,
+            "How many rows it wrote, by table, as JSON: enrollments each once, others as often as"
+            " they were read.",
+        ),
+        Column("requests", WHOLE, "Requests to the API, retries included."),
+        Column("retries", WHOLE, "Requests that were sent again after a failure."),
+        Column("rate_limited", WHOLE, "Requests that the API answered with 429."),
+        Column("quarantined", WHOLE, "Rows that it put into quarantine."),
+        # Null, not 0, where the rows of the lookback are not known, so that nothing can be told.
+        Column(
+            "late_rows",
+            WHOLE,
+            "Rows that it saw for the first time although the cursor had passed their"
+            " `updated_at`; null where that cannot be told.",
+        ),
+        Column("latest_late_seconds", WHOLE, "How far the latest of them was behind the cursor."),
+        Column("lookback_seconds", WHOLE, "The `lookback`: a row that is later is missed."),
+        Column("verdict", TEXT, "`equal` or `different`, of a `verify` or `repair`."),
+        Column("differences", WHOLE, "How many rows differed at its end."),
+        Column("connector_version", TEXT, "The version of unify-source."),
+        Column("dlt_version", TEXT, "The version of dlt."),
+    ),
+)
