@@ -91,6 +91,22 @@ def test_a_running_resource_sees_which_tables_are_emptied_first(refresh: Any) ->
     assert seen == [frozenset(), {"one"}], "dlt no longer tells a load which tables it empties"
 
 
+@pytest.mark.parametrize("refresh", ["drop_data", "drop_resources", "drop_sources"])
+def test_a_running_resource_keeps_a_table_that_would_be_emptied(refresh: Any) -> None:
+    def rows() -> Iterator[pa.Table]:
+        dlt_seam.keep_when_refreshed("one")
+        yield from ids()
+
+    source = dlt.source(lambda: [dlt.resource(rows, name="one")], name="seam")
+    running = pipeline()
+    running.run(source())
+    running.run(source(), refresh=refresh)
+
+    with running.sql_client() as client:
+        kept = client.execute_sql("SELECT id FROM data.one")
+    assert kept == [("a",), ("a",)], "dlt empties tables by another list than the package's"
+
+
 def test_outside_of_a_run_there_is_neither_a_source_nor_a_destination() -> None:
     pipeline().deactivate()
     assert dlt_seam.active_pipeline() is None, "dlt keeps a pipeline active that was deactivated"

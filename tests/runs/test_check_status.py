@@ -172,6 +172,24 @@ def test_status_with_json_is_one_object(api: Sandbox, pipeline: dlt.Pipeline) ->
     assert {load["state"] for load in found["loads"]} == {"loaded"}
 
 
+def test_status_shows_the_last_runs_and_how_the_last_one_failed(
+    api: Sandbox, pipeline: dlt.Pipeline
+) -> None:
+    done = sync(pipeline)
+    with pytest.raises(KeyRefused):
+        sync(pipeline, api_key="another")
+
+    failed, first = status(pipeline).as_json()["runs"]
+    ran = command("status")
+
+    assert (failed["outcome"], first["outcome"]) == ("failed", "succeeded")
+    assert (failed["requests"], first["requests"]) == (1, done.requests)
+    assert len(api.requests) == done.requests + 1
+    assert "The last run, a sync, failed: KeyRefused." in ran.stdout
+    grid = ran.stdout.partition("Last runs")[2].splitlines()
+    assert ["KeyRefused" in line for line in grid if " sync " in line] == [True, False]
+
+
 def test_status_tells_of_rows_in_quarantine(serve: Serve, pipeline: dlt.Pipeline) -> None:
     api = serve(Account(500), reshape=DRIFTS["changed-types"])
     report = sync(pipeline, api_key=KEY, base_url=api.url)
