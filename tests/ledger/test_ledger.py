@@ -126,13 +126,16 @@ def test_three_lines_of_dlt_have_a_row_and_a_refresh_keeps_the_others(
     pipeline = warehouse.pipeline()
     pipeline.run(unify_source(**given))
     pipeline.run(unify_source(**given).with_resources("people"))
+    api.account.clock.advance(timedelta(seconds=1))
+    pipeline.run(unify_source(**given))
     pipeline.run(unify_source(**given), refresh="drop_data")
 
-    plain, refreshed = ledger(warehouse)
+    plain, idle, refreshed = ledger(warehouse)
 
     assert (plain["kind"], by_table(plain)["enrollments"]) == ("dlt", 60)
     assert (refreshed["kind"], by_table(refreshed)["enrollments"]) == ("refresh", 60)
-    assert {plain["outcome"], refreshed["outcome"]} == {"succeeded"}
+    assert (idle["kind"], by_table(idle)) == ("dlt", {})
+    assert [run["outcome"] for run in (plain, idle, refreshed)] == ["succeeded"] * 3
     assert plain["cursor_after"] == refreshed["cursor_after"]
 
 

@@ -74,6 +74,11 @@ class Entry:
         self._late: Late | None = None
 
     @property
+    def has_rows(self) -> bool:
+        """Whether the run has written any row."""
+        return any(self._rows.values())
+
+    @property
     def seconds(self) -> float:
         """How long the run has taken so far."""
         return time.monotonic() - self._started

@@ -117,6 +117,20 @@ def begun_by_dlt(settings: Settings, client: Client) -> Iterator[Entry]:
         yield entry
 
 
+def noted_at_once(entry: Entry) -> bool:
+    """Note a run by dlt that has nothing to load, and tell whether that could be done.
+
+    To load its row alone would take longer than the whole run.
+    """
+    pipeline = running_pipeline()
+    if not merges_in_transactions(pipeline):
+        return False
+    with suppress(Exception), pipeline.sql_client() as client:
+        _put(client, entry, begins=False)
+        return True
+    return False
+
+
 def _put(client: Any, entry: Entry, *, begins: bool) -> None:
     table, row = client.make_qualified_table_name(LEDGER.name), entry.row()
     names, marks = ", ".join(row), ", ".join(["%s"] * len(row))

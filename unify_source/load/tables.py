@@ -27,7 +27,7 @@ from unify_source.extract.window import Interval
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.shared import Carried
 from unify_source.ledger.entry import SUCCEEDED, Entry
-from unify_source.ledger.ledger import begun_by_dlt
+from unify_source.ledger.ledger import begun_by_dlt, noted_at_once
 from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
 from unify_source.load.hints import all_checked, checked_privacy, described, note_privacy
@@ -136,7 +136,8 @@ class TableResources:
         if entry and LEDGER.name in selected and self._is_last():
             entry.commit()
             entry.end(SUCCEEDED)
-            yield {LEDGER.name: entry.rows()}
+            if entry.has_rows or not noted_at_once(entry):
+                yield {LEDGER.name: entry.rows()}
 
     def _begun(self, selected: frozenset[str]) -> AbstractContextManager[Entry | None]:
         if self._entry or not capabilities():
