@@ -21,7 +21,7 @@ from unify_source.analysis.models import models
 from unify_source.analysis.views import client_of, models_dataset
 from unify_source.errors import ConfigurationError
 from unify_source.load.packages import stored_schema
-from unify_source.resources import BY_NAME, FLAG, INSTANT, TEXT, WHOLE
+from unify_source.resources import ALL_TABLES, FLAG, INSTANT, TEXT, WHOLE
 from unify_source.settings import LOCK_TIMEOUT
 
 _BATCH = 10_000
@@ -95,15 +95,16 @@ def _zone(name: str) -> ZoneInfo:
 
 def _schema(pipeline: dlt.Pipeline, name: str) -> pa.Schema:
     """Return the columns to write, as the model or the stored schema of the table has them."""
+    tables = [table.name for table in ALL_TABLES]
     if model := models().get(name):
         types = {column.name: column.data_type for column in model.columns}
-    elif name in BY_NAME:
+    elif name in tables:
         stored = stored_schema(pipeline).tables.get(name, {"columns": {}})["columns"]
         types = {n: str(c.get("data_type")) for n, c in stored.items() if not n.startswith("_")}
     else:
         raise ConfigurationError(
             f"There is no table or model {name!r}.",
-            f"Name one of {', '.join([*BY_NAME, *models()])}.",
+            f"Name one of {', '.join([*tables, *models()])}.",
         )
     return pa.schema([(column, _TYPES.get(kind, TEXT)) for column, kind in types.items()])
 

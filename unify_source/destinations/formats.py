@@ -17,7 +17,7 @@ from dlt.common.exceptions import TerminalValueError
 from dlt.destinations.exceptions import DatabaseTerminalException
 
 from unify_source.dlt_seam import capabilities, fastest_format, kind_of, merge_in_transactions
-from unify_source.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
+from unify_source.resources import ALL_TABLES, BY_NAME, ENROLLMENTS, KEY, TEXT, Table
 
 PARQUET, CSV = "parquet", "csv"
 # dlt's CSV does not tell the empty text from null, and its JSON lines lose what Arrow types.
@@ -207,7 +207,7 @@ def _literal(text: str) -> str:
 
 _DICTIONARY = {
     (table.name, column.name if column else ""): (column or table).description
-    for table in BY_NAME.values()
+    for table in ALL_TABLES
     for column in (None, *table.columns)
 }
 
