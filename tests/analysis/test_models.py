@@ -22,7 +22,7 @@ from unify_source import sync, unify_source
 from unify_source.analysis.models import models
 from unify_source.analysis.views import make_models
 from unify_source.errors import ConfigurationError, LoadFailed
-from unify_source.resources import BY_NAME
+from unify_source.resources import ALL_TABLES
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 
 OLDER = "page-example"
@@ -194,7 +194,9 @@ COMMENTS = {
 
 
 @pytest.mark.parametrize(
-    ("schema", "facts"), [("unify", BY_NAME), ("unify_models", models())], ids=["tables", "models"]
+    ("schema", "facts"),
+    [("unify", {table.name: table for table in ALL_TABLES}), ("unify_models", models())],
+    ids=["tables", "models"],
 )
 def test_every_table_model_and_column_explains_itself_where_it_stands(
     loaded: Loaded, schema: str, facts: dict[str, Any]
