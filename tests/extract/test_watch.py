@@ -1,8 +1,8 @@
-"""A look at the recent rows tells whether any row has changed since the look before."""
+"""What was updated since a slice was begun tells whether it may have skipped rows."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from accounts import START
@@ -11,72 +11,100 @@ from moving import LOOKBACK
 
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
-from unify_source.api.pages import Page, page_of
-from unify_source.extract.watch import Watch
+from unify_source.api.http_dates import http_date
+from unify_source.api.pages import Page, Version, page_of
+from unify_source.extract.page_queue import PageQueue
+from unify_source.extract.portion import Portion, Slice
+from unify_source.extract.watch import updated_since
+from unify_source.extract.window import Window
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.sandbox import Account, Clock, Sandbox
 from unify_source.settings import checked_settings
+from unify_source.times import rfc3339
+
+SENT = "Mon, 01 Jun 2026 12:00:00 GMT"
+OLD = START - timedelta(days=3)
 
 
-def changed(
-    size: int, age: timedelta, pause: timedelta = timedelta(), recent: int = 0
-) -> tuple[bool, bool]:
-    """Tell whether a watch notices that the oldest row changes, and whether it is blind.
-
-    Its new `updated_at` is so old; a while passes before, in which the watch takes a look.
-    """
-    account = Account(size + recent, clock=Clock(START), days=1)
-    now = START.isoformat()
-    account.put_many({**row, "updated_at": now} for row in account.rows()[-recent or size :])
+def recent(rows: int, age: timedelta, since: datetime | None, most_pages: int = 1) -> int | None:
+    """Return how many rows are listed as updated since, of so many as are so old."""
+    account = Account(300, clock=Clock(START), days=1)
+    stamp = (START - age).isoformat()
+    account.put_many({**row, "updated_at": stamp} for row in account.rows()[:rows])
     with Sandbox(account, key=KEY) as api:
         client = Client(checked_settings({"api_key": KEY, "base_url": api.url}))
 
         def ask(parameters: Parameters) -> Page:
             return client.page(ENROLLMENT_LIST, parameters)
 
-        watch = Watch(ask, LOOKBACK)
-        watch.begin(account.clock.now())
-        watch.begin(account.clock.now())
-        assert watch.look(account.clock.now()) == watch.changes
-        before = watch.look(account.clock.now())
-        account.clock.advance(pause)
-        between = watch.look(account.clock.now())
-        assert between == before or watch.is_blind
-        stamp = account.clock.now() - age
-        account.put({**account.rows()[0], "updated_at": stamp.isoformat()})
-        return watch.look(account.clock.now()) > between, watch.is_blind
+        listed = updated_since(ask, since, most_pages)
+        assert since or not api.requests
+    return None if listed is None else sum(at == stamp for _, at in listed)
 
 
 @pytest.mark.parametrize("age", [timedelta(), timedelta(minutes=1), LOOKBACK])
-@pytest.mark.parametrize("pause", [timedelta(), 5 * LOOKBACK])
-def test_a_change_is_noticed_however_late_it_shows_within_the_lookback(
-    age: timedelta, pause: timedelta
+def test_a_row_is_listed_however_late_it_shows_within_the_lookback(age: timedelta) -> None:
+    now = START + timedelta(seconds=1)
+    assert recent(1, age, now - timedelta(seconds=1) - LOOKBACK) == 1
+
+
+def test_as_many_rows_are_listed_as_the_slices_are_worth() -> None:
+    assert recent(101, timedelta(), START) is None
+    assert recent(150, timedelta(), START, most_pages=2) == 150
+
+
+def test_without_the_servers_clock_nothing_is_asked_and_everything_may_have_changed() -> None:
+    assert recent(1, timedelta(), None) is None
+    assert slice_of(OLD).may_have_skipped(set())
+    assert not slice_of(OLD, sent=SENT).may_have_skipped(set())
+
+
+def slice_of(before: datetime, *, sent: str = "", rows: int = 1) -> Slice:
+    """Return a slice that has read rows `0`, `1` and so on, each as it was three days ago."""
+    slice_ = Slice(Portion(Window(None, START), PageQueue(), None), Window(None, before))
+    versions = [Version(str(number), rfc3339(OLD)) for number in range(rows)]
+    page = Page(b"", None, "rows", versions, sent)
+    slice_.begin(page, LOOKBACK)
+    slice_.note(page)
+    return slice_
+
+
+NOW = http_date(SENT)
+assert NOW
+
+
+@pytest.mark.parametrize(
+    ("before", "key", "updated", "may"),
+    [
+        (OLD, "0", OLD, False),
+        (OLD, "0", NOW, True),
+        (OLD, "0", NOW - LOOKBACK, True),
+        (OLD, "of another slice", NOW, False),
+        # Before it left, it may have come into the slice, without having been read.
+        (NOW - LOOKBACK / 2, "of another slice", NOW, True),
+        (NOW, "read as it is now", NOW, False),
+    ],
+)
+def test_a_slice_may_have_skipped_rows_if_one_that_it_had_read_has_left_it(
+    before: datetime, key: str, updated: datetime, *, may: bool
 ) -> None:
-    assert changed(100, age, pause) == (True, False)
+    read = slice_of(before, sent=SENT)
+
+    assert read.may_have_skipped({Version(key, rfc3339(updated))}) == may
+    assert read.may_have_skipped(None)
 
 
-def test_a_change_that_shows_later_than_the_lookback_is_not() -> None:
-    assert changed(100, LOOKBACK + timedelta(seconds=1)) == (False, False)
+def test_of_a_slice_too_long_to_be_remembered_any_row_may_have_left() -> None:
+    read = slice_of(OLD, sent=SENT, rows=250_001)
+
+    assert read.may_have_skipped({Version("of another slice", rfc3339(NOW or OLD))})
+    assert not read.may_have_skipped(set())
 
 
-def test_more_recent_rows_than_a_page_count_as_a_change_each_time() -> None:
-    assert changed(100, timedelta(days=2), recent=101) == (True, True)
-
-
-def test_without_the_servers_clock_every_look_counts_as_a_change() -> None:
-    def ask(_parameters: Parameters) -> Page:
-        raise AssertionError("there is nothing to ask")
-
-    watch = Watch(ask, LOOKBACK)
-
-    assert [watch.look(None), watch.look(None)] == [1, 2]
-
-
-def test_a_page_tells_its_instants_and_its_date_whatever_its_rows_are() -> None:
-    rows = b'{"id": "a", "updated_at": "x"}, {"updated_at": 1}, {"id": "b"}, {"updated_at": "y"}'
-    date = "Mon, 01 Jun 2026 12:00:00 GMT"
+def test_a_page_tells_its_versions_and_its_date_whatever_its_rows_are() -> None:
+    rows = b'{"id": "a", "updated_at": "x"}, {"updated_at": 1}, {"id": [7], "updated_at": "y"}'
     for odd in (b"", b", null", b", [1]", b", 7"):
-        page = page_of(b'{"list": [%s], "next_cursor": null}' % (rows + odd), "list", date=date)
+        page = page_of(b'{"list": [%s], "next_cursor": null}' % (rows + odd), "list", date=SENT)
 
-        assert list(page.updated) == ["x", "y"]
-        assert page.date == date
+        assert list(page.versions) == [("a", "x"), ("[7]", "y")]
+        assert page.date == SENT

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -15,22 +16,29 @@ import orjson
 from unify_source.api.responses import OK
 from unify_source.errors import ApiError, BrokenPage
 from unify_source.limits import USUAL, Limits
-from unify_source.resources import CURSOR
+from unify_source.resources import CURSOR, KEY
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+
+
+class Version(NamedTuple):
+    """The id and the `updated_at` of a row, as text."""
+
+    key: str
+    updated: str
 
 
 @dataclass(frozen=True)
 class Page:
     """One page of a list: its body, the cursor of the next page, None at the end, and its `Date`.
 
-    `updated` has the `updated_at` of those of its rows that have one.
+    `versions` has those of its rows that have an `updated_at`.
     """
 
     body: bytes
     next_cursor: str | None
     list_key: str
-    updated: Sequence[str] = ()
+    versions: Sequence[Version] = ()
     date: str = ""
 
     @cached_property
@@ -46,19 +54,21 @@ def page_of(body: bytes, list_key: str, limits: Limits = USUAL, date: str = "") 
         page = _outline(list_key).decode(body)
     except (msgspec.MsgspecError, RecursionError):
         found = _page_object(body, list_key)
-        instants = (row.get(CURSOR) for row in found[list_key] if isinstance(row, dict))
-        return Page(body, _next_cursor(found, limits), list_key, _texts(instants), date)
-    instants = (getattr(row, CURSOR) for row in getattr(page, list_key))
-    return Page(body, _usable(page.next_cursor, limits), list_key, _texts(instants), date)
+        rows = (row for row in found[list_key] if isinstance(row, dict))
+        versions = _versions((row.get(KEY), row.get(CURSOR)) for row in rows)
+        return Page(body, _next_cursor(found, limits), list_key, versions, date)
+    versions = _versions(map(attrgetter(KEY, CURSOR), getattr(page, list_key)))
+    return Page(body, _usable(page.next_cursor, limits), list_key, versions, date)
 
 
-def _texts(values: Iterable[Any]) -> list[str]:
-    return [value for value in values if isinstance(value, str)]
+def _versions(rows: Iterable[tuple[Any, Any]]) -> list[Version]:
+    return [Version(str(key), updated) for key, updated in rows if isinstance(updated, str)]
 
 
 @cache
 def _outline(list_key: str) -> msgspec.json.Decoder[Any]:
-    rows = (list_key, list[msgspec.defstruct("Row", [(CURSOR, Any, None)])])  # type: ignore[misc]
+    row = msgspec.defstruct("Row", [(KEY, Any, None), (CURSOR, Any, None)])
+    rows = (list_key, list[row])  # type: ignore[valid-type]
     return msgspec.json.Decoder(msgspec.defstruct("Outline", [rows, ("next_cursor", str | None)]))
 
 

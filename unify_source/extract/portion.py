@@ -3,31 +3,36 @@
 A cursor may hide an offset. Then a row that leaves a slice while it is read, because it changes,
 moves all rows behind it to the front, and the next page skips one of them: a row that did not
 change, and that no later run would read. A single page skips nothing. So a slice that took several
-pages is checked: if rows changed meanwhile, it is read again, in pieces that fit a page each.
+pages is checked: if one of its rows has changed meanwhile, it is read again, in pieces that fit a
+page each.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from unify_source.api.http_dates import http_date
-from unify_source.api.pages import Page
+from unify_source.api.pages import Page, Version
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.slicing import Sample, fitting
 from unify_source.extract.window import Window, begin
 from unify_source.times import EPOCH, parse_instant
 
-# A look at what changed costs a request: one for so many pages, and one when a portion ends.
-_CHECKED_PAGES = 64
+# A look at what changed costs a request: one for so many pages, and one when a portion ends. It may
+# be a page longer for so many: to read them again, where rows changed before, costs much more.
+_CHECKED_PAGES, _PAGES_A_LOOK = 64, 16
 # Rows leave a piece, but those that were skipped are in it as well.
 _FILLED = 0.9
 # A bulk change puts many rows at one instant, and a server may ignore the bounds: neither fits a
 # page, however it is cut. A run must end all the same.
 _MOST_AGAIN, _FREE_AGAIN = 2, 100
 _MOST_TEXTS = 100_000
+# In 16 bytes each; of a longer slice, any row that changes may have been one.
+_MOST_KNOWN = 250_000
 
 
 @dataclass(eq=False)
@@ -35,7 +40,7 @@ class Slice:
     """A window that is being read, page by page, and the instants on some of its pages.
 
     The last page and every page whose number is a power of two are kept: enough to tell the order.
-    `changes` is what the watch had counted before the first page.
+    A row that has changed since its first page was `changed_from` then or later.
     """
 
     portion: Portion
@@ -43,25 +48,56 @@ class Slice:
     pages: int = 0
     look_at: int = 1
     sample: Sample = field(default_factory=dict)
-    changes: int = 0
     is_cut: bool = False
-    sent_at: datetime | None = None
+    changed_from: datetime | None = None
+    _keys: array[int] = field(default_factory=lambda: array("q"))
+    _updated: array[int] = field(default_factory=lambda: array("q"))
     _texts: list[str] = field(default_factory=list)
     _every: int = 1
     _full: int = 1
 
+    def begin(self, page: Page, ago: timedelta) -> None:
+        """Note when its first page was asked for, so long ago.
+
+        A row that changes gets an `updated_at` by so much, at most, before it is listed with it.
+        """
+        sent_at = http_date(page.date)
+        self.changed_from = sent_at - ago if sent_at else None
+
     def note(self, page: Page) -> None:
-        """Keep what a page tells about where rows lie, in case they have to be read again."""
-        self.sent_at = http_date(page.date)
-        self._full = max(self._full, len(page.updated))
+        """Keep what a page tells about its rows, in case they have to be read again."""
+        self._full = max(self._full, len(page.versions))
         # As text: parsing each costs more than the whole rest of a page.
-        self._texts += page.updated[:: self._every]
+        self._texts += [each.updated for each in page.versions[:: self._every]]
         if len(self._texts) > _MOST_TEXTS:
             self._texts, self._every = self._texts[::2], 2 * self._every
+        if len(self._keys) <= _MOST_KNOWN:
+            self._keys.extend(hash(each.key) for each in page.versions)
+            self._updated.extend(hash(each.updated) for each in page.versions)
 
-    def start_over(self) -> None:
-        """Forget what was read of it."""
-        self.pages, self.look_at, self.sample, self._texts = 0, 1, {}, []
+    def may_have_skipped(self, recent: Collection[Version] | None) -> bool:
+        """Tell whether others of its rows were skipped, given all that changed since it began.
+
+        `recent` may have rows that changed before as well; None stands for any.
+        """
+        if recent is None or self.changed_from is None:
+            return True
+        if not recent or len(self._keys) > _MOST_KNOWN:
+            return bool(recent)
+        # A row that becomes visible late may come into its window and leave it, both unseen.
+        if self.window.before >= self.changed_from and any(map(self._is_beyond, recent)):
+            return True
+        versions = {(hash(each.key), hash(each.updated)) for each in recent}
+        keys = {key for key, _ in versions}
+        # The first row to leave the pages that had been read was on one of them, as it was before.
+        return any(
+            key in keys and (key, updated) not in versions
+            for key, updated in zip(self._keys, self._updated, strict=True)
+        )
+
+    def _is_beyond(self, version: Version) -> bool:
+        at = parse_instant(version.updated)
+        return at is not None and at > self.window.before
 
     def pieces(self, window: Window) -> list[Window]:
         """Cut a part of it so that each piece fits a page, by the rows that were read."""
@@ -85,9 +121,14 @@ class Check:
     slices: list[Slice]
 
     @property
-    def read_at(self) -> datetime | None:
-        """The server's clock when the last of them was read; None where it did not say."""
-        return max(filter(None, (each.sent_at for each in self.slices)), default=None)
+    def changed_from(self) -> datetime | None:
+        """Since when what has changed was updated; None where the server did not tell its time."""
+        return min(filter(None, (each.changed_from for each in self.slices)), default=None)
+
+    @property
+    def most_pages(self) -> int:
+        """How many pages of what has changed are worth a look."""
+        return 1 + sum(each.pages for each in self.slices) // _PAGES_A_LOOK
 
 
 Work = Slice | Piece | Check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 
@@ -13,7 +14,7 @@ from unify_source.extract.pagination import follow, follow_closely
 from unify_source.extract.portion import Piece, Slice, Work
 from unify_source.extract.probe import instants
 from unify_source.extract.schedule import Schedule
-from unify_source.extract.watch import Watch
+from unify_source.extract.watch import updated_since
 from unify_source.extract.window import Window
 from unify_source.limits import USUAL, Limits
 from unify_source.resources import Resource
@@ -62,8 +63,7 @@ class Reading:
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._page = client.pages(resource, self._stopped)
-        # Without the filters: a row that leaves them is not listed under them any more.
-        self._watch = Watch(self._page, lookback)
+        self._lookback = lookback
         self._threads = [
             # Nothing in Python ends a thread that waits for a silent server: as a daemon it does
             # not keep the process alive after Ctrl-C.
@@ -102,9 +102,9 @@ class Reading:
                 elif isinstance(work, Piece):
                     self._read_again(work)
                 else:
-                    changes = self._watch.look(work.read_at)
+                    recent = updated_since(self._page, work.changed_from, work.most_pages)
                     with self._changed:
-                        self._schedule.checked(work, changes)
+                        self._schedule.checked(work, recent)
                 with self._changed:
                     if not self._stopped.is_set():
                         # A stopped slice was not read to its end: counted as done, its rest would
@@ -124,8 +124,11 @@ class Reading:
             return schedule.take()
 
     def _read(self, slice_: Slice) -> None:
-        slice_.changes = self._watch.changes
+        asked_at = time.monotonic()
         for page in follow(self._page, self._parameters, slice_.window, self._limits):
+            if not slice_.pages:
+                took = timedelta(seconds=time.monotonic() - asked_at)
+                slice_.begin(page, took + self._lookback)
             # Outside the lock: `put` waits while the queue is full, and would hold up every other
             # worker.
             slice_.portion.queue.put(page.body)
@@ -136,23 +139,10 @@ class Reading:
                     self._changed.notify_all()
             if self._stopped.is_set() or page.next_cursor is None:
                 return
-            is_watched = self._begin_to_watch(slice_)
             if is_due:
                 with self._changed:
                     if self._schedule.cut(slice_, instants(page.rows)):
                         return
-            if is_watched:
-                # What was read before the first look cannot be checked.
-                slice_.start_over()
-                self._read(slice_)
-                return
-
-    def _begin_to_watch(self, slice_: Slice) -> bool:
-        """Take the first look where a list goes on; False if there is nothing to gain by it."""
-        if slice_.changes or not self._schedule.may_skip(slice_):
-            return False
-        self._watch.begin(slice_.sent_at)
-        return not self._watch.is_blind
 
     def _read_again(self, piece: Piece) -> None:
         """Read a piece in one request, in which nothing can be skipped."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from bisect import insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
+from unify_source.api.pages import Version
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.portion import Check, Piece, Portion, Slice, Work
 from unify_source.extract.slicing import (
@@ -127,10 +128,10 @@ class Schedule:
         is_read_again = self._again_from and begin(slice_.window) >= self._again_from
         return not (slice_.is_cut or is_read_again)
 
-    def checked(self, check: Check, changes: int) -> None:
-        """Have the slices read again during which rows changed; `changes` is the watch's count."""
+    def checked(self, check: Check, recent: Collection[Version] | None) -> None:
+        """Have the slices read again that may have skipped rows, given what was updated since."""
         for slice_ in check.slices:
-            if slice_.changes != changes:
+            if slice_.may_have_skipped(recent):
                 after, before = slice_.window.after, slice_.window.before
                 window = Window(after, min(before, self._again_from or before))
                 check.portion.read_again(slice_.pieces(window))
