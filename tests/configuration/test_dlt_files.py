@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +107,41 @@ def test_no_file_of_a_failed_job_holds_what_the_driver_quoted(
     assert [text for text in messages if "could not connect with '***'" in text]
     assert "could not connect with '***'" in str(pipeline.last_trace)
     assert shown(home, log.getvalue(), str(pipeline.last_trace)) == []
+
+
+KILLED_IN_MID_LOAD = """
+import os, signal, sys
+import dlt, psycopg2
+from unify_source import unify_source
+
+calls = []
+
+@dlt.destination(name="quoting", loader_file_format="parquet", batch_size=0)
+def quoting(_items, _table, password: str = dlt.secrets.value):
+    calls.append(1)
+    if len(calls) > 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    # libpq takes what follows the first @ for a host, and quotes it.
+    psycopg2.connect(f"postgresql://loader:{password}@127.0.0.1:1/warehouse")
+
+pipeline = dlt.pipeline("p", destination=quoting, pipelines_dir=sys.argv[1])
+pipeline.run(unify_source(base_url=sys.argv[2]).with_resources("people"))
+"""
+
+
+def test_what_a_load_killed_amid_its_retries_leaves_holds_no_password_that_libpq_quoted(
+    serve: Serve, home: Path
+) -> None:
+    given = {"DESTINATION__QUOTING__PASSWORD": PASSWORDS[0], "SOURCES__UNIFY__API_KEY": KEY}
+    words = [sys.executable, "-c", KILLED_IN_MID_LOAD, str(home), serve(Account(5)).url]
+    ran = subprocess.run(
+        words, env={**os.environ, **given}, capture_output=True, text=True, timeout=100, check=False
+    )
+
+    messages = [file.read_text() for file in home.rglob("*.exception")]
+    assert ran.returncode == -signal.SIGKILL
+    assert [text for text in messages if "could not translate host name" in text]
+    assert shown(home, ran.stdout, ran.stderr) == []
 
 
 @pytest.mark.parametrize("destination", ["postgres", "duckdb"])

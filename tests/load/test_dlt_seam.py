@@ -11,9 +11,10 @@ import dlt
 import pyarrow as pa
 import pytest
 from dlt.common.runtime.signals import intercepted_signals
-from dlt.common.storages.load_package import create_load_id
+from dlt.common.storages.load_package import PackageStorage, create_load_id
 from dlt.common.time import increasing_precise_time
 from dlt.pipeline import trace as dlt_trace
+from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source import dlt_seam
 from unify_source.load.packages import state_of
@@ -200,6 +201,25 @@ def test_a_module_hears_of_a_step_before_its_trace_is_written(
     assert [step.step_exception for step in trace.steps] == ["replaced"], (
         "dlt no longer lets a module of trace.TRACKING_MODULES replace a step before it is written"
     )
+
+
+def test_what_dlt_writes_of_a_failed_job_is_cleaned_first(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dlt.destination(loader_file_format="parquet", batch_size=0)
+    def failing(_items: Any, _table: Any) -> None:
+        raise ValueError("a secret")
+
+    for name in ("fail_job", "retry_job", "save_pending_transition"):
+        monkeypatch.setattr(PackageStorage, name, getattr(PackageStorage, name))
+    monkeypatch.setenv("LOAD__RAISE_ON_MAX_RETRIES", "1")
+    dlt_seam.clean_job_messages(lambda message: message.replace("secret", "***"))
+    with pytest.raises(PipelineStepFailed):
+        pipeline(failing).run(ids(), table_name="ids", loader_file_format="parquet")
+
+    messages = [file.read_text() for file in home.rglob("*.exception")]
+    assert [text for text in messages if "a ***" in text], "dlt writes its jobs' errors elsewhere"
+    assert not [text for text in messages if "secret" in text]
 
 
 def test_a_load_gets_a_greater_id_than_one_of_a_clock_that_is_ahead(

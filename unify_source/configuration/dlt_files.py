@@ -5,16 +5,13 @@ dlt keeps what a driver says word by word, and a driver may quote the address th
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import dlt
 
 from unify_source.configuration.secrets import keep_resolved_secrets_out, keep_secrets_out
-from unify_source.dlt_seam import dlt_log, watch_steps
+from unify_source.dlt_seam import clean_job_messages, dlt_log, watch_steps
 from unify_source.redaction import redact, redacted
-
-_MESSAGES = "load/*/*/*/*.exception"
 
 
 def redact_dlt(pipeline: dlt.Pipeline | None) -> None:
@@ -24,6 +21,7 @@ def redact_dlt(pipeline: dlt.Pipeline | None) -> None:
     """
     keep_secrets_out(pipeline)
     watch_steps(_STEPS)
+    clean_job_messages(_clean_message)
     if log := dlt_log():
         log.addFilter(redact)
 
@@ -38,7 +36,7 @@ class _Steps:
         pass
 
     def on_end_trace_step(
-        self, trace: Any, _step: Any, pipeline: Any, step_info: Any, *_: Any
+        self, trace: Any, _step: Any, _pipeline: Any, step_info: Any, *_: Any
     ) -> None:
         keep_resolved_secrets_out()
         step = trace.steps[-1]
@@ -53,18 +51,19 @@ class _Steps:
         for package in getattr(step_info, "load_packages", ()):
             for jobs in package.jobs.values():
                 jobs[:] = [job._replace(failed_message=_clean(job.failed_message)) for job in jobs]
-        # Job by job they are written while the step is under way. What a killed process leaves
-        # there is cleaned by the next load, and the commands' own folders are removed.
-        for file in Path(pipeline.working_dir).glob(_MESSAGES):
-            text = file.read_text(encoding="utf-8")
-            if (cleaned := redacted(text)) != text:
-                file.write_text(cleaned, encoding="utf-8")
 
     def on_end_trace(self, *_: Any) -> None:
         pass
 
 
 _STEPS = _Steps()
+
+
+def _clean_message(message: str) -> str:
+    # Before it is written: a process that is killed cleans nothing. What its destination needs may
+    # have been resolved only after the load was begun.
+    keep_resolved_secrets_out()
+    return redacted(message)
 
 
 def _clean(value: Any) -> Any:

@@ -23,6 +23,7 @@ from unify_source.dlt_seam.destinations import (
 )
 from unify_source.dlt_seam.pipelines import (
     active_pipeline,
+    clean_job_messages,
     default_pipelines_dir,
     dlt_log,
     empty_working_folder,
@@ -52,6 +53,7 @@ __all__ = [
     "active_pipeline",
     "allows_external_schedulers",
     "capabilities",
+    "clean_job_messages",
     "config_sections",
     "database_of",
     "default_pipelines_dir",

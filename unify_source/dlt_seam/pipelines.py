@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import wraps
+from inspect import signature
 from typing import Any
 
 import dlt
@@ -14,6 +16,7 @@ from dlt.common.configuration.container import Container
 from dlt.common.pipeline import PipelineContext
 from dlt.common.pipeline import get_dlt_pipelines_dir as default_pipelines_dir
 from dlt.common.runtime.signals import intercepted_signals, raise_if_signalled
+from dlt.common.storages.load_package import PackageStorage
 from dlt.common.time import increasing_precise_time
 from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
@@ -91,6 +94,26 @@ def watch_steps(module: Any) -> None:
     if module not in dlt_trace.TRACKING_MODULES:
         # The first: those behind it may send the trace elsewhere.
         dlt_trace.TRACKING_MODULES.insert(0, module)
+
+
+def clean_job_messages(clean: Callable[[str], str]) -> None:
+    """Let what dlt writes of a job that failed pass through `clean` first, in this process."""
+    for name in ("fail_job", "retry_job", "save_pending_transition"):
+        write = getattr(PackageStorage, name)
+        setattr(PackageStorage, name, _cleaned(getattr(write, "__wrapped__", write), clean))
+
+
+def _cleaned(write: Callable[..., Any], clean: Callable[[str], str]) -> Callable[..., Any]:
+    takes = signature(write)
+
+    @wraps(write)
+    def cleaned(*args: Any, **kwargs: Any) -> Any:
+        given = takes.bind(*args, **kwargs)
+        if message := given.arguments.get("failed_message"):
+            given.arguments["failed_message"] = clean(message)
+        return write(*given.args, **given.kwargs)
+
+    return cleaned
 
 
 def dlt_log() -> logging.Logger | None:
