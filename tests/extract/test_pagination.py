@@ -128,7 +128,7 @@ def test_empty_pages_and_pages_of_known_rows_amid_a_list_are_read_past() -> None
 def test_the_first_instant_is_looked_for_in_few_requests_whatever_is_sent() -> None:
     for pages in ENDLESS.values():
         with raw_server(serving(pages)) as server:
-            first_instant(client(server), ENROLLMENT_LIST, WINDOW.before)
+            first_instant(partial(client(server).page, ENROLLMENT_LIST), WINDOW.before)
 
         assert len(server.asked) <= 7
 

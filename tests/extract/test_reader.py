@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import chain, pairwise
 from typing import Any
 
@@ -22,7 +22,7 @@ from unify_source.errors import BrokenPage, KeyRefused, ServerFailed, UnifyError
 from unify_source.extract.probe import first_instant
 from unify_source.extract.reader import Reading
 from unify_source.extract.slicing import slices
-from unify_source.extract.window import Window, cut
+from unify_source.extract.window import Window
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
 from unify_source.settings import checked_settings
@@ -36,10 +36,8 @@ def client(api: Sandbox, **said: Any) -> Client:
 
 
 def reading(api: Sandbox, window: Window, **how: Any) -> Reading:
-    asking = client(api)
-    first = first_instant(asking, ENROLLMENT_LIST, window.before) if window.after is None else None
     how = {"page_size": 100, "workers": 8, **how}
-    return Reading(asking, ENROLLMENT_LIST, cut(window, [first] if first else []), (), **how)
+    return Reading(client(api), ENROLLMENT_LIST, [window], (), **how)
 
 
 def rows_of(read: Reading) -> Counter[str]:
@@ -385,7 +383,7 @@ def test_the_first_instant_lies_before_every_row_whatever_the_order(order: str) 
     oldest = min(instants(read).values())
 
     with Sandbox(read, key=KEY, order=order) as api:
-        found = first_instant(client(api), ENROLLMENT_LIST, START)
+        found = first_instant(partial(client(api).page, ENROLLMENT_LIST), START)
 
         assert found
         assert timedelta() < oldest - found < (START - oldest) / 2
@@ -394,7 +392,7 @@ def test_the_first_instant_lies_before_every_row_whatever_the_order(order: str) 
 
 def test_the_first_instant_of_a_list_that_begins_with_it_is_found_by_two_requests() -> None:
     with Sandbox(account(1_500), key=KEY) as api:
-        first_instant(client(api), ENROLLMENT_LIST, START)
+        first_instant(partial(client(api).page, ENROLLMENT_LIST), START)
 
         assert len(api.requests) == 2
 

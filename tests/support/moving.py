@@ -11,7 +11,6 @@ from random import Random
 from typing import Any
 
 from unify_source.api.client import Client
-from unify_source.extract.probe import without_past
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Window
 from unify_source.resources import ENROLLMENT_LIST
@@ -84,7 +83,7 @@ class Copy:
             client = Client(checked_settings({"api_key": KEY, "base_url": api.url}))
             now = client.server_time(ENROLLMENT_LIST)
             how = {"page_size": 100, "workers": 8, "again_from": now - LOOKBACK, **how}
-            windows = without_past(client, ENROLLMENT_LIST, Window(after, now))
+            windows = [Window(after, now)]
             again, self.unsettled = self.unsettled, []
             for read in (again, windows) if again else (windows,):
                 reading = Reading(client, ENROLLMENT_LIST, read, (), lookback=LOOKBACK, **how)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from unify_source.api.connection import Parameters
-from unify_source.api.pages import Page
+from unify_source.api.pages import Page, Version
 from unify_source.errors import BrokenPage
 from unify_source.extract.probe import instant_of
 from unify_source.extract.window import Window
 from unify_source.limits import USUAL, Limits
 from unify_source.resources import KEY
+from unify_source.times import rfc3339
 
 _SLOTS = 1 << 20
+# The API's largest page, whatever the setting.
+_LOOK = 100
 
 
 def follow(
@@ -70,6 +75,26 @@ def follow_closely(
             return False
         here, page = there, following
     return page is not None
+
+
+def updated_since(
+    ask: Callable[[Parameters], Page], since: datetime | None, most_pages: int
+) -> set[Version] | None:
+    """Return the rows that were updated since an instant; None if they fill more than the pages.
+
+    Rows that change while they are listed may be skipped, but not those that changed before, unless
+    others are among the rows returned. `since` is None where the server does not tell its time.
+    """
+    if since is None:
+        return None
+    # Without filters: a row that leaves them is not listed under them any more.
+    asked = [("limit", str(_LOOK)), ("updated_after", rfc3339(since))]
+    versions: set[Version] = set()
+    for page in islice(follow(ask, asked), most_pages):
+        versions.update(page.versions)
+        if page.next_cursor is None:
+            return versions
+    return None
 
 
 def _keys(page: Page) -> set[str]:

@@ -18,13 +18,16 @@ from datetime import datetime, timedelta
 from unify_source.api.http_dates import http_date
 from unify_source.api.pages import Page, Version
 from unify_source.extract.page_queue import PageQueue
-from unify_source.extract.slicing import Sample, fitting
+from unify_source.extract.slicing import Sample, fitting, is_in_order
+from unify_source.extract.steps import Steps
 from unify_source.extract.window import Window, begin
 from unify_source.times import EPOCH, parse_instant
 
 # A look at what changed costs a request: one for so many pages, and one when a portion ends. It may
 # be a page longer for so many: to read them again, where rows changed before, costs much more.
 _CHECKED_PAGES, _PAGES_A_LOOK = 64, 16
+# The first look comes early: what is left can be read in another way if rows change.
+_FIRST_CHECKED_PAGES = 16
 # Rows leave a piece, but those that were skipped are in it as well.
 _FILLED = 0.9
 # A bulk change puts many rows at one instant, and a server may ignore the bounds: neither fits a
@@ -49,6 +52,9 @@ class Slice:
     look_at: int = 1
     sample: Sample = field(default_factory=dict)
     is_cut: bool = False
+    is_past_known: bool = False
+    steps: Steps | None = None
+    rows: int = 0
     changed_from: datetime | None = None
     _keys: array[int] = field(default_factory=lambda: array("q"))
     _updated: array[int] = field(default_factory=lambda: array("q"))
@@ -66,6 +72,7 @@ class Slice:
 
     def note(self, page: Page) -> None:
         """Keep what a page tells about its rows, in case they have to be read again."""
+        self.rows += len(page.versions)
         self._full = max(self._full, len(page.versions))
         # As text: parsing each costs more than the whole rest of a page.
         self._texts += [each.updated for each in page.versions[:: self._every]]
@@ -74,6 +81,22 @@ class Slice:
         if len(self._keys) <= _MOST_KNOWN:
             self._keys.extend(hash(each.key) for each in page.versions)
             self._updated.extend(hash(each.updated) for each in page.versions)
+
+    def look(self, page: list[datetime]) -> Sample:
+        """Return the pages that have been kept and its last one, of these instants."""
+        sample = {**self.sample, self.pages: page}
+        if self.pages == self.look_at:
+            self.sample = sample
+            self.look_at *= 2
+        return sample
+
+    def lacks_past(self, page: list[datetime]) -> bool:
+        """Tell whether it cannot be cut as long as it is not known when its rows begin.
+
+        That is so where they come newest first.
+        """
+        is_open = self.window.after is None and not self.is_past_known
+        return is_open and len(set(page)) > 1 and page[0] > page[-1] and is_in_order(page)
 
     def may_have_skipped(self, recent: Collection[Version] | None) -> bool:
         """Tell whether others of its rows were skipped, given all that changed since it began.
@@ -111,6 +134,15 @@ class Piece:
 
     portion: Portion
     window: Window
+
+    def cut(self, page: list[datetime]) -> bool:
+        """Cut it by its first page if it does not fit in one; False if it cannot be."""
+        halves = fitting(self.window, page, max(1, len(page) // 2))
+        # A server that does not heed the bounds would be asked for ever smaller pieces.
+        if len(halves) == 1 or not all(map(self.window.holds, page)):
+            return False
+        self.portion.read_again(halves)
+        return True
 
 
 @dataclass(eq=False)
@@ -152,6 +184,7 @@ class Portion:
     _pieces: deque[Window] = field(default_factory=deque)
     _pages: int = 0
     _again: int = 0
+    _is_checked: bool = False
 
     @property
     def is_full(self) -> bool:
@@ -172,19 +205,26 @@ class Portion:
         self._pages += slice_.pages
         self._unchecked.append(slice_)
 
+    def look_early(self, slice_: Slice) -> None:
+        """Have what changed looked at once, to decide how to go on; it is not read again."""
+        self._unchecked.append(slice_)
+
     def settling(self, *, is_read: bool) -> bool:
         """Tell whether there is something to check or to read again now.
 
         `is_read` says that nothing else of the portion is left to read.
         """
         unchecked = sum(slice_.pages for slice_ in self._unchecked)
-        return bool(self._pieces or (unchecked and is_read) or unchecked >= _CHECKED_PAGES)
+        if any(slice_.is_cut for slice_ in self._unchecked):
+            return True
+        enough = _CHECKED_PAGES if self._is_checked else _FIRST_CHECKED_PAGES
+        return bool(self._pieces or (unchecked and is_read) or unchecked >= enough)
 
     def settle(self) -> Piece | Check:
         """Return what is to be read again, or checked."""
         if self._pieces:
             return Piece(self, self._pieces.popleft())
-        check = Check(self, self._unchecked)
+        check, self._is_checked = Check(self, self._unchecked), True
         self._unchecked = []
         return check
 

@@ -10,14 +10,16 @@ from datetime import datetime, timedelta
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
-from unify_source.extract.pagination import follow, follow_closely
+from unify_source.extract.pagination import follow, follow_closely, updated_since
 from unify_source.extract.portion import Piece, Slice, Work
-from unify_source.extract.probe import instants
+from unify_source.extract.probe import first_look, instants
 from unify_source.extract.schedule import Schedule
-from unify_source.extract.watch import updated_since
 from unify_source.extract.window import Window
 from unify_source.limits import USUAL, Limits
 from unify_source.resources import Resource
+
+# To ask when the rows of a shorter list begin takes more requests than to read it on.
+_LONG = 4
 
 
 class Reading:
@@ -139,10 +141,18 @@ class Reading:
                     self._changed.notify_all()
             if self._stopped.is_set() or page.next_cursor is None:
                 return
-            if is_due:
-                with self._changed:
-                    if self._schedule.cut(slice_, instants(page.rows)):
-                        return
+            if is_due and self._cut(slice_, page):
+                return
+
+    def _cut(self, slice_: Slice, page: Page) -> bool:
+        at = instants(page.rows)
+        if slice_.pages >= _LONG and slice_.lacks_past(at):
+            first = first_look(self._page, slice_.window.before)
+            with self._changed:
+                self._schedule.cut_off_past(slice_, first)
+                self._changed.notify_all()
+        with self._changed:
+            return self._schedule.cut(slice_, at)
 
     def _read_again(self, piece: Piece) -> None:
         """Read a piece in one request, in which nothing can be skipped."""
@@ -159,7 +169,7 @@ class Reading:
         if page and page.next_cursor is None:
             return
         with self._changed:
-            if page and self._schedule.overflowed(piece, instants(page.rows)):
+            if page and piece.cut(instants(page.rows)):
                 return
         if not (page and follow_closely(ask, self._parameters, piece.window)):
             with self._changed:

@@ -9,23 +9,16 @@ neither threads nor HTTP: callers hold a lock.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections import deque
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from unify_source.api.pages import Version
+from unify_source.extract import slicing
 from unify_source.extract.page_queue import PageQueue
-from unify_source.extract.portion import Check, Piece, Portion, Slice, Work
-from unify_source.extract.slicing import (
-    BURST_PAGES,
-    FEWEST_PAGES,
-    FEWEST_PAGES_OF_THE_BUSY,
-    MOST_PAGES,
-    Sample,
-    fitting,
-    slices,
-)
+from unify_source.extract.portion import Check, Portion, Slice, Work
+from unify_source.extract.slicing import Slices, is_in_order
+from unify_source.extract.steps import STEP_PAGES, Steps, Waiting
 from unify_source.extract.window import Window, begin
 
 _FEWEST_SLICES = 4
@@ -58,15 +51,14 @@ class Schedule:
         self.idle = workers
         self._workers = workers
         self._enough = enough
-        self._worth: float = MOST_PAGES
+        self._worth: float = slicing.MOST_PAGES
         if enough:
-            self._worth = min(self._worth, max(FEWEST_PAGES, enough / _SHARE))
+            self._worth = min(self._worth, max(slicing.FEWEST_PAGES, enough / _SHARE))
         self._again_from = again_from
         self._newest_first = newest_first
-        self._nearest = -1 if newest_first else 0
-        self._waiting = sorted(windows, key=begin)
-        self._put_off: set[Window] = set()
-        self._burst_pages = BURST_PAGES
+        self._waiting = Waiting(windows, newest_first=newest_first)
+        self._moving = self._looking = False
+        self._burst_pages = slicing.BURST_PAGES
         self._whole = Window(windows[0].after, windows[-1].before)
         self._open(self._whole)
 
@@ -78,11 +70,11 @@ class Schedule:
         """
         if self._settling():
             return True
-        if not self._waiting:
+        if self._looking or not self._waiting:
             return False
         last = self.portions[-1]
-        may_suffice = last.in_hand * FEWEST_PAGES_OF_THE_BUSY > (last.pages_left or 0)
-        return not (may_suffice and self._waiting[self._nearest] in self._put_off)
+        may_suffice = last.in_hand * slicing.FEWEST_PAGES_OF_THE_BUSY > (last.pages_left or 0)
+        return not (may_suffice and self._waiting.is_put_off)
 
     @property
     def is_over(self) -> bool:
@@ -94,14 +86,16 @@ class Schedule:
         self.idle -= 1
         if portion := self._settling():
             portion.in_hand += 1
-            return portion.settle()
-        window = self._waiting.pop(self._nearest)
-        self._put_off.discard(window)
+            work = portion.settle()
+            # What a list is cut into hangs on what the look after its first pages shows.
+            self._looking = isinstance(work, Check) and any(each.is_cut for each in work.slices)
+            return work
+        window, steps = self._waiting.take(lambda each: self._moving and self._may_skip(each))
         portion = next(each for each in self.portions if each.holds(window))
         # Noted when it begins, not when it ends: a portion that is full ends with what was begun.
         portion.reached.add(self._far_end(window))
         portion.in_hand += 1
-        return Slice(portion, window)
+        return Slice(portion, window, steps=steps)
 
     def _settling(self) -> Portion | None:
         return next(
@@ -109,41 +103,36 @@ class Schedule:
         )
 
     def _is_read(self, portion: Portion) -> bool:
-        return not (portion.in_hand or any(map(portion.holds, self._waiting)))
+        return not (portion.in_hand or any(map(portion.holds, self._waiting.windows)))
 
     def done(self, work: Work) -> None:
         """Take back what was read or checked to its end, or cut."""
         work.portion.in_hand -= 1
         self.idle += 1
-        if isinstance(work, Slice) and self.may_skip(work) and work.pages > 1:
-            work.portion.check_later(work)
+        if isinstance(work, Slice) and not work.is_cut:
+            if work.steps:
+                work.steps.learn(work.window, work.rows, moving=self._moving)
+            if work.pages > 1 and self._may_skip(work.window):
+                work.portion.check_later(work)
         # A portion ends only after those before it: they are loaded in this order.
         for portion in self.portions:
             if not (self._is_read(portion) and portion.is_settled):
                 return
             portion.queue.end()
 
-    def may_skip(self, slice_: Slice) -> bool:
-        """Tell whether a row that a slice skips would be lost."""
-        is_read_again = self._again_from and begin(slice_.window) >= self._again_from
-        return not (slice_.is_cut or is_read_again)
+    def _may_skip(self, window: Window) -> bool:
+        return not (self._again_from and begin(window) >= self._again_from)
 
     def checked(self, check: Check, recent: Collection[Version] | None) -> None:
         """Have the slices read again that may have skipped rows, given what was updated since."""
-        for slice_ in check.slices:
-            if slice_.may_have_skipped(recent):
-                after, before = slice_.window.after, slice_.window.before
-                window = Window(after, min(before, self._again_from or before))
-                check.portion.read_again(slice_.pieces(window))
-
-    def overflowed(self, piece: Piece, page: list[datetime]) -> bool:
-        """Cut a piece that does not fit a page by the instants of its first; False if it cannot."""
-        halves = fitting(piece.window, page, max(1, len(page) // 2))
-        # A server that does not heed the bounds would be asked for ever smaller pieces.
-        if len(halves) == 1 or not all(map(piece.window.holds, page)):
-            return False
-        piece.portion.read_again(halves)
-        return True
+        left = [slice_ for slice_ in check.slices if slice_.may_have_skipped(recent)]
+        self._moving, self._looking = bool(left), False
+        for slice_ in left:
+            if slice_.is_cut:
+                continue
+            after, before = slice_.window.after, slice_.window.before
+            window = Window(after, min(before, self._again_from or before))
+            check.portion.read_again(slice_.pieces(window))
 
     def count_page(self, slice_: Slice) -> bool:
         """Count a page that has come, and tell whether it is one to look at: see `cut`."""
@@ -157,18 +146,27 @@ class Schedule:
         # is idle.
         return self.idle > 0 or slice_.pages == slice_.look_at
 
+    def cut_off_past(self, slice_: Slice, first: datetime | None) -> None:
+        """Cut off the time before the first row, if that was found, from a slice that is read."""
+        slice_.is_past_known = True
+        if first and first < slice_.window.before:
+            self._waiting.put(Window(None, first))
+            slice_.portion.reached.discard(self._far_end(slice_.window))
+            slice_.window = Window(first, slice_.window.before)
+            slice_.portion.reached.add(self._far_end(slice_.window))
+
     def cut(self, slice_: Slice, page: list[datetime]) -> bool:
         """Cut the rest of a slice by the instants of its last page; False if it is read on."""
-        sample = {**slice_.sample, slice_.pages: page}
-        if slice_.pages == slice_.look_at:
-            slice_.sample = sample
-            slice_.look_at *= 2
-        window = slice_.window
+        sample, window = slice_.look(page), slice_.window
         if slice_.pages < _SHORT_READ and window.before - begin(window) < _SHORT_WINDOW:
             return False
-        seen = {instant for page in sample.values() for instant in page}
+        seen = [instant for page in sample.values() for instant in page]
         # A server that does not heed the bounds would be asked for ever smaller slices.
         if not all(map(window.holds, seen)):
+            return False
+        if not is_in_order(seen):
+            return self._read_in_steps(slice_, sample)
+        if slice_.lacks_past(page):
             return False
         portion = slice_.portion
         # Begun when enough had come: of the rest it takes no more than it must.
@@ -177,46 +175,57 @@ class Schedule:
         cuts, rest = self._slices(slice_, sample, is_surplus=is_surplus)
         if not cuts:
             return False
-        if len(seen) == 1:
+        is_burst = len(set(seen)) == 1
+        if is_burst:
             # Where one burst follows another, a cut around each reads them all twice.
             self._burst_pages *= 2
-        slice_.is_cut = True
-        self._replace(slice_, cuts, rest, is_surplus=is_surplus)
+        steps = None if is_burst else Steps.in_order(sample)
+        self._replace(slice_, (cuts, rest), steps, is_surplus=is_surplus)
         return True
 
-    def _slices(
-        self, slice_: Slice, sample: Sample, *, is_surplus: bool
-    ) -> tuple[list[Window], Window | None]:
+    def _read_in_steps(self, slice_: Slice, sample: slicing.Sample) -> bool:
+        if not self.idle or slice_.pages < STEP_PAGES * (2 if slice_.steps else 1):
+            return False
+        if slice_.steps:
+            slice_.steps.page /= 2
+        if self._may_skip(slice_.window):
+            slice_.portion.look_early(slice_)
+        steps = Steps.by_sample(slice_.window, sample)
+        self._replace(slice_, ([slice_.window], None), steps)
+        return True
+
+    def _slices(self, slice_: Slice, sample: slicing.Sample, *, is_surplus: bool) -> Slices:
         is_short_of_work = self.idle > 0 and not self.is_ready
         portion = slice_.portion
-        return slices(
+        return slicing.slices(
             slice_.window,
             sample,
             max(4 * self._workers, _FEWEST_SLICES),
             idle=is_short_of_work,
-            worth=FEWEST_PAGES if is_short_of_work else self._worth,
+            worth=slicing.FEWEST_PAGES if is_short_of_work else self._worth,
             burst_pages=self._burst_pages,
             enough=1 if is_surplus else None if portion.is_full else portion.pages_left,
             newest_first=self._newest_first,
         )
 
     def _replace(
-        self, slice_: Slice, cuts: list[Window], rest: Window | None, *, is_surplus: bool
+        self, slice_: Slice, slices: Slices, steps: Steps | None, *, is_surplus: bool = False
     ) -> None:
-        portion = slice_.portion
+        slice_.is_cut = True
+        portion, (cuts, rest) = slice_.portion, slices
         for window in cuts:
-            insort(self._waiting, window, key=begin)
+            self._waiting.put(window, None if window is rest else steps)
         # What was cut no longer says how far has been read: its slices will.
         portion.reached.discard(self._far_end(slice_.window))
         if is_surplus:
-            portion.reached.add(self._far_end(cuts[self._nearest]))
+            portion.reached.add(self._far_end(cuts[-1 if self._newest_first else 0]))
             self._end_with_what_was_begun(portion)
         elif rest:
-            self._put_off.add(rest)
+            self._waiting.put_off.add(rest)
 
     def _end_with_what_was_begun(self, portion: Portion) -> None:
         # It was put off for the sake of what comes next, which is another portion's now.
-        self._put_off.clear()
+        self._waiting.put_off.clear()
         edge = (min if self._newest_first else max)(portion.reached)
         if edge == self._far_end(portion.window):
             return

@@ -24,7 +24,6 @@ MOST_PAGES = 64
 BURST_PAGES = 2
 # Slices of more pages are more likely a dense spot that was taken for the whole.
 _PLAUSIBLE_PAGES = 16
-_SAMPLED_PAGES = 3
 _TELLING_INSTANTS = 5
 # A slice of which this share has been read is not worth reading again from its first page.
 _WASTE = 0.4
@@ -51,10 +50,11 @@ def slices(
     """Cut the rest of a window into up to `most` slices, or into none to read it page by page.
 
     `sample` has some of its first pages, among them the last one that was read. A list in order is
-    cut where that is `worth` so many pages. In no order, or where all rows of `burst_pages` share
-    one instant, pages do not tell how much is left: then it is cut only while workers are `idle`.
-    Where much more than `enough` pages are left, and the list begins where the reading does, only
-    that many are cut apart; the rest is one slice, which is not wanted before the others.
+    cut where that is `worth` so many pages. One in no order is not cut; see `Steps`. Where all rows
+    of `burst_pages` share one instant, pages do not tell how much is left: then it is cut only
+    while workers are `idle`. Where much more than `enough` pages are left, and the list begins
+    where the reading does, only that many are cut apart; the rest is one slice, which is not wanted
+    before the others.
     """
     seen = [instant for page in sample.values() for instant in page]
     pages = max(sample)
@@ -64,8 +64,7 @@ def slices(
     if len(set(seen)) == 1:
         return (_around(window, seen[0]) if idle and pages >= burst_pages else []), None
     if not is_in_order(seen):
-        is_due = len(sample) >= _SAMPLED_PAGES and idle
-        return (_by_sample(window, seen, most // 2) if is_due else []), None
+        return [], None
     ascending = seen[0] < seen[-1]
     if ascending == newest_first:
         # The list ends where the reading begins: what is wanted first is not yet in sight.
@@ -154,23 +153,6 @@ def _a_page_of_groups(sample: Sample) -> timedelta:
 def _around(window: Window, burst: datetime) -> list[Window]:
     # It tells nothing of what lies before and after it, but a worker of its own can read it.
     cuts = cut(window, [burst - TICK, burst + TICK])
-    return cuts if len(cuts) > 1 else []
-
-
-def _by_sample(window: Window, seen: Sequence[datetime], most: int) -> list[Window]:
-    """Cut where rows have been seen, so that each slice has about as many of them."""
-    ordered = sorted(seen)
-    begin = window.after or EPOCH
-    length = window.before - begin
-    # A list in the order of another time begins with rows of one end: the rest is cut evenly.
-    evenly = most // 2 if ordered[-1] - ordered[0] < length / 2 else 0
-    by_rows = most - evenly
-    at = [ordered[len(ordered) * i // by_rows] for i in range(1, by_rows)]
-    # Half a million rows may share one instant: as a boundary they would be read twice.
-    crowded = {i for i in at if ordered.count(i) > 1}
-    around = [i + TICK for i in crowded] + [i - TICK for i in crowded]
-    even = [begin + length * i / evenly for i in range(1, evenly)]
-    cuts = cut(window, [*(i for i in at if i not in crowded), *around, *even])
     return cuts if len(cuts) > 1 else []
 
 

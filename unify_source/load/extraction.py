@@ -20,7 +20,6 @@ from unify_source.decode.batches import decoded, joined, up_to
 from unify_source.decode.decode import Batch, decode
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.extract.pagination import follow
-from unify_source.extract.probe import without_past
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Interval, Span, Window, ahead, refuse_set_back
 from unify_source.flatten.quarantine import quarantined, released
@@ -177,8 +176,7 @@ class Extraction:
             # What lies within the lookback is read again by the run after this one.
             again_from = window.before - self.settings.lookback if target.moves_cursors else None
             if not self.reading:
-                windows = without_past(self._client, self._resource, window)
-                self.reading = self._new_reading(windows, self._span, again_from)
+                self.reading = self._new_reading([window], self._span, again_from)
             yield from self._decoded(self.reading)
             self.covered = self.reading.covered
 

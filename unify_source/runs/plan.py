@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import partial
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -128,7 +129,7 @@ def plan(
         before = min(until or now, now)
         # A range that begins years before the first row would be cut into parts with nothing in
         # them.
-        first = first_instant(client, ENROLLMENT_LIST, before) or since
+        first = first_instant(partial(client.page, ENROLLMENT_LIST), before) or since
         window = Window(max(since, first), before)
         began, asked = time.monotonic(), client.requests
         estimates = rows_over_time(client, ENROLLMENT_LIST, configuration, window, PARTS)

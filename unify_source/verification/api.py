@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -62,7 +63,7 @@ class Api:
 
     def read(self, side: str, window: Window, *, filtered: bool = True) -> None:
         """Read the main list over a window that is closed."""
-        windows = without_past(self.client, MAIN_LIST, window)
+        windows = without_past(partial(self.client.page, MAIN_LIST), window)
         if self._progress:
             after = windows[-1].after
             self._progress.began(window.before - after if after else None)

@@ -1,0 +1,129 @@
+"""How far to read next where a list does not tell, or where its rows change too fast. Pure.
+
+A list in an order of its own shows where rows are, but not how many. So its window is read in
+steps, each as long as the steps before make a few pages of it. Whatever a step holds, it is read to
+its end: a wrong guess costs requests and never rows.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from unify_source.extract.slicing import Sample, a_page, fitting
+from unify_source.extract.window import Window, begin
+from unify_source.times import TICK
+
+# Of a step's last page half is empty. A shorter list is not worth reading its first pages again.
+STEP_PAGES = 12
+# A step of one page, which changing rows cannot make skip any: fuller ones spill over too often.
+_ONE_PAGE = 0.85
+# Of what is left to read, when so much of it has been sampled that its size shows.
+_FIRST_SHARE = 16
+# In such pages as that share makes `STEP_PAGES` of: the first step while rows change.
+_GUESSED = 3
+# A step shows no more than that the next may be so many times as long.
+_GROWTH = 4
+_CRUMB = 1.3
+
+
+@dataclass(eq=False)
+class Steps:
+    """The time that a page of a window spans, as its steps so far have shown; from `start` on.
+
+    They are `needed` where nothing else cuts the window. Else it is only cut while rows change.
+    `page` is a guess until a step was read.
+    """
+
+    start: datetime
+    page: timedelta
+    size: int
+    needed: bool
+    is_guess: bool = False
+
+    @classmethod
+    def by_sample(cls, window: Window, sample: Sample) -> Steps:
+        """Begin with a share of the rows that a list in an order of its own has shown."""
+        seen = sorted(instant for page in sample.values() for instant in page)
+        first = fitting(window, seen, max(1, len(seen) // _FIRST_SHARE))[0]
+        steps = cls._of(seen, (first.before - seen[0]) / STEP_PAGES, sample, needed=True)
+        steps.is_guess = True
+        return steps
+
+    @classmethod
+    def in_order(cls, sample: Sample) -> Steps:
+        """Begin with how dense a list is whose order tells."""
+        seen = [instant for page in sample.values() for instant in page]
+        return cls._of(seen, a_page(sample), sample, needed=False)
+
+    @classmethod
+    def _of(
+        cls, seen: Sequence[datetime], page: timedelta, sample: Sample, *, needed: bool
+    ) -> Steps:
+        return cls(min(seen), max(TICK, page), max(map(len, sample.values())), needed)
+
+    def first(
+        self, window: Window, *, moving: bool, newest_first: bool
+    ) -> tuple[Window, Window | None]:
+        """Return the next step of a window, and what is then left of it."""
+        step = self.page * ((_GUESSED if self.is_guess else _ONE_PAGE) if moving else STEP_PAGES)
+        since = self._since(window)
+        if not (moving or self.needed) or window.before - since <= step * _CRUMB:
+            return window, None
+        at = window.before - step if newest_first else since + step
+        older, newer = Window(window.after, at), Window(at, window.before)
+        return (newer, older) if newest_first else (older, newer)
+
+    def learn(self, window: Window, rows: int, *, moving: bool) -> None:
+        """Take from a step how dense its rows lay."""
+        length = window.before - self._since(window)
+        expected = self.size * (_ONE_PAGE if moving else STEP_PAGES)
+        self.is_guess = False
+        if length > timedelta():
+            self.page = max(TICK, length * self.size / max(rows, expected / _GROWTH))
+
+    def _since(self, window: Window) -> datetime:
+        return max(window.after or self.start, self.start)
+
+
+class Waiting:
+    """Windows that wait to be read, the oldest first or, with `newest_first`, last.
+
+    Those that are `put_off` are not wanted before others are read.
+    """
+
+    def __init__(self, windows: Sequence[Window], *, newest_first: bool) -> None:
+        self.windows = sorted(windows, key=begin)
+        self.put_off: set[Window] = set()
+        self._newest_first = newest_first
+        self._steps: dict[Window, Steps] = {}
+
+    def __bool__(self) -> bool:
+        """Tell whether any waits."""
+        return bool(self.windows)
+
+    @property
+    def is_put_off(self) -> bool:
+        """Whether the nearest one is put off."""
+        return self.windows[-1 if self._newest_first else 0] in self.put_off
+
+    def put(self, window: Window, steps: Steps | None = None) -> None:
+        """Add a window, to be read in steps if it has any."""
+        insort(self.windows, window, key=begin)
+        if steps:
+            self._steps[window] = steps
+
+    def take(self, is_moving: Callable[[Window], bool]) -> tuple[Window, Steps | None]:
+        """Return the nearest window, or the next step of it; the rest of it waits on."""
+        window = self.windows.pop(-1 if self._newest_first else 0)
+        self.put_off.discard(window)
+        steps = self._steps.pop(window, None)
+        if not steps:
+            return window, None
+        moving = is_moving(window)
+        step, rest = steps.first(window, moving=moving, newest_first=self._newest_first)
+        if rest:
+            self.put(rest, steps)
+        return step, steps
