@@ -240,6 +240,20 @@ def test_a_list_in_an_order_of_its_own_is_not_cut_into_crumbs(order: str) -> Non
         assert len(api.requests) <= 2.1 * len(read) / 100
 
 
+@pytest.mark.parametrize("order", ["created", "id"])
+@pytest.mark.parametrize("workers", [2, 8])
+def test_a_burst_in_a_list_in_an_order_of_its_own_is_not_cut_without_end(
+    order: str, workers: int
+) -> None:
+    read = account(1_500, 0.0, 400)
+
+    with Sandbox(read, key=KEY, order=order) as api:
+        found = rows_of(reading(api, Window(None, START), workers=workers, page_size=7))
+
+        assert set(found) == set(read.ids())
+        assert len(api.requests) <= 2.5 * len(read) / 7
+
+
 @pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
 @settings(max_examples=6)
 @given(

@@ -18,7 +18,7 @@ from unify_source.extract import slicing
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.portion import Check, Portion, Slice, Work
 from unify_source.extract.slicing import Slices, is_in_order
-from unify_source.extract.steps import STEP_PAGES, Steps, Waiting
+from unify_source.extract.steps import STEP_PAGES, Steps, Waiting, in_steps
 from unify_source.extract.window import Window, begin
 
 _FEWEST_SLICES = 4
@@ -184,15 +184,15 @@ class Schedule:
         return True
 
     def _read_in_steps(self, slice_: Slice, sample: slicing.Sample) -> bool:
-        if not self.idle or slice_.pages < STEP_PAGES * (2 if slice_.steps else 1):
-            return False
-        if slice_.steps:
+        is_due = self.idle and slice_.pages >= STEP_PAGES * (2 if slice_.steps else 1)
+        ways = in_steps(slice_.window, sample) if is_due else []
+        if ways and slice_.steps:
             slice_.steps.page /= 2
-        if self._may_skip(slice_.window):
+        if ways and self._may_skip(slice_.window):
             slice_.portion.look_early(slice_)
-        steps = Steps.by_sample(slice_.window, sample)
-        self._replace(slice_, ([slice_.window], None), steps)
-        return True
+        for window, steps in ways:
+            self._replace(slice_, ([window], None), steps)
+        return bool(ways)
 
     def _slices(self, slice_: Slice, sample: slicing.Sample, *, is_surplus: bool) -> Slices:
         is_short_of_work = self.idle > 0 and not self.is_ready

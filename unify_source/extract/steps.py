@@ -8,12 +8,13 @@ its end: a wrong guess costs requests and never rows.
 from __future__ import annotations
 
 from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from unify_source.extract.slicing import Sample, a_page, fitting
-from unify_source.extract.window import Window, begin
+from unify_source.extract.window import Window, begin, cut
 from unify_source.times import TICK
 
 # Of a step's last page half is empty. A shorter list is not worth reading its first pages again.
@@ -44,25 +45,10 @@ class Steps:
     is_guess: bool = False
 
     @classmethod
-    def by_sample(cls, window: Window, sample: Sample) -> Steps:
-        """Begin with a share of the rows that a list in an order of its own has shown."""
-        seen = sorted(instant for page in sample.values() for instant in page)
-        first = fitting(window, seen, max(1, len(seen) // _FIRST_SHARE))[0]
-        steps = cls._of(seen, (first.before - seen[0]) / STEP_PAGES, sample, needed=True)
-        steps.is_guess = True
-        return steps
-
-    @classmethod
     def in_order(cls, sample: Sample) -> Steps:
         """Begin with how dense a list is whose order tells."""
-        seen = [instant for page in sample.values() for instant in page]
-        return cls._of(seen, a_page(sample), sample, needed=False)
-
-    @classmethod
-    def _of(
-        cls, seen: Sequence[datetime], page: timedelta, sample: Sample, *, needed: bool
-    ) -> Steps:
-        return cls(min(seen), max(TICK, page), max(map(len, sample.values())), needed)
+        first = min(instant for page in sample.values() for instant in page)
+        return cls(first, a_page(sample), max(map(len, sample.values())), needed=False)
 
     def first(
         self, window: Window, *, moving: bool, newest_first: bool
@@ -86,6 +72,33 @@ class Steps:
 
     def _since(self, window: Window) -> datetime:
         return max(window.after or self.start, self.start)
+
+
+def in_steps(window: Window, sample: Sample) -> list[tuple[Window, Steps | None]]:
+    """Return how to read a window of which a list in an order of its own has shown a sample.
+
+    What many rows share, a bulk change, is a window by itself; nothing where none is long enough.
+    """
+    seen = sorted(instant for page in sample.values() for instant in page)
+    most = max(1, len(seen) // _FIRST_SHARE)
+    crowded = [instant for instant, rows in Counter(seen).items() if rows > most]
+    windows = cut(window, [edge for at in crowded for edge in (at - TICK, at + TICK)])
+    size = max(map(len, sample.values()))
+    ways = [(each, _steps(each, list(filter(each.holds, seen)), most, size)) for each in windows]
+    return ways if len(ways) > 1 or ways[0][1] else []
+
+
+def _steps(window: Window, seen: list[datetime], most: int, size: int) -> Steps | None:
+    if not seen:
+        return None
+    start = max(window.after or seen[0], seen[0])
+    # No step may be the whole, or it would be cut without end.
+    longest = (window.before - start) / _GROWTH
+    if longest < STEP_PAGES * TICK:
+        return None
+    share = fitting(window, seen, most)[0].before - start
+    page = max(TICK, min(share, longest) / STEP_PAGES)
+    return Steps(start, page, size, needed=True, is_guess=True)
 
 
 class Waiting:
