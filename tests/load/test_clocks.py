@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
+import dlt
 import duckdb
 import pytest
 from conftest import KEY
 from destinations import DATASET, Destination, DuckDB, Postgres, opened
+from dlt.common.time import increasing_precise_time, precise_time
 from listing import listing, version
 
-from unify_source import sync
+from unify_source import sync, unify_source
+from unify_source.destinations.contents import last_loads
 from unify_source.load.packages import cursor
 from unify_source.runs.report import Report
 
@@ -44,6 +47,30 @@ def set_clock_ahead(warehouse: Destination) -> None:
             (file,) = warehouse.environment.values()
             with duckdb.connect(file) as connection:
                 connection.execute(statement)
+
+
+@pytest.mark.parametrize("name", ["duckdb", "filesystem"])
+def test_three_lines_go_on_from_the_last_run_though_another_clock_is_ahead(
+    name: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", str(home / "lake"))
+    monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", str(home / "w.duckdb"))
+    # Of all formats of a lake, since dlt keeps state, loads and schemas in the same files for each.
+    monkeypatch.setenv("SOURCES__UNIFY__TABLE_FORMAT", "parquet")
+    rows: list[dict[str, object]] = []
+    for number, machine in enumerate(["ahead", "right", "empty", "last"], 1):
+        rows.append(version(f"e{number}", f"0{number}Z"))
+        folder = str(home / machine)
+        with listing(rows) as url, monkeypatch.context() as patch:
+            now = precise_time() + (AHEAD if machine == "ahead" else 0)
+            # Each machine has ids by its own clock, and knows of no other.
+            patch.setattr(increasing_precise_time, "_last", now)
+            pipeline = dlt.pipeline("p", destination=name, dataset_name="d", pipelines_dir=folder)
+            pipeline.run(unify_source(api_key=KEY, base_url=url, lookback=0))
+
+            assert cursor(pipeline) == datetime(2026, 5, 31, 8, 0, number, tzinfo=timezone.utc)
+            loads = [load for _, load, _ in last_loads(pipeline.destination_client(), 9)]
+            assert loads[0] == pipeline.last_trace.last_load_info.loads_ids[-1]
 
 
 def test_a_run_goes_on_from_the_last_one_though_another_clock_is_ahead(

@@ -12,11 +12,10 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import ExtractInfo
 
-from unify_source.destinations.contents import newest_load, row_count, schema_versions
+from unify_source.destinations.contents import load_after_all, row_count, schema_versions
 from unify_source.dlt_seam import (
     empty_working_folder,
     force_state_extract,
-    load_after,
     load_pipeline_state_from_destination,
     resource_state,
 )
@@ -41,10 +40,7 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
     pipeline.sync_destination()
     client: Any = pipeline.destination_client()
     versions = schema_versions(client, SOURCE)
-    # An id is the time at which a machine began the load, and dlt restores the state with the
-    # greatest: that of a machine whose clock is ahead, until the others catch up.
-    if load := newest_load(client):
-        load_after(load)
+    load_after_all(client)
     with client:
         if is_shared:
             _forget_unloaded(pipeline, client)

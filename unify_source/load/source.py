@@ -16,6 +16,7 @@ from unify_source.api.client import Client
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
+from unify_source.destinations.contents import keep_loads_in_order
 from unify_source.dlt_seam import active_pipeline, merge_in_transactions, raise_if_signalled
 from unify_source.ledger.ledger import Ledger
 from unify_source.limits import LimitArguments
@@ -61,8 +62,8 @@ def unify_source(
     `allow_external_schedulers`, to load one range without touching the cursor.
     """
     given = {name: value for name, value in locals().items() if name in SETTINGS}
-    pipeline = active_pipeline()
-    redact_dlt(pipeline)
+    redact_dlt(pipeline := active_pipeline())
+    keep_loads_in_order()
     settings = configured(**given, **limits)
     if pipeline and pipeline.destination:
         refuse_unsafe(pipeline, of_source=True)
