@@ -18,7 +18,7 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.destinations.lake import carried_in_lake, standing
-from unify_source.dlt_seam import FSClientBase, load_after, watch_steps
+from unify_source.dlt_seam import FSClientBase, load_after
 from unify_source.flatten.shared import Carried
 from unify_source.resources import BY_NAME, DELETED, KEY, Column, Table
 from unify_source.settings import SECTION
@@ -153,27 +153,6 @@ def newest_load(client: Any) -> str | None:
         # Without LIMIT, which not every database has.
         loads = [load for (load,) in _rows(client, LOADS, "max(load_id)", "WHERE load_id < 'A'")]
     return loads[0] if loads else None
-
-
-class _Order:
-    """Hears of an extraction before it begins, and so before its load gets an id."""
-
-    def on_start_trace_step(self, _trace: Any, step: str, pipeline: Any) -> None:
-        if step == "extract" and pipeline.destination and SECTION in pipeline.schema_names:
-            load_after_all(pipeline.destination_client())
-
-    def on_start_trace(self, *_: Any) -> None:
-        pass
-
-    on_end_trace_step = on_end_trace = on_start_trace
-
-
-_ORDER = _Order()
-
-
-def keep_loads_in_order() -> None:
-    """Let each load of ours in this process have a greater id than those in its destination."""
-    watch_steps(_ORDER)
 
 
 def load_after_all(client: Any) -> None:

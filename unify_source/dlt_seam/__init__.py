@@ -22,6 +22,7 @@ from unify_source.dlt_seam.destinations import (
     merge_in_transactions,
 )
 from unify_source.dlt_seam.pipelines import (
+    BeforeExtraction,
     active_pipeline,
     clean_job_messages,
     default_pipelines_dir,
@@ -48,6 +49,7 @@ from unify_source.dlt_seam.running import (
 )
 
 __all__ = [
+    "BeforeExtraction",
     "ConfiguredValue",
     "FSClientBase",
     "active_pipeline",

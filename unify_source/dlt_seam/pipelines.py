@@ -96,6 +96,23 @@ def watch_steps(module: Any) -> None:
         dlt_trace.TRACKING_MODULES.insert(0, module)
 
 
+class BeforeExtraction:
+    """For `watch_steps`: calls a function with a pipeline, before its next load gets an id."""
+
+    def __init__(self, call: Callable[[Any], None]) -> None:
+        self._call = call
+
+    def on_start_trace_step(self, _trace: Any, step: str, pipeline: Any) -> None:
+        """Hear of a step that begins."""
+        if step == "extract":
+            self._call(pipeline)
+
+    def on_start_trace(self, *_: Any) -> None:
+        """Hear of anything else."""
+
+    on_end_trace_step = on_end_trace = on_start_trace
+
+
 def clean_job_messages(clean: Callable[[str], str]) -> None:
     """Let what dlt writes of a job that failed pass through `clean` first, in this process."""
     for name in ("fail_job", "retry_job", "save_pending_transition"):

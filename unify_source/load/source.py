@@ -9,6 +9,7 @@ from uuid import UUID
 
 import dlt
 from dlt.common.configuration.specs import BaseConfiguration
+from dlt.common.destination.client import WithStateSync
 from dlt.extract import DltResource, DltSource
 from typing_extensions import Unpack
 
@@ -16,8 +17,14 @@ from unify_source.api.client import Client
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
-from unify_source.destinations.contents import keep_loads_in_order
-from unify_source.dlt_seam import active_pipeline, merge_in_transactions, raise_if_signalled
+from unify_source.destinations.contents import load_after_all
+from unify_source.dlt_seam import (
+    BeforeExtraction,
+    active_pipeline,
+    merge_in_transactions,
+    raise_if_signalled,
+    watch_steps,
+)
 from unify_source.ledger.ledger import Ledger
 from unify_source.limits import LimitArguments
 from unify_source.load.interval import asked_interval
@@ -63,7 +70,7 @@ def unify_source(
     """
     given = {name: value for name, value in locals().items() if name in SETTINGS}
     redact_dlt(pipeline := active_pipeline())
-    keep_loads_in_order()
+    watch_steps(_ORDER)
     settings = configured(**given, **limits)
     if pipeline and pipeline.destination:
         refuse_unsafe(pipeline, of_source=True)
@@ -71,6 +78,18 @@ def unify_source(
         merge_in_transactions(pipeline.destination)
     client = Client(settings, raise_if_signalled)
     return TableResources(settings, client, interval=asked_interval(updated_at)).resources()
+
+
+def _keep_order(pipeline: dlt.Pipeline) -> None:
+    # A destination in code has neither loads nor a state to restore.
+    has_loads = SOURCE in pipeline.schema_names and pipeline.destination
+    if has_loads:
+        client = pipeline.destination_client()
+        if isinstance(client, WithStateSync):
+            load_after_all(client)
+
+
+_ORDER = BeforeExtraction(_keep_order)
 
 
 def window_source(tables: TableResources, schema: dlt.Schema, ledger: Ledger) -> DltSource:
