@@ -178,6 +178,9 @@ def last_loads(client: Any, most: int) -> list[tuple[datetime, str, int]]:
 
 
 def _rows(client: Any, name: str, columns: str, last: str = "") -> list[Any]:
+    # A destination that is a function has nothing to ask.
+    if not hasattr(client, "sql_client"):
+        return []
     with client.sql_client as sql:
         table = sql.make_qualified_table_name(name)
         try:

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import dlt
 from dlt.common.configuration.specs import BaseConfiguration
-from dlt.common.destination.client import WithStateSync
 from dlt.extract import DltResource, DltSource
 from typing_extensions import Unpack
 
@@ -81,12 +80,8 @@ def unify_source(
 
 
 def _keep_order(pipeline: dlt.Pipeline) -> None:
-    # A destination in code has neither loads nor a state to restore.
-    has_loads = SOURCE in pipeline.schema_names and pipeline.destination
-    if has_loads:
-        client = pipeline.destination_client()
-        if isinstance(client, WithStateSync):
-            load_after_all(client)
+    if SOURCE in pipeline.schema_names and pipeline.destination:
+        load_after_all(pipeline.destination_client())
 
 
 _ORDER = BeforeExtraction(_keep_order)
