@@ -66,11 +66,11 @@ def test_three_lines_go_on_from_the_last_run_though_another_clock_is_ahead(
             # Each machine has ids by its own clock, and knows of no other.
             patch.setattr(increasing_precise_time, "_last", now)
             pipeline = dlt.pipeline("p", destination=name, dataset_name="d", pipelines_dir=folder)
-            pipeline.run(unify_source(api_key=KEY, base_url=url, lookback=0))
+            info = pipeline.run(unify_source(api_key=KEY, base_url=url, lookback=0))
 
             assert cursor(pipeline) == datetime(2026, 5, 31, 8, 0, number, tzinfo=timezone.utc)
             loads = [load for _, load, _ in last_loads(pipeline.destination_client(), 9)]
-            assert loads[0] == pipeline.last_trace.last_load_info.loads_ids[-1]
+            assert loads[0] == info.loads_ids[-1]
 
 
 def test_a_run_goes_on_from_the_last_one_though_another_clock_is_ahead(
