@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unify_source.analysis.export import export
+    from unify_source.analysis.report.report import report
     from unify_source.analysis.views import make_models
     from unify_source.errors import UnifyError
     from unify_source.load.source import unify_source
@@ -29,6 +30,7 @@ __all__ = [
     "export",
     "forget",
     "make_models",
+    "report",
     "sync",
     "unify_source",
     "verify",
@@ -41,6 +43,7 @@ _ROOMS = {
     "export": "analysis.export",
     "forget": "runs.forget",
     "make_models": "analysis.views",
+    "report": "analysis.report.report",
     "sync": "runs.sync",
     "unify_source": "load.source",
     "verify": "verification.verify",

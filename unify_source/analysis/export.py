@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,7 +14,7 @@ import dlt
 import pyarrow as pa
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from unify_source.analysis.files import WRITERS
+from unify_source.analysis.files import WRITERS, part_of
 from unify_source.analysis.models import models
 from unify_source.analysis.views import client_of, models_dataset
 from unify_source.errors import ConfigurationError
@@ -76,7 +74,7 @@ def export(
     zone = _zone(time_zone)
     with client_of(pipeline, lock_timeout) as client:
         schema = _schema(pipeline, name)
-        with _part_of(target) as part:
+        with part_of(target) as part:
             rows = write(part, schema, _batches(client, name, schema), zone)
     return Exported(name, target, rows)
 
@@ -134,20 +132,3 @@ def _plain(value: Any, is_text: bool) -> Any:  # noqa: FBT001 - it is mapped ove
     if is_text and isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False)
     return str(value) if is_text and value is not None else value
-
-
-@contextmanager
-def _part_of(file: Path) -> Iterator[Path]:
-    """Give a file beside this one that takes its place when it is whole, and goes otherwise."""
-    part = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        yield part
-        part.replace(file)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{file} cannot be written: {error.strerror or error}.",
-            "Choose another file with --output.",
-        ) from None
-    finally:
-        with suppress(OSError):
-            part.unlink()

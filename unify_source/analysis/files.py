@@ -1,9 +1,11 @@
-"""Writes rows into a file that a spreadsheet or another program reads: CSV, Parquet or XLSX."""
+"""Writes files: whole or not at all, and rows as CSV, Parquet or XLSX."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,23 @@ _MOST_CHARACTERS = 32_767
 _MOST_DIGITS = 15
 _FIRST_YEAR = 1900
 _WIDTH = 20
+
+
+@contextmanager
+def part_of(file: Path) -> Iterator[Path]:
+    """Give a file beside this one that takes its place when it is whole, and goes otherwise."""
+    part = file.with_name(f".{file.name}-{os.getpid()}")
+    try:
+        yield part
+        part.replace(file)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{file} cannot be written: {error.strerror or error}.",
+            "Choose another file with --output.",
+        ) from None
+    finally:
+        with suppress(OSError):
+            part.unlink()
 
 
 def write_csv(file: Path, schema: pa.Schema, batches: Rows, zone: ZoneInfo) -> int:

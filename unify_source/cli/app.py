@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import webbrowser
 from typing import NoReturn
 
 import click
@@ -191,6 +192,22 @@ def export(options: Options, *, name: str, output: str | None, time_zone: str) -
             lock_timeout=options.lock_timeout,
         )
         screen.result(written.as_json(), written.as_lines())
+
+
+@app.command()
+@click.option("--output", default="unify_report.html", help="The file to write.")
+@click.option("--open", "is_opened", is_flag=True, help="Show it in the browser.")
+@taking(*READING)
+def report(options: Options, *, output: str, is_opened: bool) -> None:
+    """Write what the models answer into one HTML file, to read, print or mail."""
+    with screen_of(options, "Asking the models", _NOT_EXPORTED) as screen:
+        with importing():
+            from unify_source.analysis.report.report import report as run_report
+
+        written = run_report(pipeline_of(options), output, lock_timeout=options.lock_timeout)
+        screen.result(written.as_json(), written.as_lines())
+        if is_opened and not webbrowser.open(written.file.resolve().as_uri()):
+            screen.warn("No browser was found to open it.")
 
 
 app.add_command(demo)

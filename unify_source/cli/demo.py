@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PIPELINE = "unify_demo"
 DEMO_FILE = f"{PIPELINE}.duckdb"
+REPORT_FILE = f"{PIPELINE}_report.html"
 
 QUESTION = "Which sequences do people reply to?"
 QUERY = """
@@ -92,6 +93,7 @@ def sandbox(**options: Any) -> None:
 
 def _run_demo(screen: Screen, enrollments: int) -> None:
     local = _sandbox()
+    from unify_source.analysis.report.report import report as make_report
     from unify_source.analysis.views import make_models
     from unify_source.cli.pipeline import open_pipeline
     from unify_source.load.packages import row_counts
@@ -113,10 +115,12 @@ def _run_demo(screen: Screen, enrollments: int) -> None:
         screen.note(f"And once more: {again.as_lines()[0]}")
         counts = row_counts(pipeline)
         made = make_models(pipeline)
+        page = make_report(pipeline, REPORT_FILE)
     screen.table("Tables", ["table", "rows"], [[n, f"{c:,}"] for n, c in counts.items()])
     screen.table("Models", ["model", "what it holds"], made.grid())
     screen.table(QUESTION, *_answer())
-    screen.result({**report.as_json(), "file": DEMO_FILE}, _next_commands())
+    screen.note(page.as_lines()[0])
+    screen.result({**report.as_json(), "file": DEMO_FILE, "report": REPORT_FILE}, _next_commands())
 
 
 def _answer() -> tuple[list[str], list[list[str]]]:

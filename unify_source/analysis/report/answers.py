@@ -1,0 +1,112 @@
+"""Reads what the page shows: a few models, and what is in quarantine or differs from the API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+
+from unify_source.analysis.models import models
+from unify_source.analysis.views import models_dataset
+from unify_source.destinations.forgotten import DIFFERENCES
+from unify_source.resources import QUARANTINE
+
+FEW = 20
+"""A rate of fewer is shown, but not compared with others: one reply more changes it by 5 points."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Rows of the models, each list in the order that its question asks for.
+
+    `weeks` are in the order of time; `reasons` and `differences` are empty where all is well.
+    """
+
+    freshness: list[Row]
+    sequences: list[Row]
+    weeks: list[Row]
+    waits: list[Row]
+    mailboxes: list[Row]
+    reasons: list[Row]
+    differences: list[Row]
+
+
+def read(client: Any) -> Answers:
+    """Ask the models and the tables; a database error where the models are not made."""
+    dataset = client.dataset_name
+    with client.with_alternative_dataset_name(models_dataset(dataset)):
+
+        def ask(name: str) -> list[Row]:
+            return _rows(client, name, [column.name for column in models()[name].columns])
+
+        # Sorted here, not in SQL: each database has a collation and a place for nulls of its own.
+        answers = {
+            "freshness": ask("freshness"),
+            "sequences": sorted(ask("sequence_funnel"), key=_by_reply_rate),
+            "weeks": sorted(ask("cohort_weekly"), key=lambda row: row["week"]),
+            "waits": sorted(ask("time_to_reply"), key=_by_wait),
+            "mailboxes": sorted(ask("mailbox_health"), key=_by_concern),
+        }
+    return Answers(**answers, reasons=_reasons(client), differences=_differences(client))
+
+
+def _reasons(client: Any) -> list[Row]:
+    rows = _rows(client, QUARANTINE.name, ["reason"], "GROUP BY reason")
+    return sorted(rows, key=lambda row: (-row["row_count"], row["reason"]))
+
+
+def _differences(client: Any) -> list[Row]:
+    """Count what the last verify that found differences found, by table and kind."""
+    columns = ["verified_at", "table_name", "kind"]
+    try:
+        rows = _rows(client, DIFFERENCES, columns, "GROUP BY verified_at, table_name, kind")
+    except DatabaseUndefinedRelation:
+        # The table is made with the first difference.
+        return []
+    last = max((row["verified_at"] for row in rows), default=None)
+    shown = [row for row in rows if row["verified_at"] == last]
+    return sorted(shown, key=lambda row: (row["table_name"], row["kind"]))
+
+
+def _rows(client: Any, name: str, columns: Sequence[str], grouped: str = "") -> list[Row]:
+    names = [*columns, "row_count"] if grouped else columns
+    counted = ", count(*)" if grouped else ""
+    listed = ", ".join(map(client.escape_column_name, columns))
+    place = client.make_qualified_table_name(name)
+    query = f"SELECT {listed}{counted} FROM {place} {grouped}"  # noqa: S608 - names of our own
+    with client.execute_query(query) as cursor:
+        return [dict(zip(names, map(_in_utc, row), strict=True)) for row in cursor.fetchall()]
+
+
+def _in_utc(value: Any) -> Any:
+    if not isinstance(value, datetime):
+        return value
+    # Some databases return instants without a zone, in UTC.
+    aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    return aware.astimezone(timezone.utc)
+
+
+def _by_reply_rate(row: Row) -> tuple[Any, ...]:
+    return (row["delivered"] < FEW, *_falling(row["human_reply_percent"]), *_named(row))
+
+
+def _by_wait(row: Row) -> tuple[Any, ...]:
+    wait = row["median_days"]
+    return (row["timed_replies"] < FEW, wait is None, wait or 0, *_named(row))
+
+
+def _by_concern(row: Row) -> tuple[Any, ...]:
+    return (row["concern_rank"], *_falling(row["bounce_percent"]), row["mailbox_id"])
+
+
+def _falling(value: float | None) -> tuple[bool, float]:
+    return value is None, -(value or 0)
+
+
+def _named(row: Row) -> tuple[str, str]:
+    return row["sequence_name"] or "", row["sequence_id"] or ""

@@ -1,0 +1,149 @@
+"""What the answers add up to, and what somebody should look at first. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from unify_source.analysis.report.answers import Answers, Row
+from unify_source.resources import ENROLLMENTS, QUARANTINE
+
+_STALE = timedelta(days=1)
+"""As `dbt source freshness` warns."""
+
+_COUNTS = (
+    "enrolled",
+    "started",
+    "bounced",
+    "delivered",
+    "replies",
+    "human_replies",
+    "positive_replies",
+    "unclassified_replies",
+    "opted_out",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to look at, what to do, and the section of the page that shows it."""
+
+    what: str
+    advice: str
+    section: str
+
+
+def totals(sequences: list[Row]) -> Row:
+    """Add up the funnel of all sequences, with the rates of the sums."""
+    summed: Row = {name: sum(row[name] for row in sequences) for name in _COUNTS}
+    unknown = summed["unclassified_replies"]
+    delivered = summed["delivered"]
+    # What started and neither bounced nor was delivered has no `is_bounced`.
+    unjudged = summed["started"] - summed["bounced"] - delivered
+    return {
+        **summed,
+        "bounce_percent": _percent(summed["bounced"], summed["started"], unjudged),
+        "human_reply_percent": _percent(summed["human_replies"], delivered, unknown),
+        "positive_reply_percent": _percent(summed["positive_replies"], delivered, unknown),
+        "opt_out_percent": _percent(summed["opted_out"], delivered),
+    }
+
+
+def _percent(part: int, whole: int, unknown: int = 0) -> float | None:
+    # As the models' macro `percent`: 0 % would be false where something could not be judged.
+    if not whole or (not part and unknown):
+        return None
+    return math.floor(1000 * part / whole + 0.5) / 10
+
+
+def of_table(answers: Answers, name: str) -> Row:
+    """Return what `freshness` knows of a table."""
+    return next(row for row in answers.freshness if row["table_name"] == name)
+
+
+def findings(answers: Answers, now: datetime) -> list[Finding]:
+    """Return what to look at, the most urgent first."""
+    return [finding for judge in _JUDGES for finding in judge(answers, now)]
+
+
+def _stale(answers: Answers, now: datetime) -> Iterator[Finding]:
+    loaded = of_table(answers, ENROLLMENTS.name)["last_loaded_at"]
+    if loaded is None or now - loaded > _STALE:
+        yield Finding(
+            "Nothing was loaded within the last day.",
+            "Either nothing changed, or the runs have stopped: unify-source status tells.",
+            "tables",
+        )
+
+
+def _empty(answers: Answers, _: datetime) -> Iterator[Finding]:
+    if not of_table(answers, ENROLLMENTS.name)["row_count"]:
+        yield Finding(
+            "There are no enrollments yet.",
+            "Run unify-source sync when the first people are enrolled.",
+            "tables",
+        )
+
+
+def _quarantined(answers: Answers, _: datetime) -> Iterator[Finding]:
+    if held := of_table(answers, QUARANTINE.name)["row_count"]:
+        yield Finding(
+            f"{_counted(held, 'row', 'rows')} in quarantine.",
+            "What could not be read is missing from every number.",
+            "quarantine",
+        )
+
+
+def _differing(answers: Answers, _: datetime) -> Iterator[Finding]:
+    if rows := sum(row["row_count"] for row in answers.differences):
+        yield Finding(
+            f"A verify found {_counted(rows, 'row', 'rows')} that differed from the API.",
+            "unify-source verify tells whether they still do, and --repair reloads them.",
+            "differences",
+        )
+
+
+def _mailboxes(answers: Answers, _: datetime) -> Iterator[Finding]:
+    for concern, advice in _CONCERNS.items():
+        if held := sum(row["concern"] == concern for row in answers.mailboxes):
+            yield Finding(
+                f"{_counted(held, 'mailbox', 'mailboxes')}: {concern}.", advice, "mailboxes"
+            )
+
+
+def _unclassified(answers: Answers, _: datetime) -> Iterator[Finding]:
+    summed = totals(answers.sequences)
+    if unknown := summed["unclassified_replies"]:
+        yield Finding(
+            f"{unknown:,} of {_counted(summed['replies'], 'reply', 'replies')}"
+            f" {_is(unknown)} of unknown kind.",
+            "They have no classification, so they count neither as human nor as automated.",
+            "sequences",
+        )
+
+
+_CONCERNS = {
+    "not authorized": "Unify may not use them, so they send nothing. Connect them again.",
+    "bounces": "5 % or more bounce, which harms the domain. Pause them and check the addresses.",
+    "paused": "Perhaps on purpose.",
+}
+"""What to do about each concern of `mailbox_health`, the most urgent first."""
+
+_JUDGES: tuple[Callable[[Answers, datetime], Iterator[Finding]], ...] = (
+    _empty,
+    _stale,
+    _quarantined,
+    _differing,
+    _mailboxes,
+    _unclassified,
+)
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"

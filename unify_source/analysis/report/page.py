@@ -1,0 +1,114 @@
+"""Renders the page: HTML with its style and its pictures inside, which needs nothing else."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from unify_source.analysis.report.answers import FEW, Answers
+from unify_source.analysis.report.findings import findings, of_table, totals
+from unify_source.resources import ENROLLMENTS, QUARANTINE
+
+UNKNOWN, NOTHING = "unknown", "\N{EN DASH}"
+MOST_ROWS = 200
+"""So many sequences or mailboxes are listed; a page of thousands helps nobody."""
+
+_DRAWN = 12
+_WEEKS = 52
+_STEPS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+
+
+def rendered(answers: Answers, dataset: str, now: datetime) -> str:
+    """Return the page on these answers as HTML."""
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            answers=answers,
+            dataset=dataset,
+            now=now,
+            totals=totals(answers.sequences),
+            findings=findings(answers, now),
+            enrollments=of_table(answers, ENROLLMENTS.name),
+            quarantined=of_table(answers, QUARANTINE.name)["row_count"],
+            weeks=answers.weeks[-_WEEKS:],
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    # Names and reasons come from the API: whatever is in them is escaped.
+    environment = Environment(
+        loader=PackageLoader("unify_source.analysis.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": number,
+        "percent": percent,
+        "days": days,
+        "day": day,
+        "moment": moment,
+        "name": name,
+        "share": share,
+    }
+    environment.globals |= {
+        "ceiling": ceiling,
+        "unknown": UNKNOWN,
+        "nothing": NOTHING,
+        "few": FEW,
+        "drawn": _DRAWN,
+        "most_rows": MOST_ROWS,
+    }
+    return environment
+
+
+def number(value: int) -> str:
+    """Write a count."""
+    return f"{value:,}"
+
+
+def percent(value: float | None, whole: int = 1) -> str:
+    """Write a rate of so many; one that is null where there was something to count is unknown."""
+    if value is None:
+        return UNKNOWN if whole else NOTHING
+    return f"{value:.1f} %"
+
+
+def days(value: float | None) -> str:
+    """Write a number of days."""
+    return NOTHING if value is None else f"{value:.1f}"
+
+
+def moment(value: datetime | None) -> str:
+    """Write an instant to the minute, in UTC."""
+    return UNKNOWN if value is None else f"{value:%Y-%m-%d %H:%M}"
+
+
+def day(value: datetime | None) -> str:
+    """Write the day of an instant, in UTC."""
+    return NOTHING if value is None else f"{value:%Y-%m-%d}"
+
+
+def name(value: str | None, key: str | None) -> str:
+    """Write a name, or the id of what has none, as where personal data was dropped."""
+    return value or key or UNKNOWN
+
+
+def share(value: float | None, most: float) -> str:
+    """Write a length in percent of the longest."""
+    return f"{100 * (value or 0) / most:.2f}%"
+
+
+def ceiling(rows: list[dict[str, Any]], column: str) -> float:
+    """Return the round number at the end of a scale that holds all values of a column."""
+    highest = max((row[column] or 0 for row in rows), default=0) or 1
+    unit = 10 ** math.floor(math.log10(highest))
+    return float(next(step * unit for step in _STEPS if step * unit >= highest))
