@@ -28,6 +28,8 @@ def test_demo_needs_no_key_and_leaves_the_tables_it_shows(home: Path, printed: l
     assert found
     assert found[0] >= 200
     assert all(any(f" {table.name} " in line for line in printed) for table in TABLES)
+    assert "The report is unify_demo_report.html: open it in a browser." in printed
+    assert "200" in (home / "unify_demo_report.html").read_text(encoding="utf-8")
 
 
 def test_every_command_that_the_demo_prints_works_as_printed(printed: list[str]) -> None:

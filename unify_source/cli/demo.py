@@ -115,11 +115,10 @@ def _run_demo(screen: Screen, enrollments: int) -> None:
         screen.note(f"And once more: {again.as_lines()[0]}")
         counts = row_counts(pipeline)
         made = make_models(pipeline)
-        page = make_report(pipeline, REPORT_FILE)
+        make_report(pipeline, REPORT_FILE)
     screen.table("Tables", ["table", "rows"], [[n, f"{c:,}"] for n, c in counts.items()])
     screen.table("Models", ["model", "what it holds"], made.grid())
     screen.table(QUESTION, *_answer())
-    screen.note(page.as_lines()[0])
     screen.result({**report.as_json(), "file": DEMO_FILE, "report": REPORT_FILE}, _next_commands())
 
 
@@ -140,6 +139,7 @@ def _next_commands() -> list[str]:
     weeks = "SELECT week, delivered, human_reply_percent, is_young FROM unify_models.cohort_weekly"
     show = f"duckdb.connect('{DEMO_FILE}').sql('{weeks} ORDER BY week DESC').show()"
     return [
+        f"The report is {REPORT_FILE}: open it in a browser.",
         f"The tables are in {DEMO_FILE}, schema unify, the models in unify_models. Look at them:",
         f"  {python} -m unify_source status --pipeline-name {PIPELINE}",
         f'  {python} -c "import duckdb; {show}"',
