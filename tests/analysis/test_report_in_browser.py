@@ -52,9 +52,12 @@ onload = () => {
       all("tr", table).map((row) => all("th, td", row).map((cell) => cell.textContent)),
     ])),
     letters: Math.min(...all("svg text").map((text) => text.getBoundingClientRect().height)),
-    overlaps: all("svg .label").filter((label) =>
-      label.getBoundingClientRect().right >
-        label.nextElementSibling.getBoundingClientRect().left).length,
+    overlaps: all("svg .label").filter((label) => {
+      const { left, width } = label.ownerSVGElement.getBoundingClientRect();
+      const end = left + width * parseFloat(label.getAttribute("width")) / 100;
+      return style(label).overflow !== "hidden" ||
+        end > label.nextElementSibling.getBoundingClientRect().left;
+    }).length,
     contrast: Math.min(
       ...all("h1, p, a, dt, dd, small, li, th, td, caption, figcaption").map((element) =>
         contrast(element, style(element).color)),

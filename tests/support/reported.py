@@ -82,7 +82,8 @@ class Page(HTMLParser):
         """Count the elements of a style within a picture."""
         inside, found = False, 0
         for name, given in self.elements:
-            if name == "svg":
+            # Labels are pictures within the picture.
+            if name == "svg" and "role" in given:
                 inside = str(given["aria-labelledby"]).startswith(f"picture-{of}-")
             found += inside and name == tag and given.get("class") == style
         return found
