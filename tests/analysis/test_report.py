@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dlt
 import pytest
@@ -12,7 +14,7 @@ from conftest import KEY
 from modeled import Database
 from reported import HOSTILE, QUESTIONS, Page, assert_shown, troubled, written
 
-from unify_source import make_models, report, sync, unify_source
+from unify_source import make_models, report, sync, unify_source, verify
 from unify_source.errors import ConfigurationError
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 
@@ -99,7 +101,12 @@ def test_what_is_wrong_comes_first(databases: tuple[Database, Database], home: P
     text = written(databases[0].pipeline(home)).text
 
     first = text[text.index("What to look at first") : text.index("All sequences together")]
-    order = ["1 row in quarantine.", "differed from the API", "mailboxes: bounces", "unknown kind"]
+    order = [
+        "1 row in quarantine.",
+        "differed from the API in",
+        "mailboxes: bounces",
+        "unknown kind",
+    ]
     assert [first.index(words) for words in order] == sorted(map(first.index, order))
 
 
@@ -121,6 +128,24 @@ def test_in_the_older_form_rates_are_unknown_and_never_0(
     assert not [address for address in addresses if address in page.text]
     mailboxes = {row["mailbox"]["id"] for row in account.rows()}
     assert {row[0] for row in page.body("mailboxes")} == mailboxes
+
+
+def test_the_last_verify_tells_whether_anything_differs(
+    pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
+) -> None:
+    of_api: dict[str, Any] = {"api_key": KEY, "base_url": serve(Account(20)).url}
+    sync(pipeline, **of_api)
+    assert "Compared with the APInever" in written(pipeline).text
+    with pipeline.sql_client() as client:
+        client.execute_sql("DELETE FROM people")
+    verify(pipeline, **of_api)
+    assert "differences" in written(pipeline).tables
+
+    verify(pipeline, repair=True, yes=True, **of_api)
+
+    page = written(pipeline)
+    assert "differences" not in page.tables
+    assert re.search("Compared with the API on [0-9-]{10}equal", page.text)
 
 
 def test_an_empty_dataset_has_a_report_that_says_so(

@@ -12,7 +12,7 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from unify_source.analysis.models import models
 from unify_source.analysis.views import models_dataset
 from unify_source.destinations.forgotten import DIFFERENCES
-from unify_source.resources import QUARANTINE
+from unify_source.resources import LEDGER, QUARANTINE
 
 FEW = 20
 """A rate of fewer is shown, but not compared with others: one reply more changes it by 5 points."""
@@ -24,7 +24,8 @@ Row = dict[str, Any]
 class Answers:
     """Rows of the models, each list in the order that its question asks for.
 
-    `weeks` are in the order of time; `reasons` and `differences` are empty where all is well.
+    `weeks` are in the order of time; `reasons` and `differences` are empty where all is well. The
+    last run is the last that succeeded, from the ledger, as is the last verify; None without one.
     """
 
     freshness: list[Row]
@@ -34,6 +35,8 @@ class Answers:
     mailboxes: list[Row]
     reasons: list[Row]
     differences: list[Row]
+    last_run: Row | None
+    last_verify: Row | None
 
 
 def read(client: Any) -> Answers:
@@ -52,11 +55,31 @@ def read(client: Any) -> Answers:
             "waits": sorted(ask("time_to_reply"), key=_by_wait),
             "mailboxes": sorted(ask("mailbox_health"), key=_by_concern),
         }
-    return Answers(**answers, reasons=_reasons(client), differences=_differences(client))
+    last_verify = _newest_run(client, "verdict IS NOT NULL")
+    is_equal = last_verify is not None and last_verify["verdict"] == "equal"
+    return Answers(
+        **answers,
+        reasons=_reasons(client),
+        # The table keeps what differed once, also when it was repaired since.
+        differences=[] if is_equal else _differences(client),
+        last_run=_newest_run(client, "verdict IS NULL AND outcome = 'succeeded'"),
+        last_verify=last_verify,
+    )
+
+
+def _newest_run(client: Any, condition: str) -> Row | None:
+    columns = ["started_at", "finished_at", "verdict", "differences"]
+    newest = f"SELECT max(started_at) FROM {client.make_qualified_table_name(LEDGER.name)}"  # noqa: S608 - names of our own
+    where = f"WHERE {condition} AND started_at = ({newest} WHERE {condition})"
+    try:
+        return next(iter(_rows(client, LEDGER.name, columns, where)), None)
+    except DatabaseUndefinedRelation:
+        # The tables were loaded by a version that kept no ledger, or without it.
+        return None
 
 
 def _reasons(client: Any) -> list[Row]:
-    rows = _rows(client, QUARANTINE.name, ["reason"], "GROUP BY reason")
+    rows = _counts(client, QUARANTINE.name, ["reason"])
     return sorted(rows, key=lambda row: (-row["row_count"], row["reason"]))
 
 
@@ -64,7 +87,7 @@ def _differences(client: Any) -> list[Row]:
     """Count what the last verify that found differences found, by table and kind."""
     columns = ["verified_at", "table_name", "kind"]
     try:
-        rows = _rows(client, DIFFERENCES, columns, "GROUP BY verified_at, table_name, kind")
+        rows = _counts(client, DIFFERENCES, columns)
     except DatabaseUndefinedRelation:
         # The table is made with the first difference.
         return []
@@ -73,12 +96,19 @@ def _differences(client: Any) -> list[Row]:
     return sorted(shown, key=lambda row: (row["table_name"], row["kind"]))
 
 
-def _rows(client: Any, name: str, columns: Sequence[str], grouped: str = "") -> list[Row]:
-    names = [*columns, "row_count"] if grouped else columns
-    counted = ", count(*)" if grouped else ""
+def _counts(client: Any, name: str, columns: list[str]) -> list[Row]:
+    """Count the rows of a table by these columns."""
+    grouped = f"GROUP BY {', '.join(columns)}"
+    return _rows(client, name, columns, grouped, counted="row_count")
+
+
+def _rows(
+    client: Any, name: str, columns: Sequence[str], rest: str = "", counted: str | None = None
+) -> list[Row]:
+    names = [*columns, counted] if counted else columns
     listed = ", ".join(map(client.escape_column_name, columns))
     place = client.make_qualified_table_name(name)
-    query = f"SELECT {listed}{counted} FROM {place} {grouped}"  # noqa: S608 - names of our own
+    query = f"SELECT {listed}{', count(*)' if counted else ''} FROM {place} {rest}"  # noqa: S608 - names of our own
     with client.execute_query(query) as cursor:
         return [dict(zip(names, map(_in_utc, row), strict=True)) for row in cursor.fetchall()]
 
@@ -101,6 +131,7 @@ def _by_wait(row: Row) -> tuple[Any, ...]:
 
 
 def _by_concern(row: Row) -> tuple[Any, ...]:
+    # The id decides a tie: an address may be null, and a page that is made again shall not differ.
     return (row["concern_rank"], *_falling(row["bounce_percent"]), row["mailbox_id"])
 
 

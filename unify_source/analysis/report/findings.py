@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import cast
 
 from unify_source.analysis.report.answers import Answers, Row
 from unify_source.resources import ENROLLMENTS, QUARANTINE
@@ -68,13 +69,20 @@ def findings(answers: Answers, now: datetime) -> list[Finding]:
     return [finding for judge in _JUDGES for finding in judge(answers, now)]
 
 
+def last_success(answers: Answers) -> datetime | None:
+    """Return when the last run that succeeded ended, as the ledger or else the last load tells."""
+    if answers.last_run:
+        return cast("datetime | None", answers.last_run["finished_at"])
+    return cast("datetime | None", of_table(answers, ENROLLMENTS.name)["last_loaded_at"])
+
+
 def _stale(answers: Answers, now: datetime) -> Iterator[Finding]:
-    loaded = of_table(answers, ENROLLMENTS.name)["last_loaded_at"]
-    if loaded is None or now - loaded > _STALE:
+    ended = last_success(answers)
+    if ended is None or now - ended > _STALE:
         yield Finding(
-            "Nothing was loaded within the last day.",
-            "Either nothing changed, or the runs have stopped: unify-source status tells.",
-            "tables",
+            "No run has succeeded within the last day.",
+            "unify-source status shows the last ones, and how each ended.",
+            "fresh",
         )
 
 
@@ -99,8 +107,8 @@ def _quarantined(answers: Answers, _: datetime) -> Iterator[Finding]:
 def _differing(answers: Answers, _: datetime) -> Iterator[Finding]:
     if rows := sum(row["row_count"] for row in answers.differences):
         yield Finding(
-            f"A verify found {_counted(rows, 'row', 'rows')} that differed from the API.",
-            "unify-source verify tells whether they still do, and --repair reloads them.",
+            f"{_counted(rows, 'row', 'rows')} differed from the API in the last verify.",
+            "unify-source verify --repair reloads what differs.",
             "differences",
         )
 
@@ -131,6 +139,7 @@ _CONCERNS = {
 }
 """What to do about each concern of `mailbox_health`, the most urgent first."""
 
+# First what makes every number doubtful, then what harms the senders, last what blurs a rate.
 _JUDGES: tuple[Callable[[Answers, datetime], Iterator[Finding]], ...] = (
     _empty,
     _stale,

@@ -10,15 +10,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unify_source.analysis.report.answers import FEW, Answers
-from unify_source.analysis.report.findings import findings, of_table, totals
+from unify_source.analysis.report.findings import findings, last_success, of_table, totals
 from unify_source.resources import ENROLLMENTS, QUARANTINE
 
 UNKNOWN, NOTHING = "unknown", "\N{EN DASH}"
 MOST_ROWS = 200
 """So many sequences or mailboxes are listed; a page of thousands helps nobody."""
 
+# More bars than this fill a screen, and the table holds all. Fewer weeks hide the season.
 _DRAWN = 12
 _WEEKS = 52
+# The ends of scales that a person can halve at a glance.
 _STEPS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 
@@ -33,6 +35,7 @@ def rendered(answers: Answers, dataset: str, now: datetime) -> str:
             now=now,
             totals=totals(answers.sequences),
             findings=findings(answers, now),
+            last_success=last_success(answers),
             enrollments=of_table(answers, ENROLLMENTS.name),
             quarantined=of_table(answers, QUARANTINE.name)["row_count"],
             weeks=answers.weeks[-_WEEKS:],

@@ -61,6 +61,8 @@ def _answers(pipeline: dlt.Pipeline, lock_timeout: float | str) -> Answers:
         except DatabaseException:
             # The views are missing, or an older version made them.
             pass
+    # After the file was closed: `make_models` takes the turn and opens it for itself. What ails the
+    # database rather than the views is raised by it, or by the second try.
     make_models(pipeline, lock_timeout=lock_timeout)
     with client_of(pipeline, lock_timeout) as client:
         return read(client)
