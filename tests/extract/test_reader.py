@@ -147,7 +147,7 @@ def test_no_slice_begins_or_ends_at_an_instant_that_many_rows_share(is_ascending
 
 
 @pytest.mark.parametrize("order", ["updated", "updated_desc"])
-@pytest.mark.parametrize(("crowded", "most"), [(0.0, 1.15), (0.9, 1.4)])
+@pytest.mark.parametrize(("crowded", "most"), [(0.0, 1.2), (0.9, 1.4)])
 def test_reading_in_parallel_asks_for_little_more_than_every_page_once(
     crowded: float, most: float, order: str
 ) -> None:

@@ -18,6 +18,7 @@ from unify_source.sandbox import Account, Sandbox
 Serve = Callable[..., Sandbox]
 
 IMPATIENT = {"page_size": 20, "request_timeout": 1, "retry_budget": 6, "workers": 4}
+VERY_IMPATIENT = {**IMPATIENT, "retry_budget": 2}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -25,7 +26,7 @@ def test_a_fault_in_every_third_response_loses_nothing(
     fault: str, serve: Serve, home: Path, request: pytest.FixtureRequest
 ) -> None:
     with opened(DuckDB, home, request) as warehouse:
-        end_of_run(fault, "every third", serve(account(160)), warehouse)
+        end_of_run(fault, "every third", serve(account(160)), warehouse, VERY_IMPATIENT)
 
 
 @pytest.mark.matrix
@@ -39,11 +40,13 @@ def test_a_fault_in_any_place_loses_nothing_on_any_destination(
     request.node.user_properties.append((CELL, f"{fault}|{place}|{warehouse.name}|{ended}"))
 
 
-def end_of_run(fault: str, place: str, api: Sandbox, warehouse: Destination) -> str:
+def end_of_run(
+    fault: str, place: str, api: Sandbox, warehouse: Destination, how: dict[str, int] = IMPATIENT
+) -> str:
     """Run through a fault, and again unless all is equal; return how the first run ended."""
     with between(api, fault, place) as server:
         try:
-            load(warehouse, server.url, **IMPATIENT)
+            load(warehouse, server.url, **how)
         except UnifyError as error:
             ended = f"exit {error.exit_code}, then equal"
         else:
@@ -52,7 +55,7 @@ def end_of_run(fault: str, place: str, api: Sandbox, warehouse: Destination) -> 
             assert fault == BEHIND, "rows are lost in silence"
             assert warehouse.stored() == shown_until_the_clock(api.account)
             ended = "up to the clock, then equal"
-    load(warehouse, api, **IMPATIENT)
+    load(warehouse, api, **how)
     assert warehouse.stored() == shown(api.account), "rows are lost"
     return ended
 

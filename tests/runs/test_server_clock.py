@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 
 import dlt
 import pytest
 from commands import command
 from conftest import KEY
+from listing import version
+from raw_server import Asked, raw_server, response
 
 from unify_source import UnifyError, sync, unify_source
 from unify_source.load.packages import cursor, row_counts
 from unify_source.sandbox import Account, Clock, Sandbox
+from unify_source.times import rfc3339
 
 Serve = Callable[..., Sandbox]
 
@@ -85,3 +90,33 @@ def test_three_lines_warn_as_well_and_check_blames_neither_clock_alone(
     assert ran.returncode == 2
     assert "behind the server's" in ran.stderr
     assert "the server's clock, or that of a proxy, is wrong" in ran.stderr
+
+
+def test_every_request_for_a_list_is_closed_at_the_servers_time(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = served(serve)
+    load(pipeline, api)
+
+    lists = [dict(asked.query) for asked in api.requests if asked.path.endswith("/enrollments")]
+    ends = [query["updated_before"] for query in lists if query != {"limit": "1"}]
+    assert len(ends) >= 1
+    assert max(ends) <= rfc3339(api.account.clock.now())
+
+
+def test_no_cursor_passes_the_servers_time_though_rows_of_the_future_are_listed(
+    pipeline: dlt.Pipeline,
+) -> None:
+    now = datetime.now(timezone.utc)
+    ahead = {**version("e2", "02Z"), "updated_at": rfc3339(now + YEAR)}
+    page = {"enrollments": [version("e1", "01Z"), ahead], "sequences": [], "next_cursor": None}
+
+    def heeds_no_bounds(_: Asked, to: socket.socket) -> None:
+        to.sendall(response(page, Date=format_datetime(now, usegmt=True)))
+
+    with raw_server(heeds_no_bounds) as api:
+        sync(pipeline, api_key=KEY, base_url=api.url)
+
+    reached = cursor(pipeline)
+    assert reached
+    assert reached <= now
