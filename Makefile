@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 EXTRAS := postgres sandbox xlsx bigquery clickhouse delta iceberg s3
 
-.PHONY: help demo test test-dbt test-browser test-warehouse test-lowest test-newest test-pythons faults soak check format docs shape bench lock clean
+.PHONY: help demo test test-dbt test-browser test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ test-browser: .venv/ready  ## render the report in headless Chromium
 test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write what holds into docs/destinations.md
 	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \
 	  -m "lane or promise" --tables docs/destinations.md tests
+
+safeguards: .venv/ready  ## take out one safeguard at a time, and see its test fail
+	$(BIN)/python tests/safeguards.py
 
 soak: .venv/ready  ## kill runs, and start two at once, fifty times instead of a few
 	UNIFY_TEST_ROUNDS=50 $(BIN)/python -m pytest -m "rounds and not lane" --durations=10

@@ -9,6 +9,7 @@ In each page beside this file, what stands between `<!-- NAME: written by make d
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from pathlib import Path
 
@@ -32,6 +33,9 @@ from unify_source.resources import (
 from unify_source.settings import SETTINGS
 
 DOCS = Path(__file__).parent
+sys.path.append(str(DOCS.parent / "tests"))
+from safeguards import SAFEGUARDS  # noqa: E402 - beside the tests
+
 PACKAGE = "unify_source"
 DOORS = (PACKAGE, "__main__")
 TYPES = {TEXT: "text", FLAG: "boolean", INSTANT: "timestamp", WHOLE: "bigint", JSON: "json"}
@@ -104,6 +108,15 @@ def rooms() -> str:
     return "\n".join(["```mermaid", "flowchart TD", *arrows, "```"])
 
 
+def safeguards() -> str:
+    """List what keeps the promises, and the test that fails where it is taken out."""
+    rows = [
+        (each.promise, name, f"`unify_source/{each.file}`", f"`{each.test.replace('::', '` `')}`")
+        for name, each in SAFEGUARDS.items()
+    ]
+    return _grid(("promise", "safeguard", "stands in", "test"), rows)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "diagram": diagram,
     "dictionary": dictionary,
@@ -111,6 +124,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "options": options,
     "settings": settings,
     "rooms": rooms,
+    "safeguards": safeguards,
     "definitions": of_models.definitions,
     "models": of_models.model_dictionary,
 }

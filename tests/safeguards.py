@@ -1,0 +1,148 @@
+"""Takes out one safeguard at a time, in a copy of the code, and shows which test notices.
+
+    python tests/safeguards.py [NAME ...]
+
+Prints a line for each. Fails where the test passes without its safeguard: then it proves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+HOME = Path(__file__).resolve().parents[1]
+FAILED, PATIENCE = 1, 300
+
+
+class Safeguard(NamedTuple):
+    """What keeps a promise, where it stands, what stands there instead, and the test of it."""
+
+    promise: str
+    file: str
+    line: str
+    instead: str
+    test: str
+
+
+SAFEGUARDS = {
+    "The window is closed at the server's time": Safeguard(
+        "P1",
+        "extract/window.py",
+        'return [*lower, ("updated_before", rfc3339(self.before))]',
+        "return lower",
+        "runs/test_server_clock.py::test_every_request_for_a_list_is_closed_at_the_servers_time",
+    ),
+    "The cursor never passes the window": Safeguard(
+        "P1",
+        "load/extraction.py",
+        "target.cursors.advance(min(newest, covered.before))",
+        "target.cursors.advance(newest)",
+        "runs/test_server_clock.py"
+        "::test_no_cursor_passes_the_servers_time_though_rows_of_the_future_are_listed",
+    ),
+    "A run reads back behind its cursor": Safeguard(
+        "P1",
+        "state/cursors.py",
+        "behind = oldest - lookback if oldest else None",
+        "behind = oldest",
+        "runs/test_simulation.py::test_once_changes_stop_one_more_sync_makes_every_table_equal",
+    ),
+    "Slices that a changed row may have left are read again": Safeguard(
+        "P1",
+        "extract/schedule.py",
+        "left = [slice_ for slice_ in check.slices if slice_.may_have_skipped(recent)]",
+        "left = []",
+        "extract/test_moving_rows.py::test_no_row_is_lost_whatever_the_cursor_hides",
+    ),
+    "Of two versions in one load the newest stays": Safeguard(
+        "P3",
+        "load/hints.py",
+        'columns[table.newest]["dedup_sort"] = "desc"',
+        'columns[table.newest]["dedup_sort"] = "asc"',
+        "runs/test_promises.py::test_of_two_versions_the_newer_stays",
+    ),
+    "A row without children deletes those it had": Safeguard(
+        "P4",
+        "flatten/split.py",
+        "return _with_childless(flat, table, older)",
+        "return flat",
+        "runs/test_promises.py::test_replies_and_classifications_that_are_gone_there_are_gone_here",
+    ),
+    "Each table's merge is one transaction": Safeguard(
+        "P5",
+        "dlt_seam/destinations.py",
+        'destination.caps_params["supports_transactions"] = True',
+        'destination.caps_params["supports_transactions"] = False',
+        "destinations/test_merges.py::test_an_insert_that_fails_leaves_every_row_where_it_was",
+    ),
+    "A window whose merge died is the next run's first work": Safeguard(
+        "P5",
+        "destinations/unfinished.py",
+        "self._can_note = merges_in_transactions(pipeline)",
+        "self._can_note = False",
+        "destinations/test_merges.py"
+        "::test_a_run_whose_merge_failed_is_the_first_work_of_the_next_sync",
+    ),
+    "Runs on one dataset take turns": Safeguard(
+        "P7",
+        "destinations/lock.py",
+        "self._taken.enter_context(self.turn())",
+        "self._locks = (Held(),)",
+        "runs/test_backfill.py::test_two_runs_at_once_lose_double_and_turn_back_nothing",
+    ),
+    "A cursor that comes again is an error": Safeguard(
+        "P8",
+        "extract/pagination.py",
+        "if hash(cursor) in cursors:",
+        "if not cursor:",
+        "extract/test_pagination.py::test_a_cursor_that_comes_again_is_an_error_at_once",
+    ),
+    "A difference is one of content, not of updated_at": Safeguard(
+        "verify",
+        "verification/scratch.py",
+        'digest = f"xor({digest}, {own})"',
+        'digest = f"xor({digest}, {own})" if name == "updated_at" else digest',
+        "verification/test_verify.py::test_every_kind_of_damage_is_found_with_its_exact_count",
+    ),
+}
+
+
+def notices(guard: Safeguard) -> bool:
+    """Tell whether the test fails where its safeguard is taken out, or does not end."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(HOME / "unify_source", Path(folder, "unify_source"))
+        file = Path(folder, "unify_source", guard.file)
+        file.write_text(file.read_text().replace(guard.line, guard.instead))
+        words = ["-m", "pytest", "-x", "-q", str(HOME / "tests" / guard.test)]
+        try:
+            ran = subprocess.run(
+                [sys.executable, *words],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": folder},
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return True
+    return ran.returncode == FAILED
+
+
+def main() -> int:
+    """Return 0 if every test notices."""
+    missed = 0
+    for name in sys.argv[1:] or SAFEGUARDS:
+        is_noticed = notices(SAFEGUARDS[name])
+        missed += not is_noticed
+        print(f"{'noticed' if is_noticed else 'NOT NOTICED'}: {name}", flush=True)  # noqa: T201
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
