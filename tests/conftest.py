@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,19 @@ def start_command(api: Sandbox, *words: str, window_rows: int = 400) -> subproce
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return warm.start(words, {**os.environ, **said}, **pipes)
+
+
+def start_and_kill(api: Sandbox, *words: str, within: float) -> None:
+    """Start a command, and kill it so many seconds after its first request, if it still runs."""
+    api.reset()
+    process = start_command(api, *words)
+    while not api.requests and process.poll() is None:
+        time.sleep(0.01)
+    try:
+        process.wait(within)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+    process.communicate()
 
 
 def rounds_and_chance(usual: int) -> tuple[int, random.Random]:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import subprocess
-import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from conftest import KEY, rounds_and_chance, start_command
+from conftest import KEY, rounds_and_chance, start_and_kill, start_command
 from destinations import Destination
 from held import Held, held, lost
 from listing import SECONDS, listing, version
@@ -232,15 +229,7 @@ def test_killed_at_random_moments_and_run_again_it_ends_equal(
     runs = (("sync", *to), ("backfill", "--from", "2000-01-01", *to))
     before: Held = {}
     for number in range(rounds):
-        api.reset()
-        process = start_command(api, *runs[number % len(runs)])
-        while not api.requests and process.poll() is None:
-            time.sleep(0.01)
-        try:
-            process.wait(chance.uniform(0.0, 1.0))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-        process.communicate()
+        start_and_kill(api, *runs[number % len(runs)], within=chance.uniform(0.0, 1.0))
         after = held(warehouse)
         assert lost(before, after, api.account) == {}
         before = after

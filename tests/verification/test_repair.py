@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import time
 from collections import Counter
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from commands import Ran, command
-from conftest import rounds_and_chance, start_command
+from conftest import rounds_and_chance, start_and_kill, start_command
 from damage import found, verified
 from destinations import Destination, DuckDB, Postgres
 from held import held, lost
@@ -241,15 +238,7 @@ def test_a_repair_that_is_killed_at_any_moment_takes_no_row_away_that_the_api_sh
     for _ in range(rounds):
         damage_some(warehouse, still, chance.randrange(10**6))
         before = held(warehouse)
-        api.reset()
-        process = start_command(api, *command_line)
-        while not api.requests and process.poll() is None:
-            time.sleep(0.01)
-        try:
-            process.wait(chance.uniform(0.0, 2.0))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-        process.communicate()
+        start_and_kill(api, *command_line, within=chance.uniform(0.0, 2.0))
         assert lost(before, held(warehouse), still) == {}
 
     last = start_command(api, *command_line)
