@@ -35,7 +35,7 @@ def row_count(pipeline: dlt.Pipeline, name: str) -> int | None:
     client = pipeline.destination_client()
     if isinstance(client, FSClientBase):
         return _row_count_of_files(client, name)
-    rows = _rows(client, name, "COUNT(*)")
+    rows = selected(client, name, "COUNT(*)")
     return int(rows[0][0]) if rows else None
 
 
@@ -70,7 +70,7 @@ def carried_rows(pipeline: dlt.Pipeline, listed: Table, column: Column) -> list[
     with client.sql_client as sql:
         other = sql.make_qualified_table_name(table.name)
     owner = f"carried.{table.dies_with}"
-    rows = _rows(
+    rows = selected(
         client,
         listed.name,
         f"carried.{KEY}, {owner}, listed.{KEY}",
@@ -128,7 +128,7 @@ def schema_versions(client: Any, name: str) -> list[str]:
     if isinstance(client, FSClientBase):
         return _schema_versions_in_files(client, name)
     newest = f"WHERE schema_name = '{name}' ORDER BY version DESC, inserted_at DESC"
-    return [version for (version,) in _rows(client, "_dlt_version", "version_hash", newest)]
+    return [version for (version,) in selected(client, "_dlt_version", "version_hash", newest)]
 
 
 def stored_hints(client: Any, name: str, hint: str) -> list[dict[str, Any]]:
@@ -151,7 +151,7 @@ def newest_load(client: Any) -> str | None:
         loads = [load for _, load, _ in _loads_in_files(client, 1)]
     else:
         # Without LIMIT, which not every database has.
-        loads = [load for (load,) in _rows(client, LOADS, "max(load_id)", "WHERE load_id < 'A'")]
+        loads = [load for (load,) in selected(client, LOADS, "max(load_id)", "WHERE load_id < 'A'")]
     return loads[0] if loads else None
 
 
@@ -173,11 +173,12 @@ def last_loads(client: Any, most: int) -> list[tuple[datetime, str, int]]:
         # By their ids, which only rise: each run sees to that, whatever its machine's clock says.
         ours = f"WHERE schema_name = '{SECTION}'"
         last = f"{ours} ORDER BY load_id DESC LIMIT {most}"
-        rows = _rows(client, LOADS, "inserted_at, load_id, status", last)
-    return [(_aware(at), load, status) for at, load, status in rows]
+        rows = selected(client, LOADS, "inserted_at, load_id, status", last)
+    return [(aware(at), load, status) for at, load, status in rows]
 
 
-def _rows(client: Any, name: str, columns: str, last: str = "") -> list[Any]:
+def selected(client: Any, name: str, columns: str, last: str = "") -> list[Any]:
+    """Return rows of a table in a database, none where there is no such table."""
     # A destination that is a function has nothing to ask.
     if not hasattr(client, "sql_client"):
         return []
@@ -244,5 +245,6 @@ def _schema_versions_in_files(client: Any, name: str) -> list[str]:
     return [b64encode(bytes.fromhex(each)).decode() for each in hashes]
 
 
-def _aware(at: datetime) -> datetime:
+def aware(at: datetime) -> datetime:
+    """Return an instant in UTC, which is what a destination means by one without a zone."""
     return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 import dlt
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from unify_source.destinations.contents import rows_of_files
+from unify_source.destinations.contents import aware, rows_of_files, selected
 from unify_source.dlt_seam import FSClientBase
 from unify_source.resources import LEDGER
 
@@ -100,26 +99,15 @@ def last_runs(pipeline: dlt.Pipeline) -> Runs:
         lake = rows_of_files(client, LEDGER)
         rows = [] if lake is None else lake.sort_by([("started_at", "descending")]).to_pylist()
     else:
-        rows = _newest_in_database(client)
-    return Runs([{name: _aware(value) for name, value in row.items()} for row in rows[:_READ]])
+        names = [column.name for column in LEDGER.columns]
+        newest = f"ORDER BY started_at DESC LIMIT {_READ}"
+        found = selected(client, LEDGER.name, ", ".join(names), newest)
+        rows = [dict(zip(names, row, strict=True)) for row in found]
+    return Runs([{name: _in_utc(value) for name, value in row.items()} for row in rows[:_READ]])
 
 
-def _newest_in_database(client: Any) -> list[Run]:
-    with client.sql_client as sql:
-        table = sql.make_qualified_table_name(LEDGER.name)
-        query = f"SELECT * FROM {table} ORDER BY started_at DESC LIMIT {_READ}"  # noqa: S608 - our own names
-        try:
-            with sql.execute_query(query) as cursor:
-                names = [column[0] for column in cursor.description]
-                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-        except DatabaseUndefinedRelation:
-            return []
-
-
-def _aware(value: Any) -> Any:
-    if not isinstance(value, datetime):
-        return value
-    return value.astimezone(timezone.utc) if value.tzinfo else value.replace(tzinfo=timezone.utc)
+def _in_utc(value: Any) -> Any:
+    return aware(value) if isinstance(value, datetime) else value
 
 
 def _plain(value: Any) -> Any:
