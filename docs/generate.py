@@ -111,7 +111,12 @@ def rooms() -> str:
 def safeguards() -> str:
     """List what keeps the promises, and the test that fails where it is taken out."""
     rows = [
-        (each.promise, name, f"`unify_source/{each.file}`", f"`tests/{each.test.replace('::', '` `')}`")
+        (
+            each.promise,
+            name,
+            f"`unify_source/{each.file}`",
+            f"`tests/{each.test.replace('::', '` `')}`",
+        )
         for name, each in SAFEGUARDS.items()
     ]
     return _grid(("promise", "safeguard", "stands in", "test"), rows)
