@@ -167,3 +167,22 @@ def test_a_burst_that_never_rests_is_left_unsettled_and_read_once_it_does(order:
     assert left
     assert copy.unsettled == []
     assert copy.lost == 0
+
+
+def test_all_bursts_that_never_rest_are_read_by_one_run_once_they_do() -> None:
+    account = moving(300, 1, one_instant=100)
+    others = [
+        row for row in account.rows() if row["updated_at"] != account.rows()[-1]["updated_at"]
+    ]
+    earlier = (account.clock.now() - timedelta(days=20)).isoformat()
+    account.put_many({**row, "updated_at": earlier} for row in others[:100])
+
+    copy = Copy(account, {"order": "updated", "cursor": "offset", "page_size": 10, "workers": 1})
+    until = copy.read(None, restless(account, "updated", bursts=2))
+    left = copy.unsettled
+    account.clock.advance(timedelta(seconds=1))
+    copy.read(until - LOOKBACK)
+
+    assert len(left) == 2
+    assert copy.unsettled == []
+    assert copy.lost == 0

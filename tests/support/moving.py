@@ -42,23 +42,30 @@ def living(account: Account, rate: float, late: float, chance: Random) -> OnRequ
     return change
 
 
-def restless(account: Account, order: str) -> OnRequest:
-    """Return what makes the first row of the largest burst leave it with every further page.
+def restless(account: Account, order: str, bursts: int = 1) -> OnRequest:
+    """Return what makes the first row of the largest bursts leave them with every further page.
 
-    Where the burst alone is read, more leave it than fit a page of ten: faster than can be read.
+    Where a burst alone is read, more leave it than fit a page of ten: faster than can be read.
     """
-    shared = Counter(row["updated_at"] for row in account.rows()).most_common(1)[0][0]
-    burst = [row for row in account.rows() if row["updated_at"] == shared]
-    burst.sort(key=lambda row: row["created_at" if order == "created" else "id"])
+    common = Counter(row["updated_at"] for row in account.rows()).most_common(bursts)
+    rows = {
+        parse_instant(shared): sorted(
+            (row for row in account.rows() if row["updated_at"] == shared),
+            key=lambda row: row["created_at" if order == "created" else "id"],
+            reverse=order == "updated_desc",
+        )
+        for shared, _ in common
+    }
 
     def change(request: Request) -> None:
         asked = dict(request.query)
-        bounds = [parse_instant(asked.get(f"updated_{end}", "")) for end in ("after", "before")]
-        is_burst = all(bounds) and bounds[1] - bounds[0] < TICK  # type: ignore[operator]
-        for _ in range(12 if is_burst else 1):
-            if "cursor" in asked and burst:
-                first = burst.pop(-1 if order == "updated_desc" else 0)
-                account.put({**first, "updated_at": account.clock.now().isoformat()})
+        after = parse_instant(asked.get("updated_after", ""))
+        before = parse_instant(asked.get("updated_before", ""))
+        read = Window(after, before) if after and before and before - after < TICK else None
+        for shared, burst in rows.items():
+            for _ in range(12 if read and shared and read.holds(shared) else 1):
+                if "cursor" in asked and burst:
+                    account.put({**burst.pop(0), "updated_at": account.clock.now().isoformat()})
 
     return change
 

@@ -14,7 +14,7 @@ from unify_source.extract.pagination import follow, follow_closely, updated_sinc
 from unify_source.extract.portion import Piece, Slice, Work
 from unify_source.extract.probe import first_look, instants
 from unify_source.extract.schedule import Schedule
-from unify_source.extract.window import Window
+from unify_source.extract.window import Window, joined
 from unify_source.limits import USUAL, Limits
 from unify_source.resources import Resource
 
@@ -30,8 +30,9 @@ class Reading:
     that ends by itself has read all of it: then `covered` is the window of which every row has
     come. That is the whole or, once `enough` rows have come, a portion that ends at the boundary of
     a slice: the oldest or, with `newest_first`, the newest. Iterate again for the next portion, of
-    which most may have been read by then, or call `close`. `heartbeat` is called at least twice a
-    second, and may end the iteration by raising.
+    which most may have been read by then, or call `close`. `unsettled` are windows of it, the
+    oldest first, in which changing rows may have hidden others. `heartbeat` is called at least
+    twice a second, and may end the iteration by raising.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class Reading:
         with self._changed:
             # Only now: an iteration that broke off has covered nothing, whatever pages it yielded.
             portion = portions.popleft()
-            self.covered, self.unsettled = portion.window, portion.unsettled
+            self.covered, self.unsettled = portion.window, joined(portion.unsettled)
 
     def close(self, error: Exception | None = None) -> None:
         """Stop the threads: what is left is not read. An iteration under way raises the error."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -88,6 +88,17 @@ def cut(window: Window, at: Sequence[datetime]) -> list[Window]:
     return [
         Window(lower, upper) for lower, upper in zip([window.after, *inside], ends, strict=True)
     ]
+
+
+def joined(windows: Iterable[Window]) -> list[Window]:
+    """Return the same time as windows of which none touches another, the oldest first."""
+    apart: list[Window] = []
+    for window in sorted(windows, key=begin):
+        if apart and begin(window) <= apart[-1].before:
+            apart[-1] = Window(apart[-1].after, max(apart[-1].before, window.before))
+        else:
+            apart.append(window)
+    return apart
 
 
 def ahead(server: datetime, here: datetime) -> str | None:

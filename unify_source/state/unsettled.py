@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from unify_source.extract.window import Window, begin
+from unify_source.extract.window import Window, begin, joined
 from unify_source.times import kept_instant, rfc3339
 
 WARNING = (
@@ -27,16 +28,13 @@ class Unsettled:
     @classmethod
     def of(cls, windows: Iterable[Window]) -> Unsettled:
         """Join windows that touch, and the nearest of too many."""
-        joined: list[Window] = []
-        for window in sorted(windows, key=begin):
-            if joined and begin(window) <= joined[-1].before:
-                window = _join(joined.pop(), window)  # noqa: PLW2901 - it grows
-            joined.append(window)
-        while len(joined) > _MOST:
-            gaps = [begin(joined[i + 1]) - joined[i].before for i in range(len(joined) - 1)]
+        apart = joined(windows)
+        while len(apart) > _MOST:
+            gaps = [begin(newer) - older.before for older, newer in pairwise(apart)]
             nearest = gaps.index(min(gaps))
-            joined[nearest : nearest + 2] = [_join(joined[nearest], joined[nearest + 1])]
-        return cls(tuple(joined))
+            older, newer = apart[nearest : nearest + 2]
+            apart[nearest : nearest + 2] = [Window(older.after, newer.before)]
+        return cls(tuple(apart))
 
     @classmethod
     def from_state(cls, state: Any) -> Unsettled:
@@ -53,7 +51,3 @@ class Unsettled:
             for each in self.windows
         ]
         return {"version": _VERSION, "windows": ends} if ends else {}
-
-
-def _join(one: Window, other: Window) -> Window:
-    return Window(one.after, max(one.before, other.before))
