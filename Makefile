@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 EXTRAS := postgres sandbox xlsx bigquery clickhouse delta iceberg s3
 
-.PHONY: help demo test test-dbt test-browser test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
+.PHONY: help demo test test-dbt test-browser chromium test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -18,11 +18,13 @@ test: .venv/ready  ## run the tests, and list the ten slowest
 test-dbt: .venv/ready .venv-dbt/ready  ## build and test the models with dbt, on DuckDB and Postgres
 	$(BIN)/python -m pytest -m dbt tests/analysis
 
-test-browser: .venv/ready  ## render the report in headless Chromium
-	command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
-	  $(AS_ROOT) apt-get update -qq; \
-	  $(AS_ROOT) apt-get install -y -qq --no-install-recommends chromium; }
+test-browser: .venv/ready chromium  ## render the report in headless Chromium
 	$(BIN)/python -m pytest -m browser tests/analysis
+
+chromium:  ## install Debian's Chromium where there is no browser
+	command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  $(AS_ROOT) apt-get update -qq && \
+	  $(AS_ROOT) apt-get install -y -qq --no-install-recommends chromium; }
 
 test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write what holds into docs/destinations.md
 	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \

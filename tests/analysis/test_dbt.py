@@ -24,6 +24,7 @@ from pages import ROOT, blocks, page
 from unify_source import make_models, sync
 from unify_source.analysis.models import PACKAGE, models
 from unify_source.cli.pipeline import open_pipeline
+from unify_source.resources import ALL_TABLES
 from unify_source.sandbox import Account, Sandbox
 
 Ask = Callable[[str], Any]
@@ -67,10 +68,14 @@ class Project:
             check=False,
         )
 
+    def target(self, file: str) -> Any:
+        """Return a file that dbt wrote."""
+        return json.loads((self.folder / "target" / file).read_text())
+
     def results(self, file: str = "run_results.json") -> dict[str, str]:
         """Return how each node of the last run ended."""
-        found = json.loads((self.folder / "target" / file).read_text())["results"]
-        return {result["unique_id"].split(".", 2)[2]: result["status"] for result in found}
+        results = self.target(file)["results"]
+        return {result["unique_id"].split(".", 2)[2]: result["status"] for result in results}
 
 
 @pytest.fixture(scope="module", params=["duckdb", "postgres"])
@@ -111,6 +116,31 @@ def test_the_package_builds_and_answers_as_the_command_does(project: Project) ->
         assert sorted(map(str, answers[0])) == sorted(map(str, answers[1])), model
 
 
+def test_the_docs_of_dbt_explain_every_table_model_and_column(project: Project) -> None:
+    done = project.dbt("docs", "generate")
+
+    assert done.returncode == 0, done.stdout
+    manifest, catalog = (project.target(name) for name in ("manifest.json", "catalog.json"))
+    for kind, facts in (
+        ("sources", {table.name: table for table in ALL_TABLES}),
+        ("nodes", models()),
+    ):
+        explained = {
+            each["name"]: each for each in manifest[kind].values() if each["name"] in facts
+        }
+        there = {each["metadata"]["name"]: each for each in catalog[kind].values()}
+        assert set(explained) == set(facts) <= set(there)
+        for name, fact in facts.items():
+            columns = explained[name]["columns"]
+            assert explained[name]["description"].strip() == fact.description
+            assert {key: _one_line(value["description"]) for key, value in columns.items()} == {
+                column.name: column.description
+                for column in fact.columns
+                if not getattr(column, "is_internal", False)
+            }
+            assert set(columns) <= set(there[name]["columns"])
+
+
 def test_fresh_tables_are_fresh_and_stale_ones_an_error(project: Project) -> None:
     assert project.dbt("source", "freshness").returncode == 0
     project.ask(STALE)
@@ -129,6 +159,10 @@ def test_each_damage_fails_the_test_that_is_named_for_it(project: Project) -> No
     failed = {name for name, status in project.results().items() if status != "pass"}
     assert len(failed) == len(DAMAGE)
     assert all(any(name.startswith(test) for name in failed) for test in DAMAGE), failed
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _project(folder: Path, target: dict[str, Any]) -> Path:

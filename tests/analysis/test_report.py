@@ -12,7 +12,7 @@ import pytest
 from commands import command, only_json
 from conftest import KEY
 from modeled import Database
-from reported import HOSTILE, QUESTIONS, Page, assert_shown, troubled, written
+from reported import HOSTILE, QUESTIONS, Page, assert_shown, assert_totals, troubled, written
 
 from unify_source import make_models, report, sync, unify_source, verify
 from unify_source.errors import ConfigurationError
@@ -36,6 +36,7 @@ def test_the_numbers_are_those_of_the_models(
     page = written(database.pipeline(home))
 
     assert_shown(page.tables, database)
+    assert_totals(page.tiles, database)
     weeks = database.ask(f"SELECT {QUESTIONS['weeks']}")
     known = [state for _, state, *_, rate, _ in weeks if rate is not None]
     assert page.count("rect", "reply", "weeks") == known.count("finished") > 0

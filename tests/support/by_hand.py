@@ -30,6 +30,7 @@ class ByHand:
         self.sequences = sequences
         self.questions: dict[str, Callable[[], Answer]] = {
             "fct_enrollments": self.fct_enrollments,
+            "funnel_totals": self.funnel_totals,
             "sequence_funnel": self.sequence_funnel,
             "cohort_weekly": self.cohort_weekly,
             "time_to_reply": self.time_to_reply,
@@ -54,6 +55,9 @@ class ByHand:
             )
             for row in self.rows
         ]
+
+    def funnel_totals(self) -> Answer:
+        return [funnel(self.rows)]
 
     def sequence_funnel(self) -> Answer:
         enrolled = grouped(self.rows, lambda row: row["sequence"]["id"])

@@ -18,6 +18,10 @@ from unify_source.sandbox import Account, Sandbox
 HOSTILE = "<script>alert('a & \"b\"')</script>, whose name is too long for any phone"
 MOST_BYTES = 2_000_000
 NOTHING = "\N{EN DASH}"
+TOTALS = (
+    "enrolled, delivered, human_reply_percent, human_replies, positive_reply_percent,"
+    " positive_replies, bounce_percent, bounced, opt_out_percent, opted_out"
+)
 QUESTIONS = {
     "sequences": "sequence_name || CASE WHEN is_paused THEN ' (paused)' ELSE '' END, enrolled,"
     " started, bounced, delivered, human_replies, human_reply_percent, positive_replies,"
@@ -48,6 +52,7 @@ class Page(HTMLParser):
         self._rows: list[list[str]] = []
         self._cell: list[str] | None = None
         self.text = ""
+        self.tiles: list[str] = []
         self.feed(html)
         self.close()
 
@@ -59,13 +64,14 @@ class Page(HTMLParser):
             self._rows = self.tables[str(given["id"]).removeprefix("table-")] = []
         elif tag == "tr":
             self._rows.append([])
-        elif tag in ("th", "td"):
+        elif tag in ("th", "td", "dd"):
             self._cell = []
 
     def handle_endtag(self, tag: str) -> None:
         """End a cell."""
-        if tag in ("th", "td") and self._cell is not None:
-            self._rows[-1].append("".join(self._cell))
+        if tag in ("th", "td", "dd") and self._cell is not None:
+            row = self.tiles if tag == "dd" else self._rows[-1]
+            row.append("".join(self._cell))
             self._cell = None
 
     def handle_data(self, data: str) -> None:
@@ -107,6 +113,14 @@ def assert_shown(tables: dict[str, list[list[str]]], database: Database) -> None
     assert set(tables) == set(QUESTIONS)
     for name, question in QUESTIONS.items():
         _assert_rows(name, tables[name][1:], database.ask(f"SELECT {question}"))
+
+
+def assert_totals(tiles: list[str], database: Database) -> None:
+    """Assert that the numbers at the top are the funnel of all enrollments."""
+    [totals] = database.ask(f"SELECT {TOTALS} FROM unify_models.funnel_totals")
+    # A rate and the count that it comes from share a tile.
+    shown = [word for tile in tiles[-6:] for word in tile.replace(" %", "_%").split()]
+    assert _shows([word.replace("_", " ") for word in shown], totals)
 
 
 def _assert_rows(name: str, shown: list[list[str]], rows: Rows) -> None:

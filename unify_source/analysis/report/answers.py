@@ -29,6 +29,7 @@ class Answers:
     """
 
     freshness: list[Row]
+    totals: Row
     sequences: list[Row]
     weeks: list[Row]
     waits: list[Row]
@@ -48,8 +49,9 @@ def read(client: Any) -> Answers:
             return _rows(client, name, [column.name for column in models()[name].columns])
 
         # Sorted here, not in SQL: each database has a collation and a place for nulls of its own.
-        answers = {
+        answers: dict[str, Any] = {
             "freshness": ask("freshness"),
+            "totals": ask("funnel_totals")[0],
             "sequences": sorted(ask("sequence_funnel"), key=_by_reply_rate),
             "weeks": sorted(ask("cohort_weekly"), key=lambda row: row["week"]),
             "waits": sorted(ask("time_to_reply"), key=_by_wait),

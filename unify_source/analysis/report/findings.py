@@ -1,8 +1,7 @@
-"""What the answers add up to, and what somebody should look at first. Pure."""
+"""What somebody should look at first. Pure."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,18 +13,6 @@ from unify_source.resources import ENROLLMENTS, QUARANTINE
 _STALE = timedelta(days=1)
 """As `dbt source freshness` warns."""
 
-_COUNTS = (
-    "enrolled",
-    "started",
-    "bounced",
-    "delivered",
-    "replies",
-    "human_replies",
-    "positive_replies",
-    "unclassified_replies",
-    "opted_out",
-)
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -34,29 +21,6 @@ class Finding:
     what: str
     advice: str
     section: str
-
-
-def totals(sequences: list[Row]) -> Row:
-    """Add up the funnel of all sequences, with the rates of the sums."""
-    summed: Row = {name: sum(row[name] for row in sequences) for name in _COUNTS}
-    unknown = summed["unclassified_replies"]
-    delivered = summed["delivered"]
-    # What started and neither bounced nor was delivered has no `is_bounced`.
-    unjudged = summed["started"] - summed["bounced"] - delivered
-    return {
-        **summed,
-        "bounce_percent": _percent(summed["bounced"], summed["started"], unjudged),
-        "human_reply_percent": _percent(summed["human_replies"], delivered, unknown),
-        "positive_reply_percent": _percent(summed["positive_replies"], delivered, unknown),
-        "opt_out_percent": _percent(summed["opted_out"], delivered),
-    }
-
-
-def _percent(part: int, whole: int, unknown: int = 0) -> float | None:
-    # As the models' macro `percent`: 0 % would be false where something could not be judged.
-    if not whole or (not part and unknown):
-        return None
-    return math.floor(1000 * part / whole + 0.5) / 10
 
 
 def of_table(answers: Answers, name: str) -> Row:
@@ -122,10 +86,10 @@ def _mailboxes(answers: Answers, _: datetime) -> Iterator[Finding]:
 
 
 def _unclassified(answers: Answers, _: datetime) -> Iterator[Finding]:
-    summed = totals(answers.sequences)
-    if unknown := summed["unclassified_replies"]:
+    totals = answers.totals
+    if unknown := totals["unclassified_replies"]:
         yield Finding(
-            f"{unknown:,} of {_counted(summed['replies'], 'reply', 'replies')}"
+            f"{unknown:,} of {_counted(totals['replies'], 'reply', 'replies')}"
             f" {_is(unknown)} of unknown kind.",
             "They have no classification, so they count neither as human nor as automated.",
             "sequences",

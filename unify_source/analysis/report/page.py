@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from unify_source.analysis.report.answers import FEW, Answers
-from unify_source.analysis.report.findings import findings, last_success, of_table, totals
+from unify_source.analysis.report.findings import findings, last_success, of_table
 from unify_source.resources import ENROLLMENTS, QUARANTINE
 
 UNKNOWN, NOTHING = "unknown", "\N{EN DASH}"
@@ -33,7 +33,7 @@ def rendered(answers: Answers, dataset: str, now: datetime) -> str:
             answers=answers,
             dataset=dataset,
             now=now,
-            totals=totals(answers.sequences),
+            totals=answers.totals,
             findings=findings(answers, now),
             last_success=last_success(answers),
             enrollments=of_table(answers, ENROLLMENTS.name),
