@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 EXTRAS := postgres sandbox xlsx bigquery clickhouse delta iceberg s3
 
-.PHONY: help demo test test-dbt test-browser chromium test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
+.PHONY: help demo test test-dbt test-browser chromium test-container test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,12 @@ chromium:  ## install Debian's Chromium where there is no browser
 test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write what holds into docs/destinations.md
 	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \
 	  -m "lane or promise" --tables docs/destinations.md tests
+
+test-container: .venv/ready  ## take the steps of the Dockerfile one by one in a chroot of Debian, as root
+	command -v debootstrap >/dev/null || { \
+	  $(AS_ROOT) apt-get update -qq && \
+	  $(AS_ROOT) apt-get install -y -qq --no-install-recommends debootstrap; }
+	$(AS_ROOT) $(BIN)/python -m pytest -m container tests/docs
 
 safeguards: .venv/ready  ## take out one safeguard at a time, and see its test fail
 	$(BIN)/python tests/safeguards.py

@@ -45,7 +45,9 @@ def run(app: Callable[[], Any]) -> NoReturn:
     try:
         app()
     except SystemExit as ended:
-        code = int(ended.code or 0)
+        code = ended.code if isinstance(ended.code, int) else FAILED if ended.code else 0
+        if isinstance(ended.code, str):
+            sys.stderr.write(f"{ended.code}\n")
     if not _is_written(output):
         code = code or FAILED
     # What an interpreter does as it ends. But it also looks for garbage among all that was

@@ -1,0 +1,107 @@
+"""The container: its steps build, it runs without rights, and what starts it fits the command.
+
+No daemon of Docker is needed: `make test-container` takes the steps one by one in a chroot.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import chroot
+import postgres
+import pytest
+import yaml
+from conftest import KEY
+from pages import ROOT
+
+import unify_source
+from unify_source.sandbox import Account, Sandbox
+
+CONTAINER = ROOT / "pipelines" / "container"
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((CONTAINER / name).read_text())
+
+
+def test_the_cron_job_forbids_two_runs_and_tries_no_hopeless_one_again() -> None:
+    job = read("cronjob.yaml")["spec"]
+    pod = job["jobTemplate"]["spec"]
+    [container] = pod["template"]["spec"]["containers"]
+    [rule] = pod["podFailurePolicy"]["rules"]
+
+    assert job["concurrencyPolicy"] == "Forbid"
+    assert rule["action"] == "FailJob"
+    assert rule["onExitCodes"]["values"] == [2, 3]
+    assert rule["onExitCodes"]["containerName"] == container["name"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert pod["template"]["spec"]["securityContext"]["runAsNonRoot"]
+    assert container["image"] == f"unify-source:{unify_source.__version__}"
+
+
+def test_the_volumes_and_users_of_all_files_are_those_of_the_image() -> None:
+    steps = dict(chroot.instructions(CONTAINER / "Dockerfile"))
+    pod = read("cronjob.yaml")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    user = pod["securityContext"]["runAsUser"]
+
+    assert steps["USER"] == f"{user}:{user}"
+    assert pod["containers"][0]["volumeMounts"][0]["mountPath"] == steps["VOLUME"]
+    for service in ("api", "sync"):
+        assert read("compose.yaml")["services"][service]["volumes"] == [steps["VOLUME"]]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> chroot.Image:
+    folder = tmp_path_factory.mktemp("image")
+    return chroot.built(CONTAINER / "Dockerfile", ROOT, chroot.debian(folder), folder)
+
+
+@pytest.fixture
+def data(image: chroot.Image, tmp_path: Path) -> Iterator[Path]:
+    with chroot.volume(tmp_path / "data", image) as folder:
+        yield folder
+
+
+@pytest.mark.container
+@pytest.mark.parametrize("destination", ["duckdb", "postgres"])
+def test_the_image_loads_with_a_read_only_root_and_is_healthy(
+    image: chroot.Image, data: Path, postgres_server: str, destination: str
+) -> None:
+    with Sandbox(Account(200), key=KEY) as api, postgres.database(postgres_server) as dsn:
+        known = {
+            "UNIFY_API_KEY": KEY,
+            "SOURCES__UNIFY__BASE_URL": api.url,
+            "DESTINATION__POSTGRES__CREDENTIALS": dsn,
+        }
+        words = ("--destination", destination)
+
+        first = chroot.ended(image.start(data, "sync", *words, "--json", **known))
+        again = chroot.ended(image.start(data, "sync", *words, "--json", **known))
+        healthy = chroot.ended(
+            image.start(data, *image.commands["HEALTHCHECK"][1:], *words, **known)
+        )
+
+    assert [first[0], again[0], healthy[0]] == [0, 0, 0], (first, again, healthy)
+    assert json.loads(first[1])["enrollments"] == 200
+    assert not list(data.glob("unify-source-*"))
+
+
+@pytest.mark.container
+def test_the_image_ends_within_seconds_of_sigterm_though_it_is_the_first_process(
+    image: chroot.Image, data: Path
+) -> None:
+    with Sandbox(Account(2_000), key=KEY, latency=0.5) as api:
+        process = image.start(data, UNIFY_API_KEY=KEY, SOURCES__UNIFY__BASE_URL=api.url)
+        while len(api.requests) < 3:
+            time.sleep(0.05)
+        os.kill(chroot.first_process(process), signal.SIGTERM)
+        code, _, err = chroot.ended(process)
+
+    assert code == 1, err
+    assert "run it again" in err
