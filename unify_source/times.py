@@ -13,9 +13,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TICK = timedelta(microseconds=1)
 
 _RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):(\d\d)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))"
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d):([0-5]\d|60)(?:\.(\d+))?(?:[Zz]|([+-])(\d\d):?(\d\d))",
+    re.ASCII,
 )
-_MICROSECONDS = 6
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?![\d-])", re.ASCII)
 
 
@@ -29,15 +29,13 @@ def parse_instant(text: str) -> datetime | None:
         return None
     day, minute, second, fraction, sign, hours, minutes = match.groups()
     try:
-        if sign is None and second != "60" and len(fraction or "000000") == _MICROSECONDS:
-            return datetime.fromisoformat(f"{text[:-1]}+00:00")
-        local = datetime.fromisoformat(f"{day}T{minute}:00").replace(tzinfo=timezone.utc)
+        digits = (fraction or "")[:6].ljust(6, "0")
+        if sign is None and second != "60":
+            return datetime.fromisoformat(f"{day}T{minute}:{second}.{digits}+00:00")
+        local = datetime.fromisoformat(f"{day}T{minute}:00.{digits}+00:00")
         offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
         # A leap second is written :60; it is the instant after :59.
-        within = timedelta(
-            seconds=int(second), microseconds=int((fraction or "0")[:6].ljust(6, "0"))
-        )
-        return local + within - (offset if sign == "+" else -offset)
+        return local + timedelta(seconds=int(second)) - (offset if sign == "+" else -offset)
     except (ValueError, OverflowError):
         return None
 

@@ -39,7 +39,7 @@ def recent(rows: int, age: timedelta, since: datetime | None, most_pages: int = 
 
         listed = updated_since(ask, since, most_pages)
         assert since or not api.requests
-    return None if listed is None else sum(at == stamp for _, at in listed)
+    return None if listed is None else sum(each.updated == stamp for each in listed)
 
 
 @pytest.mark.parametrize("age", [timedelta(), timedelta(minutes=1), LOOKBACK])
@@ -106,5 +106,5 @@ def test_a_page_tells_its_versions_and_its_date_whatever_its_rows_are() -> None:
     for odd in (b"", b", null", b", [1]", b", 7"):
         page = page_of(b'{"list": [%s], "next_cursor": null}' % (rows + odd), "list", date=SENT)
 
-        assert list(page.versions) == [("a", "x"), ("[7]", "y")]
+        assert list(page.versions) == [Version("a", "x"), Version("[7]", "y")]
         assert page.date == SENT

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
@@ -21,11 +20,11 @@ from unify_source.resources import CURSOR, KEY
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 
 
-class Version(NamedTuple):
+class Version(msgspec.Struct, frozen=True, gc=False):
     """The id and the `updated_at` of a row, as text."""
 
-    key: str
-    updated: str
+    key: str = msgspec.field(name=KEY)
+    updated: str = msgspec.field(name=CURSOR)
 
 
 @dataclass(frozen=True)
@@ -54,22 +53,21 @@ def page_of(body: bytes, list_key: str, limits: Limits = USUAL, date: str = "") 
         page = _outline(list_key).decode(body)
     except (msgspec.MsgspecError, RecursionError):
         found = _page_object(body, list_key)
-        rows = (row for row in found[list_key] if isinstance(row, dict))
-        versions = _versions((row.get(KEY), row.get(CURSOR)) for row in rows)
+        versions = _versions(found[list_key])
         return Page(body, _next_cursor(found, limits), list_key, versions, date)
-    versions = _versions(map(attrgetter(KEY, CURSOR), getattr(page, list_key)))
+    versions = getattr(page, list_key)
     return Page(body, _usable(page.next_cursor, limits), list_key, versions, date)
-
-
-def _versions(rows: Iterable[tuple[Any, Any]]) -> list[Version]:
-    return [Version(str(key), updated) for key, updated in rows if isinstance(updated, str)]
 
 
 @cache
 def _outline(list_key: str) -> msgspec.json.Decoder[Any]:
-    row = msgspec.defstruct("Row", [(KEY, Any, None), (CURSOR, Any, None)])
-    rows = (list_key, list[row])  # type: ignore[valid-type]
+    rows = (list_key, list[Version])
     return msgspec.json.Decoder(msgspec.defstruct("Outline", [rows, ("next_cursor", str | None)]))
+
+
+def _versions(rows: list[Any]) -> list[Version]:
+    found = ((row.get(KEY), row.get(CURSOR)) for row in rows if isinstance(row, dict))
+    return [Version(str(key), updated) for key, updated in found if isinstance(updated, str)]
 
 
 def _page_object(body: bytes, list_key: str) -> dict[str, Any]:

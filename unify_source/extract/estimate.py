@@ -138,7 +138,7 @@ def _listed(
 
     parameters = [*settings.filters, ("limit", str(settings.page_size))]
     for each in follow(page, parameters, window, settings.limits):
-        yield instants(each.rows), each.next_cursor is None
+        yield instants(each), each.next_cursor is None
 
 
 def _is_amid_a_burst(

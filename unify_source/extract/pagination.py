@@ -10,10 +10,10 @@ from typing import Any
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page, Version
 from unify_source.errors import BrokenPage
-from unify_source.extract.probe import instant_of
+from unify_source.extract.probe import instant_in
 from unify_source.extract.window import Window
 from unify_source.limits import USUAL, Limits
-from unify_source.resources import KEY
+from unify_source.resources import CURSOR, KEY
 from unify_source.times import rfc3339
 
 _SLOTS = 1 << 20
@@ -123,9 +123,10 @@ class _Progress:
         self._idle_pages = 0 if any(map(self._is_inside, fresh)) else self._idle_pages + 1
         return self._idle_pages
 
-    def _is_inside(self, row: object) -> bool:
+    def _is_inside(self, row: Any) -> bool:
         # A row whose time cannot be read counts as the window's: judging it is a decoder's work.
-        instant = instant_of(row)
+        text = row.get(CURSOR) if isinstance(row, dict) else None
+        instant = instant_in(text) if isinstance(text, str) else None
         return self._window is None or instant is None or self._window.holds(instant)
 
 

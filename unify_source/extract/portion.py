@@ -19,10 +19,11 @@ from math import ceil
 from unify_source.api.http_dates import http_date
 from unify_source.api.pages import Page, Version
 from unify_source.extract.page_queue import PageQueue
+from unify_source.extract.probe import instant_in
 from unify_source.extract.slicing import Sample, fitting, is_in_order
 from unify_source.extract.steps import Steps
 from unify_source.extract.window import Window, begin
-from unify_source.times import EPOCH, parse_instant
+from unify_source.times import parse_instant
 
 # A look at what changed costs a request: one for so many pages, and one when a portion ends. It may
 # be a page longer for so many: to read them again, where rows changed before, costs much more.
@@ -75,13 +76,14 @@ class Slice:
         """Keep what a page tells about its rows, in case they have to be read again."""
         self.rows += len(page.versions)
         self._full = max(self._full, len(page.versions))
+        updated = [each.updated for each in page.versions]
         # As text: parsing each costs more than the whole rest of a page.
-        self._texts += [each.updated for each in page.versions[:: self._every]]
+        self._texts += updated[:: self._every]
         if len(self._texts) > _MOST_TEXTS:
             self._texts, self._every = self._texts[::2], 2 * self._every
         if len(self._keys) <= _MOST_KNOWN:
-            self._keys.extend(hash(each.key) for each in page.versions)
-            self._updated.extend(hash(each.updated) for each in page.versions)
+            self._keys.extend(map(hash, [each.key for each in page.versions]))
+            self._updated.extend(map(hash, updated))
 
     def look(self, page: list[datetime]) -> Sample:
         """Return the pages that have been kept and its last one, of these instants."""
@@ -125,7 +127,7 @@ class Slice:
 
     def pieces(self, window: Window) -> list[Window]:
         """Cut a part of it so that each piece fits a page, by the rows that were read."""
-        instants = [each for each in map(parse_instant, self._texts) if each and each > EPOCH]
+        instants = [each for each in map(instant_in, self._texts) if each]
         return fitting(window, instants, max(1, int(_FILLED * self._full / self._every)))
 
 

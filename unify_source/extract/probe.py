@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
 
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
 from unify_source.extract.window import Window, cut
-from unify_source.resources import CURSOR
 from unify_source.times import EPOCH, TICK, parse_instant
 
 Ask = Callable[[Parameters], Page]
@@ -28,7 +26,7 @@ def first_instant(ask: Ask, before: datetime) -> datetime | None:
     Takes seven requests of one row at most, one after another.
     """
     # The order of the list is not documented. If it begins with the oldest row, two requests tell.
-    for instant in instants(_first_page(ask, before).rows)[:1]:
+    for instant in instants(_first_page(ask, before))[:1]:
         if _is_empty(ask, instant - TICK):
             return instant - TICK
     return first_look(ask, before)
@@ -67,14 +65,13 @@ def without_past(ask: Ask, window: Window) -> list[Window]:
     return cut(window, [first] if first else [])
 
 
-def instants(rows: Sequence[Any]) -> list[datetime]:
+def instants(page: Page) -> list[datetime]:
     """Return the `updated_at` of a page's rows in their order, of those that tell one."""
-    return [instant for instant in map(instant_of, rows) if instant]
+    return [instant for each in page.versions if (instant := instant_in(each.updated))]
 
 
-def instant_of(row: Any) -> datetime | None:
-    """Return a row's `updated_at`, None where it tells none since 1970."""
-    text = row.get(CURSOR) if isinstance(row, dict) else None
-    instant = parse_instant(text) if isinstance(text, str) else None
+def instant_in(text: str) -> datetime | None:
+    """Return the instant in a row's `updated_at`, None where it tells none since 1970."""
+    instant = parse_instant(text)
     # An unset time is written 0001-01-01T00:00:00Z, and nothing comes before it.
     return instant if instant and instant > EPOCH else None

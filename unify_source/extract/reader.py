@@ -146,7 +146,7 @@ class Reading:
                 return
 
     def _cut(self, slice_: Slice, page: Page) -> bool:
-        at = instants(page.rows)
+        at = instants(page)
         if slice_.pages >= _LONG and slice_.lacks_past(at):
             first = first_look(self._page, slice_.window.before)
             with self._changed:
@@ -170,7 +170,7 @@ class Reading:
         if page and page.next_cursor is None:
             return
         with self._changed:
-            if page and piece.cut(instants(page.rows)):
+            if page and piece.cut(instants(page)):
                 return
         if not (page and follow_closely(ask, self._parameters, piece.window)):
             with self._changed:
