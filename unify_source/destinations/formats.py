@@ -188,7 +188,9 @@ def describe(client: Any, kind: str, what: str, dictionary: Mapping[tuple[str, s
     ]
     try:
         if statements:
-            client.execute_many(statements)
+            # On its own, DuckDB would write each of a hundred to the disk.
+            with client.begin_transaction():
+                client.execute_many(statements)
     except DatabaseTerminalException as error:
         # The rows are there, which matters more; only who owns a table may comment on it.
         _log.info("No comments in %s: %s", client.dataset_name, str(error).strip())
