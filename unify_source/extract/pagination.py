@@ -109,12 +109,14 @@ class _Progress:
 
     def __init__(self, window: Window | None) -> None:
         self._window = window
-        self._seen = bytearray(_SLOTS)
+        # Made when it is needed: of a list that is short, nothing is.
+        self._seen = bytearray()
         self._idle_pages = 0
 
     def idle_pages(self, rows: Sequence[Any]) -> int:
         """Return how many pages in a row, this one the last, have brought nothing new."""
         fresh = []
+        self._seen = self._seen or bytearray(_SLOTS)
         for row in rows:
             slot = hash(identity(row)) % _SLOTS
             if not self._seen[slot]:

@@ -28,8 +28,13 @@ def give_back(pipeline: dlt.Pipeline) -> None:
     """Empty what DuckDB and the allocator keep."""
     # dlt's pipes refer to one another, and so keep what was read.
     gc.collect()
-    pa.default_memory_pool().release_unused()
+    give_back_memory()
     _limit(pipeline, _NEXT_TO_NOTHING, DUCKDB_LIMIT)
+
+
+def give_back_memory() -> None:
+    """Empty what the allocator keeps: a merge fills as much again as reading the rows did."""
+    pa.default_memory_pool().release_unused()
 
 
 def _limit(pipeline: dlt.Pipeline, *limits: str) -> None:

@@ -34,7 +34,7 @@ from unify_source.load.source import window_source
 from unify_source.load.tables import AtEnd, TableResources
 from unify_source.notices import Notices
 from unify_source.resources import MAIN_LIST, QUARANTINE
-from unify_source.runs.footprint import give_back, hold_down
+from unify_source.runs.footprint import give_back, give_back_memory, hold_down
 from unify_source.runs.progress import WindowProgress, show_began
 from unify_source.runs.report import Report
 from unify_source.settings import Settings
@@ -217,12 +217,12 @@ class WindowRun:
         self._entry.commit()
 
     def _write(self, extraction: Extraction) -> set[str]:
-        # Without the turn another run may have emptied or filled the tables that rows are merged
-        # from.
+        # Without the turn another run may have emptied or filled the staging tables.
         self._turns.refuse_lost()
         if extraction.covered or extraction.ids:
             waiting = self.pipeline.list_normalized_load_packages()
             self._unfinished.note(waiting, extraction.covered, extraction.ids)
+        give_back_memory()
         loaded = self.pipeline.load()
         try:
             self._turns.refuse_lost()
