@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ import dlt
 import matrix
 import postgres
 import pytest
+import scratch
 import servers
 import tables
 import warm
@@ -27,6 +29,7 @@ from unify_source.sandbox import Account, Sandbox
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 os.environ["RUNTIME__LOG_LEVEL"] = "CRITICAL"
+scratch.write_in_memory()
 
 settings.register_profile("unify", deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("unify")
@@ -55,6 +58,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(tables.Tables(page.absolute()))
     if page := config.getoption("--matrix"):
         config.pluginmanager.register(matrix.Matrix(page.absolute()))
+
+
+def pytest_collection_finish() -> None:
+    """Take modules and tests out of what Python looks through for garbage, again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
