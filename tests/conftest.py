@@ -31,7 +31,13 @@ os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 os.environ["RUNTIME__LOG_LEVEL"] = "CRITICAL"
 scratch.write_in_memory()
 
-settings.register_profile("unify", deadline=None, suppress_health_check=list(HealthCheck))
+IS_SOAK = "UNIFY_TEST_ROUNDS" in os.environ
+settings.register_profile(
+    "unify",
+    deadline=None,
+    max_examples=1_000 if IS_SOAK else 40,
+    suppress_health_check=list(HealthCheck),
+)
 settings.load_profile("unify")
 
 KEY = "sandbox-key"
@@ -58,6 +64,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(tables.Tables(page.absolute()))
     if page := config.getoption("--matrix"):
         config.pluginmanager.register(matrix.Matrix(page.absolute()))
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Draw more for each property in a soak."""
+    if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+        item.add_marker("rounds")
 
 
 def pytest_collection_finish() -> None:

@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from conftest import IS_SOAK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import anything, enrollments, keys, moments, written
@@ -157,7 +158,7 @@ def test_a_row_that_is_no_object_is_set_aside_under_a_hash(row: Any, other: dict
     assert batch.rows["id"].to_pylist() == [other["id"]]
 
 
-@settings(max_examples=300)
+@settings(max_examples=1_000 if IS_SOAK else 100)
 @given(
     st.lists(
         st.tuples(enrollments, st.dictionaries(keys, anything, max_size=3)),

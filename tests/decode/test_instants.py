@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
+from conftest import IS_SOAK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +40,7 @@ def edited(text: str, edits: list[tuple[int, str, int]]) -> str:
     return text
 
 
-@settings(max_examples=300)
+@settings(max_examples=1_000 if IS_SOAK else 100)
 @given(st.builds(edited, st.sampled_from(TIMES), EDITS), st.sampled_from(NEIGHBOURS))
 def test_a_text_is_the_same_instant_or_none_in_any_column(
     text: str, neighbours: list[str | None]

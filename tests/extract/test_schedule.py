@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from random import Random
 
 from accounts import START
+from conftest import IS_SOAK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +71,7 @@ def lists(draw: st.DrawFn) -> list[Row]:
     return rows if order == "none" else sorted(rows, reverse=order == "descending")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=2_000 if IS_SOAK else 100)
 @given(
     rows=lists(),
     page_size=st.sampled_from([1, 5, 10]),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from conftest import IS_SOAK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import anything, enrollments, keys
@@ -180,7 +181,7 @@ def test_a_new_field_that_changes_its_type_loses_nothing(
     assert table["enrollments"].to_pylist()[0][column] == stored
 
 
-@settings(max_examples=300)
+@settings(max_examples=1_000 if IS_SOAK else 100)
 @given(
     enrollments,
     st.dictionaries(keys, anything, max_size=4),
