@@ -25,7 +25,7 @@ Load = Callable[[Destination, str], Any]
 NAME = "no_insert"
 
 # Elsewhere a merge is no transaction.
-pytestmark = pytest.mark.parametrize("warehouse", [DuckDB, Postgres], indirect=True)
+on_both = pytest.mark.parametrize("warehouse", [DuckDB, Postgres], indirect=True)
 
 
 def by_sync(warehouse: Destination, url: str) -> None:
@@ -80,7 +80,7 @@ def assert_failed_inserts_take_no_row_away(
 ) -> None:
     before = warehouse.stored_table(table.name)
     forbid_newer_rows(warehouse, table)
-    change(api.account, 200, seed=TABLES.index(table))
+    change(api.account, 100, seed=TABLES.index(table))
 
     with pytest.raises(Exception) as failed:  # noqa: PT011 - dlt's own, or ours
         load(warehouse, api.url)
@@ -90,24 +90,31 @@ def assert_failed_inserts_take_no_row_away(
     allow_newer_rows(warehouse, table)
 
 
+@pytest.mark.parametrize(
+    ("warehouse", "tables"),
+    [(DuckDB, TABLES), (Postgres, (PEOPLE, ENROLLMENTS))],
+    indirect=["warehouse"],
+)
 def test_an_insert_that_fails_leaves_every_row_where_it_was(
-    serve: Serve, warehouse: Destination
+    serve: Serve, warehouse: Destination, tables: tuple[Table, ...]
 ) -> None:
-    api = serve(account(300))
+    api = serve(account(120))
     by_sync(warehouse, api.url)
 
-    for table in TABLES:
+    for table in tables:
         assert_failed_inserts_take_no_row_away(warehouse, api, table, by_sync)
 
     by_sync(warehouse, api.url)
     assert warehouse.stored() == shown(api.account)
 
 
-@pytest.mark.parametrize("table", [PEOPLE, ENROLLMENTS], ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    ("warehouse", "table"), [(DuckDB, PEOPLE), (Postgres, ENROLLMENTS)], indirect=["warehouse"]
+)
 def test_an_insert_that_fails_in_a_run_of_dlt_leaves_every_row_where_it_was(
     serve: Serve, warehouse: Destination, table: Table
 ) -> None:
-    api = serve(account(300))
+    api = serve(account(120))
     by_three_lines(warehouse, api.url)
 
     assert_failed_inserts_take_no_row_away(warehouse, api, table, by_three_lines)
@@ -124,12 +131,20 @@ def by_repair(warehouse: Destination, url: str) -> None:
     verify(warehouse.pipeline(), repair=True, api_key=KEY, base_url=url)
 
 
-@pytest.mark.parametrize("run", [by_backfill, by_repair])
-@pytest.mark.parametrize("table", [PEOPLE, ENROLLMENTS], ids=lambda table: table.name)
+@pytest.mark.parametrize(
+    ("warehouse", "table", "run"),
+    [
+        (DuckDB, PEOPLE, by_backfill),
+        (DuckDB, ENROLLMENTS, by_repair),
+        (Postgres, PEOPLE, by_repair),
+        (Postgres, ENROLLMENTS, by_backfill),
+    ],
+    indirect=["warehouse"],
+)
 def test_a_run_whose_merge_failed_is_the_first_work_of_the_next_sync(
     serve: Serve, warehouse: Destination, table: Table, run: Load
 ) -> None:
-    api = serve(account(300))
+    api = serve(account(120))
     by_sync(warehouse, api.url)
     # What no cursor sees: content that changed, and left `updated_at` where it was.
     api.account.put_many(
@@ -153,6 +168,7 @@ def forbid_rows(warehouse: Destination, table: Table) -> None:
     add_check(warehouse, table, f"{column} IS DISTINCT FROM '{value}'")
 
 
+@on_both
 def test_a_run_that_ends_forgets_what_it_noted_and_not_what_another_has_noted_since(
     serve: Serve, warehouse: Destination
 ) -> None:
