@@ -26,11 +26,11 @@ from unify_source.runs.footprint import hold_down
 from unify_source.runs.progress import WindowProgress
 from unify_source.settings import Settings
 from unify_source.times import EPOCH
-from unify_source.verification.api import Api
 from unify_source.verification.differences import KINDS, MOST_ASKED, confirm, suspect
 from unify_source.verification.result import Group, Verified
-from unify_source.verification.scratch import API, COMPARED, Scratch
-from unify_source.verification.stored import ROOTS, read_stored
+from unify_source.verification.sides.api import Api
+from unify_source.verification.sides.scratch import API, COMPARED, Scratch
+from unify_source.verification.sides.stored import ROOTS, read_stored
 
 _EXAMPLES = 10
 # DuckDB would keep all that it reads, up to four fifths of the machine.
@@ -136,7 +136,15 @@ class Comparison:
         if self._exists(looking):
             with opened_file(looking, self._lock_timeout):
                 hold_down(looking, _WHILE_STREAMING)
-                read_stored(looking, warehouse, api.columns, window, self._settings, sides)
+                read_stored(
+                    looking,
+                    warehouse,
+                    api.columns,
+                    window,
+                    self._settings,
+                    sides,
+                    is_whole=self._is_whole,
+                )
 
     def _doing(self, what: str) -> None:
         if self._progress:

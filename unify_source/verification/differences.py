@@ -14,9 +14,9 @@ import pyarrow as pa
 from unify_source.extract.window import Window
 from unify_source.resources import MAIN_LIST, SEQUENCE_LIST, Part, Resource
 from unify_source.times import TICK
-from unify_source.verification.api import GONE, Api
-from unify_source.verification.scratch import AGAIN, CHANGED, NEWEST_OWNER, Scratch
-from unify_source.verification.stored import parent_of
+from unify_source.verification.sides.api import GONE, Api
+from unify_source.verification.sides.buckets import parent_of
+from unify_source.verification.sides.scratch import AGAIN, CHANGED, NEWEST_OWNER, Scratch
 
 MISSING, STALE, EXTRA, DUPLICATE, ORPHANED = KINDS = (
     "missing",
@@ -56,7 +56,7 @@ def suspect(scratch: Scratch, lists: tuple[Resource, ...], *, is_whole: bool) ->
     scratch.run(f"CREATE OR REPLACE TABLE suspects ({_SUSPECTS})")
     for resource, part in parts(lists):
         name = part.table.name
-        for kind, query in _queries(resource, part, is_whole=is_whole):
+        for kind, query in _queries(scratch, resource, part, is_whole=is_whole):
             scratch.run(
                 f"INSERT INTO suspects SELECT '{name}', '{resource.name}', '{kind}', id, owner,"
                 f" moment, n FROM ({query}) WHERE id NOT IN (FROM unreadable)"
@@ -64,7 +64,9 @@ def suspect(scratch: Scratch, lists: tuple[Resource, ...], *, is_whole: bool) ->
             )
 
 
-def _queries(resource: Resource, part: Part, *, is_whole: bool) -> Iterator[tuple[str, str]]:
+def _queries(
+    scratch: Scratch, resource: Resource, part: Part, *, is_whole: bool
+) -> Iterator[tuple[str, str]]:
     name = part.table.name
     api, stored = f"api_{name}", f"stored_{name}"
     if part.fills_in:
@@ -72,7 +74,7 @@ def _queries(resource: Resource, part: Part, *, is_whole: bool) -> Iterator[tupl
         yield MISSING, f"({nested}) ANTI JOIN {api} USING (id)"
         return
     # First what has no equal: nearly all rows have one, and take part in this join alone.
-    rest = _shown(f"{api} ANTI JOIN {stored} USING (id, digest)")
+    rest = _shown(f"({scratch.shown(name, equal=False)}) ANTI JOIN {stored} USING (id, digest)")
     same = f"SELECT id FROM {api} SEMI JOIN {stored} USING (id, digest)"
     yield MISSING, f"({rest}) ANTI JOIN {stored} USING (id)"
     yield STALE, f"({rest}) SEMI JOIN {stored} USING (id) ANTI JOIN ({same}) USING (id)"

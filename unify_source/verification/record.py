@@ -17,7 +17,7 @@ from unify_source.ledger.apart import append_to
 from unify_source.redaction import redacted
 from unify_source.resources import INSTANT, TEXT
 from unify_source.verification.comparison import Comparison
-from unify_source.verification.scratch import Scratch
+from unify_source.verification.sides.scratch import Scratch
 
 _log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from unify_source.resources import MAIN_LIST, SEQUENCE_LIST
 from unify_source.runs.windows import WindowRun
 from unify_source.settings import Settings
 from unify_source.state.memory import forget_known
-from unify_source.verification.api import GONE
 from unify_source.verification.differences import DUPLICATE, EXTRA, MOST_BY_ID, ORPHANED
-from unify_source.verification.rows import keep_one, merges_leave_doubles, remove
-from unify_source.verification.scratch import AGAIN, API, CHANGED, Scratch
-from unify_source.verification.stored import parent_of
+from unify_source.verification.sides.api import GONE
+from unify_source.verification.sides.buckets import parent_of
+from unify_source.verification.sides.rows import keep_one, merges_leave_doubles, remove
+from unify_source.verification.sides.scratch import AGAIN, API, CHANGED, Scratch
 
 MOST_TAKEN_AWAY = 0.05
 """The share of a table that is taken away without being asked for."""
@@ -66,7 +66,9 @@ def brakes(sides: Scratch) -> list[str]:
         f"SELECT tbl, count(DISTINCT id) FROM (FROM removed UNION ALL {unasked})"
         " WHERE tbl IN (SELECT tbl FROM removed) GROUP BY tbl"
     ):
-        [(held,)] = sides.run(f"SELECT count(DISTINCT id) FROM stored_{name}")
+        # What is equal was not fetched.
+        rows = f"SELECT id FROM stored_{name} UNION SELECT id {sides.shown(name, equal=True)}"
+        [(held,)] = sides.run(f"SELECT count(*) FROM ({rows})")
         if count > MOST_TAKEN_AWAY * held:
             stopped.append(
                 f"Nothing was repaired: {count:,} of {held:,} rows of {name} are gone from the API,"

@@ -19,7 +19,8 @@ from unify_source.verification.comparison import Comparison
 from unify_source.verification.record import record
 from unify_source.verification.repair import brakes, mend, plan_removal
 from unify_source.verification.result import Verified
-from unify_source.verification.scratch import Scratch, scratch
+from unify_source.verification.sides.buckets import digests_for
+from unify_source.verification.sides.scratch import Scratch, scratch
 
 # What one repair leaves, such as rows that a cursor lost again, the next one asks for by their ids.
 _MOST_REPAIRS = 2
@@ -72,7 +73,7 @@ class _Run:
         """Compare, and repair what differs up to so many times."""
         before: Verified | None = None
         for repairs_left in reversed(range(repairs + 1)):
-            with scratch() as sides:
+            with scratch(digests_for(self.pipeline)) as sides:
                 outcome = self._compared(sides)
                 if before:
                     outcome = outcome.after_repair_of(before)

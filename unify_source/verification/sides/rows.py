@@ -28,11 +28,14 @@ _WITH_CURSORS = ("postgres", "redshift")
 _log = logging.getLogger(__name__)
 
 
-def batches(pipeline: dlt.Pipeline, name: str, types: Mapping[str, str]) -> Iterator[pa.Table]:
+def batches(
+    pipeline: dlt.Pipeline, name: str, types: Mapping[str, str], where: str = "true"
+) -> Iterator[pa.Table]:
     """Yield the rows of a table in these columns, in any order, nothing where there is no table.
 
-    `types` are dlt's; those of the batches are the destination's. Of Parquet files, which hold
-    every version of a row, the newest are read, all at once.
+    `types` are dlt's; those of the batches are the destination's. `where` is a condition in its
+    SQL, if it has any. Of Parquet files, which hold every version of a row, the newest are read,
+    all at once.
     """
     client: Any = pipeline.destination_client()
     if isinstance(client, FSClientBase):
@@ -41,18 +44,20 @@ def batches(pipeline: dlt.Pipeline, name: str, types: Mapping[str, str]) -> Iter
     with client.sql_client as sql:
         try:
             if sql.capabilities.sqlglot_dialect in _WITH_CURSORS:
-                yield from _by_cursor(sql, name, types)
+                yield from _by_cursor(sql, name, types, where)
                 return
-            query = _query(sql, name, map(sql.escape_column_name, types))
+            query = _query(sql, name, map(sql.escape_column_name, types), where)
             for rows in _by_arrow(sql, query):
                 yield rows.rename_columns(list(types))
         except (DatabaseUndefinedRelation, duckdb.CatalogException):
             return
 
 
-def _query(sql: Any, name: str, columns: Iterable[str]) -> str:
+def _query(sql: Any, name: str, columns: Iterable[str], where: str) -> str:
     table = sql.make_qualified_table_name(name)
-    return f"SELECT {', '.join(columns)} FROM {table}"
+    # Not every database knows `true`.
+    last = "" if where == "true" else f" WHERE {where}"
+    return f"SELECT {', '.join(columns)} FROM {table}{last}"
 
 
 def _by_arrow(sql: Any, query: str) -> Iterator[pa.Table]:
@@ -67,7 +72,7 @@ def _by_arrow(sql: Any, query: str) -> Iterator[pa.Table]:
         yield from cursor.iter_arrow(chunk_size=_BATCH)
 
 
-def _by_cursor(sql: Any, name: str, types: Mapping[str, str]) -> Iterator[pa.Table]:
+def _by_cursor(sql: Any, name: str, types: Mapping[str, str], where: str) -> Iterator[pa.Table]:
     # As text: the driver would parse JSON, and round its numbers.
     columns = [
         f"CAST({sql.escape_column_name(column)} AS text)"
@@ -76,7 +81,9 @@ def _by_cursor(sql: Any, name: str, types: Mapping[str, str]) -> Iterator[pa.Tab
         for column, kind in types.items()
     ]
     with sql.begin_transaction():
-        sql.execute_sql(f"DECLARE unify_rows NO SCROLL CURSOR FOR {_query(sql, name, columns)}")
+        sql.execute_sql(
+            f"DECLARE unify_rows NO SCROLL CURSOR FOR {_query(sql, name, columns, where)}"
+        )
         while rows := sql.execute_sql(f"FETCH {_BATCH} FROM unify_rows"):
             values = zip(*rows, strict=True)
             yield pa.table(

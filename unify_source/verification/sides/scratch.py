@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from unify_source.errors import UnifyError
 from unify_source.flatten.values import ARROW_TYPES
 from unify_source.resources import BY_NAME, FLAG, INSTANT, KEY, QUARANTINE, TEXT
+from unify_source.verification.sides.digests import HASHED, Digests
 
 COMPARED = tuple(name for name in BY_NAME if name != QUARANTINE.name)
 """The tables whose rows the API shows."""
@@ -35,6 +36,7 @@ _COLUMNS = "id VARCHAR, owner VARCHAR, parent VARCHAR, moment TIMESTAMPTZ, insid
 _SEEN = {"owner": TEXT, "parent": TEXT, "moment": INSTANT, "inside": FLAG}
 _EXACT = Context(prec=MAX_PREC)
 _MEMORY = "250MB"
+_SAMPLE = 10_000
 
 
 class Scratch:
@@ -44,7 +46,8 @@ class Scratch:
     list which is not their own go to `SIDE_TABLE_nested`.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, digests: Digests) -> None:
+        self.digests = digests
         self._connection = duckdb.connect(
             config={
                 "memory_limit": _MEMORY,
@@ -61,6 +64,7 @@ class Scratch:
         self.run("CREATE TABLE asked (list VARCHAR, id VARCHAR, fate VARCHAR)")
         self.run("CREATE TABLE unasked (id VARCHAR)")
         self.run("CREATE TABLE unreadable (id VARCHAR)")
+        self.run("CREATE TABLE equal (tbl VARCHAR, bucket INTEGER)")
 
     def close(self) -> None:
         """Let go of the memory."""
@@ -73,6 +77,24 @@ class Scratch:
     def arrow(self, question: str) -> pa.Table:
         """Return the rows of a question as a table."""
         return self._connection.sql(question).to_arrow_table()
+
+    def sums(self, name: str) -> dict[int, tuple[int, str]]:
+        """Return how many rows of a table the API showed, and the sum of their digests, by bucket.
+
+        A row counts once, however often it was shown.
+        """
+        bucket = self.digests.bucket("id")
+        shown = f"SELECT DISTINCT {bucket} AS bucket, digest FROM {API}_{name}"
+        rows = self.run(
+            f"SELECT bucket, count(*), CAST(sum(digest) AS VARCHAR) FROM ({shown}) GROUP BY bucket"
+        )
+        return {bucket: (count, total) for bucket, count, total in rows}
+
+    def shown(self, name: str, *, equal: bool) -> str:
+        """Return the question for what the API showed of a table in buckets that are `equal`."""
+        buckets = f"SELECT bucket FROM equal WHERE tbl = '{name}'"
+        among = "IN" if equal else "NOT IN"
+        return f"FROM {API}_{name} WHERE {self.digests.bucket('id')} {among} ({buckets})"
 
     def put(self, name: str, rows: pa.Table) -> None:
         """Add rows to a table that has been made for them."""
@@ -88,10 +110,11 @@ class Scratch:
         """
         content = canonical(rows, types)
         columns = {f"c{number}": column for number, column in enumerate(content.columns)}
+        named = zip(content.schema.names, columns, strict=True)
         known = {name: seen.get(name, pa.nulls(len(rows), kind)) for name, kind in _SEEN.items()}
-        digest = _digest(content.schema.names)
+        digest = self.digests.row({name: (column, types[name]) for name, column in named})
         given = f"SELECT id, {', '.join(_SEEN)}, {digest} AS digest FROM given"
-        if side != STORED:
+        if side != STORED and _is_repetitive(rows[KEY]):
             # Of a mailbox in a batch of 60,000 rows one is enough, unless they differ. The table
             # is to have it once, and so every row counts there.
             once = f"id, {NEWEST_OWNER}, NULL, max(moment), NULL, digest"
@@ -109,10 +132,10 @@ class Scratch:
 
 
 @contextmanager
-def scratch() -> Iterator[Scratch]:
+def scratch(digests: Digests = HASHED) -> Iterator[Scratch]:
     """Give a scratch database, whose files go when it is done with."""
     with tempfile.TemporaryDirectory(prefix="unify-source-verify-") as folder:
-        made = Scratch(folder)
+        made = Scratch(folder, digests)
         try:
             yield made
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
@@ -125,14 +148,9 @@ def scratch() -> Iterator[Scratch]:
             made.close()
 
 
-def _digest(names: list[str]) -> str:
-    # A column that only one batch has must not change the digest of rows without a value in it.
-    digest = "0::UBIGINT"
-    for number, name in enumerate(names):
-        text = name.replace("'", "''")
-        own = f"CASE WHEN c{number} IS NULL THEN 0::UBIGINT ELSE hash('{text}', c{number}) END"
-        digest = f"xor({digest}, {own})"
-    return digest
+def _is_repetitive(keys: pa.ChunkedArray) -> bool:
+    some = keys[:_SAMPLE]
+    return bool(2 * pc.count_distinct(some).as_py() < len(some))
 
 
 def canonical(rows: pa.Table, types: Mapping[str, str]) -> pa.Table:

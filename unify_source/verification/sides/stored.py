@@ -19,12 +19,12 @@ from unify_source.resources import (
     MISSING_SINCE,
     SEQUENCE_LIST,
     TEXT,
-    Column,
     Table,
 )
 from unify_source.settings import Settings
-from unify_source.verification.rows import batches
-from unify_source.verification.scratch import COMPARED, STORED, Scratch, typed
+from unify_source.verification.sides.buckets import Buckets, parent_of
+from unify_source.verification.sides.rows import batches
+from unify_source.verification.sides.scratch import COMPARED, STORED, Scratch, typed
 
 ROOTS = tuple(resource.parts[0].table for resource in (MAIN_LIST, SEQUENCE_LIST))
 """The tables whose rows can be asked for by their ids, that of the main list first."""
@@ -37,26 +37,33 @@ def read_stored(
     window: Window,
     settings: Settings,
     scratch: Scratch,
+    *,
+    is_whole: bool,
 ) -> None:
     """Read all tables, whose digests are of the columns that the API has as well.
 
-    Children come before the rows that they die with: what a run loads meanwhile is no orphan.
+    What a destination shows to be equal by sums is not read, if the API was read as a whole.
     """
-    for name in sorted(COMPARED, key=lambda name: BY_NAME[name].dies_with is None):
+    buckets = Buckets(pipeline, scratch)
+    counted = {
+        table.name: _counted(table, warehouse, columns.get(table.name, set()))
+        for table in map(BY_NAME.__getitem__, COMPARED)
+        if warehouse.has(table.name)
+    }
+    for name, types in counted.items() if is_whole else ():
+        buckets.compare(name, types)
+    # Children come before the rows that they refer to: what a run loads meanwhile is no orphan.
+    for name, types in reversed(counted.items()):
         table = BY_NAME[name]
-        if not warehouse.has(name):
-            continue
-        types = warehouse.content(table)
-        promised = set(table.schema().names)
-        counted = {n: k for n, k in types.items() if n in promised | columns.get(name, set())}
         owner = {table.dies_with: "text"} if table.dies_with else {}
-        for rows in batches(pipeline, name, {**counted, **owner}):
-            scratch.add(STORED, name, rows, counted, **_seen(table, rows, window, settings))
+        where = buckets.condition(table)
+        for rows in batches(pipeline, name, {**types, **owner}, where):
+            scratch.add(STORED, name, rows, types, **_seen(table, rows, window, settings))
 
 
-def parent_of(table: Table) -> Column | None:
-    """Return the column by which a row that dies with another refers to its parent."""
-    return next((c for c in table.columns if table.dies_with and c.references), None)
+def _counted(table: Table, warehouse: Warehouse, shown: set[str]) -> dict[str, str]:
+    known = {*table.schema().names, *shown}
+    return {name: kind for name, kind in warehouse.content(table).items() if name in known}
 
 
 def _seen(

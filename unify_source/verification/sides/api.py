@@ -26,7 +26,7 @@ from unify_source.load.schema import Warehouse
 from unify_source.resources import CURSOR, INSTANT, KEY, MAIN_LIST, SEQUENCE_LIST, TEXT, Resource
 from unify_source.runs.progress import WindowProgress
 from unify_source.settings import Settings
-from unify_source.verification.scratch import Scratch
+from unify_source.verification.sides.scratch import Scratch
 
 HERE, GONE, UNKNOWN = "here", "gone", "unknown"
 """What the API says of a row that it is asked for by id."""
