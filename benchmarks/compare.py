@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ COLUMNS = "rows/s | requests | seconds | CPU seconds | peak memory"
 OURS = "unify-source sync"
 # With dlt's defaults a million rows would take more memory than most machines have.
 MOST_ROWS = {"rest_api": 100_000, "requests script": 100_000}
+LOADERS = [name for name in CONTENDERS if name != "unify-source verify"]
 LOADED_AGAIN = (OURS, "rest_api", "rest_api, parquet")
 CHARTED = (10_000, 100_000, 1_000_000)
 
@@ -68,9 +69,9 @@ class Arena:
         # The connector's window ends with the server's last whole second.
         time.sleep(1.1)
 
-    def run(self, name: str) -> Result:
-        """Run one contender, where it ran before."""
-        home = self._homes.get(name) or self._home(name)
+    def run(self, name: str, where: str = "") -> Result:
+        """Run one contender, where it ran before, or where another did."""
+        home = self._homes.get(where or name) or self._home(where or name)
         self._ask("\n")
         words = [sys.executable, str(HERE / "contenders.py"), name, self._url]
         words.append("postgres" if self._dsn else "duckdb")
@@ -113,10 +114,10 @@ def main() -> None:
     """Run what the command line asks for."""
     said = argparse.ArgumentParser()
     said.add_argument("--rows", type=int, default=1_000_000)
-    said.add_argument("--only", nargs="*", choices=list(CONTENDERS), default=list(CONTENDERS))
+    said.add_argument("--only", nargs="*", choices=LOADERS, default=LOADERS)
     said.add_argument("--destination", choices=["duckdb", "postgres"], default="duckdb")
     asked = said.parse_args()
-    with postgres.running() if asked.destination == "postgres" else nullcontext("") as dsn:
+    with server_of(asked.destination) as dsn:
         where = f"into {asked.destination}"
         first_load_and_later(asked.rows, asked.only, dsn, where)
         with ExitStack() as stack:
@@ -127,6 +128,11 @@ def main() -> None:
         sizes = [rows for rows in CHARTED if rows <= asked.rows]
         if OURS in asked.only and sizes:
             chart(sizes, dsn)
+
+
+def server_of(destination: str) -> AbstractContextManager[str]:
+    """Give the address of a server, an empty one for a destination that needs none."""
+    return postgres.running() if destination == "postgres" else nullcontext("")
 
 
 def first_load_and_later(rows: int, names: list[str], dsn: str, where: str) -> None:

@@ -66,6 +66,11 @@ def backfill(url: str) -> None:
     _command(url, "backfill", "--from", "2000-01-01")
 
 
+def verify(url: str) -> None:
+    """Compare what `sync` has loaded with this connector's command."""
+    _command(url, "verify")
+
+
 def _command(url: str, *words: str) -> None:
     from unify_source.cli import app as cli
 
@@ -142,6 +147,7 @@ CONTENDERS: dict[str, Callable[[str], None]] = {
     "unify-source sync": sync,
     "unify-source sync, hashed": sync_hashed,
     "unify-source backfill": backfill,
+    "unify-source verify": verify,
     "rest_api": rest_api,
     "rest_api, parquet": rest_api_parquet,
     "requests script": script,
