@@ -5,12 +5,12 @@ import os
 import random
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import dlt
+import dying
 import matrix
 import postgres
 import pytest
@@ -109,7 +109,9 @@ def serve() -> Iterator[Callable[..., Sandbox]]:
         sandbox.__exit__(None, None, None)
 
 
-def start_command(api: Sandbox, *words: str, window_rows: int = 400) -> subprocess.Popen[str]:
+def start_command(
+    api: Sandbox, *words: str, window_rows: int = 400, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
     """Start a command as a process, with windows so small that a few hundred rows are several."""
     said = {
         "UNIFY_API_KEY": KEY,
@@ -118,20 +120,14 @@ def start_command(api: Sandbox, *words: str, window_rows: int = 400) -> subproce
         "SOURCES__UNIFY__WINDOW_ROWS": str(window_rows),
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return warm.start(words, {**os.environ, **said}, **pipes)
+    return warm.start(words, {**os.environ, **said, **(environment or {})}, **pipes)
 
 
-def start_and_kill(api: Sandbox, *words: str, within: float) -> None:
-    """Start a command, and kill it so many seconds after its first request, if it still runs."""
-    api.reset()
-    process = start_command(api, *words)
-    while not api.requests and process.poll() is None:
-        time.sleep(0.01)
-    try:
-        process.wait(within)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
-    process.communicate()
+def start_and_kill(api: Sandbox, *words: str, at: str, times: int = 1) -> None:
+    """Start a command that is killed as it reaches a point of its work so often: see `dying`."""
+    process = start_command(api, *words, environment={dying.AT: f"{at} {times}"})
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, errors
 
 
 def rounds_and_chance(usual: int) -> tuple[int, random.Random]:

@@ -24,6 +24,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import dying
+
 _COMMAND = [sys.executable, "-m", "unify_source"]
 # Of Linux's prctl.h: who loses its parent becomes a child of ours, so that we can wait for it.
 _SET_CHILD_SUBREAPER = 36
@@ -117,6 +119,7 @@ def _become(given: list[int], words: list[str], folder: str, environment: dict[s
     os.environ.update(environment)
     time.tzset()
     sys.argv = ["unify_source", *words]
+    dying.prepare()
     try:
         # It ends the process itself.
         runpy.run_module("unify_source", run_name="__main__", alter_sys=True)
