@@ -30,7 +30,8 @@ VALUES: dict[str, tuple[str, str, st.SearchStrategy[Any]]] = {
     "k": ("text", "VARCHAR", TEXTS | ODD_TEXTS),
     "more": ("text", "VARCHAR", TEXTS | ODD_TEXTS),
     "n": ("bigint", "BIGINT", st.integers(-(2**63), 2**63 - 1)),
-    "x": ("double", "DOUBLE PRECISION", st.floats(allow_nan=False)),
+    # As text: a number in SQL has no -0.0.
+    "x": ("double", "DOUBLE PRECISION", st.floats(allow_nan=False).map(repr)),
     "at": ("timestamp", "TIMESTAMPTZ", st.datetimes(timezones=st.just(timezone.utc))),
     "b": ("bool", "BOOLEAN", st.booleans()),
 }
@@ -60,8 +61,7 @@ def test_rows_that_differ_have_digests_that_differ(some: list[Any]) -> None:
 
     digests = duckdb.execute(_question(SPELLED, len(some), "?"), values).fetchall()
 
-    # -0.0 equals 0.0, and yet they are not the same.
-    assert len(set(map(repr, some))) == len(set(digests))
+    assert len(set(some)) == len(set(digests))
 
 
 def _question(digests: Digests, count: int, mark: str) -> str:

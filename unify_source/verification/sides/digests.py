@@ -73,6 +73,9 @@ class Spelled(NamedTuple):
         if kind == "text":
             # Only a text can hold what the next column begins with.
             return f"{label} || {self.length.format(column)} || ':' || {column}"
+        if kind == "bool":
+            is_true, is_false = literal(f"{name}=t;"), literal(f"{name}=f;")
+            return f"CASE WHEN {column} THEN {is_true} WHEN NOT {column} THEN {is_false} END"
         spelled = {"timestamp": self.instant, "double": self.double}.get(kind, "{}")
         return f"{label} || CAST({spelled.format(column)} AS VARCHAR) || ';'"
 
