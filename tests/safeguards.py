@@ -37,6 +37,14 @@ SAFEGUARDS = {
         "return lower",
         "runs/test_server_clock.py::test_every_request_for_a_list_is_closed_at_the_servers_time",
     ),
+    "No cursor passes the window": Safeguard(
+        "P1",
+        "load/extraction.py",
+        "target.cursors.advance(min(newest, covered.before))",
+        "target.cursors.advance(newest)",
+        "runs/test_server_clock.py"
+        "::test_no_cursor_passes_the_window_though_a_row_that_is_asked_for_by_id_is_newer",
+    ),
     "A run reads back behind its cursor": Safeguard(
         "P1",
         "state/cursors.py",

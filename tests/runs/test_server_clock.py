@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import dlt
+import duckdb
 import pytest
 from commands import command
 from conftest import KEY
@@ -17,7 +18,7 @@ from raw_server import Asked, raw_server, response
 
 from unify_source import UnifyError, sync, unify_source
 from unify_source.load.packages import cursor, row_counts
-from unify_source.sandbox import Account, Clock, Sandbox
+from unify_source.sandbox import Account, Clock, Request, Sandbox
 from unify_source.times import rfc3339
 
 Serve = Callable[..., Sandbox]
@@ -120,3 +121,29 @@ def test_no_cursor_passes_the_servers_time_though_rows_of_the_future_are_listed(
     reached = cursor(pipeline)
     assert reached
     assert reached <= now
+
+
+def test_no_cursor_passes_the_window_though_a_row_that_is_asked_for_by_id_is_newer(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    clock = Clock(datetime.now(timezone.utc) - YEAR)
+    made = Account(30, clock=clock)
+    odd, other, *_ = made.rows()
+    made.put({**odd, "is_paused": "perhaps"})
+
+    def happen(request: Request) -> None:
+        # The window is closed by now. What is in quarantine is asked for before the list is read.
+        if request.path.endswith(odd["id"]) and clock.now() < after:
+            for row in (other, odd):
+                clock.advance(timedelta(minutes=1))
+                made.put({**row, "status": "DRAFT", "updated_at": rfc3339(clock.now())})
+
+    api = serve(made, on_request=happen)
+    after = clock.now() + timedelta(minutes=1)
+    for _ in range(3):
+        clock.advance(timedelta(seconds=2))
+        sync(pipeline, api_key=KEY, base_url=api.url, lookback="0s")
+
+    with duckdb.connect("unify_gtm.duckdb") as stored:
+        drafts = stored.execute("SELECT id FROM unify.enrollments WHERE status = 'DRAFT'")
+        assert {odd["id"], other["id"]} <= {key for (key,) in drafts.fetchall()}
