@@ -18,11 +18,17 @@ from dlt.destinations.exceptions import DatabaseException
 from unify_source.destinations.contents import selected
 from unify_source.dlt_seam import kind_of
 from unify_source.resources import BY_NAME, KEY, MAIN_LIST, Column, Table
-from unify_source.verification.sides.digests import HASHED, SPELLED, SPELLED_BY_POSTGRES, Digests
+from unify_source.verification.sides.digests import (
+    BUCKETS,
+    HASHED,
+    SPELLED,
+    SPELLED_BY_POSTGRES,
+    Digests,
+)
 from unify_source.verification.sides.scratch import COMPARED, STORED, Scratch
 
 # Beyond, a list of them costs a database more than to return all rows.
-_MOST_LISTED = 10_000
+_MOST_LISTED = BUCKETS // 4
 _COMPUTE: dict[str, tuple[Digests, Digests]] = {
     "duckdb": (HASHED, HASHED),
     "motherduck": (HASHED, HASHED),

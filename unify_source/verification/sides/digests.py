@@ -13,8 +13,9 @@ Columns = Mapping[str, tuple[str, str]]
 """By their names: what stands for each column in SQL, and its type, dlt's."""
 
 # Few enough to fetch a sum of each, and so many that a thousand changes leave most of them equal.
-_HEX_DIGITS = 4
-_BUCKETS = 16**_HEX_DIGITS
+BUCKETS = 1 << 14
+"""Into how many buckets keys are divided."""
+
 _ARGUMENTS = 50
 
 
@@ -33,7 +34,7 @@ class Hashed:
 
     def bucket(self, key: str) -> str:
         """Return the number of the bucket in which a key is."""
-        return f"CAST(hash({key}) % {_BUCKETS} AS INTEGER)"
+        return f"CAST(hash({key}) & {BUCKETS - 1} AS INTEGER)"
 
     def row(self, columns: Columns) -> str:
         """Return the digest of a row. A column without a value counts as none."""
@@ -58,7 +59,7 @@ class Spelled(NamedTuple):
 
     def bucket(self, key: str) -> str:
         """Return the number of the bucket in which a key is."""
-        return self.number.format(f"md5({key})", _HEX_DIGITS, 4 * _HEX_DIGITS, "INTEGER")
+        return f"{self.number.format(f'md5({key})', 4, 16, 'INTEGER')} & {BUCKETS - 1}"
 
     def row(self, columns: Columns) -> str:
         """Return the digest of a row. A column without a value counts as none."""
