@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import partial
-from itertools import cycle, product
 from typing import Any
 
 import dlt
@@ -438,26 +437,6 @@ def test_who_waits_longer_than_the_lock_timeout_learns_who_holds_it(
     assert re.match(holder.replace("The", "Waiting, for the"), meanwhile)
     assert re.match(holder, at_last)
     assert first.returncode == 0
-
-
-@pytest.mark.rounds
-def test_two_runs_at_once_lose_double_and_turn_back_nothing(serve: Callable[..., Sandbox]) -> None:
-    api = serve(Account(1_000))
-    kinds = [("sync",), ("backfill", "--from", LONG_AGO)]
-    rounds, chance = rounds_and_chance(4)
-    for turn, both in zip(range(rounds), cycle(product(kinds, kinds)), strict=False):
-        api.account.change(100, seed=2 * turn)
-        runs = []
-        for words in both:
-            runs.append(start(api, *words, window_rows=400))
-            time.sleep(chance.uniform(0, 0.7))
-        api.account.change(100, seed=2 * turn + 1)
-        for process in runs:
-            _, said = process.communicate(timeout=120)
-            assert process.returncode == 0, said
-        moment_later(api)
-        sync(opened(), api_key=KEY, base_url=api.url)
-        assert stored(FILE) == shown(api.account)
 
 
 def test_an_open_reader_is_waited_for_and_named(serve: Callable[..., Sandbox]) -> None:

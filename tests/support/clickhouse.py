@@ -41,7 +41,8 @@ class Engine:
         self._connection = chdb.connect(folder)
         self.statements: list[str] = []
         database = f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic"
-        for statement in (database, f"USE {DATABASE}"):
+        # Of several threads each may answer with a block of its own, and drivers get one.
+        for statement in (database, f"USE {DATABASE}", "SET max_threads = 1"):
             self._connection.query(statement)
 
     def ask(self, statement: str, body: bytes = b"", answer_in: str = "Native") -> bytes:
@@ -81,15 +82,17 @@ class _Native(socketserver.StreamRequestHandler):
 
     def _query(self) -> None:
         statement = self._read_query()
-        if statement.lstrip().startswith("SELECT"):
-            statement = ONE_BLOCK.format(statement)
+        engine, blocks = self.server.engine, []
         try:
-            answer = self.server.engine.ask(statement)
+            if statement.lstrip().startswith("SELECT"):
+                blocks.append(_header(engine.ask(f"DESCRIBE ({statement})", b"", "TabSeparated")))
+                statement = ONE_BLOCK.format(statement)
+            blocks.append(engine.ask(statement))
         except Exception as error:  # noqa: BLE001 - every failure is the client's to see
             self.wfile.write(_exception(error))
             return
-        if answer:
-            self.wfile.write(_varint(SERVER_DATA) + _string("") + BLOCK_INFO + answer)
+        for block in filter(None, blocks):
+            self.wfile.write(_varint(SERVER_DATA) + _string("") + BLOCK_INFO + block)
         self.wfile.write(_varint(SERVER_END))
 
     def _read_query(self) -> str:
@@ -157,6 +160,13 @@ class _Http(BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+
+def _header(described: bytes) -> bytes:
+    """Return the block without rows that a server sends first, and drivers take the names from."""
+    columns = [line.split("\t")[:2] for line in described.decode().splitlines()]
+    names = b"".join(_string(name) + _string(kind) for name, kind in columns)
+    return _varint(len(columns)) + _varint(0) + names
 
 
 def _number(file: BufferedIOBase) -> int:

@@ -26,14 +26,17 @@ DATASET = "unify"
 class Destination:
     """One destination: `environment` is all that a pipeline or a command needs to reach it.
 
-    `dlt_name` is what dlt calls it, `json` what its JSON columns are. `broken` names the promises
-    that are known not to hold on it, or single tests of them, each with its reason.
+    `dlt_name` is what dlt calls it, `json` what its JSON columns are. `loads_without_news` is how
+    many loads a run without news makes: one where a run's row in the ledger is loaded. `broken`
+    names the promises that are known not to hold on it, or single tests of them, each with its
+    reason.
     """
 
     name: ClassVar[str]
     dlt_name: ClassVar[str]
     json: ClassVar[str] = "json"
     lane: ClassVar[tuple[pytest.MarkDecorator, ...]] = ()
+    loads_without_news: ClassVar[int] = 0
     broken: ClassVar[dict[str, str]] = {}
 
     def __init__(self, environment: dict[str, str]) -> None:

@@ -33,6 +33,7 @@ class Lake(Destination):
 
     dlt_name = "filesystem"
     lane = (pytest.mark.lane,)
+    loads_without_news = 1
     json = "text"
     table_format: ClassVar[str]
 

@@ -22,6 +22,7 @@ class ClickHouse(Destination):
     name = "ClickHouse's engine"
     dlt_name = "clickhouse"
     lane = (pytest.mark.lane,)
+    loads_without_news = 1
     json = "text"
     _TYPES: ClassVar[dict[str, str]] = {
         "String": "text",
@@ -83,6 +84,7 @@ class BigQuery(Destination):
     name = "BigQuery's emulator"
     dlt_name = "bigquery"
     lane = (pytest.mark.lane,)
+    loads_without_news = 1
     json = "text"
     broken: ClassVar[dict[str, str]] = {
         "test_new_fields_become_columns_in_the_same_run": (

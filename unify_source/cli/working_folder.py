@@ -14,6 +14,7 @@ from pathlib import Path
 import dlt
 from filelock import FileLock
 
+from unify_source.destinations.locks.life import LifeLock
 from unify_source.dlt_seam import default_pipelines_dir
 
 _FOLDER = "unify-source"
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 def folder_of_this_process() -> str:
     """Make a folder that goes with this process; those of processes that died go now."""
     folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}-"))
-    lock = _LifeLock(folder / _LOCK, thread_local=False)
+    lock = LifeLock(folder / _LOCK, thread_local=False)
     lock.acquire(timeout=0)
     atexit.register(_remove, folder, lock, os.getpid())
     for other in folder.parent.glob(f"{_FOLDER}-*"):
@@ -62,12 +63,6 @@ def keep_for_dlt(pipeline: dlt.Pipeline, pipelines_dir: str | None) -> None:
 
 def _without_rows(folder: str, names: list[str]) -> list[str]:
     return names if Path(folder).name == _LOADED_ROWS else []
-
-
-class _LifeLock(FileLock):
-    # A fork has the lock as well, and would let go of it for all when it ends.
-    def __del__(self, *_: object) -> None:
-        pass
 
 
 def _remove(folder: Path, lock: FileLock, process: int) -> None:

@@ -1,7 +1,7 @@
 """Runs on one dataset take turns: a lock that is kept where the data is, and dies with its holder.
 
 DuckDB: a file beside the database, locked by the operating system. Postgres: an advisory lock in
-the database. Other destinations can offer neither, so that their runs must not overlap.
+the database. Elsewhere a lease: a claim that its holder renews, and that runs out if it dies.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from unify_source.destinations.duckdb_file import (
     file_of,
     make_readable_by_older,
 )
-from unify_source.destinations.lock_postgres import postgres_turn
-from unify_source.destinations.lock_wait import Held, Holder, Wait, this_run
+from unify_source.destinations.locks.lease import leased_turn
+from unify_source.destinations.locks.postgres import postgres_turn
+from unify_source.destinations.locks.wait import Held, Holder, Wait, this_run
 from unify_source.dlt_seam import kind_of
 from unify_source.errors import LoadFailed
 from unify_source.settings import LOCK_TIMEOUT
@@ -53,11 +54,11 @@ class Turns:
         self._taken.close()
 
     def refuse_lost(self) -> None:
-        """Raise LoadFailed where the connection that held the turn was lost."""
+        """Raise LoadFailed where the turn was lost: with its connection, or as a lease."""
         if not self._locks or not all(lock.is_held() for lock in self._locks):
             raise LoadFailed(
-                "The connection that held the dataset for this run was lost, so the window that"
-                " was under way was not committed.",
+                "This run lost the lock on its dataset: its connection broke, or it could not renew"
+                " its claim. The window that was under way was not committed.",
                 "Nothing is lost: run it again, it goes on from there.",
             )
 
@@ -92,11 +93,11 @@ class Turns:
         if kind == "duckdb":
             # Entering the client would open the file, which another run may have.
             client = self._pipeline.destination_client()
-            if file := file_of(client):
-                return _database_turn(client, file, wait)
-        if kind == "postgres":
-            return postgres_turn(self._pipeline, wait)
-        return nullcontext(Held())
+            file = file_of(client)
+            # Nobody else has a database in memory.
+            return _database_turn(client, file, wait) if file else nullcontext(Held())
+        turn = postgres_turn if kind == "postgres" else leased_turn
+        return turn(self._pipeline, wait)
 
 
 def seconds_to_wait(timeout: float | str) -> float:

@@ -13,7 +13,9 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import ExtractInfo
 
 from unify_source.destinations.contents import load_after_all, row_count, schema_versions
+from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.dlt_seam import (
+    FSClientBase,
     empty_working_folder,
     force_state_extract,
     load_pipeline_state_from_destination,
@@ -104,14 +106,18 @@ def _stored_state(pipeline: dlt.Pipeline, client: Any) -> Any:
 
 def take_back(pipeline: dlt.Pipeline, loads: list[str]) -> None:
     """Let the next run begin where these loads began: their rows stay, and are read again."""
+    files: Any = pipeline.destination_client()
+    if isinstance(files, FSClientBase):
+        for name in files.list_table_files("_dlt_pipeline_state"):
+            if any(f"__{load}__" in name for load in loads):
+                files.fs_client.rm_file(name)
+        return
+    # dlt restores the state of no load but one with status 0. Not every database has an UPDATE.
+    change = "UPDATE {} SET status = 1" if merges_in_transactions(pipeline) else "DELETE FROM {}"
     with pipeline.sql_client() as client:
         table = client.make_qualified_table_name("_dlt_loads")
         for load in loads:
-            # dlt restores the state of no load but one with status 0.
-            client.execute_sql(
-                f"UPDATE {table} SET status = 1 WHERE load_id = %s",  # noqa: S608 - our names
-                load,
-            )
+            client.execute_sql(f"{change.format(table)} WHERE load_id = %s", load)
 
 
 def packages_with_rows(extracted: ExtractInfo) -> set[str]:

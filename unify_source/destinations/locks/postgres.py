@@ -9,7 +9,7 @@ from typing import Any
 import dlt
 from dlt.destinations.exceptions import DatabaseException
 
-from unify_source.destinations.lock_wait import Held, Holder, Wait, this_run
+from unify_source.destinations.locks.wait import Held, Holder, Wait, this_run
 
 # Postgres cuts the name of a session there.
 _LONGEST_NAME = 63

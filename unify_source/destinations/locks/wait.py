@@ -47,7 +47,7 @@ class Wait:
         self._began = time.monotonic()
         self._has_warned = False
 
-    def pause(self, holder: Callable[[], Holder]) -> None:
+    def pause(self, holder: Callable[[], Holder], seconds: float = _POLL_SECONDS) -> None:
         """Let a moment pass. Raises LockHeld once all have passed, and what a signal raises."""
         waited = time.monotonic() - self._began
         if waited >= self._timeout:
@@ -58,7 +58,7 @@ class Wait:
             self._has_warned = True
             _log.warning("Waiting, for the dataset is in use: %s.", _named(holder()))
         raise_if_signalled()
-        time.sleep(_POLL_SECONDS)
+        time.sleep(seconds)
 
 
 def _named(holder: Holder) -> str:

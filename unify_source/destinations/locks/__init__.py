@@ -1,0 +1,1 @@
+"""How runs on one dataset take turns, by what each destination offers."""
