@@ -104,6 +104,12 @@ def _scope(owner: str) -> str:
     return f"{KEY} IN ({loaded} UNION ALL {stored} {same_owner})"
 
 
+def json_as_text(table: Table) -> dict[str, Any]:
+    """Return hints that make text of the JSON columns which a table promises."""
+    promised = [column.name for column in table.columns if column.type == JSON]
+    return {name: {"name": name, "data_type": "text"} for name in promised}
+
+
 def new_columns(rows: pa.Table) -> dict[str, Any]:
     """Return hints for what the types of an Arrow table hide: JSON, and where a new column is from.
 

@@ -8,12 +8,18 @@ from typing import Any
 import dlt
 import pyarrow as pa
 
-from unify_source.destinations.formats import file_format, format_without_rows, storable
+from unify_source.destinations.formats import (
+    file_format,
+    format_without_rows,
+    has_json_columns,
+    storable,
+)
 from unify_source.destinations.lake import Lake, lake_format
 from unify_source.dlt_seam import capabilities, without_rows
 from unify_source.flatten.tables import empty
 from unify_source.load.hints import (
     merge_disposition,
+    json_as_text,
     new_columns,
     with_hints,
 )
@@ -35,6 +41,7 @@ class TableWriter:
         self._known = dict(dlt.current.source_schema().tables.get(table.name, {}))
         self._hints = hints
         self._format_without_rows = format_without_rows(caps) if _may_lose_all_rows(table) else None
+        self._columns = {} if has_json_columns(caps) else json_as_text(table)
         self._is_first = True
 
     def items(self, batches: Iterator[pa.Table]) -> Iterator[Any]:
@@ -48,7 +55,8 @@ class TableWriter:
         if self._is_first and not self._known:
             rows = without_rows(empty(self._table))
             how = format_without_rows(self._caps)
-            yield with_hints(rows, file_format=how) if how else rows
+            hints = {"file_format": how, "columns": self._columns}
+            yield with_hints(rows, **hints) if any(hints.values()) else rows
 
     def _hinted(self, rows: pa.Table) -> Any:
         self._is_first = False
@@ -56,7 +64,7 @@ class TableWriter:
         # With every batch: dlt drops hints together with a batch that a map of the user's drops.
         return with_hints(
             rows,
-            columns=new_columns(rows) or None,
+            columns={**self._columns, **new_columns(rows)} or None,
             write_disposition=merge_disposition(self._table),
             file_format=self._format_without_rows
             or self._hints.get(self._table.name, {}).get("file_format")
