@@ -18,8 +18,8 @@ from unify_source.destinations.lake import Lake, lake_format
 from unify_source.dlt_seam import capabilities, without_rows
 from unify_source.flatten.tables import empty
 from unify_source.load.hints import (
-    merge_disposition,
     json_as_text,
+    merge_disposition,
     new_columns,
     with_hints,
 )
