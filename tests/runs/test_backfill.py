@@ -25,7 +25,7 @@ from warehouse import shown, stored
 from unify_source.cli.pipeline import open_pipeline
 from unify_source.destinations.lock import Turns
 from unify_source.errors import ConfigurationError, UnifyError
-from unify_source.load.packages import cursor, state_of
+from unify_source.load.packages import cursor, row_counts, state_of
 from unify_source.load.source import unify_source
 from unify_source.runs.backfill import backfill
 from unify_source.runs.report import Report
@@ -244,6 +244,35 @@ def test_a_backfill_that_goes_on_weeks_later_loads_what_moved_meanwhile_and_says
     assert "--restart starts over" in report.as_lines()[1]
     assert state_of(pipeline)["backfills"] == {}
     assert fill(10_000).resumed_from is None
+
+
+def test_a_backfill_of_some_tables_loads_no_other_and_goes_on_apart_from_one_of_all(
+    serve: Callable[..., Sandbox],
+) -> None:
+    api, pipeline = serve(Account(1_200)), opened()
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": PAGE_SIZE}
+    only = ["people", "reply_email_messages", "users"]
+    pipeline.collector = FailsAfterAWindow(api)
+    with pytest.raises(UnifyError):
+        backfill(pipeline, LONG_AGO, "2030-01-01", only=only, **said)
+    pipeline.collector = NULL_COLLECTOR
+    api.arm()
+
+    rest = backfill(pipeline, LONG_AGO, "2030-01-01", only=only, **said)
+    some = row_counts(pipeline)
+    whole = backfill(pipeline, LONG_AGO, "2030-01-01", **said)
+
+    assert rest.resumed_from
+    assert {name for name, count in some.items() if count} == {*only}
+    assert rest.rows_by_table.keys() <= {*only}
+    assert whole.resumed_from is None
+    assert stored(FILE) == shown(api.account)
+    assert cursor(pipeline) is None
+
+
+def test_a_table_that_does_not_exist_is_refused_by_name() -> None:
+    with pytest.raises(ConfigurationError, match="only names the table 'persons'"):
+        backfill(opened(), LONG_AGO, only=["persons"], api_key=KEY)
 
 
 def test_a_range_the_wrong_way_round_is_refused() -> None:

@@ -121,6 +121,11 @@ class Entry:
         self._error = type(error).__name__ if error else None
         self._finished_at = datetime.now(timezone.utc)
 
+    @property
+    def rows_by_table(self) -> dict[str, int]:
+        """How many rows the run has written, by table, where it has written any."""
+        return {name: count for name, count in self._rows.items() if count}
+
     def row(self) -> dict[str, Any]:
         """Return the row, by column."""
         after = [window.after for window in self._windows]
@@ -138,7 +143,7 @@ class Entry:
             "cursor_before": self._cursors[0] if self._cursors else None,
             "cursor_after": self._cursors[-1] if self._cursors else None,
             "rows_loaded": sum(self._rows.values()),
-            "rows_by_table": json.dumps({name: n for name, n in self._rows.items() if n}),
+            "rows_by_table": json.dumps(self.rows_by_table),
             "requests": sum(client.requests for client in self._clients),
             "retries": sum(client.retries for client in self._clients),
             "rate_limited": sum(client.rate_limited for client in self._clients),

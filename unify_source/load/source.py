@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -87,11 +87,15 @@ def _keep_order(pipeline: dlt.Pipeline) -> None:
 _ORDER = BeforeExtraction(_keep_order)
 
 
-def window_source(tables: TableResources, schema: dlt.Schema, ledger: Ledger) -> DltSource:
-    """Return the source for one window of a run; `schema` is the warehouse's.
+def window_source(
+    tables: TableResources, schema: dlt.Schema, ledger: Ledger, only: Collection[str] = ()
+) -> DltSource:
+    """Return the source for one window of a run, of all tables or of some `only`.
 
-    The ledger's table is left out where it exists and is not loaded: its hints take time.
+    `schema` is the warehouse's. The ledger's table is left out where it exists and is not loaded:
+    its hints take time.
     """
     is_left_out = LEDGER.name in schema.tables and not ledger.is_loaded
     left = BY_NAME.values() if is_left_out else ALL_TABLES
-    return DltSource(schema, SOURCE, tables.resources(left))
+    wanted = {*only, LEDGER.name} if only else {table.name for table in ALL_TABLES}
+    return DltSource(schema, SOURCE, tables.resources(t for t in left if t.name in wanted))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import closing
 from datetime import date, datetime
 
@@ -11,11 +12,13 @@ from typing_extensions import Unpack
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
+from unify_source.errors import ConfigurationError
 from unify_source.extract.window import Window, left_after
 from unify_source.ledger.entry import BACKFILL, Entry
 from unify_source.load.extraction import Extraction
 from unify_source.load.packages import state_of
 from unify_source.load.tables import AtEnd, State
+from unify_source.resources import BY_NAME
 from unify_source.runs.report import Report
 from unify_source.runs.windows import WindowRun
 from unify_source.settings import LOCK_TIMEOUT, RangeArguments, Settings
@@ -29,6 +32,7 @@ def backfill(
     *,
     newest_first: bool = False,
     restart: bool = False,
+    only: Collection[str] = (),
     lock_timeout: float | str = LOCK_TIMEOUT.default,
     **settings: Unpack[RangeArguments],
 ) -> Report:
@@ -36,9 +40,11 @@ def backfill(
 
     A date as `start` is the midnight before that day, as `end` the whole day, in UTC. Leaves the
     cursor of `sync` alone. Stopped and called again with the same range and filters it goes on
-    where it was, on any machine, unless `restart`. Raises a UnifyError.
+    where it was, on any machine, unless `restart`. `only` some tables are loaded where it names
+    them; what is half merged of an earlier run is loaded all the same. Raises a UnifyError.
     """
     since, until = parse_range(start, end)
+    _refuse_unknown(only)
     with explained(pipeline):
         refuse_unsafe(pipeline)
         given = configured(**settings)
@@ -49,31 +55,48 @@ def backfill(
             Entry(BACKFILL, pipeline.pipeline_name, given.lookback),
             moves_cursors=False,
             newest_first=newest_first,
+            only=only,
         )
         with closing(run), run.ledger.open():
-            job = _Job(since, until, run.settings, newest_first=newest_first)
+            job = _Job(since, until, run.settings, newest_first=newest_first, only=only)
             run.load(lambda: job.begin(run, restart=restart), job.progress)
             return run.report(
                 "backfill", resumed_from=job.resumed_from, is_in_future=job.is_in_future
             )
 
 
+def _refuse_unknown(tables: Collection[str]) -> None:
+    if unknown := sorted(set(tables) - BY_NAME.keys()):
+        raise ConfigurationError(
+            f"names the table {unknown[0]!r}, which does not exist.",
+            f"Tables are {', '.join(BY_NAME)}.",
+            setting="only",
+        )
+
+
 class _Job:
     """A range to reload, and how far it got: kept in the state, with the rows, until it is done."""
 
     def __init__(
-        self, since: datetime, until: datetime | None, settings: Settings, *, newest_first: bool
+        self,
+        since: datetime,
+        until: datetime | None,
+        settings: Settings,
+        *,
+        newest_first: bool,
+        only: Collection[str],
     ) -> None:
         self.resumed_from: datetime | None = None
         self._since = since
         self._until = until
         self._end = since
         self._newest_first = newest_first
-        # All that tells one job from another: with another range, filter or direction, a run must
-        # not resume in the middle.
+        # All that tells one job from another: with another range, filter, direction or selection,
+        # a run must not resume in the middle.
         filters = [f"{name}={value}" for name, value in settings.filters]
         ends = [rfc3339(since), rfc3339(until) if until else "now"]
-        self._name = " ".join([*ends, *filters, *(["newest first"] if newest_first else [])])
+        how = ["newest first"] * newest_first + [f"only {name}" for name in sorted(only)]
+        self._name = " ".join([*ends, *filters, *how])
 
     @property
     def is_in_future(self) -> bool:

@@ -31,6 +31,14 @@ class WindowProgress(Collector):
         """Count rows that were read by the run itself, and not by a step of dlt."""
 
 
+def progress_of(collector: Collector, address: str) -> WindowProgress | None:
+    """Return a collector that shows a run's progress, if it is one, having shown the address."""
+    if not isinstance(collector, WindowProgress):
+        return None
+    collector.connecting(address)
+    return collector
+
+
 def show_began(
     progress: WindowProgress | None, windows: Sequence[Window], *, is_known: bool
 ) -> None:

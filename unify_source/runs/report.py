@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ _NOTHING = {
 class Report:
     """What one run did: `enrollments` were written, each counted once, in `seconds` in all.
 
+    `rows_by_table` counts rows of other tables as often as they were read.
     `notices` are sentences on the data or the clock that the log has as well; what they say of a
     column no later run repeats.
     """
@@ -30,6 +31,7 @@ class Report:
     cursor: datetime | None = None
     quarantined: int = 0
     notices: tuple[str, ...] = ()
+    rows_by_table: dict[str, int] = field(default_factory=dict)
     resumed_from: datetime | None = None
     is_in_future: bool = False
 

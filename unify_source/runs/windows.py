@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -35,7 +35,7 @@ from unify_source.load.tables import AtEnd, TableResources
 from unify_source.notices import Notices
 from unify_source.resources import MAIN_LIST, QUARANTINE
 from unify_source.runs.footprint import give_back, give_back_memory, hold_down
-from unify_source.runs.progress import WindowProgress, show_began
+from unify_source.runs.progress import progress_of, show_began
 from unify_source.runs.report import Report
 from unify_source.settings import Settings
 from unify_source.state.cursors import cursor_name
@@ -55,23 +55,20 @@ class WindowRun:
         interval: Interval | None = None,
         moves_cursors: bool = True,
         newest_first: bool = False,
+        only: Collection[str] = (),
     ) -> None:
         self.pipeline, self.settings = pipeline, settings
         self.client = Client(settings, raise_if_signalled)
         entry.asks_with(self.client)
         self._entry, self.ledger = entry, Ledger(pipeline, settings.table_format, entry)
-        self._interval = interval or Interval()
-        self._moves_cursors, self._newest_first = moves_cursors, newest_first
+        self._moves_cursors, self._newest_first, self._only = moves_cursors, newest_first, only
         self._listing = listing_of(settings, self.client)
-        self._notices = Notices()
+        self._interval, self._notices = interval or Interval(), Notices()
         self._checked: dict[str, LoadedWith] = {}
         self._ahead: Reading | None = None
         self._unfinished, self._turns = UnfinishedMerges(pipeline), Turns(pipeline, lock_timeout)
         self._enrollments = 0
-        collector = pipeline.collector
-        self._progress = collector if isinstance(collector, WindowProgress) else None
-        if self._progress:
-            self._progress.connecting(settings.base_url)
+        self._progress = progress_of(pipeline.collector, settings.base_url)
 
     def server_time(self) -> datetime:
         """Return the server's clock, which closes the last window; a notice where it is ahead."""
@@ -140,7 +137,7 @@ class WindowRun:
             how: dict[str, Any] = {"moves_cursors": self._moves_cursors, "at_end": at_end}
             if self.ledger.is_loaded:
                 how["is_last"] = lambda: not left_after(left, extraction.rest)
-            extracted = self._extracted(extraction, schema, **how)
+            extracted = self._extracted(extraction, schema, self._only, **how)
         finally:
             self._ahead = extraction.reading
         if not extraction.rest:
@@ -148,7 +145,9 @@ class WindowRun:
         self._commit(extracted, extraction)
         return left_after(left, extraction.rest)
 
-    def _extracted(self, extraction: Extraction, schema: dlt.Schema, **how: Any) -> ExtractInfo:
+    def _extracted(
+        self, extraction: Extraction, schema: dlt.Schema, only: Collection[str] = (), **how: Any
+    ) -> ExtractInfo:
         tables = TableResources(
             extraction.settings,
             self.client,
@@ -159,7 +158,7 @@ class WindowRun:
             entry=self._entry,
             **{"moves_cursors": False, "is_last": lambda: False, **how},
         )
-        return self.pipeline.extract(window_source(tables, schema, self.ledger))
+        return self.pipeline.extract(window_source(tables, schema, self.ledger, only))
 
     def _finish_unfinished(self, schema: dlt.Schema) -> dlt.Schema:
         """Load again what a run left half merged, whichever run that was."""
@@ -245,6 +244,7 @@ class WindowRun:
             cursor=cursor(self.pipeline, cursor_name(self.settings)),
             quarantined=quarantined(self.pipeline),
             notices=tuple(self._notices),
+            rows_by_table=self._entry.rows_by_table,
             seconds=self._entry.seconds,
             **facts,
         )
