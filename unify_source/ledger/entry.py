@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from unify_source.api.client import Client
 from unify_source.extract.window import Window
-from unify_source.resources import DELETED, KEY, LEDGER, MAIN_LIST
+from unify_source.resources import BY_NAME, DELETED, KEY, LEDGER, MAIN_LIST
 from unify_source.state.cursors import Cursors
 from unify_source.state.late import Late
 
@@ -124,7 +124,7 @@ class Entry:
     @property
     def rows_by_table(self) -> dict[str, int]:
         """How many rows the run has written, by table, where it has written any."""
-        return {name: count for name, count in self._rows.items() if count}
+        return {name: self._rows[name] for name in BY_NAME if self._rows[name]}
 
     def row(self) -> dict[str, Any]:
         """Return the row, by column."""
