@@ -4,10 +4,10 @@ BIN := .venv/bin
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 EXTRAS := postgres sandbox xlsx bigquery clickhouse delta iceberg s3
 
-.PHONY: help demo test test-dbt test-browser chromium test-container test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
+.PHONY: help demo test test-dbt test-browser chromium test-container test-orchestrators test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
 
 help:  ## print these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/ready  ## load 20,000 enrollments from a local API into DuckDB; no key needed
 	@$(BIN)/unify-source demo
@@ -25,6 +25,9 @@ chromium:  ## install Debian's Chromium where there is no browser
 	command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
 	  $(AS_ROOT) apt-get update -qq && \
 	  $(AS_ROOT) apt-get install -y -qq --no-install-recommends chromium; }
+
+test-orchestrators: .venv-dagster/ready  ## run the assets of Dagster
+	.venv-dagster/bin/python -m pytest -m dagster --durations=5 tests/orchestrators
 
 test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write what holds into docs/destinations.md
 	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \
@@ -93,7 +96,7 @@ test-pythons:  ## run the demo and the promises on the oldest and newest Python 
 	$(PYTHON) tests/pythons.py
 
 clean:  ## remove the environments and caches
-	rm -rf .venv .venv-lowest .venv-newest .venv-3.* .venv-warehouse .venv-bigquery .venv-dbt .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-newest .venv-3.* .venv-warehouse .venv-bigquery .venv-dbt .venv-dagster .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'
@@ -119,4 +122,10 @@ clean:  ## remove the environments and caches
 	$(PYTHON) -m venv .venv-dbt
 	.venv-dbt/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	.venv-dbt/bin/pip install --quiet --disable-pip-version-check --group dbt
+	touch $@
+
+.venv-dagster/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv-dagster
+	.venv-dagster/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	.venv-dagster/bin/pip install --quiet --disable-pip-version-check --editable '.[dagster]'
 	touch $@

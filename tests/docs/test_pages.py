@@ -121,7 +121,8 @@ def test_the_python_that_is_shown_runs(serve: Serve) -> None:
     # The README's three lines come first: they load what the others ask for. The page on the
     # models makes those that the queries ask.
     for name, text in PAGES.items():
-        for block in blocks("python", text):
+        # Dagster and its like are installed by lanes of their own, which run what this page shows.
+        for block in blocks("python", text) if name != "docs/orchestration.md" else ():
             done = in_shell(shlex.join([sys.executable, "-c", block]), **of_api(api))
             assert done.returncode == 0, f"{name}: {done.stderr}"
             if name == "README.md":

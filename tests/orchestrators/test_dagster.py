@@ -1,0 +1,284 @@
+"""The assets in Dagster: partitions, selections, checks, retries and accounts."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+from conftest import KEY
+from pages import ROOT, blocks, page
+from warehouse import shown
+
+from unify_source import sync
+from unify_source.analysis.models import models
+from unify_source.cli.pipeline import open_pipeline
+from unify_source.dagster import (
+    ACCOUNTS,
+    UnifyAccount,
+    UnifyDataset,
+    daily,
+    unify_definitions,
+    unify_tables,
+)
+from unify_source.resources import BY_NAME
+from unify_source.sandbox import Account, Clock, Fault, Sandbox
+
+pytestmark = pytest.mark.dagster
+
+Serve = Callable[..., Sandbox]
+
+FILE = "unify_gtm.duckdb"
+FIRST, LAST = "2025-01-01", "2026-06-01"
+NOW = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
+LOOKBACK = timedelta(minutes=10)
+RANGE = {
+    "dagster/asset_partition_range_start": "2026-05-28",
+    "dagster/asset_partition_range_end": LAST,
+}
+
+
+@pytest.fixture
+def instance() -> dg.DagsterInstance:
+    return dg.DagsterInstance.ephemeral()
+
+
+@pytest.fixture
+def api(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    api = serve(Account(300, clock=Clock(NOW)))
+    monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", api.url)
+    monkeypatch.setenv("UNIFY_API_KEY", KEY)
+    return api
+
+
+def keys(*tables: str) -> list[dg.AssetKey]:
+    return [dg.AssetKey(["unify", table]) for table in tables]
+
+
+def run(
+    instance: dg.DagsterInstance, *parts: Any, only: tuple[str, ...] = (), **how: Any
+) -> dg.ExecuteInProcessResult:
+    """Run some definitions for a partition or a range, as a run of theirs would."""
+    resources = {"unify_account": UnifyAccount(), "unify_dataset": UnifyDataset()}
+    job = dg.define_asset_job("job", keys(*only) if only else "*")
+    defs = dg.Definitions(parts, jobs=[job], resources=resources)
+    return defs.resolve_job_def("job").execute_in_process(
+        instance=instance, raise_on_error=False, **how
+    )
+
+
+def updated_ids(api: Sandbox, since: datetime, until: datetime) -> set[str]:
+    rows = shown(api.account)["enrollments"]
+    column = [c.name for c in BY_NAME["enrollments"].columns if not c.is_internal].index(
+        "updated_at"
+    )
+    return {row[0] for row in rows if since <= row[column] < until}
+
+
+def ids(table: str, file: str = FILE) -> set[str]:
+    return {row[0] for row in stored_rows(f"SELECT id FROM unify.{table}", file)}
+
+
+def stored_rows(question: str, file: str = FILE) -> list[Any]:
+    with duckdb.connect(file) as connection:
+        return connection.execute(question).fetchall()
+
+
+def metadata(result: dg.ExecuteInProcessResult, table: str) -> dict[str, Any]:
+    [key] = keys(table)
+    events = result.asset_materializations_for_node("unify_tables")
+    return {
+        name: value.value
+        for event in events
+        if event.asset_key == key
+        for name, value in event.metadata.items()
+    }
+
+
+def test_the_project_loads_without_a_key_and_has_an_asset_for_each_table_and_model() -> None:
+    defs = runpy.run_path(str(ROOT / "pipelines" / "dagster" / "definitions.py"))["defs"]
+
+    dg.Definitions.validate_loadable(defs)
+    specs = {tuple(spec.key.path): spec for spec in defs.resolve_all_asset_specs()}
+    assert specs.keys() == {
+        *(("unify", table) for table in BY_NAME),
+        *(("unify", "models", model) for model in models()),
+    }
+    people = specs["unify", "people"]
+    columns = people.metadata["dagster/column_schema"].columns
+    assert people.description == BY_NAME["people"].description
+    assert [(c.name, c.description) for c in columns] == [
+        (c.name, c.description) for c in BY_NAME["people"].columns if not c.is_internal
+    ]
+    assert {c.name for c in columns if "pii" in c.tags} >= {"email", "last_name"}
+    funnel = {tuple(dep.asset_key.path) for dep in specs["unify", "models", "sequence_funnel"].deps}
+    assert funnel == {("unify", "models", "fct_enrollments"), ("unify", "sequences")}
+
+
+def test_the_definitions_that_the_page_shows_are_valid_and_need_nothing() -> None:
+    shown_here = [block for block in blocks("python", page("orchestration")) if "dagster" in block]
+
+    assert len(shown_here) == 2
+    for block in shown_here:
+        scope: dict[str, Any] = {}
+        exec(block, scope)
+        dg.Definitions.validate_loadable(scope["defs"])
+
+
+def test_a_partition_loads_what_was_updated_on_its_day(
+    api: Sandbox, instance: dg.DagsterInstance
+) -> None:
+    result = run(instance, unify_tables(daily(FIRST)), partition_key="2026-05-29")
+
+    day = datetime(2026, 5, 29, tzinfo=timezone.utc)
+    asked = updated_ids(api, day - LOOKBACK, day + timedelta(days=1))
+    assert result.success
+    assert ids("enrollments") == asked != set()
+    assert metadata(result, "enrollments") == {
+        "dagster/row_count": len(asked),
+        "requests": len(api.requests),
+        "quarantined": 0,
+        "seconds": metadata(result, "enrollments")["seconds"],
+    }
+
+
+def test_a_range_is_one_run_that_equals_the_api_and_leaves_the_cursor_of_sync(
+    api: Sandbox, instance: dg.DagsterInstance
+) -> None:
+    pipeline = open_pipeline("unify_gtm", "duckdb", "unify")
+    before = sync(pipeline, start="2026-05-29").cursor
+    api.account.change(30, seed=1)
+    api.account.clock.advance(timedelta(hours=1))
+
+    result = run(instance, unify_tables(daily(FIRST)), tags=RANGE)
+
+    partitions = {e.partition for e in result.get_asset_materialization_events()}
+    since = datetime(2026, 5, 28, tzinfo=timezone.utc) - LOOKBACK
+    until = datetime(2026, 6, 2, tzinfo=timezone.utc)
+    assert len(partitions) == 5
+    assert ids("enrollments") == updated_ids(api, since, until)
+    assert metadata(result, "people")["cursor"] == (before.isoformat() if before else None)
+
+
+def test_a_selection_loads_only_its_tables(api: Sandbox, instance: dg.DagsterInstance) -> None:
+    tables = unify_tables(daily(FIRST))
+
+    result = run(instance, tables, only=("people", "users"), tags=RANGE)
+
+    written = {e.asset_key for e in result.get_asset_materialization_events()}
+    made = {row[0] for row in stored_rows("SELECT table_name FROM duckdb_tables()")}
+    assert written == {*keys("people", "users")}
+    assert {"people", "users"} <= made
+    assert not made & (BY_NAME.keys() - {"people", "users"})
+    assert api.requests
+
+
+def test_a_check_fails_for_the_table_that_was_damaged_and_no_other(
+    api: Sandbox, instance: dg.DagsterInstance
+) -> None:
+    sync(open_pipeline("unify_gtm", "duckdb", "unify"))
+    assert checked(instance) == set()
+    [row] = stored_rows("SELECT min(id) FROM unify.people")
+    stored_rows(f"UPDATE unify.people SET last_name = 'Another' WHERE id = '{row[0]}'")
+
+    assert checked(instance) == {("people", 1)}
+    assert len(api.requests)
+
+
+def checked(instance: dg.DagsterInstance) -> set[tuple[str, int]]:
+    """Run the checks without partitions, and return what is stale in the tables that failed."""
+    defs = unify_definitions(FIRST)
+    selection = dg.AssetSelection.all_asset_checks()
+    job = dg.define_asset_job("checks", selection)
+    with_job = dg.Definitions.merge(defs, dg.Definitions(jobs=[job]))
+    result = with_job.resolve_job_def("checks").execute_in_process(instance=instance)
+    found = result.get_asset_check_evaluations()
+    assert len(found) == len(BY_NAME)
+    return {
+        (e.asset_key.path[-1], e.metadata["stale"].value)
+        for e in found
+        if not e.passed and e.severity == dg.AssetCheckSeverity.ERROR
+    }
+
+
+def test_a_refused_key_is_not_tried_again_and_a_failing_api_is(
+    api: Sandbox, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = unify_tables(daily(FIRST), retries=dg.RetryPolicy(max_retries=2))
+    monkeypatch.setenv("SOURCES__UNIFY__RETRY_BUDGET", "0.1")
+    tries = []
+    for key, fault in (("another", None), (KEY, Fault("500"))):
+        monkeypatch.setenv("UNIFY_API_KEY", key)
+        api.arm(*[fault] if fault else [])
+        result = run(instance, tables, partition_key=LAST)
+        assert not result.success
+        kinds = [event.event_type_value for event in result.all_node_events]
+        tries.append(kinds.count("STEP_UP_FOR_RETRY"))
+        [failure] = [e.step_failure_data for e in result.all_node_events if e.is_step_failure]
+        assert KEY not in str(failure)
+        assert failure.user_failure_data.description.count(". ") >= 1
+
+    assert tries == [0, 2]
+
+
+def test_accounts_are_partitions_with_a_key_and_a_dataset_each(
+    api: Sandbox, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UNIFY_API_KEY")
+    for account in ("acme", "zed"):
+        monkeypatch.setenv(f"UNIFY_API_KEY_{account.upper()}", KEY)
+        instance.add_dynamic_partitions(ACCOUNTS, [account])
+    defs = unify_definitions(
+        FIRST, by_account=True, dataset=UnifyDataset(credentials="{account}.duckdb")
+    )
+
+    result = defs.resolve_job_def("unify_job").execute_in_process(
+        instance=instance,
+        tags={
+            "dagster/asset_partition_range_start": "acme|2026-05-31",
+            "dagster/asset_partition_range_end": f"zed|{LAST}",
+        },
+    )
+
+    assert result.success
+    assert api.requests
+    assert {e.passed for e in result.get_asset_check_evaluations()} == {True}
+    for account in ("acme", "zed"):
+        question = f"SELECT count(*) FROM unify_{account}_models.sequence_funnel"
+        assert stored_rows(question, f"{account}.duckdb") != [(0,)]
+
+
+def test_an_account_without_a_key_or_with_an_odd_name_is_refused_by_name() -> None:
+    with pytest.raises(Exception, match="UNIFY_API_KEY_ACME is not set"):
+        UnifyAccount().arguments("acme")
+    for odd in ("Acme", "a__b", "ä", "1st", "a-b", "_a", "a/b"):
+        with pytest.raises(Exception, match="cannot be part of a dataset's name"):
+            UnifyDataset().pipeline(odd)
+
+
+@pytest.mark.parametrize("by_account", [False, True], ids=["one account", "by account"])
+def test_the_schedule_loads_the_day_so_far_and_after_midnight_the_day_before(
+    home: Path, *, by_account: bool
+) -> None:
+    instance = dg.DagsterInstance.local_temp(str(home))
+    instance.add_dynamic_partitions(ACCOUNTS, ["acme", "zed"])
+    defs = unify_definitions(FIRST, by_account=by_account)
+    schedule = defs.resolve_schedule_def("unify_schedule")
+
+    def requested(*at: int) -> list[str | None]:
+        context = dg.build_schedule_context(
+            instance=instance,
+            repository_def=defs.get_repository_def(),
+            scheduled_execution_time=datetime(*at, tzinfo=timezone.utc),  # type: ignore[arg-type,misc]
+        )
+        return [request.partition_key for request in schedule.evaluate_tick(context).run_requests]
+
+    accounts = ["acme|", "zed|"] if by_account else [""]
+    assert requested(2026, 5, 2, 0, 20) == [f"{account}2026-05-01" for account in accounts]
+    assert requested(2026, 5, 2, 1, 20) == [f"{account}2026-05-02" for account in accounts]
+    assert requested(2025, 1, 1, 0, 20) == []
