@@ -11,11 +11,12 @@ import dagster as dg
 
 from unify_source.dagster import UnifyAccount, UnifyDataset, unify_definitions
 
-tables = unify_definitions(
-    start="2026-01-01",
-    account=UnifyAccount(api_key=dg.EnvVar("UNIFY_API_KEY")),
-    dataset=UnifyDataset(destination="duckdb", dataset="unify"),
+defs = dg.Definitions.merge(
+    unify_definitions(
+        start="2026-01-01",
+        account=UnifyAccount(api_key=dg.EnvVar("UNIFY_API_KEY")),
+        dataset=UnifyDataset(destination="duckdb", dataset="unify"),
+    ),
+    # The steps of a run take turns on the dataset: processes of their own would gain nothing.
+    dg.Definitions(executor=dg.in_process_executor),
 )
-
-# The steps of a run take turns on the dataset: processes of their own would gain nothing.
-defs = dg.Definitions.merge(tables, dg.Definitions(executor=dg.in_process_executor))

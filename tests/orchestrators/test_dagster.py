@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import runpy
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -100,10 +102,9 @@ def metadata(result: dg.ExecuteInProcessResult, table: str) -> dict[str, Any]:
     }
 
 
-def test_the_project_loads_without_a_key_and_has_an_asset_for_each_table_and_model() -> None:
-    defs = runpy.run_path(str(ROOT / "pipelines" / "dagster" / "definitions.py"))["defs"]
+def test_there_is_an_asset_for_each_table_and_model_described_as_the_facts_do() -> None:
+    defs = unify_definitions(FIRST)
 
-    dg.Definitions.validate_loadable(defs)
     specs = {tuple(spec.key.path): spec for spec in defs.resolve_all_asset_specs()}
     assert specs.keys() == {
         *(("unify", table) for table in BY_NAME),
@@ -120,14 +121,27 @@ def test_the_project_loads_without_a_key_and_has_an_asset_for_each_table_and_mod
     assert funnel == {("unify", "models", "fct_enrollments"), ("unify", "sequences")}
 
 
-def test_the_definitions_that_the_page_shows_are_valid_and_need_nothing() -> None:
-    shown_here = [block for block in blocks("python", page("orchestration")) if "dagster" in block]
+def test_the_project_and_the_definitions_that_the_page_shows_are_valid_and_need_nothing(
+    home: Path,
+) -> None:
+    files = [ROOT / "pipelines" / "dagster" / "definitions.py"]
+    for number, block in enumerate(blocks("python", page("orchestration"))):
+        if "unify_source.dagster" in block:
+            files.append(home / f"shown_{number}.py")
+            files[-1].write_text(block)
+    words = [sys.executable, "-m", "dagster", "definitions", "validate"]
 
-    assert len(shown_here) == 2
-    for block in shown_here:
-        scope: dict[str, Any] = {}
-        exec(block, scope)
-        dg.Definitions.validate_loadable(scope["defs"])
+    done = subprocess.run(
+        [*words, *(word for file in files for word in ("-f", str(file)))],
+        env={**os.environ, "DAGSTER_DISABLE_TELEMETRY": "yes"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert len(files) == 3
 
 
 def test_a_partition_loads_what_was_updated_on_its_day(
@@ -253,9 +267,16 @@ def test_accounts_are_partitions_with_a_key_and_a_dataset_each(
         assert stored_rows(question, f"{account}.duckdb") != [(0,)]
 
 
-def test_an_account_without_a_key_or_with_an_odd_name_is_refused_by_name() -> None:
+def test_an_account_has_settings_of_its_own_and_one_without_a_key_or_a_plain_name_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with pytest.raises(Exception, match="UNIFY_API_KEY_ACME is not set"):
         UnifyAccount().arguments("acme")
+    monkeypatch.setenv("UNIFY_API_KEY_ACME", KEY)
+    account = UnifyAccount(
+        settings={"workers": 4, "page_size": 50}, settings_of={"acme": {"workers": 2}}
+    )
+    assert account.arguments("acme") == {"workers": 2, "page_size": 50, "api_key": KEY}
     for odd in ("Acme", "a__b", "ä", "1st", "a-b", "_a", "a/b"):
         with pytest.raises(Exception, match="cannot be part of a dataset's name"):
             UnifyDataset().pipeline(odd)

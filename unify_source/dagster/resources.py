@@ -23,13 +23,14 @@ class UnifyAccount(dg.ConfigurableResource):
 
     Without `api_key` the source's own configuration says it (UNIFY_API_KEY). Where accounts are
     partitions, each account's key is read from the environment: `key_variable` names the variable,
-    with the account's name in capitals. Accounts that share one key share its quota: give each its
-    part, as `settings={"requests_per_5min": 25_000}`.
+    with the account's name in capitals, and `settings_of` has what it does not share with others.
+    Runs at once on one account share its quota: give each its part as `requests_per_5min`.
     """
 
     api_key: str | None = None
     key_variable: str = "UNIFY_API_KEY_{account}"
     settings: dict[str, Any] = Field(default_factory=dict)
+    settings_of: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     def arguments(self, account: str | None = None) -> dict[str, Any]:
         """Return the settings for `sync`, `backfill` and `verify`. Raises ConfigurationError."""
@@ -42,7 +43,8 @@ class UnifyAccount(dg.ConfigurableResource):
                 f"The account {account!r} has no API key: {variable} is not set.",
                 f"Set {variable} where Dagster's runs are executed.",
             )
-        return {**self.settings, "api_key": os.environ[variable]}
+        own = self.settings_of.get(account, {})
+        return {**self.settings, **own, "api_key": os.environ[variable]}
 
 
 class UnifyDataset(dg.ConfigurableResource):
