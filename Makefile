@@ -66,8 +66,8 @@ docs: .venv/ready  ## rewrite what the pages take from the code
 shape: .venv/ready  ## print how long files and functions are; CHECK=1 fails beyond the limits
 	$(BIN)/python benchmarks/shape.py $(if $(CHECK),--check)
 
-bench: .venv/ready  ## measure this connector beside what you would write instead
-	$(BIN)/python benchmarks/compare.py
+bench: .venv/ready  ## measure this connector beside what you would write instead, and write it into docs/benchmarks.md
+	$(BIN)/python benchmarks/compare.py --page docs/benchmarks.md
 
 lock: .venv/ready  ## raise requirements.lock and requirements-warehouse.lock to the newest versions
 	$(BIN)/pip install --quiet uv

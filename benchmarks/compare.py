@@ -1,10 +1,12 @@
 """Measures the contenders side by side, in one run, against one sandbox in another process.
 
-    python benchmarks/compare.py [--rows 1000000] [--destination postgres] [--only NAME ...]
+    python benchmarks/compare.py [--rows N ...] [--destination postgres] [--only NAME ...]
+                                 [--page docs/benchmarks.md]
 
 Prints a Markdown table for each scenario: a first load of so many rows, then the same again without
-a change, and after 1,000 changes; 20,000 rows at 50 ms latency; and what 10,000 to `--rows` rows
-take, as a chart. Postgres is a server that it starts itself, or the one that UNIFY_TEST_POSTGRES
+a change, and after 1,000 changes; 20,000 rows at 50 ms latency; and what 10,000 to a million rows
+take, as a chart. Those that the page has already, by their titles, are replaced there, one by one
+as they come. Postgres is a server that it starts itself, or the one that UNIFY_TEST_POSTGRES
 names; each contender gets a database of its own. The machine is shared with the sandbox and the
 server, so compare rows of one run, not single figures.
 """
@@ -13,11 +15,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,21 +116,22 @@ class Arena:
 def main() -> None:
     """Run what the command line asks for."""
     said = argparse.ArgumentParser()
-    said.add_argument("--rows", type=int, default=1_000_000)
+    said.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
     said.add_argument("--only", nargs="*", choices=LOADERS, default=LOADERS)
     said.add_argument("--destination", choices=["duckdb", "postgres"], default="duckdb")
+    said.add_argument("--page", type=Path)
     asked = said.parse_args()
     with server_of(asked.destination) as dsn:
         where = f"into {asked.destination}"
-        first_load_and_later(asked.rows, asked.only, dsn, where)
+        for rows in asked.rows:
+            first_load_and_later(rows, asked.only, dsn, where, asked.page)
         with ExitStack() as stack:
             arena = Arena(20_000, 0.05, dsn, stack)
-            table(f"20,000 rows {where}, 50 ms latency")
-            for name in asked.only:
-                print(arena.run(name).line(name, 20_000), flush=True)
-        sizes = [rows for rows in CHARTED if rows <= asked.rows]
-        if OURS in asked.only and sizes:
-            chart(sizes, dsn)
+            title = f"20,000 rows {where}, 50 ms latency"
+            table(title, arena, asked.only, 20_000, asked.page)
+        sizes = [rows for rows in CHARTED if rows <= max(asked.rows, default=0)]
+        if OURS in asked.only and sizes and not dsn:
+            chart(sizes, dsn, asked.page)
 
 
 def server_of(destination: str) -> AbstractContextManager[str]:
@@ -135,24 +139,23 @@ def server_of(destination: str) -> AbstractContextManager[str]:
     return postgres.running() if destination == "postgres" else nullcontext("")
 
 
-def first_load_and_later(rows: int, names: list[str], dsn: str, where: str) -> None:
+def first_load_and_later(
+    rows: int, names: list[str], dsn: str, where: str, page: Path | None
+) -> None:
     """Measure a first load, then a run without changes, then one after 1,000 changes."""
     able = [name for name in names if rows <= MOST_ROWS.get(name, rows)]
+    again = [name for name in able if name in LOADED_AGAIN]
     with ExitStack() as stack:
         arena = Arena(rows, 0.0, dsn, stack)
-        table(f"{rows:,} rows {where}, first load")
-        for name in able:
-            print(arena.run(name).line(name, rows), flush=True)
+        table(f"{rows:,} rows {where}, first load", arena, able, rows, page)
         for changes in (0, 1_000):
-            table(f"{rows:,} rows {where}, again after {changes:,} changes")
             if changes:
                 arena.change(changes)
-            for name in able:
-                if name in LOADED_AGAIN:
-                    print(arena.run(name).line(name, None), flush=True)
+            title = f"{rows:,} rows {where}, again after {changes:,} changes"
+            table(title, arena, again, None, page)
 
 
-def chart(sizes: list[int], dsn: str) -> None:
+def chart(sizes: list[int], dsn: str, page: Path | None) -> None:
     """Print rows per second and memory over rows, for Mermaid."""
     results = []
     for rows in sizes:
@@ -162,16 +165,41 @@ def chart(sizes: list[int], dsn: str) -> None:
     speeds = [round(rows / r.seconds) for rows, r in zip(sizes, results, strict=True)]
     for title, values in (
         ("rows per second", speeds),
-        ("peak memory, MB", [round(r.megabytes) for r in results]),
+        ("peak memory in MB", [round(r.megabytes) for r in results]),
     ):
-        print("\n```mermaid\nxychart-beta")
-        print(f'  title "unify-source sync: {title}"')
-        print(f"  x-axis [{axis}]\n  y-axis 0 --> {max(values)}\n  bar {values}\n```")
+        head = f'  title "{OURS}: {title}, by rows"\n'
+        rest = f"  x-axis [{axis}]\n  y-axis 0 --> {max(values)}\n  bar {values}\n"
+        print(f"\n```mermaid\nxychart-beta\n{head}{rest}```", flush=True)
+        put(page, head, rest)
 
 
-def table(title: str) -> None:
-    """Print the head of a table."""
-    print(f"\n| {title} | {COLUMNS} |\n|---|---:|---:|---:|---:|---:|")
+def table(
+    title: str,
+    arena: Arena,
+    names: Sequence[str],
+    rows: int | None,
+    page: Path | None,
+    where: str = "",
+) -> None:
+    """Run contenders, each on its own dataset or on that of `where`, and print a row for each."""
+    head, rest = f"| {title} | {COLUMNS} |\n", "|---|---:|---:|---:|---:|---:|\n"
+    print(f"\n{head}{rest}", end="", flush=True)
+    for name in names:
+        line = arena.run(name, where).line(name, rows) + "\n"
+        print(line, end="", flush=True)
+        rest += line
+    put(page, head, rest)
+
+
+def put(page: Path | None, head: str, rest: str) -> None:
+    """Replace in a page what follows this head, up to the end of the table or the chart."""
+    if page:
+        end = "(?:[|].*\n)+" if head.startswith("|") else "(?:  .*\n)+"
+        text = page.read_text(encoding="utf-8")
+        new = re.sub(
+            f"^({re.escape(head)}){end}", lambda found: found[1] + rest, text, flags=re.MULTILINE
+        )
+        page.write_text(new, encoding="utf-8")
 
 
 @contextmanager
