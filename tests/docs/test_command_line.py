@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 import duckdb
+from commands import command
 from conftest import KEY
-from pages import blocks, code, in_shell, of_api, page, rows_of, section
+from pages import blocks, code, of_api, page, rows_of, section
 
 from unify_source import unify_source
 from unify_source.cli.app import app
@@ -43,7 +44,7 @@ def test_the_settings_are_those_of_the_source_with_their_defaults() -> None:
 def test_the_commands_are_those_of_the_program() -> None:
     listed = rows_of(PAGE, "command", "what it does")
 
-    assert {code(command) for command, _ in listed} == {f"unify-source {name}" for name in COMMANDS}
+    assert {code(cell) for cell, _ in listed} == {f"unify-source {name}" for name in COMMANDS}
 
 
 def test_the_options_are_those_of_the_commands() -> None:
@@ -69,10 +70,10 @@ def test_the_json_that_is_shown_has_the_keys_and_kinds_that_are_printed(serve: S
     examples = [json.loads(block) for block in blocks("json", PAGE)]
 
     printed = [
-        json.loads(in_shell(f"unify-source {command} --json", **of_api(api)).stdout)
-        for command in ("sync", "status", "verify")
+        json.loads(command(name, "--json", **of_api(api)).stdout)
+        for name in ("sync", "status", "verify")
     ]
-    refused = in_shell("unify-source sync --json", **{**of_api(api), "UNIFY_API_KEY": "another"})
+    refused = command("sync", "--json", **{**of_api(api), "UNIFY_API_KEY": "another"})
 
     assert [_kinds(example) for example in examples] == [_kinds(output) for output in printed]
     keys = re.findall(r"`(\w+)`", PAGE[PAGE.index("An error is an object") :])[:3]
@@ -99,14 +100,13 @@ def test_the_exit_codes_are_those_that_the_command_ends_with(serve: Serve) -> No
         ("odd_again", odd),
         ("held --lock-timeout 0.2", good),
     ]
-    never_loaded = "unify-source verify --pipeline-name never_loaded"
 
     with duckdb.connect("held.duckdb"), ThreadPoolExecutor() as pool:
         ended = pool.map(
-            lambda run: in_shell(f"unify-source sync --pipeline-name {run[0]}", **run[1]), runs
+            lambda run: command("sync", "--pipeline-name", *run[0].split(), **run[1]), runs
         )
         codes = [end.returncode for end in ended]
-    codes.append(in_shell(never_loaded, **good).returncode)
+    codes.append(command("verify", "--pipeline-name", "never_loaded", **good).returncode)
 
     listed = rows_of(section(PAGE, "Exit codes"), "exit code", "meaning")
     assert codes == [0, 1, 2, 0, 3, 5, 4]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
-import sys
 from collections.abc import Callable
 from importlib.metadata import metadata
 from pathlib import Path
 
 import of_models
 import pytest
+import warm
 from generate import BLOCKS, DOCS, written
 from pages import PAGES, ROOT, blocks, in_shell, of_api, page, shell_lines
 from warehouse import shown, stored
@@ -123,7 +124,7 @@ def test_the_python_that_is_shown_runs(serve: Serve) -> None:
     for name, text in PAGES.items():
         # Dagster and its like are installed by lanes of their own, which run what this page shows.
         for block in blocks("python", text) if name != "docs/orchestration.md" else ():
-            done = in_shell(shlex.join([sys.executable, "-c", block]), **of_api(api))
+            done = warm.run(("-c", block), {**os.environ, **of_api(api)})
             assert done.returncode == 0, f"{name}: {done.stderr}"
             if name == "README.md":
                 assert stored("unify_gtm.duckdb") == shown(api.account)

@@ -28,7 +28,7 @@ Row = dict[str, Any]
 START = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 FILE = "unify_gtm.duckdb"
 DRIFT = DRIFTS["changed-types"]
-FEW = 200
+FEW = 60
 
 
 def account(size: int) -> Account:
@@ -182,7 +182,7 @@ def half_unreadable(row: Row) -> Row:
 
 @pytest.fixture
 def few_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a few hundred rows be more than are asked for by id."""
+    """Let a hundred rows be more than are asked for by id."""
     monkeypatch.setattr(ask_again, "ASK_AGAIN_LIMIT", FEW)
 
 
@@ -191,17 +191,17 @@ def few_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_run_ends_although_more_rows_are_unreadable_than_are_asked_for_by_id(
     serve: Serve, pipeline: dlt.Pipeline, workers: int
 ) -> None:
-    rows = 480
+    rows = 300
     api = serve(account(rows), reshape=half_unreadable)
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 10}
-    given["window_rows"] = 160
+    given["window_rows"] = 100
 
     for _ in range(2):
         api.reset()
         report = sync(pipeline, workers=workers, **given)
 
         assert report.quarantined == sum(half_unreadable(row) != row for row in api.account.rows())
-        assert len(api.requests) <= FEW + 2.5 * rows / 10 + 10
+        assert len(api.requests) <= FEW + 2.5 * rows / 10 + 20
 
     api.reset()
     backfill(pipeline, "2026-01-01", "2026-03-01", workers=workers, **given)
@@ -216,7 +216,7 @@ def test_a_run_ends_although_more_rows_are_unreadable_than_are_asked_for_by_id(
 def test_once_the_api_is_mended_all_rows_leave_the_quarantine_whatever_ran_first(
     serve: Serve, pipeline: dlt.Pipeline, first: str
 ) -> None:
-    living = account(480)
+    living = account(300)
     api = serve(living, reshape=half_unreadable)
     sync(pipeline, api_key=KEY, base_url=api.url)
     living.clock.advance(timedelta(days=1))
@@ -229,14 +229,14 @@ def test_once_the_api_is_mended_all_rows_leave_the_quarantine_whatever_ran_first
     if first == "failure":
         mended.arm(Fault("400", after=FEW + 3))
         with pytest.raises(UnifyError):
-            sync(pipeline, window_rows=160, **given)
+            sync(pipeline, window_rows=100, **given)
         mended.arm()
     elif first == "backfill":
         backfill(pipeline, "2026-01-01", "2026-01-02", **given)
     elif first == "filter":
         sync(pipeline, status="DRAFT", **given)
 
-    report = sync(pipeline, window_rows=160, **given)
+    report = sync(pipeline, window_rows=100, **given)
 
     assert report.quarantined == 0
     assert quarantine() == {}

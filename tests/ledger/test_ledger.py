@@ -86,6 +86,7 @@ def test_a_sync_has_a_row_whether_it_loads_something_or_nothing_or_fails(
     assert all(row["finished_at"] >= row["started_at"] for row in ledger(warehouse))
 
 
+@on_duckdb
 def test_a_backfill_and_a_verify_have_rows_with_their_range_and_verdict(
     serve: Serve, warehouse: Destination
 ) -> None:
@@ -118,6 +119,7 @@ def test_a_backfill_and_a_verify_have_rows_with_their_range_and_verdict(
     assert filled["cursor_before"] == filled["cursor_after"] == report.cursor
 
 
+@on_duckdb
 def test_three_lines_of_dlt_have_a_row_and_a_refresh_keeps_the_others(
     serve: Serve, warehouse: Destination
 ) -> None:

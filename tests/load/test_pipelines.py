@@ -6,13 +6,13 @@ import ast
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from by_hand import ByHand
 from conftest import KEY
 from warehouse import shown, stored
@@ -28,14 +28,7 @@ Serve = Callable[..., Sandbox]
 
 def run(script: str, api: Sandbox, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     known = {"SOURCES__UNIFY__BASE_URL": api.url, "UNIFY_API_KEY": KEY}
-    return subprocess.run(
-        [sys.executable, str(SCRIPTS / script), *words],
-        env={**os.environ, **known, **more},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return warm.run((str(SCRIPTS / script), *words), {**os.environ, **known, **more})
 
 
 def updated(row: dict[str, Any]) -> datetime:

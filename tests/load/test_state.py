@@ -57,7 +57,7 @@ def change(account: Account, count: int, seed: int) -> None:
 def test_with_nothing_but_the_database_the_next_run_is_incremental(
     serve: Serve, home: Path
 ) -> None:
-    api = serve(Account(5_000, clock=Clock(START)))
+    api = serve(Account(2_500, clock=Clock(START)))
     load(machine("one"), api)
     for path in home.iterdir():
         if path.name != FILE:
@@ -92,7 +92,7 @@ def start_sync(api: Sandbox) -> subprocess.Popen[str]:
     return warm.start(("sync", "--quiet"), {**os.environ, **told}, stderr=subprocess.PIPE)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_run_that_was_killed_costs_nothing_but_time(
     seed: int, serve: Serve, pipeline: dlt.Pipeline, home: Path
 ) -> None:
@@ -122,13 +122,21 @@ def test_a_run_that_was_killed_costs_nothing_but_time(
     assert stored(home / FILE) == shown(api.account)
 
 
-@pytest.mark.parametrize("lost", [".", "normalize", "load"])
-@pytest.mark.parametrize("step", ["extract", "normalize", "load"])
+@pytest.mark.parametrize(
+    ("step", "lost"),
+    [
+        ("extract", "."),
+        ("extract", "normalize"),
+        ("normalize", "."),
+        ("normalize", "load"),
+        ("load", "."),
+    ],
+)
 def test_a_window_whose_files_vanish_is_not_taken_for_loaded(
     step: str, lost: str, serve: Serve, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api = serve(Account(600))
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "window_rows": 200}
+    api = serve(Account(300))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "window_rows": 100}
     proceed = getattr(pipeline, step)
     times = 0
 
@@ -144,7 +152,7 @@ def test_a_window_whose_files_vanish_is_not_taken_for_loaded(
 
     # Files that the step does not read, or has read, may be missed by nobody.
     with suppress(LoadFailed):
-        sync(pipeline, page_size=20, **said)
+        sync(pipeline, page_size=10, **said)
         assert stored(FILE) == shown(api.account)
 
     sync(machine("two"), **{**said, "window_rows": 10_000})
@@ -161,8 +169,7 @@ def things() -> int:
         return len(connection.execute("SELECT n FROM unify.things").fetchall())
 
 
-@pytest.mark.parametrize("is_first", [True, False], ids=["first", "second"])
-@pytest.mark.parametrize("step", ["normalize", "load"])
+@pytest.mark.parametrize(("step", "is_first"), [("normalize", True), ("load", False)])
 def test_what_a_dead_run_left_beside_another_source_is_read_again_not_loaded_later(
     step: str, serve: Serve, monkeypatch: pytest.MonkeyPatch, *, is_first: bool
 ) -> None:

@@ -185,27 +185,11 @@ def _at(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc)
 
 
-def test_a_backfill_that_failed_goes_on_where_it_was(serve: Callable[..., Sandbox]) -> None:
-    api = serve(Account(1_600))
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 1}
-    pipeline = opened()
-    pipeline.collector = FailsAfterAWindow(api)
-    with pytest.raises(UnifyError):
-        backfill(pipeline, LONG_AGO, "2030-01-01", **said)
-    part = len(stored(FILE)["enrollments"])
-    api.arm()
-    api.reset()
-
-    backfill(opened(), LONG_AGO, "2030-01-01", **said)
-
-    assert 0 < part < 1_600
-    asked_from = {v for r in api.requests for k, v in r.query if k == "updated_after"}
-    assert min(asked_from) > LONG_AGO + "T00"
-    assert stored(FILE) == shown(api.account)
-
-
-@pytest.mark.parametrize("until", [None, "2030-01-01"])
-@pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
+@pytest.mark.parametrize(
+    ("until", "newest_first"),
+    [(None, False), ("2030-01-01", True)],
+    ids=["oldest first", "newest first"],
+)
 def test_a_backfill_that_goes_on_weeks_later_loads_what_moved_meanwhile_and_says_so(
     serve: Callable[..., Sandbox],
     until: str | None,
@@ -213,19 +197,19 @@ def test_a_backfill_that_goes_on_weeks_later_loads_what_moved_meanwhile_and_says
     newest_first: bool,
 ) -> None:
     clock = Clock(datetime(2026, 6, 1, 12, tzinfo=timezone.utc))
-    api = serve(Account(1_000, clock=clock))
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 1}
+    api = serve(Account(500, clock=clock))
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 10, "workers": 1}
     pipeline = opened()
     pipeline.collector = FailsAfterAWindow(api)
 
-    def fill(window_rows: int = 200) -> Report:
+    def fill(window_rows: int = 100) -> Report:
         return backfill(
             pipeline,
             LONG_AGO,
             until,
             newest_first=newest_first,
             window_rows=window_rows,
-            **said,
+            **given,
         )
 
     for seed in range(2):
@@ -233,7 +217,7 @@ def test_a_backfill_that_goes_on_weeks_later_loads_what_moved_meanwhile_and_says
             fill()
         api.arm()
         clock.advance(timedelta(days=30))
-        api.account.change(150, seed=seed)
+        api.account.change(75, seed=seed)
         clock.advance(timedelta(seconds=1))
     pipeline.collector = NULL_COLLECTOR
 
@@ -284,7 +268,7 @@ def test_a_range_the_wrong_way_round_is_refused() -> None:
 def test_killed_at_any_moment_and_started_again_a_backfill_ends_equal_and_a_kill_costs_a_window(
     serve: Callable[..., Sandbox],
 ) -> None:
-    kills, chance = rounds_and_chance(4)
+    kills, chance = rounds_and_chance(2)
     api = serve(Account(1_500 * kills), latency=0.005)
     words = ("backfill", "--from", LONG_AGO, "--to", "2030-01-01", "--quiet")
     lost = []

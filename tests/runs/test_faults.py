@@ -10,8 +10,10 @@ from destinations import Destination, DuckDB, opened
 from faults import BEHIND, FAULTS, PLACES, TEN_MINUTES, between
 from matrix import CELL
 from standing import START, account, load
+from tenacity import wait_random
 from warehouse import shown
 
+from unify_source.api import client
 from unify_source.errors import UnifyError
 from unify_source.sandbox import Account, Sandbox
 
@@ -23,8 +25,14 @@ VERY_IMPATIENT = {**IMPATIENT, "retry_budget": 2}
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_every_third_response_loses_nothing(
-    fault: str, serve: Serve, home: Path, request: pytest.FixtureRequest
+    fault: str,
+    serve: Serve,
+    home: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # How long a run waits before it asks again is tried with the client.
+    monkeypatch.setattr(client, "_BACKOFF", wait_random(0, 0.1))
     with opened(DuckDB, home, request) as warehouse:
         end_of_run(fault, "every third", serve(account(160)), warehouse, VERY_IMPATIENT)
 

@@ -95,8 +95,9 @@ def test_a_person_leaves_every_table_and_no_kind_of_run_brings_it_back(
         name: removed[name] for name in before
     }
 
-    again = [(run, "unify_gtm") for run in (by_sync, by_backfill, by_source, by_refresh)]
-    for run, name in (*again, (by_sync, "another")):
+    again = [(run, "unify_gtm") for run in (by_sync, by_refresh, by_backfill, by_source)]
+    again = [(by_sync, "another"), *again]
+    for run, name in again[:3] if isinstance(database, Postgres) else again:
         touched(api.account, person)
         run(database.pipeline(machine=run.__name__, name=name), api)
         stored = database.stored()
@@ -166,7 +167,9 @@ def test_what_a_comparison_noted_of_a_persons_rows_goes_as_well(
     assert left == {*database.keys("people"), *database.keys("enrollments")}
 
 
-@pytest.mark.parametrize("pii", ["keep", "hash"])
+@pytest.mark.parametrize(
+    ("pii", "database"), [("keep", DuckDB), ("hash", Postgres)], indirect=["database"]
+)
 def test_each_who_was_forgotten_stays_so_whatever_becomes_of_the_settings(
     pii: str, serve: Serve, database: Any
 ) -> None:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hmac
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import dlt
 import pytest
+import warm
 from commands import command
-from conftest import KEY
+from conftest import KEY, LANE
 from destinations import Destination, DuckDB, Postgres, opened
 from hostile import answering
 from personal import found_in, kept_text, personal, reshaped, stored_text
@@ -25,6 +24,8 @@ from unify_source.resources import BY_NAME
 from unify_source.sandbox import DRIFTS, Sandbox
 
 PII_KEY = "5f0c1e-key-of-the-hashes"
+NOT_DUCKDB: tuple[type[Destination], ...] = (Postgres, *LANE)
+EVERYWHERE: tuple[type[Destination], ...] = (DuckDB, *NOT_DUCKDB)
 
 
 @pytest.fixture(params=[DuckDB, Postgres], ids=lambda kind: kind.name)
@@ -57,15 +58,23 @@ def hidden(rows: Rows, mode: str) -> Rows:
     }
 
 
-@pytest.mark.parametrize("mode", ["hash", "drop"])
+@pytest.mark.parametrize(
+    ("warehouse", "mode"),
+    [
+        pytest.param(kind, mode, id=f"{kind.name}-{mode}", marks=kind.lane)
+        for kind in EVERYWHERE
+        for mode in (["hash"] if kind is Postgres else ["hash", "drop"])
+    ],
+    indirect=["warehouse"],
+)
 def test_only_what_is_marked_as_pii_differs_and_it_is_joined_as_before(
     mode: str, serve: Serve, warehouse: Destination
 ) -> None:
-    api = serve(account())
+    api = serve(account(100))
     for seed in range(2):
         load(warehouse, api, pii=mode, pii_key=PII_KEY)
         assert warehouse.stored() == hidden(shown(api.account), mode)
-        change(api.account, 60, seed)
+        change(api.account, 30, seed)
     done = warehouse.loads()
     load(warehouse, api, pii=mode, pii_key=PII_KEY)
     load(warehouse, api, pii=mode, pii_key=PII_KEY)
@@ -105,9 +114,9 @@ if len(sys.argv) > 2:
 
 def ran(mode: str, api: Sandbox, database: Destination, *words: str) -> str:
     """Run that script with every log on, and return all that it wrote to its streams."""
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, database.dlt_name, *words],
-        env={
+    done = warm.run(
+        ("-c", SCRIPT, database.dlt_name, *words),
+        {
             **os.environ,
             "UNIFY_API_KEY": KEY,
             "RUNTIME__LOG_LEVEL": "DEBUG",
@@ -116,35 +125,35 @@ def ran(mode: str, api: Sandbox, database: Destination, *words: str) -> str:
             "SOURCES__UNIFY__PII": mode,
             "SOURCES__UNIFY__PII_KEY": PII_KEY,
         },
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
     )
     assert ("UnifyError" in done.stderr or "LoadFailed" in done.stderr) == bool(words), done.stderr
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("mode", ["keep", "hash", "drop"])
+@pytest.mark.parametrize(
+    ("mode", "database"),
+    [("keep", DuckDB), ("hash", DuckDB), ("drop", DuckDB), ("hash", Postgres)],
+    indirect=["database"],
+)
 def test_no_personal_text_stands_anywhere_after_a_run_and_a_failed_one(
     mode: str, serve: Serve, database: Any
 ) -> None:
-    api = serve(account(50), reshape=reshaped)
+    api = serve(account(25), reshape=reshaped)
     texts = personal(api.account)
-    assert len(texts) > 200
+    assert len(texts) > 100
 
     written = ran(mode, api, database, "and fail")
 
-    packages = kept_text(Path("working"))
+    packages, tables = kept_text(Path("working")), stored_text(database)
     assert ".parquet" in packages, "the failed package is there to be searched"
     rows = database.ask("SELECT count(*) FROM unify.enrollments_quarantine")
     assert rows[0][0] >= 5
     # What is kept as it comes shows that the search would find it.
-    for place in (stored_text(database), packages):
+    for place in (tables, packages):
         assert (len(found_in(texts, place)) > len(texts) / 2) == (mode == "keep")
         assert mode == "keep" or not found_in(texts, place)
     assert mode == "keep" or not found_in(texts, written)
-    assert PII_KEY not in stored_text(database) + packages + written
+    assert PII_KEY not in tables + packages + written
 
 
 @pytest.mark.parametrize("mode", ["hash", "drop"])
@@ -267,7 +276,19 @@ def test_a_changed_setting_is_refused_before_a_request_until_all_is_loaded_anew(
     assert api.requests == []
     assert warehouse_file.stored() == held
 
+
+@pytest.mark.parametrize("name", ["keep, then hash", "hash, then keep"])
+def test_once_all_is_loaded_anew_the_new_setting_is_the_only_one(
+    name: str, serve: Serve, warehouse_file: DuckDB
+) -> None:
+    run, before, after, _ = CHANGES[name]
+    api = serve(account(20))
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    pipeline, another = warehouse_file.pipeline(), warehouse_file.pipeline(name="another")
+    run(pipeline, **given, **before)
+
     pipeline.run(unify_source(**given, **after), refresh="drop_data")
+
     assert warehouse_file.stored() == hidden(shown(api.account), after.get("pii", "keep"))
     with pytest.raises(Exception, match="was loaded with"):
         run(another, **given, **({} if after else HASH))
@@ -275,6 +296,11 @@ def test_a_changed_setting_is_refused_before_a_request_until_all_is_loaded_anew(
     assert warehouse_file.stored() == hidden(shown(api.account), after.get("pii", "keep"))
 
 
+@pytest.mark.parametrize(
+    "warehouse",
+    [pytest.param(kind, id=kind.name, marks=kind.lane) for kind in NOT_DUCKDB],
+    indirect=True,
+)
 def test_whichever_pipeline_emptied_a_dataset_last_says_how_it_is_loaded(
     serve: Serve, warehouse: Destination
 ) -> None:

@@ -38,7 +38,7 @@ def assert_unique(warehouse: Destination) -> None:
 def test_tables_equal_the_api_at_first_after_nothing_and_after_changes(
     serve: Serve, warehouse: Destination
 ) -> None:
-    api = serve(account(1_000))
+    api = serve(account(400))
     load(warehouse, api)
     assert warehouse.stored() == (first := shown(api.account))
 
@@ -205,18 +205,18 @@ def test_an_empty_account_makes_every_table_with_every_column_and_type(
 def test_with_an_empty_working_folder_the_next_run_is_incremental(
     serve: Serve, warehouse: Destination
 ) -> None:
-    api = serve(account(2_000))
-    load(warehouse, api)
+    api = serve(account(600))
+    load(warehouse, api, page_size=20)
     reached = cursor(warehouse.pipeline())
     shutil.rmtree("machines")
     change(api.account, 50)
     api.reset()
 
-    again = sync(warehouse.pipeline(machine="two"), api_key=KEY, base_url=api.url)
+    again = sync(warehouse.pipeline(machine="two"), api_key=KEY, base_url=api.url, page_size=20)
 
     assert reached
     assert len(api.requests) <= 10
-    assert 0 < again.enrollments < 500
+    assert 0 < again.enrollments < 150
     assert warehouse.stored() == shown(api.account)
 
 
@@ -280,9 +280,9 @@ def test_two_runs_at_once_lose_double_and_turn_back_nothing(
 def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
     serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "400")
-    api = serve(Account(1_200))
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 1}
+    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "200")
+    api = serve(Account(600))
+    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 10, "workers": 1}
     sync(warehouse.pipeline(), window_rows=10_000, **said)
     reached = cursor(warehouse.pipeline())
     done = len(warehouse.loads())

@@ -13,15 +13,9 @@ Ran = subprocess.CompletedProcess[str]
 
 
 def command(*words: str, **environment: str) -> Ran:
-    """Run the command in the test's folder, with no more said than a user would say."""
+    """Run the command in the test's folder, and tell it no more than a user would."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("RUNTIME__")}
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with warm.start(words, {**inherited, **environment}, **pipes) as process:
-        try:
-            out, err = process.communicate(timeout=100)
-        finally:
-            process.kill()
-    return Ran(process.args, process.returncode, out, err)
+    return warm.run(("-m", "unify_source", *words), {**inherited, **environment})
 
 
 def only_json(ran: Ran) -> dict[str, Any]:

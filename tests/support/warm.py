@@ -1,4 +1,4 @@
-"""Commands that start warm: forked from a process that has imported what they import.
+"""Commands and scripts that start warm: forked from a process that has imported what they import.
 
 A new interpreter takes a second to import dlt and Arrow, and the tests run hundreds of commands. A
 forked one is as real: a process with a folder, an environment, streams and signals of its own.
@@ -16,19 +16,20 @@ import runpy
 import socket
 import subprocess
 import sys
+import threading
 import time
-import traceback
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import dying
 
-_COMMAND = [sys.executable, "-m", "unify_source"]
 # Of Linux's prctl.h: who loses its parent becomes a child of ours, so that we can wait for it.
 _SET_CHILD_SUBREAPER = 36
+_one_at_a_time = threading.Lock()
 # The interpreter and Arrow read these once, when they start.
 _READ_ONCE = ("PYTHON", "LANG", "LC_", "ARROW_")
 _IMPORTED = """
@@ -47,25 +48,44 @@ _IMPORTED = """
 def start(
     words: tuple[str, ...], environment: Mapping[str, str], **streams: Any
 ) -> subprocess.Popen[str]:
-    """Start a command in the current folder, warm where that makes no difference to it."""
+    """Start our command in the current folder, warm where that makes no difference to it."""
+    return start_python(("-m", "unify_source", *words), environment, **streams)
+
+
+def run(words: tuple[str, ...], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run what stands behind `python`: a script, or `-c` and a program, or `-m` and a module."""
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with start_python(words, environment, **pipes) as process:
+        try:
+            out, err = process.communicate(timeout=100)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def start_python(
+    words: tuple[str, ...], environment: Mapping[str, str], **streams: Any
+) -> subprocess.Popen[str]:
+    """Start Python with these words, warm where that makes no difference."""
     may_be_warm = sys.platform == "linux" and all(
         environment.get(name) == os.environ.get(name)
         for name in {*environment, *os.environ}
         if name.startswith(_READ_ONCE)
     )
     kind = _Forked if may_be_warm else subprocess.Popen
-    return kind([*_COMMAND, *words], env=environment, text=True, **streams)
+    return kind([sys.executable, *words], env=environment, text=True, **streams)
 
 
 class _Forked(subprocess.Popen[str]):
-    """A command that another process forks, and that is a child of this one all the same."""
+    """A program that another process forks, and that is a child of this one all the same."""
 
-    def _execute_child(self, args: list[str], *told: Any) -> None:
-        environment, pipes = told[5], told[9:15]
+    def _execute_child(self, args: list[str], *given_on: Any) -> None:
+        environment, pipes = given_on[5], given_on[9:15]
         given = [n if end == -1 else end for n, end in enumerate((pipes[0], pipes[3], pipes[5]))]
-        asked = json.dumps([args[len(_COMMAND) :], str(Path.cwd()), dict(environment)])
-        socket.send_fds(_warm(), [asked.encode()], given)
-        self.pid = int(_warm().recv(100))
+        asked = json.dumps([args[1:], str(Path.cwd()), dict(environment)])
+        with _one_at_a_time:
+            socket.send_fds(_warm(), [asked.encode()], given)
+            self.pid = int(_warm().recv(100))
         self._child_created = True
         self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]
 
@@ -90,7 +110,7 @@ def _warm() -> socket.socket:
 
 
 def _serve(asking: socket.socket) -> None:
-    """Fork a command for each request, and answer with its number."""
+    """Fork a program for each request, and answer with its number."""
     while True:
         asked, given, _, _ = socket.recv_fds(asking, 1 << 20, 3)
         if not asked:
@@ -110,7 +130,7 @@ def _serve(asking: socket.socket) -> None:
 
 
 def _become(given: list[int], words: list[str], folder: str, environment: dict[str, str]) -> None:
-    """Be the command, and end with its exit code."""
+    """Be the program: an exception ends it as it ends any."""
     for name, end in enumerate(given):
         os.dup2(end, name)
     os.closerange(3, max(given) + 1)
@@ -118,15 +138,19 @@ def _become(given: list[int], words: list[str], folder: str, environment: dict[s
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
-    sys.argv = ["unify_source", *words]
     dying.prepare()
-    try:
-        # It ends the process itself.
-        runpy.run_module("unify_source", run_name="__main__", alter_sys=True)
-    except BaseException:  # noqa: BLE001 - as an interpreter does
-        traceback.print_exc()
-        sys.stderr.flush()
-    os._exit(1)
+    flag, *rest = words
+    if flag == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif flag == "-c":
+        sys.argv = ["-c", *rest[1:]]
+        main = sys.modules["__main__"] = ModuleType("__main__")
+        exec(rest[0], main.__dict__)
+    else:
+        sys.argv = words
+        runpy.run_path(flag, run_name="__main__")
+    sys.exit()
 
 
 if __name__ == "__main__":
