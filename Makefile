@@ -26,8 +26,9 @@ chromium:  ## install Debian's Chromium where there is no browser
 	  $(AS_ROOT) apt-get update -qq && \
 	  $(AS_ROOT) apt-get install -y -qq --no-install-recommends chromium; }
 
-test-orchestrators: .venv-dagster/ready  ## run the assets of Dagster
+test-orchestrators: .venv/ready .venv-dagster/ready .venv-airflow/ready .venv-prefect/ready  ## load with Dagster, Airflow and Prefect
 	.venv-dagster/bin/python -m pytest -m dagster --durations=5 tests/orchestrators
+	$(BIN)/python -m pytest -m "airflow or prefect" --durations=5 tests/orchestrators
 
 test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write what holds into docs/destinations.md
 	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \
@@ -96,7 +97,7 @@ test-pythons:  ## run the demo and the promises on the oldest and newest Python 
 	$(PYTHON) tests/pythons.py
 
 clean:  ## remove the environments and caches
-	rm -rf .venv .venv-lowest .venv-newest .venv-3.* .venv-warehouse .venv-bigquery .venv-dbt .venv-dagster .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-newest .venv-3.* .venv-warehouse .venv-bigquery .venv-dbt .venv-dagster .venv-airflow .venv-prefect .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'
@@ -128,4 +129,17 @@ clean:  ## remove the environments and caches
 	$(PYTHON) -m venv .venv-dagster
 	.venv-dagster/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	.venv-dagster/bin/pip install --quiet --disable-pip-version-check --editable '.[dagster]'
+	touch $@
+
+.venv-airflow/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-airflow
+	.venv-airflow/bin/pip install --quiet --disable-pip-version-check uv
+	.venv-airflow/bin/uv pip install --quiet --python .venv-airflow/bin/python \
+	  --editable '.[airflow,postgres]' 'apache-airflow[celery,postgres]'
+	touch $@
+
+.venv-prefect/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-prefect
+	.venv-prefect/bin/pip install --quiet --disable-pip-version-check uv
+	.venv-prefect/bin/uv pip install --quiet --python .venv-prefect/bin/python --editable . 'prefect>=3'
 	touch $@

@@ -1,0 +1,87 @@
+"""A DAG to copy into Airflow's folder of DAGs: each run loads what was updated in its interval.
+
+    airflow pools set unify 1 "Loads of Unify take turns"
+    airflow dags unpause unify
+
+Where tasks are executed, set UNIFY_API_KEY, and UNIFY_DESTINATION with the credentials of the
+destination, such as DESTINATION__POSTGRES__CREDENTIALS. For several accounts, UNIFY_ACCOUNTS names
+them (`acme,zed`): each has a DAG, a pool, a dataset and a key, UNIFY_API_KEY_ACME, of its own. Any
+other setting of an account is JSON in UNIFY_SETTINGS_ACME, such as {"requests_per_5min": 50000}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from airflow.sdk import CronDataIntervalTimetable, dag, task
+from airflow.sdk.exceptions import AirflowFailException
+
+DESTINATION = os.environ.get("UNIFY_DESTINATION", "duckdb")
+ACCEPTS_QUARANTINE = False
+
+# What became visible late belongs to an interval that has been loaded: begin a little earlier.
+LOOKBACK = timedelta(minutes=10)
+# The next interval begins where this one ends.
+INSTANT = timedelta(microseconds=1)
+
+
+def load_interval(
+    name: str, settings: dict[str, Any], start: datetime, end: datetime
+) -> dict[str, Any]:
+    """Load one interval, and return the report. What no retry mends fails the task for good."""
+    # Here and not above: Airflow reads this file every few seconds.
+    import dlt  # noqa: PLC0415
+
+    from unify_source import UnifyError, backfill  # noqa: PLC0415
+
+    # Nothing is lost with the folder. A retry goes on where the last try stopped, on any machine:
+    # what was loaded says how far that was.
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline = dlt.pipeline(
+            f"{name}_gtm", destination=DESTINATION, dataset_name=name, pipelines_dir=folder
+        )
+        try:
+            since, until = start - LOOKBACK, end - INSTANT
+            report = backfill(pipeline, since, until, lock_timeout=600, **settings)
+        except UnifyError as error:
+            if error.exit_code == 2:  # noqa: PLR2004 - wrong configuration, a refused key included
+                raise AirflowFailException(str(error)) from None
+            raise
+    if report.quarantined and not ACCEPTS_QUARANTINE:
+        raise AirflowFailException(f"Loaded, but {report.quarantine_line()}")
+    return report.as_json()
+
+
+def unify_dag(account: str) -> None:
+    """Make the DAG of an account, or of the only one."""
+    name = f"unify_{account}" if account else "unify"
+    suffix = f"_{account.upper()}" if account else ""
+
+    @dag(
+        name,
+        # A cron expression alone makes intervals without length.
+        schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+        start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+        catchup=False,
+        max_active_runs=1,
+        default_args={"retries": 3, "retry_exponential_backoff": True},
+        doc_md=__doc__,
+    )
+    def definition() -> None:
+        @task(pool=name)
+        def load(data_interval_start: Any = None, data_interval_end: Any = None) -> dict[str, Any]:
+            settings = json.loads(os.environ.get(f"UNIFY_SETTINGS{suffix}", "{}"))
+            settings["api_key"] = os.environ.get(f"UNIFY_API_KEY{suffix}")
+            return load_interval(name, settings, data_interval_start, data_interval_end)
+
+        load()
+
+    definition()
+
+
+for each in os.environ.get("UNIFY_ACCOUNTS", "").split(","):
+    unify_dag(each.strip())

@@ -1,0 +1,157 @@
+"""The DAG in Airflow: its intervals, a backfill with the newest first, and what is tried again.
+
+Airflow wants libraries of its own, so its commands run from the environment that
+`make test-orchestrators` makes.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from airflows import BIN, DAGS, PATIENCE, Airflow, within_patience
+from conftest import KEY
+from pages import blocks, page
+
+from unify_source.sandbox import Account, Clock, Fault, Sandbox
+from unify_source.sandbox.invent.drift import DRIFTS
+from unify_source.times import parse_instant
+
+pytestmark = pytest.mark.airflow
+
+FIRST, LAST = "2026-05-25", "2026-05-29"
+LOOKBACK = timedelta(minutes=10)
+
+
+class Loading(Airflow):
+    """An installation whose only DAG reads from one local API."""
+
+    def __init__(self, home: Path, api: Sandbox) -> None:
+        self.api, self.file = api, home / "unify_gtm.duckdb"
+        super().__init__(
+            home,
+            UNIFY_API_KEY=KEY,
+            SOURCES__UNIFY__BASE_URL=api.url,
+            SOURCES__UNIFY__RETRY_BUDGET="0.1",
+            DESTINATION__DUCKDB__CREDENTIALS=str(self.file),
+        )
+
+    def ask(self, question: str) -> list[Any]:
+        """Query Airflow's own database."""
+        with closing(sqlite3.connect(self.home / "airflow.db")) as connection:
+            return connection.execute(question).fetchall()
+
+    def loaded(self) -> set[str]:
+        """Return the ids of the enrollments that were loaded."""
+        with duckdb.connect(str(self.file)) as connection:
+            rows = connection.execute("SELECT id FROM unify.enrollments").fetchall()
+        return {row[0] for row in rows}
+
+    def shown(self, first: str, after: str) -> set[str]:
+        """Return the ids of what was updated in some days, and in the lookback before them."""
+        since, until = (datetime.fromisoformat(f"{day}T00:00:00+00:00") for day in (first, after))
+        rows = {row["id"]: parse_instant(row["updated_at"]) for row in self.api.account.rows()}
+        return {key for key, at in rows.items() if at and since - LOOKBACK <= at < until}
+
+
+@pytest.fixture(scope="module")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loading]:
+    account = Account(1_000, clock=Clock(datetime(2026, 6, 1, 12, tzinfo=timezone.utc)))
+    with Sandbox(account, key=KEY) as api:
+        made = Loading(tmp_path_factory.mktemp("airflow"), api)
+        [pool] = re.findall(r"^airflow (pools set .*)$", page("orchestration"), re.MULTILINE)
+        done = made.run(*pool.replace('"', "").split(" ", 4))
+        assert done.returncode == 0, done.stderr
+        yield made
+
+
+def test_a_run_loads_its_interval(airflow: Loading) -> None:
+    done = airflow.run("dags", "test", "unify", "2026-05-17")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert airflow.loaded() == airflow.shown("2026-05-16", "2026-05-17") != set()
+
+
+def test_a_refused_key_is_not_tried_again(airflow: Loading) -> None:
+    airflow.api.reset()
+
+    done = airflow.run("dags", "test", "unify", "2026-05-10", UNIFY_API_KEY="another")
+
+    assert done.returncode == 1
+    assert "AirflowFailException" in done.stdout + done.stderr
+    assert len(airflow.api.requests) == 1
+    tries = (
+        "SELECT state, try_number, max_tries FROM task_instance ORDER BY start_date DESC LIMIT 1"
+    )
+    assert airflow.ask(tries) == [("failed", 1, 3)]
+
+
+def test_rows_in_quarantine_fail_the_task_for_good_and_the_others_are_loaded(
+    airflow: Loading,
+) -> None:
+    program = (
+        "import sys, unify_dag; from datetime import datetime, timezone;"
+        "ends = [datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2025, 2026)];"
+        "unify_dag.load_interval('unify', {}, *ends)"
+    )
+    account = Account(300, clock=Clock(datetime(2026, 2, 1, tzinfo=timezone.utc)))
+    with Sandbox(account, key=KEY, reshape=DRIFTS["changed-types"]) as api:
+        environment = {"PYTHONPATH": str(DAGS), "SOURCES__UNIFY__BASE_URL": api.url}
+        done = subprocess.run(
+            [str(BIN / "python"), "-c", program],
+            env={
+                **airflow.environment,
+                **environment,
+                "DESTINATION__DUCKDB__CREDENTIALS": "odd_rows.duckdb",
+            },
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    assert "AirflowFailException: Loaded, but" in done.stdout + done.stderr
+    with duckdb.connect("odd_rows.duckdb") as connection:
+        rows = connection.execute("SELECT count(*) FROM unify.enrollments_quarantine").fetchall()
+    assert rows != [(0,)]
+
+
+def test_a_backfill_loads_the_newest_day_first_and_a_run_that_failed_is_tried_again(
+    airflow: Loading,
+) -> None:
+    [shown_here] = [b for b in blocks("shell", page("orchestration")) if "backfill create" in b]
+    [line] = re.findall(r"^airflow (backfill create .*)$", shown_here, re.MULTILINE)
+    words = line.replace("2026-05-01", FIRST).replace("2026-05-31", LAST).split()
+    runs = "FROM dag_run WHERE run_type = 'backfill'"
+    airflow.api.arm(Fault("500"))
+    airflow.api.reset()
+    with airflow.running():
+        within_patience(lambda: airflow.ask("SELECT 1 FROM dag WHERE dag_id = 'unify'"))
+        done = airflow.run(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        within_patience(
+            lambda: airflow.ask("SELECT 1 FROM task_instance WHERE state = 'up_for_retry'")
+        )
+        airflow.api.arm()
+        within_patience(
+            lambda: airflow.ask(f"SELECT count(*) {runs} AND state = 'success'") == [(5,)]
+        )
+
+    spans = airflow.ask(
+        "SELECT logical_date, task_instance.start_date, task_instance.end_date"
+        " FROM task_instance JOIN dag_run USING (run_id)"
+        " WHERE run_type = 'backfill' ORDER BY task_instance.start_date"
+    )
+    days = [logical_date[:10] for logical_date, _, _ in spans]
+    assert days == [f"2026-05-{day}" for day in (29, 28, 27, 26, 25)]
+    assert all(end <= start for (_, _, end), (_, start, _) in pairwise(spans))
+    assert airflow.loaded() >= airflow.shown("2026-05-25", "2026-05-30")
