@@ -29,7 +29,7 @@ on_duckdb = pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
 
 
 def load(warehouse: Destination, url: str, **settings: Any) -> Report:
-    return sync(warehouse.pipeline(), api_key=KEY, base_url=url, retry_budget=3, **settings)
+    return sync(warehouse.pipeline(), api_key=KEY, base_url=url, retry_budget=1, **settings)
 
 
 def sequence(warehouse: Destination, key: str) -> dict[str, Any]:
