@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 EXTRAS := postgres sandbox xlsx bigquery clickhouse delta iceberg s3
 
-.PHONY: help demo test test-dbt test-browser chromium test-container test-orchestrators test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
+.PHONY: help demo test test-dbt test-browser chromium test-container test-orchestrators demo-workers test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +30,12 @@ chromium:  ## install Debian's Chromium where there is no browser
 test-orchestrators: .venv/ready .venv-dagster/ready .venv-airflow/ready .venv-prefect/ready  ## load with Dagster, Airflow and Prefect
 	.venv-dagster/bin/python -m pytest -m dagster --durations=5 tests/orchestrators
 	$(BIN)/python -m pytest -m "airflow or prefect" --durations=5 tests/orchestrators
+
+demo-workers: .venv/ready .venv-airflow/ready  ## load four accounts on one worker, on two, and kill one of them
+	command -v redis-server >/dev/null || { \
+	  $(AS_ROOT) apt-get update -qq; \
+	  $(AS_ROOT) apt-get install -y -qq --no-install-recommends redis-server; }
+	$(BIN)/python benchmarks/two_workers.py
 
 test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write what holds into docs/destinations.md
 	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \

@@ -33,6 +33,9 @@ def load_interval(
     name: str, settings: dict[str, Any], start: datetime, end: datetime
 ) -> dict[str, Any]:
     """Load one interval, and return the report. What no retry mends fails the task for good."""
+    # dlt would ask Airflow for a variable by every name that a setting may have, hundreds of times
+    # a run. Take this line out if its configuration is in the variable dlt_secrets_toml.
+    os.environ.setdefault("PROVIDERS__ENABLE_AIRFLOW_SECRETS", "false")
     # Here and not above: Airflow reads this file every few seconds.
     import dlt  # noqa: PLC0415
 

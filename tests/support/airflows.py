@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
+import postgres
+
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv-airflow" / "bin"
 DAGS = ROOT / "pipelines" / "airflow"
@@ -21,10 +23,10 @@ PATIENCE = 600
 
 
 class Airflow:
-    """It has its database in a folder, unless the environment names another one."""
+    """Its database is one of Postgres: in SQLite its processes would lock each other out."""
 
-    def __init__(self, home: Path, **environment: str) -> None:
-        self.home = home
+    def __init__(self, home: Path, dsn: str, **environment: str) -> None:
+        self.home, self._dsn = home, dsn
         with closing(socket.socket()) as found:
             found.bind(("127.0.0.1", 0))
             self._port = found.getsockname()[1]
@@ -33,6 +35,7 @@ class Airflow:
             **os.environ,
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "AIRFLOW_HOME": str(home),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": dsn.replace("://", "+psycopg2://", 1),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
@@ -58,6 +61,10 @@ class Airflow:
             check=False,
         )
 
+    def ask(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Query Airflow's own database."""
+        return list(postgres.ask(self._dsn, question, *values))
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run what turns runs of DAGs into tasks."""
@@ -81,9 +88,13 @@ class Airflow:
             try:
                 yield process
             finally:
-                if process.poll() is None:
+                with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGTERM)
-                process.wait(60)
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(20)
+                    # A scheduler waits for its tasks, and a worker for its own.
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def trigger(self, dag: str, start: str, end: str) -> None:
         """Start a run of a DAG over an interval, as the button in Airflow's pages does."""
