@@ -117,8 +117,8 @@ def test_a_run_that_was_killed_costs_nothing_but_time(
     running.stderr.close()
 
     finishing = start_sync(api)
-    _, said = finishing.communicate(timeout=60)
-    assert (finishing.returncode, said) == (0, "")
+    _, errors = finishing.communicate(timeout=60)
+    assert (finishing.returncode, errors) == (0, "")
     assert stored(home / FILE) == shown(api.account)
 
 
@@ -136,7 +136,7 @@ def test_a_window_whose_files_vanish_is_not_taken_for_loaded(
     step: str, lost: str, serve: Serve, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = serve(Account(300))
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "window_rows": 100}
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "window_rows": 100}
     proceed = getattr(pipeline, step)
     times = 0
 
@@ -152,10 +152,10 @@ def test_a_window_whose_files_vanish_is_not_taken_for_loaded(
 
     # Files that the step does not read, or has read, may be missed by nobody.
     with suppress(LoadFailed):
-        sync(pipeline, page_size=10, **said)
+        sync(pipeline, page_size=10, **given)
         assert stored(FILE) == shown(api.account)
 
-    sync(machine("two"), **{**said, "window_rows": 10_000})
+    sync(machine("two"), **{**given, "window_rows": 10_000})
     assert stored(FILE) == shown(api.account)
 
 

@@ -82,8 +82,8 @@ def test_a_backfill_fills_the_tables_in_windows_and_leaves_no_progress_behind(
     api = serve(Account(1_500))
     pipeline = opened()
 
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 2}
-    backfill(pipeline, LONG_AGO, newest_first=newest_first, **said)
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 2}
+    backfill(pipeline, LONG_AGO, newest_first=newest_first, **given)
 
     assert stored(FILE) == shown(api.account)
     assert loaded(pipeline) > 2
@@ -94,19 +94,19 @@ def test_a_backfill_leaves_the_cursor_alone_and_the_next_sync_is_incremental(
     serve: Callable[..., Sandbox],
 ) -> None:
     api = serve(Account(600))
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20}
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20}
     pipeline = opened()
-    sync(pipeline, window_rows=10_000, **said)
+    sync(pipeline, window_rows=10_000, **given)
     before = cursor(pipeline)
     moment_later(api)
     api.account.change(50, seed=1)
     moment_later(api)
 
-    backfill(pipeline, LONG_AGO, **said)
+    backfill(pipeline, LONG_AGO, **given)
 
     assert cursor(pipeline) == before
     api.reset()
-    sync(pipeline, **said)
+    sync(pipeline, **given)
     assert len(api.requests) < 10
     assert cursor(pipeline) != before
     assert stored(FILE) == shown(api.account)
@@ -116,16 +116,16 @@ def test_a_backfill_reloads_what_changed_without_moving_its_updated_at(
     serve: Callable[..., Sandbox],
 ) -> None:
     api = serve(Account(300))
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
     pipeline = opened()
-    sync(pipeline, **said)
+    sync(pipeline, **given)
     for row in api.account.rows():
         if row["reply_email_message"]:
             api.account.put({**row, "reply_email_message": None, "is_replied": False})
     expected = shown(api.account)
     assert not expected["reply_email_messages"]
 
-    backfill(pipeline, LONG_AGO, **said)
+    backfill(pipeline, LONG_AGO, **given)
 
     assert stored(FILE) == expected
 
@@ -156,16 +156,16 @@ def test_a_range_that_ends_with_a_date_loads_that_whole_day(serve: Callable[...,
 
 
 def test_a_range_in_the_future_loads_nothing_and_says_why(serve: Callable[..., Sandbox]) -> None:
-    said: dict[str, Any] = {"api_key": KEY, "base_url": serve(Account(50)).url}
+    given: dict[str, Any] = {"api_key": KEY, "base_url": serve(Account(50)).url}
 
-    to_come = backfill(opened(), "2100-01-01", "2100-12-31", **said)
-    empty = backfill(opened(), LONG_AGO, LONG_AGO, **said)
+    to_come = backfill(opened(), "2100-01-01", "2100-12-31", **given)
+    empty = backfill(opened(), LONG_AGO, LONG_AGO, **given)
 
     assert "lies in the future" in to_come.as_lines()[0]
     assert to_come.as_json()["is_in_future"] is True
     assert "Nothing was updated in that range" in empty.as_lines()[0]
     assert empty.as_json()["is_in_future"] is False
-    assert "is_in_future" not in sync(opened(), **said).as_json()
+    assert "is_in_future" not in sync(opened(), **given).as_json()
 
 
 def test_an_end_that_is_an_empty_variable_of_the_shell_is_refused_before_any_request(
@@ -174,10 +174,10 @@ def test_an_end_that_is_an_empty_variable_of_the_shell_is_refused_before_any_req
     api = serve(Account(10))
     for words in ((), ("--plan",)):
         process = start(api, "backfill", "--from", LONG_AGO, "--to", "", *words)
-        _, said = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
 
         assert process.returncode == 2
-        assert "--to is ''" in said
+        assert "--to is ''" in errors
     assert api.requests == []
 
 
@@ -234,17 +234,17 @@ def test_a_backfill_of_some_tables_loads_no_other_and_goes_on_apart_from_one_of_
     serve: Callable[..., Sandbox],
 ) -> None:
     api, pipeline = serve(Account(1_200)), opened()
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": PAGE_SIZE}
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": PAGE_SIZE}
     only = ["people", "reply_email_messages", "users"]
     pipeline.collector = FailsAfterAWindow(api)
     with pytest.raises(UnifyError):
-        backfill(pipeline, LONG_AGO, "2030-01-01", only=only, **said)
+        backfill(pipeline, LONG_AGO, "2030-01-01", only=only, **given)
     pipeline.collector = NULL_COLLECTOR
     api.arm()
 
-    rest = backfill(pipeline, LONG_AGO, "2030-01-01", only=only, **said)
+    rest = backfill(pipeline, LONG_AGO, "2030-01-01", only=only, **given)
     some = row_counts(pipeline)
-    whole = backfill(pipeline, LONG_AGO, "2030-01-01", **said)
+    whole = backfill(pipeline, LONG_AGO, "2030-01-01", **given)
 
     assert rest.resumed_from
     assert {name for name, count in some.items() if count} == {*only}
@@ -314,12 +314,12 @@ def test_interrupted_a_backfill_stops_within_seconds_and_says_how_to_go_on(
 
     process.send_signal(signal.SIGINT)
     asked = time.monotonic()
-    _, said = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=30)
 
     assert time.monotonic() - asked < 10
     assert process.returncode == 1
-    assert "resumes from here" in said
-    assert "Traceback" not in said
+    assert "resumes from here" in errors
+    assert "Traceback" not in errors
 
 
 def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_right(
@@ -327,8 +327,8 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_righ
 ) -> None:
     account = Account(1_500)
     api = serve(account)
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "window_rows": 10_000}
-    sync(opened(), **said)
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "window_rows": 10_000}
+    sync(opened(), **given)
     account.change(200, seed=3)
     slow = serve(account, on_request=answers_once(lambda: is_queued_for(FILE)))
     long = start(slow, "backfill", "--from", LONG_AGO, window_rows=400)
@@ -341,7 +341,7 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_righ
     assert short.returncode == 0, short_said
     assert is_still_running
     assert long.returncode == 0, long_said
-    sync(opened(), **said)
+    sync(opened(), **given)
     assert stored(FILE) == shown(account)
 
 
@@ -360,10 +360,10 @@ def test_what_a_backfill_had_read_ahead_when_it_gave_way_turns_nothing_back(
         account.change(1_500, seed=4)
         moment_later(api)
         pipeline.run(unify_source(api_key=KEY, base_url=api.url))
-    _, said = long.communicate(timeout=120)
+    _, errors = long.communicate(timeout=120)
 
     assert is_still_running
-    assert long.returncode == 0, said
+    assert long.returncode == 0, errors
     assert stored(FILE) == shown(account)
 
 
@@ -440,12 +440,12 @@ def test_who_waits_longer_than_the_lock_timeout_learns_who_holds_it(
     wait_until(lambda: api.requests)
 
     second = start(api, "sync", "--lock-timeout", "2.5")
-    _, said = second.communicate(timeout=60)
+    _, errors = second.communicate(timeout=60)
     hold.set()
     first.communicate(timeout=120)
 
     assert second.returncode == 5
-    meanwhile, at_last = said.split("Error: ")
+    meanwhile, at_last = errors.split("Error: ")
     holder = rf"The dataset is in use: process {first.pid} on .+ has held it since 20"
     assert re.match(holder.replace("The", "Waiting, for the"), meanwhile)
     assert re.match(holder, at_last)
@@ -468,9 +468,9 @@ def test_the_lookback_is_not_read_again_between_the_windows_of_one_run(
     serve: Callable[..., Sandbox],
 ) -> None:
     api = serve(Account(1_600))
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20}
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20}
 
-    report = sync(opened(), lookback=timedelta(days=300), **said)
+    report = sync(opened(), lookback=timedelta(days=300), **given)
 
     # Read again with each of the four windows, it would be four times the list and more.
     assert report.requests < 2 * 1_600 / 20
@@ -495,27 +495,27 @@ def test_a_terminal_shows_rows_windows_and_the_time_left(serve: Callable[..., Sa
         stderr=theirs,
     )
     os.close(theirs)
-    said = b""
+    screen = b""
     # Linux answers with an error once nobody holds the other end.
     with suppress(OSError):
         while more := os.read(ours, 65536):
-            said += more
+            screen += more
     os.close(ours)
 
-    assert process.wait() == 0, said
+    assert process.wait() == 0, screen
     shows = rb"[\d,]+ rows read, [\d,]+ rows/s, \d+ windows done, \d+% of the range"
-    assert re.search(shows, said), said
+    assert re.search(shows, screen), screen
 
 
 def test_a_first_backfill_until_a_day_to_come_does_not_keep_what_vanishes_later(
     serve: Callable[..., Sandbox],
 ) -> None:
     api = serve(Account(600))
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
-    backfill(opened(), LONG_AGO, "2100-01-01", **said)
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    backfill(opened(), LONG_AGO, "2100-01-01", **given)
     api.account.change(400, seed=5)
     moment_later(api)
 
-    sync(opened(), **said)
+    sync(opened(), **given)
 
     assert stored(FILE) == shown(api.account)

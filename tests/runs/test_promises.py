@@ -282,8 +282,8 @@ def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
 ) -> None:
     monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "200")
     api = serve(Account(600))
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 10, "workers": 1}
-    sync(warehouse.pipeline(), window_rows=10_000, **said)
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 10, "workers": 1}
+    sync(warehouse.pipeline(), window_rows=10_000, **given)
     reached = cursor(warehouse.pipeline())
     done = len(warehouse.loads())
     for row in api.account.rows():
@@ -293,13 +293,13 @@ def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
     failing = warehouse.pipeline()
     failing.collector = FailsAfterAWindow(api)
     with pytest.raises(UnifyError):
-        backfill(failing, first, last, **said)
+        backfill(failing, first, last, **given)
     assert len(warehouse.loads()) > done
     assert warehouse.stored() != shown(api.account)
     api.arm()
     api.reset()
 
-    backfill(warehouse.pipeline(machine="two"), first, last, **said)
+    backfill(warehouse.pipeline(machine="two"), first, last, **given)
 
     asked_from = {v for r in api.requests for k, v in r.query if k == "updated_after"}
     assert min(asked_from) > first

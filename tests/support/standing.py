@@ -24,9 +24,9 @@ def account(size: int = 300, **options: Any) -> Account:
     return Account(size, clock=Clock(START), **options)
 
 
-def load(warehouse: Destination, api: Sandbox | str, **said: Any) -> Report:
+def load(warehouse: Destination, api: Sandbox | str, **given: Any) -> Report:
     url = api if isinstance(api, str) else api.url
-    return sync(warehouse.pipeline(), api_key=KEY, base_url=url, **said)
+    return sync(warehouse.pipeline(), api_key=KEY, base_url=url, **given)
 
 
 def change(changing: Account, count: int, seed: int = 1) -> None:

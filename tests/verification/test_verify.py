@@ -196,9 +196,9 @@ def _compared_while_it_changes(order: str, chance: random.Random) -> Verified:
         pipeline = open_pipeline(
             "live", "duckdb", "unify", pipelines_dir=folder, credentials=f"{folder}/live.duckdb"
         )
-        said: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 10, "workers": 2}
-        sync(pipeline, **said)
+        given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 10, "workers": 2}
+        sync(pipeline, **given)
         clock.advance(timedelta(seconds=1))
         asked.clear()
         is_live = True
-        return verify(pipeline, **said)
+        return verify(pipeline, **given)
