@@ -32,7 +32,7 @@ from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
 from unify_source.load.hints import all_checked, checked_privacy, described, note_privacy
 from unify_source.load.interval import sample_pages
-from unify_source.load.listing import Listing, listed, listing_of
+from unify_source.load.listing import Listing
 from unify_source.load.schema import Target, Warehouse
 from unify_source.load.writer import TableWriter
 from unify_source.notices import Notices
@@ -166,11 +166,12 @@ class TableResources:
         # Before any cursor is looked at: each table would otherwise seem never to have been loaded.
         main, quarantine = state_of(MAIN_LIST.name), state_of(QUARANTINE.name)
         take_over(main, quarantine, _tables_of(MAIN_LIST), state_of)
-        listing = self._listing or listing_of(self._settings, self._client)
-        yield from listed(listing, selected, warehouse, state_of)
+        listing = self._listing or Listing(self._settings, self._client)
+        if tables := listing.tables(selected, warehouse, state_of):
+            yield tables
         windowed = selected & _tables_of(MAIN_LIST)
         filled_in = windowed & {part.table.name for part in MAIN_LIST.parts if part.fills_in}
-        if windowed == filled_in and (not windowed or listing.rows() is not None):
+        if windowed == filled_in and (not windowed or listing.rows is not None):
             return
         target = self._target(windowed, warehouse, privacy, state_of, sample)
         extraction = self._extraction or self._new_extraction()
@@ -232,8 +233,7 @@ class TableResources:
 
 
 def _no_state(_name: str | None = None) -> State:
-    # A sample leaves no trace: a cursor that moved past rows which `add_limit` cut off would lose
-    # them.
+    # A sample leaves no trace: a cursor past rows that `add_limit` cut off would lose them.
     return {}
 
 

@@ -21,7 +21,7 @@ from unify_source.ledger.entry import Entry
 from unify_source.ledger.ledger import Ledger
 from unify_source.load.extraction import Extraction
 from unify_source.load.hints import checked_privacy
-from unify_source.load.listing import listing_of
+from unify_source.load.listing import Listing
 from unify_source.load.packages import (
     cursor,
     packages_with_rows,
@@ -62,7 +62,7 @@ class WindowRun:
         entry.asks_with(self.client)
         self._entry, self.ledger = entry, Ledger(pipeline, settings.table_format, entry)
         self._moves_cursors, self._newest_first, self._only = moves_cursors, newest_first, only
-        self._listing = listing_of(settings, self.client)
+        self._listing = Listing(settings, self.client)
         self._interval, self._notices = interval or Interval(), Notices()
         self._checked: dict[str, LoadedWith] = {}
         self._ahead: Reading | None = None
@@ -82,7 +82,7 @@ class WindowRun:
         if self._ahead:
             self._ahead.close()
             self._ahead = None
-        self._listing = listing_of(self.settings, self.client)
+        self._listing = Listing(self.settings, self.client)
         self._turns.release()
 
     def load(
@@ -110,7 +110,7 @@ class WindowRun:
         """Load rows by their ids, and with `lists_anew` write all of the lists without windows."""
         schema = self.next_turn()
         if lists_anew:
-            self._listing = listing_of(self.settings, self.client, writes_all=True)
+            self._listing = Listing(self.settings, self.client, writes_all=True)
         self._load_apart(schema, Span(NO_TIME), ids, **how)
         self._unfinished.forget()
 

@@ -171,10 +171,11 @@ def _among(written: Mapping[str, str], known: Known) -> Known:
 
 def _digests(rows: pa.Table) -> Iterable[tuple[str, tuple[str, str]]]:
     for row in rows.to_pylist():
-        yield row[KEY], (rfc3339(row[CURSOR]), _digest(row))
+        yield row[KEY], (rfc3339(row[CURSOR]), digest_of(row))
 
 
-def _digest(content: Any) -> str:
+def digest_of(content: Any) -> str:
+    """Return a digest that only the same content has, whatever the order of its keys."""
     # 64 bits are plenty: a digest is only ever compared with an earlier one of the same id.
     text = orjson.dumps(content, default=str, option=orjson.OPT_SORT_KEYS)
     return blake2b(text, digest_size=8).hexdigest()

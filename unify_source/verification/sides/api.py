@@ -21,7 +21,7 @@ from unify_source.extract.reader import Reading
 from unify_source.extract.window import Window
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import SHOWN_AT, SHOWN_BY, versions
-from unify_source.load.listing import listing_of
+from unify_source.load.listing import Listing
 from unify_source.load.schema import Warehouse
 from unify_source.resources import CURSOR, INSTANT, KEY, MAIN_LIST, SEQUENCE_LIST, TEXT, Resource
 from unify_source.runs.progress import WindowProgress
@@ -117,7 +117,7 @@ class Api:
 
     def read_sequences(self, side: str) -> bool:
         """Read the list that has no windows; tell whether the API has it."""
-        rows = listing_of(self._settings, self.client).rows()
+        rows = Listing(self._settings, self.client).rows
         if rows is None:
             return False
         self._take(side, SEQUENCE_LIST, Batch(rows))
