@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any, TypedDict, get_type_hints
 from uuid import UUID
 
+from unify_source.accounts import DatasetArguments
 from unify_source.errors import ConfigurationError
 from unify_source.limits import USUAL, LimitArguments, Limits
 from unify_source.privacy_settings import KEEP, PrivacyArguments, refuse_without_key
@@ -88,7 +89,7 @@ class StartArguments(TypedDict, total=False):
     ]
 
 
-class PaceArguments(TypedDict, total=False):
+class PaceArguments(DatasetArguments, total=False):
     """How a run reads and writes."""
 
     lookback: Annotated[
@@ -198,6 +199,7 @@ class Settings:
     request_timeout: float
     retry_budget: float
     table_format: str
+    account: str | None = None
     limits: Limits = USUAL
     pii: str = KEEP
     pii_key: str | None = field(default=None, repr=False)

@@ -124,3 +124,8 @@ def _in_utc(name: str, value: object, parsed: datetime) -> datetime:
             "Write a time between them, such as 2026-01-31T08:00:00+01:00.",
             setting=name,
         ) from None
+
+
+def aware(at: datetime) -> datetime:
+    """Return an instant in UTC, which is what a destination means by one without a zone."""
+    return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)

@@ -20,6 +20,7 @@ from unify_source.ledger.entry import SYNC, Entry
 from unify_source.ledger.ledger import Ledger
 from unify_source.resources import LEDGER, QUARANTINE
 from unify_source.sandbox import Account, Fault
+from unify_source.settings import checked_settings
 
 Run = dict[str, Any]
 
@@ -188,7 +189,9 @@ def test_a_run_that_waits_is_alive_and_one_that_was_thought_dead_says_so_at_its_
     pipeline = warehouse.pipeline()
 
     def begun() -> Ledger:
-        return Ledger(pipeline, "delta", Entry(SYNC, "unify_gtm", timedelta(minutes=10)))
+        return Ledger(
+            pipeline, "delta", Entry(SYNC, "unify_gtm", checked_settings({"api_key": KEY}))
+        )
 
     def seen() -> list[str]:
         return [run["outcome"] for run in ledger(warehouse)[1:]]

@@ -125,7 +125,7 @@ def check(options: Options) -> None:
 
 
 @app.command()
-@taking(*READING)
+@taking(*READING, "account")
 def status(options: Options) -> None:
     """Show the cursor, the last runs, and how fresh the tables are."""
     with screen_of(options, "Reading the destination") as screen:
@@ -133,7 +133,9 @@ def status(options: Options) -> None:
             from unify_source.ledger.reading import HEADERS
             from unify_source.runs.status import status as run_status
 
-        current = run_status(pipeline_of(options), lock_timeout=options.lock_timeout)
+        current = run_status(
+            pipeline_of(options), lock_timeout=options.lock_timeout, **options.settings
+        )
         screen.result(current.as_json(), current.as_lines())
         screen.table("Rows", ["table", "rows"], current.row_grid())
         screen.table("Last runs", HEADERS, current.runs.grid())
@@ -147,14 +149,16 @@ app.add_command(verify)
 @click.option(
     "--person", "person_id", required=True, help="The person's id, as in the table people."
 )
-@taking(*READING)
+@taking(*READING, "account")
 def forget(options: Options, *, person_id: str) -> None:
     """Delete one person from every table; no later run loads that person again."""
     with screen_of(options, "Deleting", _NOT_FORGOTTEN) as screen:
         with importing():
             from unify_source.runs.forget import forget as run_forget
 
-        removed = run_forget(pipeline_of(options), person_id, lock_timeout=options.lock_timeout)
+        removed = run_forget(
+            pipeline_of(options), person_id, lock_timeout=options.lock_timeout, **options.settings
+        )
         screen.result(removed.as_json(), removed.as_lines())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from dlt.common.configuration.providers import EnvironProvider
 
+from unify_source.accounts import ACCOUNT, read_account
 from unify_source.dlt_seam import (
     config_sections,
     look_up,
@@ -55,6 +56,12 @@ def configured(**given: Any) -> Settings:
         error.is_argument = given.get(str(error.setting)) is not None
         raise
     return settings
+
+
+def configured_account(given: str | None) -> str | None:
+    """Return the account of a function that takes no other setting, None where there is none."""
+    value = _configured(ACCOUNT) if given is None else given
+    return None if value is None else read_account(ACCOUNT, value)
 
 
 def _refuse_unknown_tables(settings: Settings) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 import dlt
@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
+from unify_source.accounts import only
 from unify_source.destinations.lake import carried_in_lake, standing
 from unify_source.dlt_seam import FSClientBase, load_after
 from unify_source.flatten.shared import Carried
 from unify_source.resources import BY_NAME, DELETED, KEY, Column, Table
 from unify_source.settings import SECTION
-from unify_source.times import kept_instant
+from unify_source.times import aware, kept_instant
 
 LOADS = "_dlt_loads"
 
@@ -30,23 +31,23 @@ _hints: dict[tuple[str, str], dict[str, Any]] = {}
 """A hint of the tables in a version of a schema, which is never written again."""
 
 
-def row_count(pipeline: dlt.Pipeline, name: str) -> int | None:
-    """Return how many rows a table has, None where there is no such table."""
+def row_count(pipeline: dlt.Pipeline, name: str, account: str | None = None) -> int | None:
+    """Return how many rows a table has, of one account or of all, None where there is no table."""
     client = pipeline.destination_client()
     if isinstance(client, FSClientBase):
         return _row_count_of_files(client, name)
-    rows = selected(client, name, "COUNT(*)")
+    rows = selected(client, name, "COUNT(*)", f"WHERE {only(account)}")
     return int(rows[0][0]) if rows else None
 
 
-def stored_rows(pipeline: dlt.Pipeline, table: Table) -> pa.Table | None:
+def stored_rows(pipeline: dlt.Pipeline, table: Table, account: str | None) -> pa.Table | None:
     """Return the rows of a table in its promised columns, None where it has none.
 
     A column that an older version did not make is null. Made for tables of some thousand rows.
     """
     client: Any = pipeline.destination_client()
     is_lake = isinstance(client, FSClientBase)
-    rows = rows_of_files(client, table) if is_lake else _rows_of_database(client, table)
+    rows = rows_of_files(client, table) if is_lake else _rows_of_database(client, table, account)
     if rows is None or not len(rows):
         return None
     columns = [
@@ -58,7 +59,9 @@ def stored_rows(pipeline: dlt.Pipeline, table: Table) -> pa.Table | None:
     return pa.table(columns, schema=table.schema())
 
 
-def carried_rows(pipeline: dlt.Pipeline, listed: Table, column: Column) -> list[Carried]:
+def carried_rows(
+    pipeline: dlt.Pipeline, listed: Table, column: Column, account: str | None
+) -> list[Carried]:
     """Return the rows that `column` of a listed row refers to, where another row owns them.
 
     None from Parquet files, which keep what each row carries until it is written again itself.
@@ -75,16 +78,18 @@ def carried_rows(pipeline: dlt.Pipeline, listed: Table, column: Column) -> list[
         listed.name,
         f"carried.{KEY}, {owner}, listed.{KEY}",
         f"AS listed JOIN {other} AS carried ON carried.{KEY} = listed.{column.name}"
-        f" WHERE {owner} <> listed.{KEY}",
+        f" WHERE {owner} <> listed.{KEY}"
+        f" AND {only(account, 'listed')} AND {only(account, 'carried')}",
     )
     return [Carried(table.name, *row) for row in rows]
 
 
-def _rows_of_database(client: Any, table: Table) -> pa.Table | None:
+def _rows_of_database(client: Any, table: Table, account: str | None) -> pa.Table | None:
     with client.sql_client as sql:
         name = sql.make_qualified_table_name(table.name)
+        query = f"SELECT * FROM {name} WHERE {only(account)}"  # noqa: S608 - our own names
         try:
-            with sql.execute_query(f"SELECT * FROM {name}") as cursor:  # noqa: S608 - our own names
+            with sql.execute_query(query) as cursor:
                 names = [column[0] for column in cursor.description]
                 rows = cursor.fetchall()
         except DatabaseUndefinedRelation:
@@ -243,8 +248,3 @@ def _schema_versions_in_files(client: Any, name: str) -> list[str]:
     newest = sorted((n for n in files if n.startswith(f"{name}__")), reverse=True)
     hashes = [n.rpartition("__")[2].partition(".")[0] for n in newest]
     return [b64encode(bytes.fromhex(each)).decode() for each in hashes]
-
-
-def aware(at: datetime) -> datetime:
-    """Return an instant in UTC, which is what a destination means by one without a zone."""
-    return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)

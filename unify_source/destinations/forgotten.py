@@ -14,6 +14,7 @@ from typing import Any
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
+from unify_source.accounts import only, table_of
 from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.flatten.forgotten import Forgotten, digest_of
 from unify_source.resources import BY_NAME, KEY, PEOPLE, QUARANTINE
@@ -26,30 +27,30 @@ DIFFERENCES = "unify_verify_differences"
 _MOST_VALUES = 500
 
 
-def forgotten(pipeline: dlt.Pipeline) -> Forgotten:
-    """Return the people who were taken out of a pipeline's dataset."""
+def forgotten(pipeline: dlt.Pipeline, account: str | None) -> Forgotten:
+    """Return the people who were taken out of a pipeline's dataset, or of one account in it."""
     if not merges_in_transactions(pipeline):
         return Forgotten()
     with pipeline.sql_client() as client:
-        return _stored(client)
+        return _stored(client, account)
 
 
-def take_out(pipeline: dlt.Pipeline, person_id: str) -> dict[str, int]:
+def take_out(pipeline: dlt.Pipeline, person_id: str, account: str | None) -> dict[str, int]:
     """Delete all rows of a person, and remember the person; return the rows of each table.
 
     All in one transaction. Copies in the staging dataset go as well, and are not counted.
     """
     with pipeline.sql_client() as client:
-        before = _stored(client)
+        before = _stored(client, account)
         staging = client.with_staging_dataset
         with client.begin_transaction():
-            _remember(client, before, person_id)
-            named = _named(client, person_id)
+            _remember(client, before, person_id, account)
+            named = _named(client, person_id, account)
             with staging():
                 # What is there was merged, or a run that died left it.
-                named |= _named(client, person_id)
-                _delete(client, person_id, named)
-            return _delete(client, person_id, named)
+                named |= _named(client, person_id, account)
+                _delete(client, person_id, named, account)
+            return _delete(client, person_id, named, account)
 
 
 def take_back_differences(pipeline: dlt.Pipeline, verify_id: str) -> None:
@@ -68,8 +69,8 @@ def empty_staging(pipeline: dlt.Pipeline, tables: AbstractSet[str]) -> None:
             client.execute_sql(f"DELETE FROM {client.make_qualified_table_name(table)}")  # noqa: S608
 
 
-def _stored(client: Any) -> Forgotten:
-    table = client.make_qualified_table_name(TABLE)
+def _stored(client: Any, account: str | None) -> Forgotten:
+    table = client.make_qualified_table_name(table_of(TABLE, account))
     try:
         rows = client.execute_sql(f"SELECT salt, digest FROM {table}")  # noqa: S608 - our own names
     except DatabaseUndefinedRelation:
@@ -77,9 +78,10 @@ def _stored(client: Any) -> Forgotten:
     return Forgotten(rows[0][0], frozenset(digest for _, digest in rows)) if rows else Forgotten()
 
 
-def _remember(client: Any, before: Forgotten, person_id: str) -> None:
-    table = client.make_qualified_table_name(TABLE)
+def _remember(client: Any, before: Forgotten, person_id: str, account: str | None) -> None:
+    table = client.make_qualified_table_name(table_of(TABLE, account))
     client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} (salt VARCHAR(64), digest VARCHAR(64))")
+    # A table for each account: a person of one may have the id of a person of another.
     # One salt for all: each row of a run is hashed once, however many people are forgotten.
     salt = before.salt or token_hex(16)
     if not Forgotten(salt, before.digests).has(person_id):
@@ -87,38 +89,39 @@ def _remember(client: Any, before: Forgotten, person_id: str) -> None:
         client.execute_sql(insert, salt, digest_of(person_id, salt))
 
 
-def _named(client: Any, person_id: str) -> set[str]:
+def _named(client: Any, person_id: str, account: str | None) -> set[str]:
     """Return the keys of the person's rows, in every table."""
     keys, columns = {person_id}, _columns(client)
     # Twice: what dies with a row is found by the key of that row.
     for _ in range(2):
         for table, column in _links():
             if (table, column) in columns:
-                keys |= _keys(client, table, column, keys)
+                keys |= _keys(client, table, f"lower({column})", keys, account)
     return keys
 
 
-def _keys(client: Any, table: str, column: str, values: set[str]) -> set[str]:
+def _keys(client: Any, table: str, column: str, values: set[str], account: str | None) -> set[str]:
     name, found = client.make_qualified_table_name(table), set()
     for some in _pieces(values):
-        where = f"lower({column}) IN ({_marks(some)})"
+        where = f"{only(account)} AND {column} IN ({_marks(some)})"
         rows = client.execute_sql(f"SELECT {KEY} FROM {name} WHERE {where}", *some)  # noqa: S608
         found |= {key.lower() for (key,) in rows or []}
     return found
 
 
-def _delete(client: Any, person_id: str, named: set[str]) -> dict[str, int]:
-    columns, gone = _columns(client), {}
+def _delete(client: Any, person_id: str, named: set[str], account: str | None) -> dict[str, int]:
+    columns, gone, own = _columns(client), {}, only(account)
     for table, key in (*((name, KEY) for name in BY_NAME), (DIFFERENCES, "key")):
         if (table, key) not in columns:
             continue
         gone[table] = sum(
-            _delete_where(client, table, f"lower({key}) IN ({_marks(some)})", some)
+            _delete_where(client, table, f"{own} AND lower({key}) IN ({_marks(some)})", some)
             for some in _pieces(named)
         )
         if table == QUARANTINE.name:
             # A row that cannot be read may name a person anywhere.
-            gone[table] += _delete_where(client, table, "lower(raw) LIKE %s", [f"%{person_id}%"])
+            where = f"{own} AND lower(raw) LIKE %s"
+            gone[table] += _delete_where(client, table, where, [f"%{person_id}%"])
     return gone
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
+from unify_source.accounts import table_of
 from unify_source.dlt_seam import kind_of
 from unify_source.extract.window import Window
 from unify_source.times import kept_instant, rfc3339
@@ -33,9 +34,10 @@ _ROWS_AT_ONCE = 100
 
 
 class UnfinishedMerges:
-    """The windows and rows of a dataset whose merge may have ended half way, from any run."""
+    """The windows and rows of an account whose merge may have ended half way, from any run."""
 
-    def __init__(self, pipeline: dlt.Pipeline) -> None:
+    def __init__(self, pipeline: dlt.Pipeline, account: str | None = None) -> None:
+        self._table = table_of(TABLE, account)
         self._pipeline = pipeline
         self._can_note = merges_in_transactions(pipeline)
         self._loads: list[str] = []
@@ -54,7 +56,7 @@ class UnfinishedMerges:
             # row to be left with.
             if not client.has_dataset():
                 return
-            table = client.make_qualified_table_name(TABLE)
+            table = client.make_qualified_table_name(self._table)
             columns = (
                 "load_id VARCHAR(64), after VARCHAR(64), before VARCHAR(64), row_id VARCHAR(4096)"
             )
@@ -76,7 +78,7 @@ class UnfinishedMerges:
         if not self._loads:
             return
         with self._pipeline.sql_client() as client:
-            table = client.make_qualified_table_name(TABLE)
+            table = client.make_qualified_table_name(self._table)
             marks = ", ".join(["%s"] * len(self._loads))
             client.execute_sql(f"DELETE FROM {table} WHERE load_id IN ({marks})", *self._loads)  # noqa: S608 - our own names
             if not client.execute_sql(f"SELECT load_id FROM {table}"):  # noqa: S608
@@ -88,7 +90,7 @@ class UnfinishedMerges:
         if not self._can_note:
             return [], []
         with self._pipeline.sql_client() as client:
-            table, loads = map(client.make_qualified_table_name, (TABLE, "_dlt_loads"))
+            table, loads = map(client.make_qualified_table_name, (self._table, "_dlt_loads"))
             # dlt writes a load's row with status 0 last, when every table has been merged. A load
             # without one may have ended between any two tables.
             query = (

@@ -6,7 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any, Protocol
 from uuid import uuid4
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from unify_source.api.client import Client
 from unify_source.extract.window import Window
 from unify_source.resources import BY_NAME, DELETED, KEY, LEDGER, MAIN_LIST
+from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors
 from unify_source.state.late import Late
 
@@ -53,9 +54,9 @@ class Entry:
     people nothing goes into it: numbers, instants, and the kind of an error, never its text.
     """
 
-    def __init__(self, kind: str, pipeline: str, lookback: timedelta) -> None:
-        self.id = uuid4().hex
-        self.kind, self._pipeline, self._lookback = kind, pipeline, lookback
+    def __init__(self, kind: str, pipeline: str, settings: Settings) -> None:
+        self.id, self.account = uuid4().hex, settings.account
+        self.kind, self._pipeline, self._lookback = kind, pipeline, settings.lookback
         self.outcome = RUNNING
         self._verdict: str | None = None
         self._differences: int | None = None

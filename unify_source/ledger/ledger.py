@@ -15,6 +15,7 @@ from typing import Any
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
+from unify_source.accounts import ACCOUNT
 from unify_source.api.client import Client
 from unify_source.configuration.dlt_errors import meaning
 from unify_source.destinations.lock import opened_file
@@ -106,7 +107,7 @@ def begun_by_dlt(settings: Settings, client: Client) -> Iterator[Entry]:
     """
     pipeline = running_pipeline()
     kind = REFRESH if emptied_tables() else BY_DLT
-    entry = Entry(kind, pipeline.pipeline_name, settings.lookback)
+    entry = Entry(kind, pipeline.pipeline_name, settings)
     entry.asks_with(client)
     with ExitStack() as opened:
         if merges_in_transactions(pipeline):
@@ -133,6 +134,8 @@ def noted_at_once(entry: Entry) -> bool:
 
 def _put(client: Any, entry: Entry, *, begins: bool) -> None:
     table, row = client.make_qualified_table_name(LEDGER.name), entry.row()
+    if entry.account:
+        row[ACCOUNT] = entry.account
     names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
     # Before the first load there is no such table.
     unmade = nullcontext() if entry.outcome == SUCCEEDED else suppress(DatabaseUndefinedRelation)

@@ -8,9 +8,11 @@ from typing import Any
 
 import dlt
 
-from unify_source.destinations.contents import aware, rows_of_files, selected
+from unify_source.accounts import only
+from unify_source.destinations.contents import rows_of_files, selected
 from unify_source.dlt_seam import FSClientBase
 from unify_source.resources import LEDGER
+from unify_source.times import aware
 
 _READ, _SHOWN = 1_000, 5
 # Of the lookback: beyond this share, the next row may well be later than it.
@@ -92,15 +94,15 @@ class Runs:
 HEADERS = ["started", "run", "outcome", "rows", "requests", "seconds"]
 
 
-def last_runs(pipeline: dlt.Pipeline) -> Runs:
-    """Read the last runs on a pipeline's dataset."""
+def last_runs(pipeline: dlt.Pipeline, account: str | None) -> Runs:
+    """Read the last runs on a pipeline's dataset, for one account or for all."""
     client: Any = pipeline.destination_client()
     if isinstance(client, FSClientBase):
         lake = rows_of_files(client, LEDGER)
         rows = [] if lake is None else lake.sort_by([("started_at", "descending")]).to_pylist()
     else:
         names = [column.name for column in LEDGER.columns]
-        newest = f"ORDER BY started_at DESC LIMIT {_READ}"
+        newest = f"WHERE {only(account)} ORDER BY started_at DESC LIMIT {_READ}"
         found = selected(client, LEDGER.name, ", ".join(names), newest)
         rows = [dict(zip(names, row, strict=True)) for row in found]
     return Runs([{name: _in_utc(value) for name, value in row.items()} for row in rows[:_READ]])

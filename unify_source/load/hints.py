@@ -7,20 +7,18 @@ dictionary say the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from typing import Any
 
 import dlt
 import pyarrow as pa
 from dlt.extract import DltResource
 
-from unify_source.destinations.contents import may_hold_rows, stored_hints
+from unify_source.accounts import ACCOUNT, DESCRIPTION, only
 from unify_source.errors import ConfigurationError
 from unify_source.load.schema import source_hints
 from unify_source.resources import (
     ALL_TABLES,
     AS_OF,
-    BY_NAME,
     DELETED,
     FLAG,
     INSTANT,
@@ -32,8 +30,7 @@ from unify_source.resources import (
     Column,
     Table,
 )
-from unify_source.settings import SECTION, Settings
-from unify_source.state.loaded_with import HINT, LoadedWith, loaded_with
+from unify_source.state.loaded_with import HINT, LoadedWith
 
 MERGE = "merge"
 
@@ -52,9 +49,12 @@ def merge_columns(table: Table) -> Iterator[Column]:
         yield _INTERNAL[DELETED]
 
 
-def column_hints(table: Table) -> dict[str, Any]:
+def column_hints(table: Table, account: str | None = None) -> dict[str, Any]:
     """Return dlt's hints for every column of a table: type, meaning, PII mark, use in the merge."""
-    columns = {column.name: _hint(column) for column in (*table.columns, *merge_columns(table))}
+    own = [Column(ACCOUNT, TEXT, DESCRIPTION)] if account else []
+    columns = {
+        column.name: _hint(column) for column in (*own, *table.columns, *merge_columns(table))
+    }
     # Of two rows with one key in a load dlt keeps either, unless a column tells which is the newer.
     columns[table.newest]["dedup_sort"] = "desc"
     if DELETED in columns:
@@ -86,22 +86,31 @@ def references(table: Table) -> list[Any]:
     ]
 
 
-def merge_disposition(table: Table) -> Any:
+def key_of(account: str | None) -> list[str]:
+    """Return the columns that are the key of every table."""
+    return [ACCOUNT, KEY] if account else [KEY]
+
+
+def merge_disposition(table: Table, account: str | None = None) -> Any:
     """Return how a database merges a table: rows are replaced by key, children with their owner."""
     # Not "upsert", which has no scope: a reply that is gone from the API would stay.
     merge = {"disposition": MERGE, "strategy": "delete-insert"}
     if owner := table.dies_with:
-        merge["destination_scope"] = _scope(owner)
+        merge["destination_scope"] = _scope(owner, account)
     return merge
 
 
-def _scope(owner: str) -> str:
+def _scope(owner: str, account: str | None) -> str:
     # By its own key as well: a reply may have moved here from another enrollment. Not as two
     # conditions with OR: Postgres would scan the loaded rows again for every row it has.
     loaded = f"SELECT {KEY} FROM {{staging_table}}"  # noqa: S608 - our own names
     stored = f"SELECT stored.{KEY} FROM {{table}} AS stored"  # noqa: S608 - our own names
     same_owner = f"JOIN {{staging_table}} AS loaded ON stored.{owner} = loaded.{owner}"
-    return f"{KEY} IN ({loaded} UNION ALL {stored} {same_owner})"
+    # The staging table holds rows of one account; only the table itself holds others.
+    of_account = f"{only(account)} AND " if account else ""
+    if account:
+        same_owner += f" AND {only(account, 'stored')}"
+    return f"{of_account}{KEY} IN ({loaded} UNION ALL {stored} {same_owner})"
 
 
 def json_as_text(table: Table) -> dict[str, Any]:
@@ -118,12 +127,12 @@ def new_columns(rows: pa.Table) -> dict[str, Any]:
     return {name: {"name": name, **hints} for name, hints in source_hints(rows.schema).items()}
 
 
-def described(resource: DltResource, table: Table) -> DltResource:
+def described(resource: DltResource, table: Table, account: str | None) -> DltResource:
     """Give a resource the hints of its table."""
     resource.apply_hints(
-        primary_key=KEY,
-        write_disposition=merge_disposition(table),
-        columns=column_hints(table),
+        primary_key=key_of(account),
+        write_disposition=merge_disposition(table, account),
+        columns=column_hints(table, account),
         references=references(table),
         additional_table_hints={"description": table.description},
     )
@@ -131,18 +140,29 @@ def described(resource: DltResource, table: Table) -> DltResource:
 
 
 def all_checked(
-    resources: Mapping[str, DltResource], *, is_lake: bool, carriers: Sequence[str]
+    resources: Mapping[str, DltResource],
+    *,
+    is_lake: bool,
+    carriers: Sequence[str],
+    account: str | None,
 ) -> dict[str, Mapping[str, Any]]:
     """Return the hints of the resources that are ours, by name. Raises ConfigurationError."""
     return {
-        table.name: _checked_hints(resources[table.name], table, is_lake=is_lake, carriers=carriers)
+        table.name: _checked_hints(
+            resources[table.name], table, is_lake=is_lake, carriers=carriers, key=key_of(account)
+        )
         for table in ALL_TABLES
         if table.name in resources
     }
 
 
 def _checked_hints(
-    resource: DltResource, table: Table, *, is_lake: bool, carriers: Sequence[str]
+    resource: DltResource,
+    table: Table,
+    *,
+    is_lake: bool,
+    carriers: Sequence[str],
+    key: Sequence[str],
 ) -> Mapping[str, Any]:
     """Return the hints of a resource, but for those that lose or double rows, or do nothing.
 
@@ -154,9 +174,10 @@ def _checked_hints(
     # With a merge_key beside the primary key, dlt would delete whatever shares either with a loaded
     # row.
     keys = [name for name, hint in columns if hint.get("primary_key") or hint.get("merge_key")]
-    if keys != [KEY]:
+    if sorted(keys) != sorted(key):
         raise ConfigurationError(
-            f"{table.name} would be merged by {' and '.join(keys) or 'no key'}; its key is {KEY}.",
+            f"{table.name} would be merged by {' and '.join(keys) or 'no key'}; its key is"
+            f" {' and '.join(key)}.",
             "Leave out primary_key and merge_key.",
         )
     if hints["name"] != table.name:
@@ -186,27 +207,6 @@ def _refuse_disposition(table: Table, hints: Mapping[str, Any], *, is_lake: bool
         " some rows twice: rows would be lost, or stand in the table twice.",
         "Leave it out; to load everything anew, run with refresh='drop_data'.",
     )
-
-
-def checked_privacy(
-    pipeline: dlt.Pipeline,
-    settings: Settings,
-    tables: Iterable[str] = BY_NAME,
-    emptied: AbstractSet[str] = frozenset(),
-) -> dict[str, LoadedWith]:
-    """Return how these tables are loaded from now on; those of `emptied` lose their rows first.
-
-    Raises ConfigurationError where one of them holds rows that any pipeline loaded otherwise.
-    """
-    stored = loaded_with(stored_hints(pipeline.destination_client(), SECTION, HINT))
-    now, noted = LoadedWith.of(settings), {}
-    for name in sorted(tables):
-        before = stored.get(name, LoadedWith())
-        clash = now.clash_with(before, name)
-        if clash and name in stored and name not in emptied and may_hold_rows(pipeline, name):
-            raise clash
-        noted[name] = now.after(before)
-    return noted
 
 
 def note_privacy(resources: Iterable[DltResource], noted: Mapping[str, LoadedWith]) -> None:

@@ -113,7 +113,8 @@ class Listing:
     @cached_property
     def _stored(self) -> pa.Table:
         # Without a destination, where a source is only iterated, nothing is stored.
-        rows = stored_rows(running_pipeline(), self._root) if capabilities() else None
+        whose = self._settings.account
+        rows = stored_rows(running_pipeline(), self._root, whose) if capabilities() else None
         return self._root.schema().empty_table() if rows is None else rows
 
     def _gone(self, listed: pa.Table) -> tuple[pa.Table, bool]:

@@ -12,6 +12,7 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import ExtractInfo
 
+from unify_source.accounts import state_of_account
 from unify_source.destinations.contents import load_after_all, row_count, schema_versions
 from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.dlt_seam import (
@@ -129,9 +130,9 @@ def packages_with_rows(extracted: ExtractInfo) -> set[str]:
     }
 
 
-def state_of(pipeline: dlt.Pipeline) -> dict[str, Any]:
+def state_of(pipeline: dlt.Pipeline, account: str | None = None) -> dict[str, Any]:
     """Return what the resource keeps between runs, as the pipeline knows it."""
-    return resource_state(_of_source(pipeline.state), MAIN_LIST.name)
+    return state_of_account(resource_state(_of_source(pipeline.state), MAIN_LIST.name), account)
 
 
 def _of_source(state: Any) -> dict[str, Any]:
@@ -139,19 +140,23 @@ def _of_source(state: Any) -> dict[str, Any]:
     return kept
 
 
-def cursor(pipeline: dlt.Pipeline, name: str = CURSOR) -> datetime | None:
+def cursor(
+    pipeline: dlt.Pipeline, name: str = CURSOR, account: str | None = None
+) -> datetime | None:
     """Return how far a pipeline has loaded, None before the first load."""
-    return stored_cursor(state_of(pipeline), name)
+    return stored_cursor(state_of(pipeline, account), name)
 
 
-def quarantined(pipeline: dlt.Pipeline) -> int:
+def quarantined(pipeline: dlt.Pipeline, account: str | None = None) -> int:
     """Return how many rows stand in quarantine, from any run."""
-    return row_counts(pipeline, (QUARANTINE.name,)).get(QUARANTINE.name, 0)
+    return row_counts(pipeline, (QUARANTINE.name,), account).get(QUARANTINE.name, 0)
 
 
-def row_counts(pipeline: dlt.Pipeline, names: tuple[str, ...] = ALL) -> dict[str, int]:
-    """Return the rows of the tables that exist in the dataset."""
-    counts = {name: row_count(pipeline, name) for name in names}
+def row_counts(
+    pipeline: dlt.Pipeline, names: tuple[str, ...] = ALL, account: str | None = None
+) -> dict[str, int]:
+    """Return the rows of the tables that exist in the dataset, of one account or of all."""
+    counts = {name: row_count(pipeline, name, account) for name in names}
     return {name: count for name, count in counts.items() if count is not None}
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from unify_source.destinations.contents import carried_rows
+from unify_source.dlt_seam import capabilities, running_pipeline
 from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
 from unify_source.flatten.new_columns import IS_VARIANT, SOURCE_PATH
 from unify_source.flatten.privacy import Privacy
@@ -17,7 +19,7 @@ from unify_source.flatten.tables import is_json
 from unify_source.flatten.values import DLT_TYPES
 from unify_source.limits import USUAL
 from unify_source.notices import Notices
-from unify_source.resources import BY_NAME, JSON, Table
+from unify_source.resources import BY_NAME, JSON, MAIN_LIST, Table
 from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors
 from unify_source.state.memory import Memory, State
@@ -168,3 +170,13 @@ class Target:
             trusts_tail=cursors.agree,
             measured_from=cursors.oldest if is_measured else None,
         )
+
+
+def carried_by_others(selected: frozenset[str], account: str | None) -> list[Carried]:
+    """Return the stored rows of these tables that others than their owners carry as well."""
+    if not capabilities():
+        return []
+    shared = [each for each in MAIN_LIST.shared() if each.references in selected]
+    root = MAIN_LIST.parts[0].table
+    rows = (carried_rows(running_pipeline(), root, each, account) for each in shared)
+    return [carried for each in rows for carried in each]

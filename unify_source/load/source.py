@@ -46,6 +46,7 @@ def unify_source(
     enrolled_by_play_id: str | UUID | None = None,
     status: str | Sequence[str] | None = None,
     start: str | date | datetime | None = None,
+    account: str | None = None,
     lookback: str | float | timedelta | None = None,
     page_size: int | str | None = None,
     workers: int | str | None = None,
@@ -62,10 +63,9 @@ def unify_source(
 ) -> list[DltResource]:
     """Load who was enrolled in which sequence, and what came of it, by an incremental cursor.
 
-    Every argument but `updated_at` is a setting, which configuration may give instead (section
-    `sources.unify`); one that cannot be raises ConfigurationError. `updated_at` takes a
-    `dlt.sources.incremental` with an `initial_value` and an `end_value`, or
-    `allow_external_schedulers`, to load one range without touching the cursor.
+    Every argument but `updated_at` is a setting, which the section `sources.unify` may give
+    instead. `updated_at` takes a `dlt.sources.incremental` with an `initial_value` and an
+    `end_value`, or `allow_external_schedulers`, to load one range without touching the cursor.
     """
     given = {name: value for name, value in locals().items() if name in SETTINGS}
     redact_dlt(pipeline := active_pipeline())

@@ -10,8 +10,8 @@ from typing import Any
 import dlt
 from dlt.extract import DltResource
 
+from unify_source.accounts import state_of_account
 from unify_source.api.client import Client
-from unify_source.destinations.contents import carried_rows
 from unify_source.destinations.forgotten import empty_staging, forgotten
 from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare
 from unify_source.destinations.lake import lake_format
@@ -25,15 +25,14 @@ from unify_source.dlt_seam import (
 )
 from unify_source.extract.window import Interval
 from unify_source.flatten.privacy import Privacy
-from unify_source.flatten.shared import Carried
 from unify_source.ledger.entry import SUCCEEDED, Entry
 from unify_source.ledger.ledger import begun_by_dlt, noted_at_once
 from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
-from unify_source.load.hints import all_checked, checked_privacy, described, note_privacy
+from unify_source.load.hints import all_checked, described, note_privacy
 from unify_source.load.interval import sample_pages
 from unify_source.load.listing import Listing
-from unify_source.load.schema import Target, Warehouse
+from unify_source.load.schema import Target, Warehouse, carried_by_others
 from unify_source.load.writer import TableWriter
 from unify_source.notices import Notices
 from unify_source.resources import (
@@ -46,6 +45,7 @@ from unify_source.resources import (
     Table,
 )
 from unify_source.settings import Settings
+from unify_source.state.checked import checked_privacy
 from unify_source.state.cursors import Cursors, cursor_name, take_over
 from unify_source.state.loaded_with import LoadedWith
 
@@ -103,7 +103,7 @@ class TableResources:
             selected = {table.name: resource} if running is None else running
             if table.name not in selected:
                 return
-            writer = TableWriter(table, self._settings.table_format, self._hints)
+            writer = TableWriter(table, self._settings, self._hints)
             run = None if running is None else dlt.current.source()
             yield from writer.items(self._feed.rows(table.name, selected, run))
 
@@ -117,7 +117,7 @@ class TableResources:
                 "endpoints": [each.path for each in fed_by],
             }
         )
-        return with_rows_only(described(resource, table))
+        return with_rows_only(described(resource, table, self._settings.account))
 
     def _begin(self, selected: frozenset[str]) -> Generator[Batch, None, None]:
         """Read what the selected tables need; runs when the first of them is asked for rows."""
@@ -125,7 +125,8 @@ class TableResources:
         # Nobody else had the source of a run window by window in hand.
         if not self._extraction:
             is_lake = lake_format(capabilities(), self._settings.table_format) is not None
-            self._hints.update(all_checked(resources, is_lake=is_lake, carriers=CARRIERS))
+            how: dict[str, Any] = {"is_lake": is_lake, "account": self._settings.account}
+            self._hints.update(all_checked(resources, carriers=CARRIERS, **how))
         with self._begun(selected) as entry:
             batches = self._read(selected, resources, entry)
             first = next(batches, {})
@@ -161,7 +162,7 @@ class TableResources:
             notices=self._notices,
         )
         sample = sample_pages(resources, self._settings.page_size)
-        state_of = dlt.current.resource_state if sample is None else _no_state
+        state_of = self._state_of if sample is None else _no_state
         privacy = self._privacy(resources)
         # Before any cursor is looked at: each table would otherwise seem never to have been loaded.
         main, quarantine = state_of(MAIN_LIST.name), state_of(QUARANTINE.name)
@@ -186,6 +187,9 @@ class TableResources:
             if entry:
                 entry.note(extraction)
 
+    def _state_of(self, name: str) -> State:
+        return state_of_account(dlt.current.resource_state(name), self._settings.account)
+
     def _privacy(self, resources: Resources) -> Privacy:
         """Return what becomes of personal data, unless rows in the tables were loaded otherwise."""
         if not capabilities():
@@ -196,7 +200,7 @@ class TableResources:
         note_privacy(resources.values(), noted)
         # dlt overwrites a copy with the next rows of its table, if there ever are any.
         empty_staging(pipeline, emptied)
-        return Privacy.of(self._settings, forgotten(pipeline))
+        return Privacy.of(self._settings, forgotten(pipeline, self._settings.account))
 
     def _target(
         self,
@@ -215,7 +219,7 @@ class TableResources:
             state_of(QUARANTINE.name),
             moves_cursors=self._interval.end is None and self._moves_cursors and sample is None,
             sample_pages=sample,
-            carried=lambda: _carried(windowed),
+            carried=lambda: carried_by_others(windowed, self._settings.account),
         )
 
     def _new_extraction(self) -> Extraction:
@@ -240,11 +244,3 @@ def _no_state(_name: str | None = None) -> State:
 def _tables_of(resource: Any) -> frozenset[str]:
     names = {part.table.name for part in resource.parts}
     return frozenset(names | {QUARANTINE.name} if resource is MAIN_LIST else names)
-
-
-def _carried(selected: frozenset[str]) -> list[Carried]:
-    if not capabilities():
-        return []
-    shared = [each for each in MAIN_LIST.shared() if each.references in selected]
-    rows = (carried_rows(running_pipeline(), MAIN_LIST.parts[0].table, each) for each in shared)
-    return [carried for each in rows for carried in each]

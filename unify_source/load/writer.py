@@ -8,6 +8,7 @@ from typing import Any
 import dlt
 import pyarrow as pa
 
+from unify_source.accounts import ACCOUNT
 from unify_source.destinations.formats import (
     file_format,
     format_without_rows,
@@ -23,7 +24,8 @@ from unify_source.load.hints import (
     new_columns,
     with_hints,
 )
-from unify_source.resources import Table
+from unify_source.resources import TEXT, Table
+from unify_source.settings import Settings
 
 
 class TableWriter:
@@ -32,11 +34,12 @@ class TableWriter:
     `hints` are those of each table in this run, which are known with the first batch.
     """
 
-    def __init__(self, table: Table, table_format: str, hints: Mapping[str, Any]) -> None:
+    def __init__(self, table: Table, settings: Settings, hints: Mapping[str, Any]) -> None:
         caps = capabilities()
         self._caps = caps
         self._table = table
-        kind = lake_format(caps, table_format)
+        self._account = settings.account
+        kind = lake_format(caps, settings.table_format)
         self._lake = Lake(kind) if kind else None
         self._known = dict(dlt.current.source_schema().tables.get(table.name, {}))
         self._hints = hints
@@ -53,23 +56,29 @@ class TableWriter:
         for rows in batches:
             yield self._hinted(rows)
         if self._is_first and not self._known:
-            rows = without_rows(empty(self._table))
+            rows = without_rows(self._of_account(empty(self._table)))
             how = format_without_rows(self._caps)
             hints = {"file_format": how, "columns": self._columns}
             yield with_hints(rows, **hints) if any(hints.values()) else rows
 
     def _hinted(self, rows: pa.Table) -> Any:
         self._is_first = False
-        rows = storable(self._caps, rows)
+        rows = self._of_account(storable(self._caps, rows))
         # With every batch: dlt drops hints together with a batch that a map of the user's drops.
         return with_hints(
             rows,
             columns={**self._columns, **new_columns(rows)} or None,
-            write_disposition=merge_disposition(self._table),
+            write_disposition=merge_disposition(self._table, self._account),
             file_format=self._format_without_rows
             or self._hints.get(self._table.name, {}).get("file_format")
             or file_format(self._caps, self._known),
         )
+
+    def _of_account(self, rows: pa.Table) -> pa.Table:
+        if not self._account:
+            return rows
+        accounts = pa.repeat(pa.scalar(self._account, TEXT), len(rows))
+        return rows.add_column(0, pa.field(ACCOUNT, TEXT, nullable=False), accounts)
 
     def _into_lake(self, lake: Lake, batches: list[pa.Table]) -> Iterator[Any]:
         exists = lake.has(self._table)

@@ -52,7 +52,7 @@ def backfill(
             pipeline,
             given,
             lock_timeout,
-            Entry(BACKFILL, pipeline.pipeline_name, given.lookback),
+            Entry(BACKFILL, pipeline.pipeline_name, given),
             moves_cursors=False,
             newest_first=newest_first,
             only=only,
@@ -110,7 +110,7 @@ class _Job:
         """
         now = run.server_time()
         self._end = min(self._until or now, now)
-        known = state_of(run.pipeline).get("backfills", {}).get(self._name)
+        known = state_of(run.pipeline, run.settings.account).get("backfills", {}).get(self._name)
         if not known or restart:
             return [Window(self._since, self._end)]
         end, *left = ([kept_instant(at) for at in ends] for ends in known)

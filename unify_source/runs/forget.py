@@ -10,6 +10,7 @@ import dlt
 
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
+from unify_source.configuration.lookup import configured_account
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.forgotten import take_out
 from unify_source.destinations.lock import Turns
@@ -17,6 +18,7 @@ from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.errors import ConfigurationError
 from unify_source.load.packages import start_over
 from unify_source.settings import LOCK_TIMEOUT
+from unify_source.state.checked import refuse_other_accounts
 from unify_source.values import read_id
 
 
@@ -58,18 +60,21 @@ def forget(
     pipeline: dlt.Pipeline,
     person_id: str | UUID,
     *,
+    account: str | None = None,
     lock_timeout: float | str = LOCK_TIMEOUT.default,
 ) -> Removed:
     """Delete all rows of a person, and remember a salted hash of the id, so that none comes back.
 
     That is the person, the person's enrollments and what lives with them, and rows in quarantine
-    that name the person: in one transaction, on DuckDB and Postgres. Needs no API key.
-    Raises ConfigurationError where there is no such dataset, LockHeld, or another UnifyError.
+    that name the person: in one transaction, on DuckDB and Postgres. In a dataset of several
+    accounts, those of `account`. Needs no API key. Raises ConfigurationError where there is no such
+    dataset, LockHeld, or another UnifyError.
     """
     person = read_id("person_id", person_id)
     with explained(pipeline):
         refuse_unsafe(pipeline)
         _refuse_other_destinations(pipeline)
+        account = configured_account(account)
         database = duckdb_database(pipeline)
         # Opening a file that is missing would create it.
         if database and not database.file.exists():
@@ -78,9 +83,10 @@ def forget(
             with pipeline.sql_client() as client:
                 if not client.has_dataset():
                     raise _nothing_in(pipeline)
+            refuse_other_accounts(pipeline, account)
             # What waits in the working folder would be loaded by the next run, this person with it.
             start_over(pipeline)
-            rows = take_out(pipeline, person)
+            rows = take_out(pipeline, person, account)
     return Removed(
         pipeline.pipeline_name,
         pipeline.destination.destination_name,

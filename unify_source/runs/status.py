@@ -10,6 +10,7 @@ import dlt
 
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
+from unify_source.configuration.lookup import configured_account
 from unify_source.destinations.contents import last_loads
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.lock import opened_file, seconds_to_wait
@@ -18,6 +19,7 @@ from unify_source.ledger.reading import Runs, last_runs
 from unify_source.load.packages import cursor, row_counts
 from unify_source.resources import QUARANTINE
 from unify_source.settings import LOCK_TIMEOUT
+from unify_source.state.checked import refuse_other_accounts
 
 LOADS_SHOWN = 5
 _STATES = {0: "loaded"}
@@ -90,8 +92,15 @@ class Status:
         return [[at.isoformat(timespec="seconds"), load, state] for at, load, state in self.loads]
 
 
-def status(pipeline: dlt.Pipeline, *, lock_timeout: float | str = LOCK_TIMEOUT.default) -> Status:
+def status(
+    pipeline: dlt.Pipeline,
+    *,
+    account: str | None = None,
+    lock_timeout: float | str = LOCK_TIMEOUT.default,
+) -> Status:
     """Read the state and the tables' sizes from the destination, and leave all as it is.
+
+    Where the dataset holds several accounts, those of `account`.
 
     Waits up to `lock_timeout` seconds for a DuckDB file that another process has open, for DuckDB
     lets nobody else read it meanwhile. Raises a UnifyError.
@@ -99,21 +108,23 @@ def status(pipeline: dlt.Pipeline, *, lock_timeout: float | str = LOCK_TIMEOUT.d
     with explained(pipeline):
         seconds = seconds_to_wait(lock_timeout)
         refuse_unsafe(pipeline)
+        account = configured_account(account)
         database = duckdb_database(pipeline)
         # Opening a file that is missing would create it.
         if database and not database.file.exists():
             return _status(pipeline)
         with looking_at(pipeline) as looking, opened_file(looking, seconds):
             looking.sync_destination()
+            refuse_other_accounts(looking, account)
             return _status(
                 pipeline,
-                cursor=cursor(looking),
-                rows=row_counts(looking),
+                cursor=cursor(looking, account=account),
+                rows=row_counts(looking, account=account),
                 loads=[
                     (at, load, _STATES.get(state, "unfinished"))
                     for at, load, state in last_loads(looking.destination_client(), LOADS_SHOWN)
                 ],
-                runs=last_runs(looking),
+                runs=last_runs(looking, account),
             )
 
 

@@ -39,7 +39,7 @@ def sync(
             pipeline,
             given,
             lock_timeout,
-            Entry(SYNC, pipeline.pipeline_name, given.lookback),
+            Entry(SYNC, pipeline.pipeline_name, given),
             interval=interval,
             moves_cursors=interval is None,
         )

@@ -20,7 +20,6 @@ from unify_source.extract.window import NO_TIME, Interval, Span, Window, ahead, 
 from unify_source.ledger.entry import Entry
 from unify_source.ledger.ledger import Ledger
 from unify_source.load.extraction import Extraction
-from unify_source.load.hints import checked_privacy
 from unify_source.load.listing import Listing
 from unify_source.load.packages import (
     cursor,
@@ -38,6 +37,7 @@ from unify_source.runs.footprint import give_back, give_back_memory, hold_down
 from unify_source.runs.progress import progress_of, show_began
 from unify_source.runs.report import Report
 from unify_source.settings import Settings
+from unify_source.state.checked import checked_privacy
 from unify_source.state.cursors import cursor_name
 from unify_source.state.loaded_with import LoadedWith
 
@@ -66,8 +66,8 @@ class WindowRun:
         self._interval, self._notices = interval or Interval(), Notices()
         self._checked: dict[str, LoadedWith] = {}
         self._ahead: Reading | None = None
-        self._unfinished, self._turns = UnfinishedMerges(pipeline), Turns(pipeline, lock_timeout)
-        self._enrollments = 0
+        self._unfinished = UnfinishedMerges(pipeline, settings.account)
+        self._turns, self._enrollments = Turns(pipeline, lock_timeout), 0
         self._progress = progress_of(pipeline.collector, settings.base_url)
 
     def server_time(self) -> datetime:
@@ -173,7 +173,7 @@ class WindowRun:
         """Tell whether this run reads a window anyway, because it begins no later."""
         if not self._moves_cursors or self.settings.filters:
             return False
-        at = cursor(self.pipeline)
+        at = cursor(self.pipeline, account=self.settings.account)
         start = at - self.settings.lookback if at else self.settings.start
         return start is None or (window.after is not None and start <= window.after)
 
@@ -241,8 +241,8 @@ class WindowRun:
             dataset=self.pipeline.dataset_name,
             enrollments=self._enrollments,
             requests=self.client.requests,
-            cursor=cursor(self.pipeline, cursor_name(self.settings)),
-            quarantined=quarantined(self.pipeline),
+            cursor=cursor(self.pipeline, cursor_name(self.settings), self.settings.account),
+            quarantined=quarantined(self.pipeline, self.settings.account),
             notices=tuple(self._notices),
             rows_by_table=self._entry.rows_by_table,
             seconds=self._entry.seconds,

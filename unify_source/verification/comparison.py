@@ -17,7 +17,6 @@ from unify_source.dlt_seam import looking_at, raise_if_signalled
 from unify_source.extract.window import Window
 from unify_source.flatten.forgotten import Forgotten
 from unify_source.flatten.privacy import Privacy
-from unify_source.load.hints import checked_privacy
 from unify_source.load.packages import stored_schema
 from unify_source.load.schema import Warehouse
 from unify_source.load.source import SOURCE
@@ -25,6 +24,7 @@ from unify_source.resources import MAIN_LIST, SEQUENCE_LIST
 from unify_source.runs.footprint import hold_down
 from unify_source.runs.progress import WindowProgress
 from unify_source.settings import Settings
+from unify_source.state.checked import checked_privacy
 from unify_source.times import EPOCH
 from unify_source.verification.differences import KINDS, MOST_ASKED, confirm, suspect
 from unify_source.verification.result import Group, Verified
@@ -158,7 +158,7 @@ class Comparison:
     def _privacy(self, looking: dlt.Pipeline) -> Privacy:
         if self._exists(looking):
             with opened_file(looking, self._lock_timeout):
-                self.forgotten = forgotten(looking)
+                self.forgotten = forgotten(looking, self._settings.account)
         return Privacy.of(self._settings, self.forgotten)
 
     def _warehouse(self, looking: dlt.Pipeline, caps: DestinationCapabilitiesContext) -> Warehouse:

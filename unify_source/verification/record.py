@@ -9,6 +9,7 @@ import dlt
 import pyarrow as pa
 from dlt.pipeline.exceptions import PipelineStepFailed
 
+from unify_source.accounts import ACCOUNT
 from unify_source.destinations.forgotten import DIFFERENCES, forgotten, take_back_differences
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import looking_at
@@ -16,6 +17,7 @@ from unify_source.errors import LockHeld
 from unify_source.ledger.apart import append_to
 from unify_source.redaction import redacted
 from unify_source.resources import INSTANT, TEXT
+from unify_source.settings import Settings
 from unify_source.verification.comparison import Comparison
 from unify_source.verification.sides.scratch import Scratch
 
@@ -24,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 def record(
     pipeline: dlt.Pipeline,
-    table_format: str,
+    settings: Settings,
     lock_timeout: float | str,
     comparison: Comparison,
     sides: Scratch,
@@ -41,14 +43,17 @@ def record(
         return
     verify_id = uuid4().hex
     rows = rows.add_column(0, "verify_id", pa.repeat(pa.scalar(verify_id, TEXT), len(rows)))
+    if settings.account:
+        accounts = pa.repeat(pa.scalar(settings.account, TEXT), len(rows))
+        rows = rows.add_column(0, ACCOUNT, accounts)
     at = pa.repeat(pa.scalar(comparison.began, INSTANT), len(rows))
     rows = rows.add_column(1, "verified_at", at)
     try:
         with looking_at(pipeline) as looking, opened_file(looking, lock_timeout):
-            if forgotten(looking) == comparison.forgotten:
-                append_to(looking, table_format, DIFFERENCES, rows)
+            if forgotten(looking, settings.account) == comparison.forgotten:
+                append_to(looking, settings.table_format, DIFFERENCES, rows)
             # Again: who was forgotten while they were written may be named in them.
-            if forgotten(looking) != comparison.forgotten:
+            if forgotten(looking, settings.account) != comparison.forgotten:
                 take_back_differences(looking, verify_id)
                 _warn("a person was forgotten meanwhile. Verify again.")
     except (LockHeld, PipelineStepFailed) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import dlt
@@ -94,7 +95,7 @@ def mend(
             doubled = f"SELECT tbl, id FROM differences WHERE kind = '{DUPLICATE}'"
             _in_portions(run, sides, doubled, keep_one)
         _reload(run, sides)
-        _in_portions(run, sides, "FROM removed", remove)
+        _in_portions(run, sides, "FROM removed", partial(remove, account=settings.account))
 
 
 def _reload(run: WindowRun, sides: Scratch) -> None:

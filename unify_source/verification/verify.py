@@ -50,7 +50,7 @@ def verify(
         comparison = Comparison(
             pipeline, given, None if start is None else since, until, lock_timeout
         )
-        entry = Entry(REPAIR if repair else VERIFY, pipeline.pipeline_name, given.lookback)
+        entry = Entry(REPAIR if repair else VERIFY, pipeline.pipeline_name, given)
         entry.asks_with(comparison.client)
         ledger = Ledger(pipeline, given.table_format, entry)
         run = _Run(pipeline, given, lock_timeout, comparison, entry, ledger)
@@ -91,6 +91,5 @@ class _Run:
         self.entry.compare(self.comparison.window, outcome.verdict, outcome.differences)
         if self.comparison.is_loaded:
             self.ledger.begin(is_held=False)
-            table_format = self.settings.table_format
-            record(self.pipeline, table_format, self.lock_timeout, self.comparison, sides)
+            record(self.pipeline, self.settings, self.lock_timeout, self.comparison, sides)
         return outcome

@@ -98,12 +98,16 @@ class _Lease:
     def _is_claimed(self) -> bool:
         if self.others():
             return False
+        # First the claim and then the look: the other way round, two runs could each see nobody and
+        # then both claim.
         self._put(0)
         if self.others():
             self._drop(self._name)
             # Of different length, or two runs would go on like this for ever.
             time.sleep(random.uniform(0, self._claims.poll_seconds))  # noqa: S311 - no secret
             return False
+        # From now on it says that this run has the turn. One that was taken for dead, and wakes,
+        # sees so before it commits anything.
         self._put(1)
         for dead in self._watched:
             self._drop(dead)

@@ -15,6 +15,7 @@ import dlt
 import pyarrow as pa
 from dlt.destinations.exceptions import DatabaseException
 
+from unify_source.accounts import of_account, only
 from unify_source.destinations.contents import selected
 from unify_source.dlt_seam import kind_of
 from unify_source.resources import BY_NAME, KEY, MAIN_LIST, Column, Table
@@ -52,9 +53,9 @@ def parent_of(table: Table) -> Column | None:
 class Buckets:
     """Tells which rows of a destination can differ from the API's, by sums of its own."""
 
-    def __init__(self, pipeline: dlt.Pipeline, scratch: Scratch) -> None:
+    def __init__(self, pipeline: dlt.Pipeline, scratch: Scratch, account: str | None) -> None:
         self._client: Any = pipeline.destination_client()
-        self._scratch = scratch
+        self._scratch, self._account = scratch, account
         computed = _COMPUTE.get(kind_of(pipeline.destination))
         self._there = computed[1] if computed else None
         self._differ: dict[str, set[int]] = {}
@@ -75,7 +76,7 @@ class Buckets:
             named = {n: (sql.escape_column_name(n), kind) for n, kind in types.items()}
             bucket = there.bucket(sql.escape_column_name(KEY))
         sums = f"{bucket}, count(*), CAST(sum({there.row(named)}) AS VARCHAR)"
-        rows = selected(self._client, name, sums, "GROUP BY 1")
+        rows = selected(self._client, name, sums, f"WHERE {only(self._account)} GROUP BY 1")
         return {bucket: (count, total) for bucket, count, total in rows}
 
     def _note(self, name: str, theirs: dict[int, Any]) -> None:
@@ -90,6 +91,9 @@ class Buckets:
         Those in buckets that differ; those that refer into one, which may be orphans; and those
         that any row refers to which was fetched before.
         """
+        return of_account(self._account, self._in_buckets(table))
+
+    def _in_buckets(self, table: Table) -> str:
         differ = self._differ.get(table.name)
         parent = parent_of(table)
         into = self._differ.get(str(parent.references)) if parent else set[int]()

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
+from unify_source.accounts import only
 from unify_source.destinations.contents import rows_of_files
 from unify_source.destinations.lake import delete_keys, newest_of_each
 from unify_source.dlt_seam import FSClientBase
@@ -113,8 +114,8 @@ def _of_files(client: Any, name: str, columns: Sequence[str]) -> Iterator[pa.Tab
         return
 
 
-def remove(pipeline: dlt.Pipeline, name: str, keys: Sequence[str]) -> None:
-    """Delete every row of a table that has one of these keys.
+def remove(pipeline: dlt.Pipeline, name: str, keys: Sequence[str], account: str | None) -> None:
+    """Delete every row of a table, or of an account in it, that has one of these keys.
 
     Of Parquet files nothing can be deleted; a warning says so.
     """
@@ -129,7 +130,9 @@ def remove(pipeline: dlt.Pipeline, name: str, keys: Sequence[str]) -> None:
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[start : start + _KEYS_AT_ONCE]
             marks = ", ".join(["%s"] * len(some))
-            sql.execute_sql(f"DELETE FROM {table} WHERE {KEY} IN ({marks})", *some)
+            sql.execute_sql(
+                f"DELETE FROM {table} WHERE {only(account)} AND {KEY} IN ({marks})", *some
+            )
 
 
 def keep_one(pipeline: dlt.Pipeline, name: str, keys: Sequence[str]) -> None:

@@ -44,7 +44,7 @@ def read_stored(
 
     What a destination shows to be equal by sums is not read, if the API was read as a whole.
     """
-    buckets = Buckets(pipeline, scratch)
+    buckets = Buckets(pipeline, scratch, settings.account)
     counted = {
         table.name: _counted(table, warehouse, columns.get(table.name, set()))
         for table in map(BY_NAME.__getitem__, COMPARED)

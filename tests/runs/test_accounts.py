@@ -1,0 +1,208 @@
+"""Several accounts in one dataset: what is done to one of them leaves the others as they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import KEY, start_command
+from destinations import DATASET, DESTINATIONS, Destination, DuckDB
+from lakes import Parquet
+from standing import Serve, account, change
+from warehouse import Rows, comparable, compared, shown
+
+from unify_source import backfill, forget, sync, unify_source, verify
+from unify_source.analysis.views import make_models
+from unify_source.errors import ConfigurationError
+from unify_source.load.packages import cursor, quarantined
+from unify_source.resources import BY_NAME, QUARANTINE
+from unify_source.runs.status import status
+from unify_source.sandbox import Sandbox
+
+ONE, OTHER = "one", "other"
+on_databases = pytest.mark.parametrize(
+    "warehouse", [pytest.param(kind, id=kind.name) for kind in DESTINATIONS], indirect=True
+)
+on_duckdb = pytest.mark.parametrize("warehouse", [pytest.param(DuckDB, id="duckdb")], indirect=True)
+
+
+class Two:
+    """Two accounts whose rows have the same ids and other contents, and one dataset for both."""
+
+    def __init__(self, serve: Serve, warehouse: Destination) -> None:
+        self.warehouse = warehouse
+        # One row that cannot be read in each.
+        self.odd = {(name, account(80).ids()[7]) for name in (ONE, OTHER)}
+        self.apis = {name: self._served(serve, name) for name in (ONE, OTHER)}
+
+    def _served(self, serve: Serve, name: str) -> Sandbox:
+        own = account(80)
+        own.put_many([{**row, "status": name.upper()} for row in own.rows()])
+
+        def reshape(row: dict[str, Any]) -> dict[str, Any]:
+            return {**row, "is_paused": "odd"} if (name, row["id"]) in self.odd else row
+
+        sandbox: Sandbox = serve(own, reshape=reshape)
+        return sandbox
+
+    def given(self, name: str) -> dict[str, Any]:
+        return {"account": name, "api_key": KEY, "base_url": self.apis[name].url}
+
+    def sync(self, name: str) -> Any:
+        return sync(self.warehouse.pipeline(), **self.given(name))
+
+    def shown(self, name: str) -> Rows:
+        return shown(self.apis[name].account)
+
+    def stored(self, name: str) -> Rows:
+        """Return every promised column of an account's rows, sorted by key."""
+        found: Rows = {}
+        for table in shown([]):
+            columns = [column.name for column in compared(BY_NAME[table])]
+            rows = self._of(name, table, columns)
+            found[table] = sorted(comparable(BY_NAME[table], row) for row in rows)
+        return {table: sorted(rows, key=lambda row: row[0]) for table, rows in found.items()}
+
+    def everything(self, name: str) -> Any:
+        """Return all that is kept of an account: rows, quarantine, runs and cursor."""
+        pipeline = self.warehouse.pipeline("looking")
+        pipeline.sync_destination()
+        runs = self._of(name, "unify_sync_runs", ["id", "outcome"])
+        held = self._of(name, QUARANTINE.name, ["id", "raw"])
+        return self.stored(name), sorted(runs), sorted(held), cursor(pipeline, account=name)
+
+    def _of(self, name: str, table: str, columns: list[str]) -> list[Any]:
+        rows = self.warehouse.reads(table, ["account", *columns])
+        return [row for whose, *row in rows if whose == name]
+
+    def touched(self, act: Callable[[], Any]) -> Any:
+        """Do something to one account, and see that nothing of the other changes."""
+        before = self.everything(OTHER)
+        done = act()
+        assert self.everything(OTHER) == before, act
+        return done
+
+
+@on_databases
+def test_what_is_done_to_one_account_leaves_the_other_as_it_is(
+    serve: Serve, warehouse: Destination
+) -> None:
+    two = Two(serve, warehouse)
+    one = two.apis[ONE].account
+    two.sync(OTHER)
+    assert two.touched(lambda: two.sync(ONE)).quarantined == 1
+    pipeline = warehouse.pipeline("looking")
+    assert quarantined(pipeline, ONE) == quarantined(pipeline, OTHER) == 1
+
+    # A row that was mended leaves the quarantine of its own account.
+    two.odd.discard((ONE, min(key for _, key in two.odd)))
+    change(one, 20)
+    assert two.touched(lambda: two.sync(ONE)).quarantined == 0
+    assert two.stored(ONE) == two.shown(ONE)
+
+    replied = next(row for row in one.rows() if row["reply_email_message"])
+    now = one.clock.now().isoformat()
+    one.put({**replied, "reply_email_message": None, "updated_at": now})
+    change(one, 0)
+    two.touched(lambda: two.sync(ONE))
+    assert two.stored(ONE) == two.shown(ONE)
+
+    # Without moving `updated_at`, so that only a backfill and a repair see it.
+    one.put_many([{**row, "status": "AGAIN"} for row in one.rows()])
+    two.touched(lambda: backfill(warehouse.pipeline(), "2000-01-01", **two.given(ONE)))
+    assert two.stored(ONE) == two.shown(ONE)
+
+    damaged = (
+        "WHERE account = 'one' AND id IN (SELECT min(id) FROM {0} UNION SELECT max(id) FROM {0})"
+    )
+    for table in ("enrollments", "people", "sequences", "reply_email_messages"):
+        name = f"{DATASET}.{table}"
+        warehouse.change(f"DELETE FROM {name} {damaged.format(name)}")
+    extra = (
+        "INSERT INTO {0} (account, id, reply_email_message_id) VALUES ('one', 'gone', 'nowhere')"
+    )
+    warehouse.change(extra.format(f"{DATASET}.reply_classifications"))
+    outcome = two.touched(
+        lambda: verify(warehouse.pipeline(), repair=True, yes=True, **two.given(ONE))
+    )
+    assert outcome.repaired > 0
+    assert two.stored(ONE) == two.shown(ONE)
+
+    person = one.rows()[0]["person"]["id"]
+    assert (
+        two.touched(lambda: forget(warehouse.pipeline(), person, account=ONE)).rows["people"] == 1
+    )
+    two.touched(lambda: two.sync(ONE))
+    assert person not in json.dumps(two.stored(ONE), default=str)
+    assert person in json.dumps(two.stored(OTHER), default=str)
+
+    two.odd.clear()
+    two.sync(OTHER)
+    assert two.stored(OTHER) == two.shown(OTHER)
+    counted = status(warehouse.pipeline(), account=OTHER)
+    assert counted.rows["enrollments"] == len(two.stored(OTHER)["enrollments"])
+
+
+@on_duckdb
+def test_a_command_and_a_dlt_pipeline_load_their_own_account(
+    serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = Two(serve, warehouse)
+    two.odd.clear()
+    process = start_command(two.apis[ONE], "sync", "--account", " One ")
+    assert process.wait(60) == 0, process.communicate()
+
+    monkeypatch.setenv("SOURCES__UNIFY__ACCOUNT", OTHER)
+    given = {name: value for name, value in two.given(OTHER).items() if name != "account"}
+    warehouse.pipeline("another").run(unify_source(**given))
+
+    assert {name: two.stored(name) for name in two.apis} == {n: two.shown(n) for n in two.apis}
+
+
+def refused(act: Callable[[], Any], match: str) -> None:
+    with pytest.raises(ConfigurationError, match=match):
+        act()
+
+
+@on_duckdb
+@pytest.mark.parametrize("made_with", [ONE, None])
+def test_a_dataset_made_with_accounts_is_refused_without_one_and_the_other_way_round(
+    serve: Serve, warehouse: Destination, made_with: str | None
+) -> None:
+    api = serve(account(0))
+    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    sync(warehouse.pipeline(), account=made_with, **given)
+    other = None if made_with else ONE
+    match = "account is not set" if made_with else "account is set"
+    runs = len(warehouse.loads())
+
+    refused(lambda: sync(warehouse.pipeline(), account=other, **given), match)
+    refused(lambda: verify(warehouse.pipeline(), account=other, **given), match)
+    refused(lambda: backfill(warehouse.pipeline(), "2000-01-01", account=other, **given), match)
+    refused(lambda: status(warehouse.pipeline(), account=other), match)
+    person = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
+    refused(lambda: forget(warehouse.pipeline(), person, account=other), match)
+    assert len(warehouse.loads()) == runs
+    if made_with:
+        refused(lambda: make_models(warehouse.pipeline()), "by account")
+        with pytest.raises(Exception, match="refresh would empty the tables of all accounts"):
+            warehouse.pipeline().run(unify_source(account=ONE, **given), refresh="drop_data")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "ü", "a'b", "x" * 33])
+def test_a_name_that_cannot_be_is_refused(name: str) -> None:
+    refused(lambda: unify_source(api_key=KEY, account=name), "account is")
+
+
+def test_a_lake_takes_one_account(
+    serve: Serve, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in Parquet.said(str(home / "lake")).items():
+        monkeypatch.setenv(name, value)
+    pipeline = Parquet({}).pipeline()
+    given = {"api_key": KEY, "base_url": serve(account(0)).url, "account": ONE}
+
+    refused(lambda: sync(pipeline, **given), "work on DuckDB and Postgres")

@@ -1,0 +1,74 @@
+"""Several accounts in one dataset: whose rows and whose state are whose. Pure.
+
+Every table then has the column `account`, and a row's key is the account and its id. Two accounts
+may have rows of the same id, so that whatever finds rows by their ids has to name the account.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, TypedDict
+
+from unify_source.errors import ConfigurationError
+from unify_source.values import Setting, shown
+
+ACCOUNT = "account"
+"""The column that says whose row it is, and the setting."""
+
+DESCRIPTION = "The account that the row is from, as it was named to the run."
+
+
+def read_account(name: str, value: object) -> str:
+    """Return the name of an account, which can be a part of a table's name."""
+    account = str(value).strip().lower()
+    if not re.fullmatch("[a-z0-9_]{1,32}", account):
+        raise ConfigurationError(
+            f"is {shown(value)}, which cannot be the name of an account.",
+            "Use letters, digits and _, at most 32.",
+            setting=name,
+        )
+    return account
+
+
+class DatasetArguments(TypedDict, total=False):
+    """Whose rows these are, where a dataset holds those of several accounts."""
+
+    account: Annotated[
+        str | None,
+        Setting(
+            read_account,
+            "A name for the account, where one dataset holds several: on DuckDB and Postgres.",
+            option="--account",
+        ),
+    ]
+
+
+def only(account: str | None, rows: str = "") -> str:
+    """Return the condition in SQL that a row is of the account, if a dataset has several.
+
+    `rows` is the name of the table in the statement.
+    """
+    # Always a condition, so that no statement has to be built in two ways. The name needs no
+    # escaping: `read_account` refuses one that would.
+    at = f"{rows}." if rows else ""
+    return f"{at}{ACCOUNT} = '{account}'" if account else "1 = 1"
+
+
+def of_account(account: str | None, where: str) -> str:
+    """Return a condition, on the rows of the account alone if a dataset has several."""
+    return f"{only(account)} AND ({where})" if account else where
+
+
+def table_of(name: str, account: str | None) -> str:
+    """Return the name of a table of our own that each account has for itself."""
+    return f"{name}_{account}" if account else name
+
+
+def state_of_account(state: dict[str, Any], account: str | None) -> dict[str, Any]:
+    """Return the part of a resource's state that is the account's, made where it is missing."""
+    if not account:
+        return state
+    # Within the state of one pipeline: one for each account would make every script invent names
+    # of pipelines, and of DuckDB files with them.
+    part: dict[str, Any] = state.setdefault("accounts", {}).setdefault(account, {})
+    return part

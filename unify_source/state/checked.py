@@ -1,0 +1,70 @@
+"""How the tables of a dataset were loaded, and whether a run may load them its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+import dlt
+
+from unify_source.accounts import ACCOUNT
+from unify_source.destinations.contents import may_hold_rows, stored_hints
+from unify_source.destinations.unfinished import merges_in_transactions
+from unify_source.errors import ConfigurationError
+from unify_source.resources import BY_NAME
+from unify_source.settings import SECTION, Settings
+from unify_source.state.loaded_with import HINT, LoadedWith, loaded_with
+
+
+def checked_privacy(
+    pipeline: dlt.Pipeline,
+    settings: Settings,
+    tables: Iterable[str] = BY_NAME,
+    emptied: AbstractSet[str] = frozenset(),
+) -> dict[str, LoadedWith]:
+    """Return how these tables are loaded from now on; those of `emptied` lose their rows first.
+
+    Raises ConfigurationError where one of them holds rows that any pipeline loaded otherwise.
+    """
+    if settings.account:
+        _refuse_where_accounts_would_mix(pipeline, settings.account, emptied)
+    stored = loaded_with(stored_hints(pipeline.destination_client(), SECTION, HINT))
+    now, noted = LoadedWith.of(settings), {}
+    for name in sorted(tables):
+        before = stored.get(name, LoadedWith())
+        clash = None if name in emptied or name not in stored else now.clash_with(before, name)
+        # The key of a table is what it is, even while there is no row.
+        if clash and (clash.setting == ACCOUNT or may_hold_rows(pipeline, name)):
+            raise clash
+        noted[name] = now.after(before)
+    return noted
+
+
+def refuse_other_accounts(pipeline: dlt.Pipeline, account: str | None) -> None:
+    """Raise ConfigurationError where an account is named to a dataset without, or is missing."""
+    now = LoadedWith(by_account=account is not None)
+    stored = loaded_with(stored_hints(pipeline.destination_client(), SECTION, HINT))
+    for name, before in stored.items():
+        # Of how personal data was loaded nothing is asked here.
+        if name in BY_NAME and (clash := now.clash_of_accounts(before, name)):
+            raise clash
+
+
+def _refuse_where_accounts_would_mix(
+    pipeline: dlt.Pipeline, account: str, emptied: AbstractSet[str]
+) -> None:
+    # A lake is merged by one key column, and a warehouse's own SQL is not known well enough.
+    if not merges_in_transactions(pipeline):
+        raise ConfigurationError(
+            f"is {account!r}, but several accounts in one dataset work on DuckDB and Postgres, not"
+            f" on {pipeline.destination.destination_name}.",
+            "Leave it out, and load each account into a dataset of its own.",
+            setting=ACCOUNT,
+        )
+    # dlt empties whole tables, whoever's rows they hold.
+    if emptied:
+        raise ConfigurationError(
+            f"is {account!r}, but refresh would empty the tables of all accounts.",
+            "Leave out refresh, and run unify-source backfill --from 2000-01-01.",
+            setting=ACCOUNT,
+        )
