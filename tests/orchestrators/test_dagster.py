@@ -284,20 +284,22 @@ def test_an_account_has_settings_of_its_own_and_one_without_a_key_or_a_plain_nam
 
 @pytest.mark.parametrize("by_account", [False, True], ids=["one account", "by account"])
 def test_the_schedule_loads_the_day_so_far_and_after_midnight_the_day_before(
-    home: Path, *, by_account: bool
+    *, by_account: bool
 ) -> None:
-    instance = dg.DagsterInstance.local_temp(str(home))
-    instance.add_dynamic_partitions(ACCOUNTS, ["acme", "zed"])
     defs = unify_definitions(FIRST, by_account=by_account)
     schedule = defs.resolve_schedule_def("unify_schedule")
 
     def requested(*at: int) -> list[str | None]:
-        context = dg.build_schedule_context(
-            instance=instance,
-            repository_def=defs.get_repository_def(),
-            scheduled_execution_time=datetime(*at, tzinfo=timezone.utc),  # type: ignore[arg-type,misc]
-        )
-        return [request.partition_key for request in schedule.evaluate_tick(context).run_requests]
+        # One that stays open would look for its database once the folder is gone.
+        with dg.instance_for_test() as instance:
+            instance.add_dynamic_partitions(ACCOUNTS, ["acme", "zed"])
+            with dg.build_schedule_context(
+                instance=instance,
+                repository_def=defs.get_repository_def(),
+                scheduled_execution_time=datetime(*at, tzinfo=timezone.utc),  # type: ignore[arg-type,misc]
+            ) as context:
+                requests = schedule.evaluate_tick(context).run_requests
+        return [request.partition_key for request in requests]
 
     accounts = ["acme|", "zed|"] if by_account else [""]
     assert requested(2026, 5, 2, 0, 20) == [f"{account}2026-05-01" for account in accounts]
