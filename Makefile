@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 EXTRAS := postgres sandbox xlsx bigquery clickhouse delta iceberg s3
 
-.PHONY: help demo test test-dbt test-browser chromium test-container test-orchestrators demo-workers test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
+.PHONY: help demo test test-dbt test-browser chromium test-container test-ducklake test-orchestrators demo-workers test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ demo-workers: .venv/ready .venv-airflow/ready  ## load four accounts on one work
 test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write what holds into docs/destinations.md
 	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \
 	  -m "lane or promise" --tables docs/destinations.md tests
+
+test-ducklake: .venv-ducklake/ready  ## load into DuckLake, with the last DuckDB that has it as a wheel
+	.venv-ducklake/bin/python -m pytest -m ducklake tests/destinations
 
 test-container: .venv/ready  ## take the steps of the Dockerfile one by one in a chroot of Debian, as root
 	command -v debootstrap >/dev/null || { \
@@ -104,7 +107,7 @@ test-pythons:  ## run the demo and the promises on the oldest and newest Python 
 	$(PYTHON) tests/pythons.py
 
 clean:  ## remove the environments and caches
-	rm -rf .venv .venv-lowest .venv-newest .venv-3.* .venv-warehouse .venv-bigquery .venv-dbt .venv-dagster .venv-airflow .venv-prefect .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-newest .venv-3.* .venv-warehouse .venv-bigquery .venv-dbt .venv-ducklake .venv-dagster .venv-airflow .venv-prefect .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 .venv/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.12")'
@@ -124,6 +127,14 @@ clean:  ## remove the environments and caches
 	$(PYTHON) -m venv .venv-bigquery
 	.venv-bigquery/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	.venv-bigquery/bin/pip install --quiet --disable-pip-version-check --group bigquery-emulator
+	touch $@
+
+.venv-ducklake/ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv-ducklake
+	.venv-ducklake/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv-ducklake/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	.venv-ducklake/bin/pip install --quiet --disable-pip-version-check --group ducklake
+	.venv-ducklake/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 .venv-dbt/ready: pyproject.toml

@@ -100,7 +100,8 @@ def test_quiet_shows_nothing_at_all() -> None:
 
 @pytest.mark.usefixtures("api")
 def test_json_leaves_one_object() -> None:
-    assert_left(watched("sync", "--json"), r'\{"command": "sync".*\}')
+    # In one line, or the screen would wrap it.
+    assert_left(watched("sync", "--json", columns=2_000), r'\{"command": "sync".*\}')
 
 
 def test_a_server_that_keeps_silent_is_seen_to_and_the_clock_runs_on(serve: Serve) -> None:
