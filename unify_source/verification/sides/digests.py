@@ -40,7 +40,9 @@ class Hashed:
         """Return the digest of a row. A column without a value counts as none."""
         digest = "0::UBIGINT"
         for name, (column, _) in columns.items():
-            own = f"hash({literal(name)}, {column})"
+            # Once more around it: DuckDB joins the hashes of two arguments by an XOR, so that two
+            # columns that exchange their values would leave the digest as it was.
+            own = f"hash(hash({literal(name)}, {column}))"
             digest = f"xor({digest}, CASE WHEN {column} IS NULL THEN 0::UBIGINT ELSE {own} END)"
         return digest
 
