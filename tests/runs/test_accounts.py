@@ -187,9 +187,38 @@ def test_a_dataset_made_with_accounts_is_refused_without_one_and_the_other_way_r
     refused(lambda: forget(warehouse.pipeline(), person, account=other), match)
     assert len(warehouse.loads()) == runs
     if made_with:
-        refused(lambda: make_models(warehouse.pipeline()), "by account")
-        with pytest.raises(Exception, match="refresh would empty the tables of all accounts"):
-            warehouse.pipeline().run(unify_source(account=ONE, **given), refresh="drop_data")
+        refused(lambda: make_models(warehouse.pipeline()), "holds several accounts")
+        for named, refusal in ((ONE, "refresh would empty"), (None, "account is not set")):
+            source = unify_source(account=named, **given)
+            with pytest.raises(Exception, match=refusal):
+                warehouse.pipeline().run(source, refresh="drop_data")
+
+
+@on_duckdb
+def test_a_new_field_called_account_gets_a_column_of_another_name(
+    serve: Serve, warehouse: Destination
+) -> None:
+    def reshaped(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "account": f"of {row['id']}"}
+
+    api = serve(account(20), reshape=reshaped)
+    for _ in range(2):
+        sync(warehouse.pipeline(), account=ONE, api_key=KEY, base_url=api.url)
+
+    [other] = [name for name in warehouse.columns("enrollments") if name.startswith("account_")]
+    rows = warehouse.reads("enrollments", ["id", "account", other])
+    assert rows
+    assert all(row == (row[0], ONE, f"of {row[0]}") for row in rows)
+
+
+@on_duckdb
+def test_a_field_called_account_alone_makes_no_dataset_of_several(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(20), reshape=lambda row: {**row, "account": "an API's field"})
+    sync(warehouse.pipeline(), api_key=KEY, base_url=api.url)
+
+    assert make_models(warehouse.pipeline()).as_json()["models"]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ü", "a'b", "x" * 33])
@@ -205,4 +234,4 @@ def test_a_lake_takes_one_account(
     pipeline = Parquet({}).pipeline()
     given = {"api_key": KEY, "base_url": serve(account(0)).url, "account": ONE}
 
-    refused(lambda: sync(pipeline, **given), "work on DuckDB and Postgres")
+    refused(lambda: sync(pipeline, **given), "supported only on DuckDB and Postgres")

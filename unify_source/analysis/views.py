@@ -12,18 +12,17 @@ import sqlglot
 from dlt.common.destination.exceptions import SqlClientNotAvailable
 from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRelation
 
-from unify_source.accounts import ACCOUNT
 from unify_source.analysis.models import Model, models
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.formats import describe
 from unify_source.destinations.lock import opened_file
-from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.dlt_seam import FSClientBase, kind_of
 from unify_source.errors import ConfigurationError, LoadFailed
 from unify_source.redaction import redacted
 from unify_source.settings import LOCK_TIMEOUT
+from unify_source.state.checked import has_accounts
 
 _WRITTEN_IN = "postgres"
 _LONGEST = 300
@@ -74,8 +73,7 @@ def make_models(
     ConfigurationError where there is nothing to make views of, LoadFailed, LockHeld.
     """
     with client_of(pipeline, lock_timeout) as client:
-        if merges_in_transactions(pipeline):
-            _refuse_several_accounts(client)
+        _refuse_several_accounts(pipeline)
         tables = client.dataset_name
         with client.with_alternative_dataset_name(models_dataset(tables)):
             if not client.has_dataset():
@@ -96,17 +94,11 @@ def make_models(
     )
 
 
-def _refuse_several_accounts(client: Any) -> None:
-    columns = client.execute_sql(
-        "SELECT count(*) FROM information_schema.columns"
-        " WHERE table_schema = %s AND column_name = %s",
-        client.dataset_name,
-        ACCOUNT,
-    )
-    if columns[0][0]:
+def _refuse_several_accounts(pipeline: dlt.Pipeline) -> None:
+    if has_accounts(pipeline):
         raise ConfigurationError(
-            f"{client.dataset_name} has rows by account, and the models would mix them.",
-            "Load the account into a dataset of its own to look at it with the models.",
+            f"{pipeline.dataset_name} holds several accounts, which the models would mix.",
+            "To use the models, load the account into its own dataset.",
         )
 
 

@@ -44,6 +44,7 @@ class Splitting:
     columns: Callable[[str], Mapping[str, KnownColumn]] = lambda _table: {}
     json_columns: bool = True
     max_new_columns: int = USUAL.max_new_columns
+    reserved: frozenset[str] = frozenset()
 
 
 class Names:
@@ -54,7 +55,7 @@ class Names:
         self._known = how.columns(table.name)
         self.rest = self._normal(MORE_FIELDS)
         promised = [self._normal(column.name) for column in table.columns]
-        reserved = {*promised, AS_OF, DELETED, *_SYSTEM, self.rest}
+        reserved = {*promised, AS_OF, DELETED, *_SYSTEM, self.rest, *how.reserved}
         # DuckDB and others find a column in any case: there `Score` and `score` are one and the
         # same.
         self._taken = {name.casefold() for name in reserved}

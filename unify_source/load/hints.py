@@ -66,7 +66,7 @@ def _hint(column: Column) -> dict[str, Any]:
     hint = {
         "name": column.name,
         "data_type": _DLT_TYPES[column.type],
-        "nullable": column.name != KEY,
+        "nullable": column.name not in (KEY, ACCOUNT),
         "description": column.description,
     }
     return {**hint, "x-annotation-pii": True} if column.pii else hint

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from unify_source.accounts import ACCOUNT
 from unify_source.destinations.contents import carried_rows
 from unify_source.dlt_seam import capabilities, running_pipeline
 from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
@@ -38,6 +39,7 @@ class Warehouse:
         *,
         json_columns: bool = True,
         max_new_columns: int = USUAL.max_new_columns,
+        by_account: bool = False,
         notices: Notices | None = None,
     ) -> None:
         self._notices = notices or Notices()
@@ -55,6 +57,7 @@ class Warehouse:
             columns=lambda table: self._columns.get(table, {}),
             json_columns=json_columns,
             max_new_columns=max_new_columns,
+            reserved=frozenset({ACCOUNT} if by_account else ()),
         )
 
     def has(self, table: str) -> bool:

@@ -159,6 +159,7 @@ class TableResources:
             schema,
             json_columns=has_json_columns(caps),
             max_new_columns=self._settings.limits.max_new_columns,
+            by_account=self._settings.account is not None,
             notices=self._notices,
         )
         sample = sample_pages(resources, self._settings.page_size)

@@ -28,13 +28,15 @@ def checked_privacy(
     """
     if settings.account:
         _refuse_where_accounts_would_mix(pipeline, settings.account, emptied)
-    stored = loaded_with(stored_hints(pipeline.destination_client(), SECTION, HINT))
+    stored = _stored(pipeline)
     now, noted = LoadedWith.of(settings), {}
+    # The key of a table is what it is, even while there is no row; and who names no account would
+    # empty the tables of all.
+    _refuse_clash_of_accounts(now, stored)
     for name in sorted(tables):
         before = stored.get(name, LoadedWith())
         clash = None if name in emptied or name not in stored else now.clash_with(before, name)
-        # The key of a table is what it is, even while there is no row.
-        if clash and (clash.setting == ACCOUNT or may_hold_rows(pipeline, name)):
+        if clash and may_hold_rows(pipeline, name):
             raise clash
         noted[name] = now.after(before)
     return noted
@@ -42,10 +44,21 @@ def checked_privacy(
 
 def refuse_other_accounts(pipeline: dlt.Pipeline, account: str | None) -> None:
     """Raise ConfigurationError where an account is named to a dataset without, or is missing."""
-    now = LoadedWith(by_account=account is not None)
-    stored = loaded_with(stored_hints(pipeline.destination_client(), SECTION, HINT))
+    # Of how personal data was loaded nothing is asked here.
+    _refuse_clash_of_accounts(LoadedWith(by_account=account is not None), _stored(pipeline))
+
+
+def has_accounts(pipeline: dlt.Pipeline) -> bool:
+    """Tell whether the tables of a dataset hold the rows of several accounts."""
+    return any(each.by_account for each in _stored(pipeline).values())
+
+
+def _stored(pipeline: dlt.Pipeline) -> dict[str, LoadedWith]:
+    return loaded_with(stored_hints(pipeline.destination_client(), SECTION, HINT))
+
+
+def _refuse_clash_of_accounts(now: LoadedWith, stored: dict[str, LoadedWith]) -> None:
     for name, before in stored.items():
-        # Of how personal data was loaded nothing is asked here.
         if name in BY_NAME and (clash := now.clash_of_accounts(before, name)):
             raise clash
 
@@ -56,8 +69,8 @@ def _refuse_where_accounts_would_mix(
     # A lake is merged by one key column, and a warehouse's own SQL is not known well enough.
     if not merges_in_transactions(pipeline):
         raise ConfigurationError(
-            f"is {account!r}, but several accounts in one dataset work on DuckDB and Postgres, not"
-            f" on {pipeline.destination.destination_name}.",
+            f"is {account!r}, but several accounts in one dataset are supported only on DuckDB and"
+            f" Postgres, not on {pipeline.destination.destination_name}.",
             "Leave it out, and load each account into a dataset of its own.",
             setting=ACCOUNT,
         )

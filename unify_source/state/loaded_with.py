@@ -72,9 +72,9 @@ class LoadedWith:
         if self.by_account == before.by_account:
             return None
         if before.by_account:
-            what, step = "is not set, but {} has rows by account.", "Name the account"
+            what, step = "is not set, but the rows of {} are kept by account.", "Name the account"
         else:
-            what, step = "is set, but {} was made without accounts.", "Leave it out"
+            what, step = "is set, but {} was created without accounts.", "Leave it out"
         return ConfigurationError(
             what.format(table), f"{step}, or load into another dataset.", setting=ACCOUNT
         )

@@ -173,6 +173,7 @@ class Comparison:
             schema,
             json_columns=has_json_columns(caps),
             max_new_columns=self._settings.limits.max_new_columns,
+            by_account=self._settings.account is not None,
         )
 
 
