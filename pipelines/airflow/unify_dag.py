@@ -77,6 +77,10 @@ def unify_dag(account: str) -> None:
     def definition() -> None:
         @task(pool=name)
         def load(data_interval_start: Any = None, data_interval_end: Any = None) -> dict[str, Any]:
+            if data_interval_start is None:
+                raise AirflowFailException(
+                    "This run has no data interval: trigger it with a logical date."
+                )
             settings = json.loads(os.environ.get(f"UNIFY_SETTINGS{suffix}", "{}"))
             settings["api_key"] = os.environ.get(f"UNIFY_API_KEY{suffix}")
             return load_interval(name, settings, data_interval_start, data_interval_end)

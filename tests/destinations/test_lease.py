@@ -207,7 +207,7 @@ def test_a_run_that_loses_its_lease_commits_nothing(
         return done
 
     monkeypatch.setattr(pipeline, step, take_step_and_lose_the_lease)
-    with pytest.raises(LoadFailed, match="lost the lock"):
+    with pytest.raises(LoadFailed, match="lost its lock"):
         sync(pipeline, api_key=KEY, base_url=api.url)
     lake.pipeline("two").sync_destination()
     assert cursor(lake.pipeline("two")) is None

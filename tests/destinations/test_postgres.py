@@ -337,7 +337,7 @@ def test_a_run_that_lost_its_lock_does_not_commit_its_window(
 
     monkeypatch.setattr(pipeline, step, proceed_without_the_lock)
 
-    with pytest.raises(LoadFailed, match="lost the lock"):
+    with pytest.raises(LoadFailed, match="lost its lock"):
         sync(pipeline, api_key=KEY, base_url=api.url)
 
     assert status(warehouse.pipeline()).cursor is None

@@ -154,7 +154,7 @@ def test_a_partition_loads_what_was_updated_on_its_day(
     assert result.success
     assert ids("enrollments") == asked != set()
     assert metadata(result, "enrollments") == {
-        "dagster/row_count": len(asked),
+        "rows_written": len(asked),
         "requests": len(api.requests),
         "quarantined": 0,
         "seconds": metadata(result, "enrollments")["seconds"],

@@ -71,7 +71,7 @@ def debian(folder: Path) -> Path:
         check=False,
     )
     assert made.returncode == 0, made.stdout[-2_000:] + made.stderr[-2_000:]
-    # This machine's own, for it may reach a registry only by them.
+    # This machine's own, so that pip inside trusts what this machine trusts.
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
     shutil.copy(f"/{CERTIFICATES}", root / CERTIFICATES)
     return root

@@ -59,7 +59,7 @@ def unify_tables(
             for line in report.as_lines():
                 context.log.info(line)
         for key in context.selected_asset_keys:
-            metadata = {"dagster/row_count": rows[key.path[-1]], **facts}
+            metadata = {"rows_written": rows[key.path[-1]], **facts}
             yield dg.MaterializeResult(asset_key=key, metadata=metadata)
 
     return load

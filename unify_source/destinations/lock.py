@@ -57,9 +57,9 @@ class Turns:
         """Raise LoadFailed where the turn was lost: with its connection, or as a lease."""
         if not self._locks or not all(lock.is_held() for lock in self._locks):
             raise LoadFailed(
-                "This run lost the lock on its dataset: its connection broke, or it could not renew"
-                " its claim. The window that was under way was not committed.",
-                "Nothing is lost: run it again, it goes on from there.",
+                "This run lost its lock on the dataset: the connection broke, or it could not renew"
+                " its claim. The window in progress was not committed.",
+                "Nothing is lost: run it again and it resumes from there.",
             )
 
     def is_wanted(self) -> bool:

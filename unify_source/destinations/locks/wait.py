@@ -56,7 +56,7 @@ class Wait:
             )
         if waited >= _TOLD_AFTER and not self._has_warned:
             self._has_warned = True
-            _log.warning("Waiting, for the dataset is in use: %s.", _named(holder()))
+            _log.warning("Waiting: the dataset is in use (%s).", _named(holder()))
         raise_if_signalled()
         time.sleep(seconds)
 
