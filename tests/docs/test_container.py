@@ -70,7 +70,7 @@ def data(image: chroot.Image, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.container
 @pytest.mark.parametrize("destination", ["duckdb", "postgres"])
-def test_the_image_loads_with_a_read_only_root_and_is_healthy(
+def test_the_image_loads_with_a_read_only_root(
     image: chroot.Image, data: Path, postgres_server: str, destination: str
 ) -> None:
     with Sandbox(Account(200), key=KEY) as api, postgres.database(postgres_server) as dsn:
@@ -83,13 +83,30 @@ def test_the_image_loads_with_a_read_only_root_and_is_healthy(
 
         first = chroot.ended(image.start(data, "sync", *words, "--json", **known))
         again = chroot.ended(image.start(data, "sync", *words, "--json", **known))
-        healthy = chroot.ended(
-            image.start(data, *image.commands["HEALTHCHECK"][1:], *words, **known)
-        )
+        status = chroot.ended(image.start(data, "status", *words, **known))
 
-    assert [first[0], again[0], healthy[0]] == [0, 0, 0], (first, again, healthy)
+    assert [first[0], again[0], status[0]] == [0, 0, 0], (first, again, status)
     assert json.loads(first[1])["enrollments"] == 200
     assert not list(data.glob("unify-source-*"))
+
+
+@pytest.mark.container
+def test_a_container_is_healthy_while_it_loads_and_afterwards_and_not_over_a_broken_file(
+    image: chroot.Image, data: Path
+) -> None:
+    def health() -> int:
+        return chroot.ended(image.run(data, image.commands["HEALTHCHECK"]))[0]
+
+    with Sandbox(Account(2_000), key=KEY, latency=0.5) as api:
+        loading = image.start(data, UNIFY_API_KEY=KEY, SOURCES__UNIFY__BASE_URL=api.url)
+        while len(api.requests) < 3:
+            time.sleep(0.05)
+        amid = health()
+        done = chroot.ended(loading)
+
+    assert [amid, done[0], health()] == [0, 0, 0], (amid, done)
+    (data / "unify_gtm.duckdb").write_bytes(b"no database")
+    assert health() != 0
 
 
 @pytest.mark.container

@@ -47,6 +47,10 @@ class Image:
     def start(self, data: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Start the entry point, or its default command, as `docker run --read-only` would."""
         command = [*self.commands["ENTRYPOINT"], *(words or self.commands["CMD"])]
+        return self.run(data, command, **environment)
+
+    def run(self, data: Path, command: list[str], **environment: str) -> subprocess.Popen[str]:
+        """Start any command in it, as Docker does to ask for its health."""
         given = [f"{k}={v}" for k, v in {**self.environment, **environment}.items()]
         inside = ["env", "-i", f"--chdir={self.folder}", *given, *command]
         return subprocess.Popen(
