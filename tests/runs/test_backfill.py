@@ -446,9 +446,9 @@ def test_who_waits_longer_than_the_lock_timeout_learns_who_holds_it(
 
     assert second.returncode == 5
     meanwhile, at_last = errors.split("Error: ")
-    holder = rf"The dataset is in use: process {first.pid} on .+ has held it since 20"
-    assert re.match(holder.replace("The", "Waiting, for the"), meanwhile)
-    assert re.match(holder, at_last)
+    holder = rf"process {first.pid} on .+ has held it since 20"
+    assert re.match(rf"Waiting: the dataset is in use \({holder}", meanwhile)
+    assert re.match(f"The dataset is in use: {holder}", at_last)
     assert first.returncode == 0
 
 
