@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +62,8 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> chroot.Image:
 
 
 @pytest.fixture
-def data(image: chroot.Image, tmp_path: Path) -> Iterator[Path]:
-    with chroot.volume(tmp_path / "data", image) as folder:
-        yield folder
+def data(image: chroot.Image, tmp_path: Path) -> Path:
+    return chroot.volume(tmp_path / "data", image)
 
 
 @pytest.mark.container

@@ -12,7 +12,6 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -148,13 +147,12 @@ def _copy(image: Image, words: list[str], context: Path, stages: dict[str, Image
             shutil.copy(here, inside)
 
 
-@contextmanager
-def volume(folder: Path, image: Image) -> Iterator[Path]:
-    """Give a volume that belongs to the user of an image."""
+def volume(folder: Path, image: Image) -> Path:
+    """Make a volume that belongs to the user of an image."""
     folder.mkdir()
     user, group = map(int, image.user.split(":"))
     os.chown(folder, user, group)
-    yield folder
+    return folder
 
 
 def ended(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
