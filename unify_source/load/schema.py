@@ -60,6 +60,24 @@ class Warehouse:
             reserved=frozenset({ACCOUNT} if by_account else ()),
         )
 
+    @classmethod
+    def of(
+        cls,
+        schema: Any,
+        settings: Settings,
+        *,
+        json_columns: bool,
+        notices: Notices | None = None,
+    ) -> Warehouse:
+        """Return those of a run with these settings."""
+        return cls(
+            schema,
+            json_columns=json_columns,
+            max_new_columns=settings.limits.max_new_columns,
+            by_account=settings.account is not None,
+            notices=notices,
+        )
+
     def has(self, table: str) -> bool:
         """Tell whether anything has been written to a table."""
         return table in self._made

@@ -155,13 +155,8 @@ class TableResources:
         # None where a notebook iterates the source without a pipeline: there is no destination.
         if caps:
             prepare(running_pipeline(), schema.tables)
-        warehouse = Warehouse(
-            schema,
-            json_columns=has_json_columns(caps),
-            max_new_columns=self._settings.limits.max_new_columns,
-            by_account=self._settings.account is not None,
-            notices=self._notices,
-        )
+        has_json, notices = has_json_columns(caps), self._notices
+        warehouse = Warehouse.of(schema, self._settings, json_columns=has_json, notices=notices)
         sample = sample_pages(resources, self._settings.page_size)
         state_of = self._state_of if sample is None else _no_state
         privacy = self._privacy(resources)

@@ -169,12 +169,7 @@ class Comparison:
                 schema = stored_schema(looking)
                 # With another key for hashes every row with a person would differ.
                 checked_privacy(looking, self._settings, COMPARED)
-        return Warehouse(
-            schema,
-            json_columns=has_json_columns(caps),
-            max_new_columns=self._settings.limits.max_new_columns,
-            by_account=self._settings.account is not None,
-        )
+        return Warehouse.of(schema, self._settings, json_columns=has_json_columns(caps))
 
 
 def _counts(sides: Scratch) -> dict[str, dict[str, int]]:
