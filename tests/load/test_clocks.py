@@ -15,7 +15,7 @@ from dlt.common.time import increasing_precise_time, precise_time
 from listing import listing, version
 
 from unify_source import sync, unify_source
-from unify_source.destinations.contents import last_loads
+from unify_source.destinations.history import last_loads
 from unify_source.load.packages import cursor
 from unify_source.runs.report import Report
 
@@ -49,6 +49,17 @@ def set_clock_ahead(warehouse: Destination) -> None:
                 connection.execute(statement)
 
 
+def store_schemas_ahead(home: Path, name: str) -> None:
+    """Let all schemas so far be stored by a machine whose clock is an hour ahead."""
+    if name == "duckdb":
+        with duckdb.connect(str(home / "w.duckdb")) as connection:
+            later = f"inserted_at = inserted_at + INTERVAL '{AHEAD} seconds'"
+            connection.execute(f"UPDATE d._dlt_version SET {later}")
+    for file in home.glob("lake/d/_dlt_version/unify__*"):
+        schema, second, version = file.name.split("__")
+        file.rename(file.with_name(f"{schema}__{float(second) + AHEAD}__{version}"))
+
+
 @pytest.mark.parametrize("name", ["duckdb", "filesystem"])
 def test_three_lines_go_on_from_the_last_run_though_another_clock_is_ahead(
     name: str, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -58,8 +69,14 @@ def test_three_lines_go_on_from_the_last_run_though_another_clock_is_ahead(
     # Of all formats of a lake, since dlt keeps state, loads and schemas in the same files for each.
     monkeypatch.setenv("SOURCES__UNIFY__TABLE_FORMAT", "parquet")
     rows: list[dict[str, object]] = []
-    for number, machine in enumerate(["ahead", "right", "empty", "last"], 1):
-        rows.append(version(f"e{number}", f"0{number}Z"))
+    scores: dict[str, dict[str, object]] = {
+        "ahead": {},
+        "right": {"score": 1},
+        "empty": {"score": "n/a"},
+        "last": {"score": "n/a"},
+    }
+    for number, (machine, score) in enumerate(scores.items(), 1):
+        rows.append(version(f"e{number}", f"0{number}Z", **score))
         folder = str(home / machine)
         with listing(rows) as url, monkeypatch.context() as patch:
             now = precise_time() + (AHEAD if machine == "ahead" else 0)
@@ -71,6 +88,14 @@ def test_three_lines_go_on_from_the_last_run_though_another_clock_is_ahead(
             assert cursor(pipeline) == datetime(2026, 5, 31, 8, 0, number, tzinfo=timezone.utc)
             loads = [load for _, load, _ in last_loads(pipeline.destination_client(), 9)]
             assert loads[0] == info.loads_ids[-1]
+        if machine == "ahead":
+            store_schemas_ahead(home, name)
+
+    columns = pipeline.schemas["unify"].get_table("enrollments")["columns"]
+    assert (columns["score"]["data_type"], columns["score__v_text"]["data_type"]) == (
+        "bigint",
+        "text",
+    )
 
 
 def test_a_run_goes_on_from_the_last_one_though_another_clock_is_ahead(

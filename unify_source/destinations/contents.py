@@ -6,9 +6,6 @@ an extension for each of them from the network.
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
-from datetime import datetime
 from typing import Any
 
 import dlt
@@ -19,16 +16,9 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.accounts import only
 from unify_source.destinations.lake import carried_in_lake, standing
-from unify_source.dlt_seam import FSClientBase, load_after
+from unify_source.dlt_seam import FSClientBase
 from unify_source.flatten.shared import Carried
 from unify_source.resources import BY_NAME, DELETED, KEY, Column, Table
-from unify_source.settings import SECTION
-from unify_source.times import aware, kept_instant
-
-LOADS = "_dlt_loads"
-
-_hints: dict[tuple[str, str], dict[str, Any]] = {}
-"""A hint of the tables in a version of a schema, which is never written again."""
 
 
 def row_count(pipeline: dlt.Pipeline, name: str, account: str | None = None) -> int | None:
@@ -128,60 +118,6 @@ def may_hold_rows(pipeline: dlt.Pipeline, name: str) -> bool:
         return False
 
 
-def schema_versions(client: Any, name: str) -> list[str]:
-    """Return the hashes of a stored schema's versions, the newest first."""
-    if isinstance(client, FSClientBase):
-        return _schema_versions_in_files(client, name)
-    newest = f"WHERE schema_name = '{name}' ORDER BY version DESC, inserted_at DESC"
-    return [version for (version,) in selected(client, "_dlt_version", "version_hash", newest)]
-
-
-def stored_hints(client: Any, name: str, hint: str) -> list[dict[str, Any]]:
-    """Return what all versions of a stored schema have as this hint of each table, or None."""
-    versions = schema_versions(client, name)
-    if unread := [version for version in versions if (version, hint) not in _hints]:
-        with client:
-            for version in unread:
-                tables = json.loads(client.get_stored_schema_by_hash(version).schema)["tables"]
-                _hints[version, hint] = {table: has.get(hint) for table, has in tables.items()}
-    return [_hints[version, hint] for version in versions]
-
-
-def newest_load(client: Any) -> str | None:
-    """Return the greatest id of a load; None before the first.
-
-    In a database loads of other sources count as well; an id that is no time is not dlt's.
-    """
-    if isinstance(client, FSClientBase):
-        loads = [load for _, load, _ in _loads_in_files(client, 1)]
-    else:
-        # Without LIMIT, which not every database has.
-        loads = [load for (load,) in selected(client, LOADS, "max(load_id)", "WHERE load_id < 'A'")]
-    return loads[0] if loads else None
-
-
-def load_after_all(client: Any) -> None:
-    """Let the next load of this process have a greater id than those in a destination.
-
-    An id is the time at which a machine began the load, and dlt restores the state with the
-    greatest: that of a machine whose clock is ahead, until the others catch up.
-    """
-    if load := newest_load(client):
-        load_after(load)
-
-
-def last_loads(client: Any, most: int) -> list[tuple[datetime, str, int]]:
-    """Return when the last loads ended, their ids and how (0 is well), the newest first."""
-    if isinstance(client, FSClientBase):
-        rows = _loads_in_files(client, most)
-    else:
-        # By their ids, which only rise: each run sees to that, whatever its machine's clock says.
-        ours = f"WHERE schema_name = '{SECTION}'"
-        last = f"{ours} ORDER BY load_id DESC LIMIT {most}"
-        rows = selected(client, LOADS, "inserted_at, load_id, status", last)
-    return [(aware(at), load, status) for at, load, status in rows]
-
-
 def selected(client: Any, name: str, columns: str, last: str = "") -> list[Any]:
     """Return rows of a table in a database, none where there is no such table."""
     # A destination that is a function has nothing to ask.
@@ -227,24 +163,3 @@ def _standing(
 def _columns_of(client: Any, file: str, names: list[str] | None) -> pa.Table:
     with client.fs_client.open(file, "rb") as opened:
         return pq.ParquetFile(opened).read(columns=names)
-
-
-def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
-    try:
-        # A file's name ends with the load's id, which is the second when it began.
-        names = sorted(n for n in client.list_table_files(LOADS) if f"{SECTION}__" in n)
-    except DestinationUndefinedEntity:
-        return []
-    loads = [json.loads(client.fs_client.read_text(name)) for name in reversed(names[-most:])]
-    return [(kept_instant(f["inserted_at"]), f["load_id"], f["status"]) for f in loads]
-
-
-def _schema_versions_in_files(client: Any, name: str) -> list[str]:
-    try:
-        files = [client.pathlib.basename(n) for n in client.list_table_files("_dlt_version")]
-    except DestinationUndefinedEntity:
-        return []
-    # SCHEMA__SECOND__HASH.jsonl: dlt spells the hash in hexadecimal there, which a path can hold.
-    newest = sorted((n for n in files if n.startswith(f"{name}__")), reverse=True)
-    hashes = [n.rpartition("__")[2].partition(".")[0] for n in newest]
-    return [b64encode(bytes.fromhex(each)).decode() for each in hashes]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,7 +12,8 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import ExtractInfo
 
 from unify_source.accounts import state_of_account
-from unify_source.destinations.contents import load_after_all, row_count, schema_versions
+from unify_source.destinations.contents import row_count
+from unify_source.destinations.history import load_after_all, newest_schema
 from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.dlt_seam import (
     FSClientBase,
@@ -42,12 +42,11 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
         empty_working_folder(pipeline)
     pipeline.sync_destination()
     client: Any = pipeline.destination_client()
-    versions = schema_versions(client, SOURCE)
     load_after_all(client)
-    with client:
-        if is_shared:
+    schema = newest_schema(client, SOURCE)
+    if is_shared:
+        with client:
             _forget_unloaded(pipeline, client)
-        schema = _stored_schema(client, versions)
     if schema and SOURCE in pipeline.schema_names:
         pipeline.schemas.save_schema(schema.clone())
     return schema or dlt.Schema(SOURCE)
@@ -55,19 +54,7 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
 
 def stored_schema(pipeline: dlt.Pipeline) -> dlt.Schema:
     """Return the schema that stands in the destination, an empty one before the first load."""
-    client: Any = pipeline.destination_client()
-    versions = schema_versions(client, SOURCE)
-    with client:
-        return _stored_schema(client, versions) or dlt.Schema(SOURCE)
-
-
-def _stored_schema(client: Any, versions: list[str]) -> dlt.Schema | None:
-    if not versions:
-        return None
-    # Not the one that was stored last, as dlt does: a machine whose clock is ahead seems to have
-    # stored its own after those of all others.
-    stored = client.get_stored_schema_by_hash(versions[0])
-    return dlt.Schema.from_stored_schema(json.loads(stored.schema)) if stored else None
+    return newest_schema(pipeline.destination_client(), SOURCE) or dlt.Schema(SOURCE)
 
 
 def _forget_unloaded(pipeline: dlt.Pipeline, client: Any) -> None:

@@ -16,7 +16,7 @@ from unify_source.api.client import Client
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
-from unify_source.destinations.contents import load_after_all
+from unify_source.destinations.history import keep_order
 from unify_source.dlt_seam import (
     BeforeExtraction,
     active_pipeline,
@@ -81,7 +81,7 @@ def unify_source(
 
 def _keep_order(pipeline: dlt.Pipeline) -> None:
     if SOURCE in pipeline.schema_names and pipeline.destination:
-        load_after_all(pipeline.destination_client())
+        keep_order(pipeline, SOURCE)
 
 
 _ORDER = BeforeExtraction(_keep_order)

@@ -8,7 +8,8 @@ from collections.abc import Set as AbstractSet
 import dlt
 
 from unify_source.accounts import ACCOUNT
-from unify_source.destinations.contents import may_hold_rows, stored_hints
+from unify_source.destinations.contents import may_hold_rows
+from unify_source.destinations.history import stored_hints
 from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.errors import ConfigurationError
 from unify_source.resources import BY_NAME

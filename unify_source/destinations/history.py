@@ -1,0 +1,126 @@
+"""Reads which loads and which versions of a schema a destination has stored, in their own order.
+
+dlt takes what was stored last by a clock: that of a machine whose clock is ahead, until the others
+catch up.
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from copy import deepcopy
+from datetime import datetime
+from typing import Any
+
+import dlt
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+
+from unify_source.destinations.contents import selected
+from unify_source.dlt_seam import FSClientBase, load_after
+from unify_source.settings import SECTION
+from unify_source.times import aware, kept_instant
+
+LOADS = "_dlt_loads"
+
+_read: dict[str, Any] = {}
+"""Versions of schemas by their hashes: none is ever written again."""
+
+
+def schema_versions(client: Any, name: str) -> list[str]:
+    """Return the hashes of a stored schema's versions, the newest first."""
+    if isinstance(client, FSClientBase):
+        return _schema_versions_in_files(client, name)
+    newest = f"WHERE schema_name = '{name}' ORDER BY version DESC, inserted_at DESC"
+    return [version for (version,) in selected(client, "_dlt_version", "version_hash", newest)]
+
+
+def newest_schema(client: Any, name: str) -> dlt.Schema | None:
+    """Return a stored schema in its newest version, None before the first load."""
+    newest = _schemas(client, schema_versions(client, name)[:1])
+    return dlt.Schema.from_stored_schema(deepcopy(newest[0])) if newest else None
+
+
+def stored_hints(client: Any, name: str, hint: str) -> list[dict[str, Any]]:
+    """Return what all versions of a stored schema have as this hint of each table, or None."""
+    schemas = _schemas(client, schema_versions(client, name))
+    return [{t: has.get(hint) for t, has in each["tables"].items()} for each in schemas]
+
+
+def keep_order(pipeline: dlt.Pipeline, name: str) -> None:
+    """Let a pipeline's next load follow all loads in its destination, with the newest schema.
+
+    A schema that the destination does not know is newer than all that it has.
+    """
+    client = pipeline.destination_client()
+    load_after_all(client)
+    older = schema_versions(client, name)[1:]
+    if pipeline.schemas[name].stored_version_hash in older and (
+        schema := newest_schema(client, name)
+    ):
+        pipeline.schemas.save_schema(schema)
+
+
+def newest_load(client: Any) -> str | None:
+    """Return the greatest id of a load; None before the first.
+
+    In a database loads of other sources count as well; an id that is no time is not dlt's.
+    """
+    if isinstance(client, FSClientBase):
+        loads = [load for _, load, _ in _loads_in_files(client, 1)]
+    else:
+        # Without LIMIT, which not every database has.
+        loads = [load for (load,) in selected(client, LOADS, "max(load_id)", "WHERE load_id < 'A'")]
+    return loads[0] if loads else None
+
+
+def load_after_all(client: Any) -> None:
+    """Let the next load of this process have a greater id than those in a destination.
+
+    An id is the time at which a machine began the load, and dlt restores the state with the
+    greatest: that of a machine whose clock is ahead, until the others catch up.
+    """
+    if load := newest_load(client):
+        load_after(load)
+
+
+def last_loads(client: Any, most: int) -> list[tuple[datetime, str, int]]:
+    """Return when the last loads ended, their ids and how (0 is well), the newest first."""
+    if isinstance(client, FSClientBase):
+        rows = _loads_in_files(client, most)
+    else:
+        # By their ids, which only rise: each run sees to that, whatever its machine's clock says.
+        ours = f"WHERE schema_name = '{SECTION}'"
+        last = f"{ours} ORDER BY load_id DESC LIMIT {most}"
+        rows = selected(client, LOADS, "inserted_at, load_id, status", last)
+    return [(aware(at), load, status) for at, load, status in rows]
+
+
+def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
+    try:
+        # A file's name ends with the load's id, which is the second when it began.
+        names = sorted(n for n in client.list_table_files(LOADS) if f"{SECTION}__" in n)
+    except DestinationUndefinedEntity:
+        return []
+    loads = [json.loads(client.fs_client.read_text(name)) for name in reversed(names[-most:])]
+    return [(kept_instant(f["inserted_at"]), f["load_id"], f["status"]) for f in loads]
+
+
+def _schemas(client: Any, versions: list[str]) -> list[Any]:
+    if unread := [version for version in versions if version not in _read]:
+        with client:
+            for version in unread:
+                _read[version] = json.loads(client.get_stored_schema_by_hash(version).schema)
+    return [_read[version] for version in versions]
+
+
+def _schema_versions_in_files(client: Any, name: str) -> list[str]:
+    try:
+        files = [client.pathlib.basename(n) for n in client.list_table_files("_dlt_version")]
+    except DestinationUndefinedEntity:
+        return []
+    # SCHEMA__SECOND__HASH.jsonl: dlt spells the hash in hexadecimal there, which a path can hold.
+    last = sorted((n for n in files if n.startswith(f"{name}__")), reverse=True)
+    hashes = [n.rpartition("__")[2].partition(".")[0] for n in last]
+    stored = [b64encode(bytes.fromhex(each)).decode() for each in hashes]
+    numbers = {s["version_hash"]: s["version"] for s in _schemas(client, stored)}
+    return sorted(stored, key=numbers.__getitem__, reverse=True)
