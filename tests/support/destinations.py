@@ -52,6 +52,10 @@ class Destination:
         """Read these columns in any order of rows: times aware, JSON as Python values."""
         raise NotImplementedError
 
+    def reads_each(self, columns: dict[str, list[str]]) -> Rows:
+        """Read these columns of several tables."""
+        return {table: self.reads(table, names) for table, names in columns.items()}
+
     def columns(self, table: str) -> dict[str, str]:
         """Tell the columns of a table: text, bool, timestamp, bigint, double or json."""
         raise NotImplementedError
@@ -67,13 +71,19 @@ class Destination:
 
     def stored(self) -> Rows:
         """Return every promised column of every table, sorted by key."""
-        return {table.name: self.stored_table(table.name) for table in SHOWN}
+        return self._stored([table.name for table in SHOWN])
 
     def stored_table(self, name: str) -> list[tuple[Any, ...]]:
         """Return every promised column of one table, sorted by key."""
-        table = BY_NAME[name]
-        rows = self.reads(name, [column.name for column in compared(table)])
-        return sorted((comparable(table, row) for row in rows), key=lambda row: row[0])
+        return self._stored([name])[name]
+
+    def _stored(self, names: list[str]) -> Rows:
+        columns = {name: [column.name for column in compared(BY_NAME[name])] for name in names}
+        rows_by_table = self.reads_each(columns)
+        return {
+            name: sorted((comparable(BY_NAME[name], row) for row in rows), key=lambda row: row[0])
+            for name, rows in rows_by_table.items()
+        }
 
     def keys(self, table: str) -> list[str]:
         """Return the keys of a table, sorted, as often as they stand there."""
@@ -104,7 +114,15 @@ class DuckDB(Destination):
         yield cls({"DESTINATION__DUCKDB__CREDENTIALS": str(folder / "unify_gtm.duckdb")})
 
     def reads(self, table: str, columns: list[str]) -> list[tuple[Any, ...]]:
-        return self.ask(f"SELECT {', '.join(columns)} FROM {DATASET}.{table}")
+        return self.ask(_selected(table, columns))
+
+    def reads_each(self, columns: dict[str, list[str]]) -> Rows:
+        # To open a file takes DuckDB longer than to read such a table.
+        with self._opened() as connection:
+            return {
+                table: connection.execute(_selected(table, names)).fetchall()
+                for table, names in columns.items()
+            }
 
     def columns(self, table: str) -> dict[str, str]:
         described = self.ask(f"DESCRIBE {DATASET}.{table}")
@@ -117,10 +135,15 @@ class DuckDB(Destination):
 
     def ask(self, question: str) -> list[tuple[Any, ...]]:
         """Ask the database, not through dlt."""
+        with self._opened() as connection:
+            return connection.execute(question).fetchall()
+
+    @contextmanager
+    def _opened(self) -> Iterator[duckdb.DuckDBPyConnection]:
         (file,) = self.environment.values()
         with duckdb.connect(file, read_only=True) as connection:
             connection.execute("SET TimeZone = 'UTC'")
-            return connection.execute(question).fetchall()
+            yield connection
 
 
 class Postgres(Destination):
@@ -150,7 +173,12 @@ class Postgres(Destination):
         return self.environment["DESTINATION__POSTGRES__CREDENTIALS"]
 
     def reads(self, table: str, columns: list[str]) -> list[tuple[Any, ...]]:
-        return list(self.ask(f"SELECT {', '.join(columns)} FROM {DATASET}.{table}"))
+        return list(self.ask(_selected(table, columns)))
+
+    def reads_each(self, columns: dict[str, list[str]]) -> Rows:
+        questions = [_selected(table, names) for table, names in columns.items()]
+        answers = postgres.ask_each(self.dsn, questions)
+        return {table: list(rows) for table, rows in zip(columns, answers, strict=True)}
 
     def change(self, statement: str) -> None:
         self.ask(statement)
@@ -167,6 +195,10 @@ class Postgres(Destination):
     def ask(self, question: str, *values: Any) -> Any:
         """Ask the database, not through dlt."""
         return postgres.ask(self.dsn, question, *values)
+
+
+def _selected(table: str, columns: list[str]) -> str:
+    return f"SELECT {', '.join(columns)} FROM {DATASET}.{table}"
 
 
 DESTINATIONS: tuple[type[Destination], ...] = (DuckDB, Postgres)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -182,14 +182,30 @@ def database(server: str) -> Iterator[str]:
 
 def ask(dsn: str, question: str, *values: Any) -> Sequence[tuple[Any, ...]]:
     """Ask a database, not through dlt; times come back in UTC."""
+    with _connected(dsn) as cursor:
+        return _answer(cursor, question, *values)
+
+
+def ask_each(dsn: str, questions: Iterable[str]) -> list[Sequence[tuple[Any, ...]]]:
+    """Ask a database several questions over one connection."""
+    with _connected(dsn) as cursor:
+        return [_answer(cursor, question) for question in questions]
+
+
+@contextmanager
+def _connected(dsn: str) -> Iterator[Any]:
     connection = psycopg2.connect(dsn, options="-ctimezone=UTC")
     try:
         connection.autocommit = True
         with connection.cursor() as cursor:
-            cursor.execute(question, values or None)
-            return cursor.fetchall() if cursor.description else []
+            yield cursor
     finally:
         connection.close()
+
+
+def _answer(cursor: Any, question: str, *values: Any) -> Sequence[tuple[Any, ...]]:
+    cursor.execute(question, values or None)
+    return cursor.fetchall() if cursor.description else []
 
 
 def _free_port() -> int:
