@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import dlt
@@ -23,18 +24,25 @@ def quick_clients(pipeline: dlt.Pipeline) -> Iterator[None]:
     the schema from its file. Clients of a DuckDB file share a connection as well. Within itself it
     does nothing.
     """
-    destination = pipeline.destination
-    if "configuration" in vars(destination):
+    with (
+        _in_place_of(pipeline.destination, "configuration", _resolved_once),
+        # Of the pipeline's own: another that looks at the same destination reads its schema itself.
+        _in_place_of(pipeline, "_get_schema_or_create", partial(_live_schema, pipeline)),
+    ):
+        yield
+
+
+@contextmanager
+def _in_place_of(owner: Any, name: str, quicker: Callable[[Any], Any]) -> Iterator[None]:
+    if name in vars(owner):
         yield
         return
     # An attribute hides the method of its name, from dlt as well.
-    vars(destination)["configuration"] = _resolved_once(destination.configuration)
-    vars(pipeline)["_get_schema_or_create"] = _live_schema(pipeline)
+    vars(owner)[name] = quicker(getattr(owner, name))
     try:
         yield
     finally:
-        vars(destination).pop("configuration", None)
-        vars(pipeline).pop("_get_schema_or_create", None)
+        vars(owner).pop(name, None)
 
 
 def _resolved_once(resolve: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,9 +65,9 @@ def _resolved_once(resolve: Callable[..., Any]) -> Callable[..., Any]:
     return configuration
 
 
-def _live_schema(pipeline: dlt.Pipeline) -> Callable[..., dlt.Schema]:
-    read: Callable[..., dlt.Schema] = pipeline._get_schema_or_create  # noqa: SLF001 - no public name
-
+def _live_schema(
+    pipeline: dlt.Pipeline, read: Callable[..., dlt.Schema]
+) -> Callable[..., dlt.Schema]:
     def schema(name: str | None = None) -> dlt.Schema:
         # The file is written from this one, and no other process writes to the folder.
         storage: Any = pipeline.schemas

@@ -21,6 +21,8 @@ from dlt.common.time import increasing_precise_time
 from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
 
+from unify_source.dlt_seam.clients import quick_clients
+
 __all__ = [
     "default_pipelines_dir",
     "force_state_extract",
@@ -60,7 +62,8 @@ def looking_at(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
             dataset_name=pipeline.dataset_name,
         )
         try:
-            yield looking
+            with quick_clients(looking):
+                yield looking
         finally:
             # dlt takes the pipeline that was made last for the active one, and would go on with
             # this one.
