@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from copy import deepcopy
 from datetime import datetime
 from typing import Any
 
@@ -22,8 +21,8 @@ from unify_source.times import aware, kept_instant
 
 LOADS = "_dlt_loads"
 
-_read: dict[str, Any] = {}
-"""Versions of schemas by their hashes: none is ever written again."""
+_read: dict[str, tuple[str, dict[str, Any]]] = {}
+"""Versions of schemas by their hashes, as text and as it reads: none is ever written again."""
 
 
 def schema_versions(client: Any, name: str) -> list[str]:
@@ -36,14 +35,15 @@ def schema_versions(client: Any, name: str) -> list[str]:
 
 def newest_schema(client: Any, name: str) -> dlt.Schema | None:
     """Return a stored schema in its newest version, None before the first load."""
-    newest = _schemas(client, schema_versions(client, name)[:1])
-    return dlt.Schema.from_stored_schema(deepcopy(newest[0])) if newest else None
+    for text, _ in _schemas(client, schema_versions(client, name)[:1]):
+        return dlt.Schema.from_stored_schema(json.loads(text))
+    return None
 
 
 def stored_hints(client: Any, name: str, hint: str) -> list[dict[str, Any]]:
     """Return what all versions of a stored schema have as this hint of each table, or None."""
     schemas = _schemas(client, schema_versions(client, name))
-    return [{t: has.get(hint) for t, has in each["tables"].items()} for each in schemas]
+    return [{t: has.get(hint) for t, has in each["tables"].items()} for _, each in schemas]
 
 
 def keep_order(pipeline: dlt.Pipeline, name: str) -> None:
@@ -105,11 +105,12 @@ def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
     return [(kept_instant(f["inserted_at"]), f["load_id"], f["status"]) for f in loads]
 
 
-def _schemas(client: Any, versions: list[str]) -> list[Any]:
+def _schemas(client: Any, versions: list[str]) -> list[tuple[str, dict[str, Any]]]:
     if unread := [version for version in versions if version not in _read]:
         with client:
             for version in unread:
-                _read[version] = json.loads(client.get_stored_schema_by_hash(version).schema)
+                text = client.get_stored_schema_by_hash(version).schema
+                _read[version] = text, json.loads(text)
     return [_read[version] for version in versions]
 
 
@@ -122,5 +123,5 @@ def _schema_versions_in_files(client: Any, name: str) -> list[str]:
     last = sorted((n for n in files if n.startswith(f"{name}__")), reverse=True)
     hashes = [n.rpartition("__")[2].partition(".")[0] for n in last]
     stored = [b64encode(bytes.fromhex(each)).decode() for each in hashes]
-    numbers = {s["version_hash"]: s["version"] for s in _schemas(client, stored)}
+    numbers = {s["version_hash"]: s["version"] for _, s in _schemas(client, stored)}
     return sorted(stored, key=numbers.__getitem__, reverse=True)

@@ -68,9 +68,16 @@ def _resolved_once(resolve: Callable[..., Any]) -> Callable[..., Any]:
 def _live_schema(
     pipeline: dlt.Pipeline, read: Callable[..., dlt.Schema]
 ) -> Callable[..., dlt.Schema]:
+    not_yet: dict[str | None, dlt.Schema] = {}
+
     def schema(name: str | None = None) -> dlt.Schema:
         # The file is written from this one, and no other process writes to the folder.
         storage: Any = pipeline.schemas
-        return storage.live_schemas.get(name or pipeline.default_schema_name) or read(name)
+        name = name or pipeline.default_schema_name
+        if name in storage.live_schemas:
+            return storage.live_schemas[name]  # type: ignore[no-any-return]
+        if name in storage:
+            return read(name)
+        return not_yet.setdefault(name, not_yet.get(name) or read(name))
 
     return schema
