@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -32,6 +34,7 @@ LONG = 1_000.0
 ELSEWHERE = {"what": "process 7", "where": "elsewhere", "since": "2026-06-01T12:00:00+00:00"}
 LIVES = """
 import sys
+import tempfile
 from unify_source.destinations.locks.life import living
 with living(sys.argv[1]):
     print(flush=True)
@@ -155,6 +158,59 @@ def test_a_process_of_this_machine_that_was_killed_holds_nothing(claims: Claims)
 
     with turn(claims) as held:
         assert held.is_held()
+
+
+def alive(*parts: str) -> list[Path]:
+    """Return the files that tell of processes of this machine, by parts of their names."""
+    files = Path(tempfile.gettempdir()).glob("unify-source-*.alive")
+    return [file for file in files if any(part in file.name for part in parts)]
+
+
+def test_a_run_that_could_not_take_its_claim_back_holds_up_no_other(
+    claims: Claims, home: Path
+) -> None:
+    lake, away = home / "lake", home / "away"
+    with turn(claims):
+        (ours,) = names(claims)
+        lake.rename(away)
+    away.rename(lake)
+    assert names(claims) == [ours]
+    assert alive(ours)
+
+    with turn(claims) as held:
+        assert held.is_held()
+        assert ours not in names(claims)
+    assert not alive(ours)
+
+
+def test_what_killed_processes_left_is_cleared_away_after_a_day_and_nothing_of_living_ones(
+    claims: Claims, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(home))
+    monkeypatch.setenv("TMPDIR", str(home))
+    words = [sys.executable, "-c", LIVES]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with (
+        subprocess.Popen([*words, "living"], **pipes) as living,
+        subprocess.Popen([*words, "killed"], **pipes) as killed,
+        subprocess.Popen([*words, "killed-now"], **pipes) as killed_now,
+    ):
+        for process in (living, killed, killed_now):
+            assert process.stdout
+            process.stdout.readline()
+        for process in (killed, killed_now):
+            process.kill()
+            process.wait()
+        two_days_ago = time.time() - 2 * 24 * 60 * 60
+        for name in ("living", "killed"):
+            os.utime(home / f"unify-source-{name}.alive", (two_days_ago, two_days_ago))
+
+        with turn(claims):
+            pass
+
+        left = {file.name for file in home.glob("*.alive")}
+        assert left == {"unify-source-living.alive", "unify-source-killed-now.alive"}
+        living.kill()
 
 
 def test_a_run_that_was_taken_for_dead_notices(claims: Claims) -> None:

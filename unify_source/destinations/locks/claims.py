@@ -41,8 +41,8 @@ class Claims(Protocol):
     def put(self, name: str, claim: Claim) -> None:
         """Write a claim, or its next beat."""
 
-    def drop(self, name: str) -> None:
-        """Take a claim away, if it is there."""
+    def drop(self, name: str) -> bool:
+        """Take a claim away; tell whether it was there, or may have been."""
 
     def all(self) -> dict[str, Claim]:
         """Return the claims of all runs by their names."""
@@ -78,12 +78,13 @@ class ClaimFiles:
         text = json.dumps({"beat": claim.beat, **claim.holder})
         self._files.pipe_file(self._join(self._folder, f"{claim.turn}-{name}.json"), text.encode())
 
-    def drop(self, name: str) -> None:
-        """Take a claim away, if it is there."""
-        for file in self._listed():
-            if file.endswith(f"-{name}.json"):
-                with suppress(FileNotFoundError):
-                    self._files.rm_file(file)
+    def drop(self, name: str) -> bool:
+        """Take a claim away; tell whether it was there."""
+        files = [file for file in self._listed() if file.endswith(f"-{name}.json")]
+        for file in files:
+            with suppress(FileNotFoundError):
+                self._files.rm_file(file)
+        return bool(files)
 
     def all(self) -> dict[str, Claim]:
         """Return the claims of all runs by their names."""
@@ -126,9 +127,10 @@ class ClaimRows:
             f" VALUES ('{claim.turn}', '{name}', {claim.beat}, '{holder}')"
         )
 
-    def drop(self, name: str) -> None:
-        """Take a claim away, if it is there."""
+    def drop(self, name: str) -> bool:
+        """Take a claim away; tell whether it was there, or may have been."""
         self._run(f"DELETE FROM {self._table} WHERE claim = '{name}'")  # noqa: S608
+        return True
 
     def all(self) -> dict[str, Claim]:
         """Return the claims of all runs by their names."""

@@ -18,7 +18,7 @@ from uuid import uuid4
 import dlt
 
 from unify_source.destinations.locks.claims import Claim, Claims, claims_in
-from unify_source.destinations.locks.life import died_here, living
+from unify_source.destinations.locks.life import died_here, forget, living, sweep
 from unify_source.destinations.locks.wait import Held, Holder, Wait, this_run
 
 LEASE_SECONDS = 45.0
@@ -82,18 +82,20 @@ class _Lease:
     def taken(self, pause: Callable[[Holder], None]) -> Iterator[None]:
         """Have the turn, after as many pauses as it takes."""
         heart = threading.Thread(target=self._beat, daemon=True, name="unify-source lease")
-        with living(self._name):
-            try:
+        try:
+            with living(self._name):
                 while not self._is_claimed():
                     pause(next(iter(self.others()), {}))
                 heart.start()
-                yield
-            finally:
-                self._ended.set()
-                if heart.ident:
+                try:
+                    yield
+                finally:
+                    self._ended.set()
                     # Its last beat would otherwise write the claim again.
                     heart.join()
-                self._drop(self._name)
+        finally:
+            self._forget(self._name)
+            sweep()
 
     def _is_claimed(self) -> bool:
         if self.others():
@@ -110,7 +112,7 @@ class _Lease:
         # sees so before it commits anything.
         self._put(1)
         for dead in self._watched:
-            self._drop(dead)
+            self._forget(dead)
         return True
 
     def _beat(self) -> None:
@@ -147,7 +149,13 @@ class _Lease:
     def _put(self, beat: int) -> None:
         self._claims.put(self._name, Claim(self._turn, beat, self._holder))
 
-    def _drop(self, name: str) -> None:
+    def _drop(self, name: str) -> bool:
         # A claim that stays counts until it has been silent for the length of a lease.
         with suppress(Exception):
-            self._claims.drop(name)
+            return self._claims.drop(name)
+        return False
+
+    def _forget(self, name: str) -> None:
+        # Where its claim stays, the next run on this machine sees that its process has ended.
+        if self._drop(name):
+            forget(name)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
+
+_KEPT_SECONDS = 24 * 60 * 60
 
 
 class LifeLock(FileLock):
@@ -29,8 +32,27 @@ def living(name: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def forget(name: str) -> None:
+    """Leave no file of what had this name, once nothing asks any more whether it lives."""
+    with suppress(OSError):
+        _file(name).unlink()
+
+
+def sweep() -> None:
+    """Clear away what was left a day ago by processes that have died since.
+
+    Their claims may still stand somewhere, and the next run there would wait for them. A day is
+    longer than most schedules leave between two runs.
+    """
+    until = time.time() - _KEPT_SECONDS
+    for file in _file("*").parent.glob(_file("*").name):
         with suppress(OSError):
-            _file(name).unlink()
+            # A file that is new may not have its lock yet; an old one without a lock gets none.
+            if file.stat().st_mtime < until:
+                with FileLock(file).acquire(timeout=0):
+                    file.unlink()
 
 
 def died_here(name: str) -> bool:
