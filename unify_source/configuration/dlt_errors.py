@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import metadata, requires
+from json import JSONDecodeError
 
 import dlt
 from dlt.common.configuration.exceptions import ConfigurationException
@@ -28,11 +30,31 @@ _LONGEST = 300
 _MEND = {
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "make room on the disk",
+    errno.EFBIG: "raise the limit on the size of files, or make room on the disk",
     errno.EACCES: "let this user write there",
     errno.EPERM: "let this user write there",
     errno.EROFS: "let this user write there",
     errno.ENOENT: "see to it that nothing removes files of a run",
+    errno.ENOTDIR: "see to it that the folder is there",
+    errno.EIO: "see to it that the disk or network folder works",
+    errno.ESTALE: "see to it that the disk or network folder works",
 }
+_OF_A_DISK = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EIO,
+    errno.ESTALE,
+)
+_REACH = "see to it that the destination can be reached"
+# What drivers of databases and of S3 say, each in its own words, when nobody answers.
+_UNREACHABLE = re.compile(
+    r"closed the connection|connection (is |was |has been |already )?(refused|reset|closed|lost)"
+    r"|terminating connection|could not (connect|receive|send)",
+    re.IGNORECASE,
+)
 _ENCODE = (
     "In an address a password's @ is written %40, : is %3A, / is %2F, # is %23, % is %25 and a"
     " blank is %20."
@@ -104,17 +126,32 @@ def _explanation(error: BaseException) -> BaseException:
             return _misconfigured(cause)
         if isinstance(cause, MissingDependencyException):
             return _not_installed(cause)
-    last = causes[-1]
+    return _failed(causes[-1])
+
+
+def _failed(cause: BaseException) -> LoadFailed:
+    if isinstance(cause, JSONDecodeError):
+        return LoadFailed(
+            "A file that dlt keeps beside the tables was not written to its end.",
+            "A full disk or a kill leaves such a file: make room, and run unify-source sync, which"
+            " deletes it and loads again what belongs to it.",
+        )
     return LoadFailed(
-        f"The load failed: {_first_line(last)}.",
-        f"{_hint(last)}Nothing is lost: {_mend(last)} and run it again; --verbose shows the whole"
+        f"The load failed: {_first_line(cause)}.",
+        f"{_hint(cause)}Nothing is lost: {_mend(cause)} and run it again; --verbose shows the whole"
         " story.",
     )
 
 
 def _mend(cause: BaseException) -> str:
-    number = cause.errno if isinstance(cause, OSError) else None
-    return _MEND.get(number or 0, "mend it")
+    if isinstance(cause, OSError) and cause.errno in _MEND:
+        return _MEND[cause.errno]
+    text = str(cause)
+    for number in _OF_A_DISK:
+        # DuckDB, Postgres and deltalake raise errors of their own, in the system's words.
+        if os.strerror(number) in text:
+            return _MEND[number]
+    return _REACH if _UNREACHABLE.search(text) else "mend it"
 
 
 def _hint(cause: BaseException) -> str:

@@ -101,7 +101,9 @@ def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
         names = sorted(n for n in client.list_table_files(LOADS) if f"{SECTION}__" in n)
     except DestinationUndefinedEntity:
         return []
-    loads = [json.loads(client.fs_client.read_text(name)) for name in reversed(names[-most:])]
+    texts = (client.fs_client.read_text(name) for name in reversed(names[-most:]))
+    # What a full disk has cut off is deleted by the next run: see `torn`.
+    loads = [json.loads(text) for text in texts if text.endswith("}")]
     return [(kept_instant(f["inserted_at"]), f["load_id"], f["status"]) for f in loads]
 
 

@@ -14,6 +14,7 @@ from dlt.common.pipeline import ExtractInfo
 from unify_source.accounts import state_of_account
 from unify_source.destinations.contents import row_count
 from unify_source.destinations.history import load_after_all, newest_schema
+from unify_source.destinations.torn import delete_torn_files
 from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.dlt_seam import (
     FSClientBase,
@@ -40,6 +41,7 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
     is_shared = bool(set(pipeline.schema_names) - {SOURCE})
     if not is_shared:
         empty_working_folder(pipeline)
+    delete_torn_files(pipeline)
     pipeline.sync_destination()
     client: Any = pipeline.destination_client()
     load_after_all(client)

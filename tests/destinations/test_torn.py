@@ -1,0 +1,68 @@
+"""A file of dlt's own that was cut off in a lake, by a full disk or a kill, stops no later run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from destinations import opened
+from lakes import Parquet
+from standing import account, change, load
+from warehouse import shown
+
+from unify_source import UnifyError
+from unify_source.runs.status import status
+from unify_source.sandbox import DRIFTS, Sandbox
+
+Serve = Callable[..., Sandbox]
+
+
+@pytest.fixture
+def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Parquet]:
+    with opened(Parquet, home, request) as found:
+        yield found
+
+
+def cut_newest(warehouse: Parquet, table: str, part: float) -> None:
+    """Leave the first part of what was written last."""
+    newest = max(
+        Path(warehouse.place, table).glob("*.jsonl"), key=lambda file: file.stat().st_mtime
+    )
+    newest.write_bytes(newest.read_bytes()[: int(part * newest.stat().st_size)])
+
+
+@pytest.mark.parametrize("table", ["_dlt_pipeline_state", "_dlt_version", "_dlt_loads"])
+def test_a_run_deletes_what_was_cut_off_and_loads_it_again(
+    table: str, serve: Serve, warehouse: Parquet
+) -> None:
+    changing = account(60)
+    load(warehouse, serve(changing))
+    # New columns make a new version of the schema.
+    api = serve(changing, reshape=DRIFTS["new-fields"])
+
+    for part in (0, 0.9):
+        change(changing, 20)
+        load(warehouse, api)
+        cut_newest(warehouse, table, part)
+        load(warehouse, api)
+        assert warehouse.stored() == shown(changing)
+
+
+def test_a_load_whose_end_was_cut_off_is_none(serve: Serve, warehouse: Parquet) -> None:
+    load(warehouse, serve(account(20)))
+    cut_newest(warehouse, "_dlt_loads", 0.5)
+
+    assert status(warehouse.pipeline()).loads == []
+
+
+@pytest.mark.parametrize("table", ["_dlt_pipeline_state", "_dlt_version"])
+def test_a_command_that_writes_nothing_says_what_was_cut_off_and_which_deletes_it(
+    table: str, serve: Serve, warehouse: Parquet
+) -> None:
+    api = serve(account(20))
+    load(warehouse, api)
+    cut_newest(warehouse, table, 0.5)
+
+    with pytest.raises(UnifyError, match=r"not written to its end.*unify-source sync"):
+        status(warehouse.pipeline())
