@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Iterator
+from itertools import repeat
 from pathlib import Path
 
 import pytest
@@ -12,23 +12,11 @@ import trustme
 from commands import Ran, command
 from proxy import Proxy
 from warehouse import shown, stored
+from ways import HOST, Encrypting, context_of
 
 from unify_source.sandbox import Account, Sandbox
 
 KEY = "uk-behind-tls-7Qm3zz"
-# Known to the proxy alone: requests to this machine go to none.
-HOST = "api.example.test"
-
-
-class Encrypting(Proxy):
-    """Speaks HTTPS before a server that does not."""
-
-    def __init__(self, address: str, context: ssl.SSLContext) -> None:
-        super().__init__(address)
-        self._context = context
-
-    def _greeted(self, client: socket.socket) -> tuple[socket.socket, bytes]:
-        return self._context.wrap_socket(client, server_side=True), b""
 
 
 class Tunnel(Proxy):
@@ -58,9 +46,8 @@ def authority() -> trustme.CA:
 @pytest.fixture
 def https(api: Sandbox, authority: trustme.CA) -> Iterator[Proxy]:
     """Start the sandbox's front, with a certificate of a company's own authority."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1", HOST).configure_cert(context)
-    with Encrypting(api.url, context) as front:
+    context = context_of(authority.issue_cert("127.0.0.1", HOST))
+    with Encrypting(api.url, repeat(context)) as front:
         yield front
 
 

@@ -14,6 +14,7 @@ import trustme
 from commands import command
 from conftest import KEY
 from raw_server import RawServer, raw_server, response
+from ways import NO_NAME_SERVER, broken_way
 
 from unify_source.api.client import Client
 from unify_source.errors import Unreachable
@@ -119,6 +120,14 @@ def test_a_refused_connection_says_so() -> None:
 def test_a_name_that_is_not_known_says_so() -> None:
     with pytest.raises(Unreachable, match=r"name is not known \(https://nowhere.invalid\)"):
         server_time("https://nowhere.invalid")
+
+
+def test_a_name_server_that_does_not_answer_says_so() -> None:
+    with (
+        broken_way("http://127.0.0.1:9", NO_NAME_SERVER, lambda _: True) as way,
+        pytest.raises(Unreachable, match=r"no name server answered \(https://api"),
+    ):
+        server_time(way)
 
 
 def test_what_speaks_no_tls_says_so() -> None:

@@ -82,6 +82,8 @@ def test_a_disk_that_is_full_for_duckdb_costs_nothing_but_time(serve: Serve, hom
         )
 
 
+# A row of the matrix is the same at four moments; a soak tries random ones.
+@pytest.mark.matrix
 @pytest.mark.rounds
 def test_a_disk_that_is_full_for_postgres_costs_nothing_but_time(serve: Serve) -> None:
     with Server(megabytes_of_log_file=1) as server, pytest.MonkeyPatch.context() as patch:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 from destinations import Destination, DuckDB, opened
-from faults import BEHIND, FAULTS, PLACES, TEN_MINUTES, between
-from matrix import CELL
+from faults import BEHIND, DAMAGES, FAULTS, PLACES, TEN_MINUTES, between
+from matrix import note
 from standing import START, account, load
 from tenacity import wait_random
 from warehouse import shown
+from ways import SAMPLE
 
 from unify_source.api import client
 from unify_source.errors import UnifyError
@@ -23,7 +24,7 @@ IMPATIENT = {"page_size": 20, "request_timeout": 1, "retry_budget": 6, "workers"
 VERY_IMPATIENT = {**IMPATIENT, "retry_budget": 2}
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", [*DAMAGES, *SAMPLE])
 def test_a_fault_in_every_third_response_loses_nothing(
     fault: str,
     serve: Serve,
@@ -43,18 +44,21 @@ def test_a_fault_in_every_third_response_loses_nothing(
 def test_a_fault_in_any_place_loses_nothing_on_any_destination(
     fault: str, place: str, serve: Serve, warehouse: Destination, request: pytest.FixtureRequest
 ) -> None:
+    cell = (fault, place, warehouse.name)
+    note(request.node, *cell)
+
     ended = end_of_run(fault, place, serve(account(160)), warehouse)
 
-    request.node.user_properties.append((CELL, f"{fault}|{place}|{warehouse.name}|{ended}"))
+    note(request.node, *cell, outcome=ended)
 
 
 def end_of_run(
     fault: str, place: str, api: Sandbox, warehouse: Destination, how: dict[str, int] = IMPATIENT
 ) -> str:
     """Run through a fault, and again unless all is equal; return how the first run ended."""
-    with between(api, fault, place) as server:
+    with between(api, fault, place) as url:
         try:
-            load(warehouse, server.url, **how)
+            load(warehouse, url, **how)
         except UnifyError as error:
             ended = f"exit {error.exit_code}, then equal"
         else:

@@ -14,7 +14,8 @@ from email.utils import format_datetime, parsedate_to_datetime
 from itertools import count
 from typing import Any, NamedTuple
 
-from raw_server import Asked, RawServer, every_tenth_second, raw_server, response
+from raw_server import Asked, every_tenth_second, raw_server, response
+from ways import WAYS, broken_way
 
 from unify_source.sandbox import Sandbox
 
@@ -96,7 +97,7 @@ HTML = b"<html><body>Please log in</body></html>"
 TEN_MINUTES = timedelta(minutes=10)
 BEHIND = "clock ten minutes behind"
 
-FAULTS: dict[str, Damage] = {
+DAMAGES: dict[str, Damage] = {
     "400": refusal(400),
     "401": refusal(401),
     "403": refusal(403),
@@ -140,8 +141,9 @@ FAULTS: dict[str, Damage] = {
     "clock ten minutes ahead": sends(lambda answer: answer.clock(TEN_MINUTES)),
     BEHIND: sends(lambda answer: answer.clock(-TEN_MINUTES)),
 }
+FAULTS = (*WAYS, *DAMAGES)
 
-# By the number of the request, from 0; the first one asks for the server's time.
+# By the number of the request or of its connection, from 0; the first asks for the server's time.
 PLACES: dict[str, Callable[[int], bool]] = {
     "first request": lambda number: number == 0,
     "a later page": lambda number: number == 6,
@@ -165,16 +167,39 @@ def forwarded(asked: Asked, port: int) -> Answer:
 
 
 @contextmanager
-def between(api: Sandbox, fault: str, place: str) -> Iterator[RawServer]:
-    """Serve what an API answers, with a fault in one place."""
-    numbers, damage, is_hit = count(), FAULTS[fault], PLACES[place]
-    port = int(api.url.rpartition(":")[2])
+def between(api: Sandbox, fault: str, place: str) -> Iterator[str]:
+    """Give the address of what leads to an API, with a fault in one place, which must be met."""
+    struck: list[int] = []
+
+    def is_hit(number: int) -> bool:
+        if is_there := PLACES[place](number):
+            struck.append(number)
+        return is_there
+
+    if fault in DAMAGES:
+        with _damaging(api, DAMAGES[fault], is_hit) as url:
+            yield url
+    else:
+        # One connection for each request, so that both have the same number.
+        with _damaging(api) as url, broken_way(url, fault, is_hit) as way:
+            yield way
+    assert struck, "the run has not met the fault"
+
+
+@contextmanager
+def _damaging(
+    api: Sandbox,
+    damage: Damage | None = None,
+    is_hit: Callable[[int], bool] = lambda _: False,
+) -> Iterator[str]:
+    """Serve what an API answers, damaged where a request has one of these numbers."""
+    numbers, port = count(), int(api.url.rpartition(":")[2])
 
     def answer(asked: Asked, to: socket.socket) -> None:
         is_struck = is_hit(next(numbers))
         made = forwarded(asked, port)
-        for part in damage(made, to) if is_struck else iter([made.sent()]):
+        for part in damage(made, to) if damage and is_struck else (made.sent(),):
             to.sendall(part)
 
     with raw_server(answer) as server:
-        yield server
+        yield server.url

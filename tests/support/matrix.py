@@ -1,23 +1,37 @@
 """Writes how each fault ended, in each place and on each destination, into a page.
 
-Given with `--matrix FILE`: the table between its markers is replaced.
+Given with `--matrix FILE`: each table between its markers is replaced.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from faults import FAULTS, PLACES
+from outages import MOMENTS, OUTAGES
 
 CELL = "fault, place, destination, outcome"
 LOST = "LOST"
 
 
+def note(node: pytest.Item, *cell: str, outcome: str = LOST) -> None:
+    """Note how a fault, in a place and on a destination, ended; first, that it has not."""
+    node.user_properties.append((CELL, "|".join((*cell, outcome))))
+
+
+TABLES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    "faults": ([*FAULTS], [*PLACES]),
+    "outages": ([*OUTAGES], [*MOMENTS]),
+}
+"""The rows and the columns of each table, by its marker."""
+
+
 class Matrix:
-    """Keeps the outcome of every fault, and writes the table."""
+    """Keeps the outcome of every fault, and writes the tables."""
 
     def __init__(self, page: Path) -> None:
         self._page = page
@@ -25,22 +39,23 @@ class Matrix:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note one outcome."""
-        for name, value in report.user_properties:
-            if name == CELL and report.when == "call":
-                fault, place, destination, outcome = str(value).split("|")
-                ended = outcome if report.passed else LOST
-                self._outcomes[fault, place].setdefault(ended, []).append(destination)
+        noted = [str(value) for name, value in report.user_properties if name == CELL]
+        if noted and report.when == "call":
+            fault, place, destination, ended = noted[-1].split("|")
+            self._outcomes[fault, place].setdefault(ended, []).append(destination)
 
     def pytest_sessionfinish(self) -> None:
-        """Write the table."""
-        lines = [f"| fault | {' | '.join(PLACES)} |", "|---" * (len(PLACES) + 1) + "|"]
-        for fault in FAULTS:
-            cells = [_cell(self._outcomes[fault, place]) for place in PLACES]
-            lines.append(f"| {fault} | {' | '.join(cells)} |")
+        """Write the tables."""
         page = self._page.read_text()
-        marked = r"(<!-- faults -->\n).*?(<!-- end of faults -->)"
-        table = "\n".join(lines)
-        self._page.write_text(re.sub(marked, rf"\g<1>{table}\n\g<2>", page, flags=re.DOTALL))
+        for marker, (rows, places) in TABLES.items():
+            lines = [f"| fault | {' | '.join(places)} |", "|---" * (len(places) + 1) + "|"]
+            for row in rows:
+                cells = [_cell(self._outcomes[row, place]) for place in places]
+                lines.append(f"| {row} | {' | '.join(cells)} |")
+            marked = rf"(<!-- {marker} -->\n).*?(<!-- end of {marker} -->)"
+            table = "\n".join(lines)
+            page = re.sub(marked, rf"\g<1>{table}\n\g<2>", page, flags=re.DOTALL)
+        self._page.write_text(page)
 
 
 def _cell(outcomes: dict[str, list[str]]) -> str:

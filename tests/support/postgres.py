@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -104,12 +104,27 @@ class Server:
 
     @contextmanager
     def largest_file(self, size: int) -> Iterator[None]:
-        """Let no session that begins now write a larger file, in bytes."""
-        self._limit_files(size)
+        """Let no session write a larger file, in bytes."""
+        self.limit_files(size)
         try:
             yield
         finally:
-            self._limit_files(resource.RLIM_INFINITY)
+            self.limit_files(resource.RLIM_INFINITY)
+
+    def limit_files(self, size: int) -> None:
+        """Let no session write a larger file from now on, in bytes; nor one that begins."""
+        server = (self.folder / "data" / "postmaster.pid").read_text().split()[0]
+        limits = (size, resource.RLIM_INFINITY)
+
+        def limit() -> None:
+            resource.prlimit(int(server), resource.RLIMIT_FSIZE, limits)
+            for child in Path(f"/proc/{server}/task/{server}/children").read_text().split():
+                with suppress(OSError):
+                    if f": {USER} " in Path(f"/proc/{child}/cmdline").read_text():
+                        resource.prlimit(int(child), resource.RLIMIT_FSIZE, limits)
+
+        # For the server's own user to do, not for root without further rights.
+        subprocess.run(["true"], preexec_fn=limit, check=True, **self._as_its_user())
 
     def kill(self) -> None:
         """Take the server away from one moment to the next, its data stays."""
@@ -133,18 +148,6 @@ class Server:
             **self._as_its_user(),
         )
         assert made.returncode == 0, made.stderr
-
-    def _limit_files(self, size: int) -> None:
-        process = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        limits = (size, resource.RLIM_INFINITY)
-        # Sessions take over the limits of the process that starts them, which are for its own user
-        # to set, not for root without further rights.
-        subprocess.run(
-            ["true"],
-            preexec_fn=lambda: resource.prlimit(process, resource.RLIMIT_FSIZE, limits),
-            check=True,
-            **self._as_its_user(),
-        )
 
     def _as_its_user(self) -> dict[str, Any]:
         if not self._user:

@@ -7,6 +7,7 @@ import ssl
 import struct
 import threading
 from contextlib import suppress
+from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import trustme
@@ -14,6 +15,8 @@ import trustme
 TLS_REQUESTED, GSS_REQUESTED = 80877103, 80877104
 # Closing sends a reset instead of a farewell, as a router does that has forgotten a connection.
 RESET = struct.pack("ii", 1, 0)
+
+Itself = TypeVar("Itself", bound="Proxy")
 
 
 class Proxy:
@@ -44,7 +47,7 @@ class Proxy:
         user = self._server.netloc.rpartition("@")[0]
         return urlunsplit(self._server._replace(netloc=f"{user}@{self.at}"))
 
-    def __enter__(self) -> Proxy:  # noqa: PYI034 - typing.Self came with Python 3.11
+    def __enter__(self: Itself) -> Itself:  # noqa: PYI019 - typing.Self came with Python 3.11
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 

@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import Any
 
 import dying
+import telling
 
 # Of Linux's prctl.h: who loses its parent becomes a child of ours, so that we can wait for it.
 _SET_CHILD_SUBREAPER = 36
@@ -139,6 +140,7 @@ def _become(given: list[int], words: list[str], folder: str, environment: dict[s
     os.environ.update(environment)
     time.tzset()
     dying.prepare()
+    telling.prepare()
     flag, *rest = words
     if flag == "-m":
         sys.argv = rest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 
@@ -83,7 +84,8 @@ def _broken(error: HTTPError, timeout: float) -> tuple[str, str]:
 def _why(error: BaseException, timeout: float) -> str:
     cause = error.__cause__
     if isinstance(error, NameResolutionError):
-        return "its host's name is not known"
+        is_unanswered = getattr(cause, "errno", None) == socket.EAI_AGAIN
+        return "no name server answered" if is_unanswered else "its host's name is not known"
     if isinstance(cause, ConnectionRefusedError):
         return "it was refused, nothing listens there"
     if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):

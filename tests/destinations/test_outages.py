@@ -1,0 +1,140 @@
+"""A destination that goes away or is full, at any statement, ends in a sentence: no row is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import start_command
+from destinations import Destination, DuckDB, Postgres, opened
+from held import held, lost
+from lakes import Delta
+from matrix import note
+from outages import AWAY, FULL, MERGE, MOMENTS, OUTAGES, Database, Folder, Striking, World
+from postgres import Server, database
+from standing import account, change, load
+from statements import StatementProxy
+from warehouse import shown
+
+from unify_source.sandbox import Sandbox
+
+Serve = Callable[..., Sandbox]
+
+CREDENTIALS = "DESTINATION__POSTGRES__CREDENTIALS"
+FEW = 160
+# So many that Postgres keeps the largest table in a file larger than one of its log.
+MANY, CHANGES = 6_000, 900
+
+
+@pytest.mark.parametrize("outage", [AWAY, FULL])
+def test_a_destination_that_fails_within_a_merge_loses_nothing(
+    outage: str, serve: Serve, home: Path, request: pytest.FixtureRequest
+) -> None:
+    end_of_run(outage, MERGE, serve(account(FEW)), DuckDB, home, request)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("outage", OUTAGES)
+@pytest.mark.parametrize("kind", [DuckDB, Postgres, Delta], ids=lambda kind: kind.name)
+def test_a_destination_that_fails_at_any_statement_loses_nothing(
+    outage: str,
+    moment: str,
+    kind: type[Destination],
+    serve: Serve,
+    home: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    is_many = kind is Postgres and OUTAGES[outage].is_full
+    api = serve(account(MANY if is_many else FEW))
+
+    cell = (outage, moment, kind.name)
+    note(request.node, *cell)
+
+    ended = end_of_run(outage, moment, api, kind, home, request)
+
+    note(request.node, *cell, outcome=ended)
+
+
+@pytest.fixture(scope="module")
+def small_log() -> Iterator[Server]:
+    """Start a Postgres whose log is in small files, so that a limit meets its tables alone."""
+    with Server(megabytes_of_log_file=1) as server:
+        yield server
+
+
+def end_of_run(
+    outage: str,
+    moment: str,
+    api: Sandbox,
+    kind: type[Destination],
+    home: Path,
+    request: pytest.FixtureRequest,
+) -> str:
+    """Load, let a run meet an outage, and run again; return how the run ended that met it."""
+    with standing(kind, home, request) as (warehouse, world):
+        load(warehouse, api)
+        change(api.account, CHANGES)
+        before = held(warehouse)
+        striking = Striking(OUTAGES[outage], moment, world)
+
+        code, errors = run_and_strike(api, warehouse, world, striking)
+
+        assert striking.struck, "the run has not met the outage"
+        assert_kind(code, errors)
+        assert lost(before, held(warehouse), api.account) == {}
+        assert code or warehouse.stored() == shown(api.account), "rows are lost in silence"
+        load(warehouse, api)
+        assert warehouse.stored() == shown(api.account), "rows are lost"
+    return f"exit {code}, then equal" if code else "equal"
+
+
+@contextmanager
+def standing(
+    kind: type[Destination], home: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[Destination, World]]:
+    """Give an empty destination, and the world that it is in."""
+    if kind is Postgres:
+        server: Server = request.getfixturevalue("small_log")
+        with (
+            database(server.dsn) as dsn,
+            StatementProxy(dsn) as proxy,
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setenv(CREDENTIALS, dsn)
+            yield Postgres({CREDENTIALS: dsn}), Database(server, proxy)
+        return
+    (home / "disk").mkdir()
+    with opened(kind, home / "disk", request) as found:
+        yield found, Folder(home / "disk", found.dlt_name)
+
+
+def run_and_strike(
+    api: Sandbox, warehouse: Destination, world: World, striking: Striking
+) -> tuple[int, str]:
+    """Run a command that meets an outage; return its exit code and its errors."""
+    words = ("sync", "--quiet", "--destination", warehouse.dlt_name)
+    with world.watched(striking) as environment:
+        process = start_command(api, *words, window_rows=MANY, environment=environment)
+        world.process = process
+        try:
+            _, errors = process.communicate(timeout=100)
+        finally:
+            process.kill()
+            striking.end()
+    return process.returncode, errors
+
+
+def assert_kind(code: int, errors: str) -> None:
+    """A run that fails says what happened and what to do next, and nothing else."""
+    print(code, errors)  # noqa: T201 - to see what a failure was like
+    assert code in (0, 1)
+    assert "Traceback" not in errors
+    # The libraries of Postgres and of Delta print last words of their own.
+    errors = errors[errors.find("Error: ") :] if code else ""
+    assert not code or errors.startswith("Error: ")
+    assert not code or "run it again" in errors
+    # That is said where nothing better is known.
+    assert "mend it" not in errors

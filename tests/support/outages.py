@@ -1,0 +1,198 @@
+"""Faults of a destination, at a statement of a run: it goes away, or its disk is full.
+
+Nothing of the run is replaced. The path to Postgres is cut, the folder with a DuckDB file or with
+a lake is moved, and a limit on the size of files stands in for the end of a disk.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+from postgres import Server
+from statements import StatementProxy
+from telling import TELLS, heard
+
+BEFORE, AFTER = "before", "after"
+
+
+class Outage(NamedTuple):
+    """What fails, from before or after a statement on, and whether it is mended at once."""
+
+    is_full: bool
+    begins: str
+    is_mended: bool
+
+
+AWAY, FULL = "goes away and stays away", "disk full, and stays full"
+OUTAGES = {
+    "goes away during a statement": Outage(False, BEFORE, True),
+    "goes away before it answers a statement": Outage(False, AFTER, True),
+    AWAY: Outage(False, BEFORE, False),
+    "disk full during a statement": Outage(True, BEFORE, True),
+    FULL: Outage(True, BEFORE, False),
+}
+
+FIRST, MERGE, COMMIT, EVERY_THIRD = (
+    "first statement",
+    "a statement of a merge",
+    "commit of the load",
+    "every third statement",
+)
+_TEXTS = {
+    # DuckDB's second, Postgres's both in one, Delta's.
+    MERGE: r'^INSERT INTO "unify"\."enrollments"|'
+    r'^DELETE FROM "unify"\."enrollments".*INSERT INTO|^execute .*/enrollments',
+    COMMIT: r'INSERT INTO "unify"\."_dlt_loads"|_dlt_loads/\S+ w',
+}
+MOMENTS = (FIRST, MERGE, COMMIT, EVERY_THIRD)
+
+
+class World:
+    """Where a destination is, and what may happen there to a run."""
+
+    is_cut: ClassVar[bool] = False
+    process: subprocess.Popen[str] | None = None
+
+    def watched(self, striking: Striking) -> AbstractContextManager[dict[str, str]]:
+        """Let a run be struck that is given this environment."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """Let nothing reach it."""
+        raise NotImplementedError
+
+    def come_back(self) -> None:
+        """Let it be reached again."""
+        raise NotImplementedError
+
+    def fill(self) -> None:
+        """Let nothing be written any more."""
+        raise NotImplementedError
+
+    def make_room(self) -> None:
+        """Let all be written again."""
+        raise NotImplementedError
+
+
+class Folder(World):
+    """A folder that the run itself writes to."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._folder, self._kind = folder, kind
+        self._away = folder.with_suffix(".away")
+
+    @contextmanager
+    def watched(self, striking: Striking) -> Iterator[dict[str, str]]:
+        with heard(striking.before, striking.after) as port:
+            yield {TELLS: f"{self._kind} {port}"}
+
+    def leave(self) -> None:
+        self._folder.rename(self._away)
+        # What is not there might be made anew.
+        self._folder.touch()
+
+    def come_back(self) -> None:
+        if self._away.exists():
+            self._folder.unlink()
+            self._away.rename(self._folder)
+
+    def fill(self) -> None:
+        self._limit(0)
+
+    def make_room(self) -> None:
+        self._limit(resource.RLIM_INFINITY)
+
+    def _limit(self, size: int) -> None:
+        assert self.process
+        with suppress(ProcessLookupError):
+            limits = (size, resource.RLIM_INFINITY)
+            resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, limits)
+
+
+class Database(World):
+    """A server of Postgres behind a proxy."""
+
+    is_cut = True
+
+    # A file of its log is smaller, and the largest table larger.
+    _LARGEST_FILE = 1_100_000
+
+    def __init__(self, server: Server, proxy: StatementProxy) -> None:
+        self._server, self._proxy = server, proxy
+
+    @contextmanager
+    def watched(self, striking: Striking) -> Iterator[dict[str, str]]:
+        self._proxy.before, self._proxy.after = striking.before, striking.after
+        yield {"DESTINATION__POSTGRES__CREDENTIALS": self._proxy.url}
+
+    def leave(self) -> None:
+        self._proxy.leave()
+
+    def come_back(self) -> None:
+        self._proxy.come_back()
+
+    def fill(self) -> None:
+        self._server.limit_files(self._LARGEST_FILE)
+
+    def make_room(self) -> None:
+        self._server.limit_files(resource.RLIM_INFINITY)
+
+
+class Striking:
+    """Counts the statements of a run, and lets an outage come at those of a moment."""
+
+    def __init__(self, outage: Outage, moment: str, world: World) -> None:
+        self._outage, self._moment, self._world = outage, moment, world
+        self._pattern = re.compile(_TEXTS.get(moment, ""), re.DOTALL | re.IGNORECASE)
+        self._numbers = count()
+        self._one_at_a_time = threading.Lock()
+        self._is_out = False
+        self.struck = 0
+
+    def before(self, text: str) -> bool:
+        """Note that a statement is about to be run; tell whether it is one to strike at."""
+        with self._one_at_a_time:
+            is_hit = self._is_hit(next(self._numbers), text)
+            self.struck += is_hit
+            if is_hit and self._outage.begins == BEFORE:
+                self._begin()
+        return is_hit
+
+    def after(self, is_hit: bool) -> None:  # noqa: FBT001 - what `before` said
+        """Note that a statement has been run."""
+        begins_here = self._outage.begins == AFTER
+        with self._one_at_a_time:
+            if is_hit and begins_here:
+                self._begin()
+            elif self._outage.is_mended and is_hit != begins_here:
+                self.end()
+
+    def end(self) -> None:
+        """End the outage."""
+        if self._is_out:
+            self._is_out = False
+            (self._world.make_room if self._outage.is_full else self._world.come_back)()
+
+    def _begin(self) -> None:
+        if self._is_out:
+            return
+        self._is_out = True
+        (self._world.fill if self._outage.is_full else self._world.leave)()
+        # A statement whose connection was cut never ends.
+        if self._outage.is_mended and self._world.is_cut and not self._outage.is_full:
+            self.end()
+
+    def _is_hit(self, number: int, text: str) -> bool:
+        if self._moment == EVERY_THIRD:
+            return number % 3 == 2
+        if self._moment == FIRST:
+            return number == 0
+        return self.struck == 0 and bool(self._pattern.search(text))

@@ -1,0 +1,84 @@
+"""A way to Postgres that reads each statement as it passes, and can be cut at any of them."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from proxy import GSS_REQUESTED, TLS_REQUESTED, Proxy
+
+# Of the protocol: a statement by itself, and one that is prepared.
+_QUERY, _PARSE = b"Q", b"P"
+
+
+class StatementProxy(Proxy):
+    """Calls `before` with each statement, and `after` as its answer comes, with what that gave."""
+
+    before: Callable[[str], bool] = staticmethod(lambda _: False)
+    after: Callable[[bool], None] = staticmethod(lambda _: None)
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self._is_gone = False
+
+    def leave(self) -> None:
+        """Cut every connection, and let none come about until it comes back."""
+        self._is_gone = True
+        self.cut()
+
+    def come_back(self) -> None:
+        """Let connections come about again."""
+        self._is_gone = False
+
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError), client:
+            self._greeted(client)
+            if self._is_gone:
+                return
+            at = (self._server.hostname or "", self._server.port or 0)
+            with socket.create_connection(at) as server:
+                self._sockets += [client, server]
+                asked: list[bool] = []
+                back = threading.Thread(target=self._answer, args=[server, client, asked])
+                back.start()
+                for message in _messages(client):
+                    if message[:1] in (_QUERY, _PARSE):
+                        asked.append(self.before(message[5:].decode(errors="replace").strip("\0")))
+                    server.sendall(message)
+                server.shutdown(socket.SHUT_WR)
+                back.join()
+
+    def _answer(self, server: socket.socket, client: socket.socket, asked: list[bool]) -> None:
+        with suppress(OSError):
+            while data := server.recv(65536):
+                while asked:
+                    self.after(asked.pop(0))
+                client.sendall(data)
+        with suppress(OSError):
+            client.shutdown(socket.SHUT_RDWR)
+
+    def _greeted(self, client: socket.socket) -> tuple[socket.socket, bytes]:
+        """Decline to speak TLS, as often as a client asks."""
+        while int.from_bytes(client.recv(8, socket.MSG_PEEK | socket.MSG_WAITALL)[4:], "big") in (
+            TLS_REQUESTED,
+            GSS_REQUESTED,
+        ):
+            client.recv(8)
+            client.sendall(b"N")
+        return client, b""
+
+
+def _messages(client: socket.socket) -> Iterator[bytes]:
+    """Yield what a client sends, message by message: only the first has no letter before it."""
+    buffer = b""
+    while data := client.recv(65536):
+        buffer += data
+        while len(buffer) > 4:
+            start = 1 if buffer[0] else 0
+            size = start + int.from_bytes(buffer[start : start + 4], "big")
+            if len(buffer) < max(size, 5):
+                break
+            yield buffer[:size]
+            buffer = buffer[size:]
