@@ -60,15 +60,15 @@ def end_of_run(
         try:
             load(warehouse, url, **how)
         except UnifyError as error:
-            # That is said where nothing better is known.
-            assert "mend it" not in str(error)
-            ended = f"exit {error.exit_code}, then equal"
+            ended, next_step = f"exit {error.exit_code}, then equal", error.next_step
         else:
             if warehouse.stored() == shown(api.account):
                 return "equal"
             assert fault == BEHIND, "rows are lost in silence"
             assert warehouse.stored() == shown_until_the_clock(api.account)
-            ended = "up to the clock, then equal"
+            ended, next_step = "up to the clock, then equal", ""
+    # That is said where nothing better is known.
+    assert "mend it" not in next_step
     load(warehouse, api, **how)
     assert warehouse.stored() == shown(api.account), "rows are lost"
     return ended
