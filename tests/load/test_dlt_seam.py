@@ -10,6 +10,7 @@ from typing import Any
 import dlt
 import pyarrow as pa
 import pytest
+from dlt.common.libs import pyarrow as dlt_pyarrow
 from dlt.common.runtime.signals import intercepted_signals
 from dlt.common.storages.load_package import PackageStorage, create_load_id
 from dlt.common.time import increasing_precise_time
@@ -17,7 +18,9 @@ from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source import dlt_seam
+from unify_source.flatten.tables import is_json
 from unify_source.load.packages import state_of
+from unify_source.resources import JSON_METADATA
 
 
 def ids() -> Iterator[pa.Table]:
@@ -258,3 +261,15 @@ def test_a_client_takes_the_configuration_and_the_schema_that_are_known(
         )
     after: Any = running.destination_client()
     assert dlt_seam.database_of(after.config.credentials) == str(home / "other.duckdb")
+
+
+def test_dlt_infers_json_from_a_field_that_is_marked_as_such() -> None:
+    dlt_seam.infer_json(is_json)
+    fields = [pa.field("a", pa.string(), metadata=JSON_METADATA), pa.field("b", pa.string())]
+
+    columns = dlt_pyarrow.py_arrow_to_table_schema_columns(pa.schema(fields))
+
+    types = {name: column["data_type"] for name, column in columns.items()}
+    assert types == {"a": "json", "b": "text"}, (
+        "dlt no longer infers columns with py_arrow_to_table_schema_columns"
+    )

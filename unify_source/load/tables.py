@@ -18,6 +18,7 @@ from unify_source.destinations.lake import lake_format
 from unify_source.dlt_seam import (
     capabilities,
     emptied_tables,
+    infer_json,
     keep_when_refreshed,
     running_pipeline,
     running_resources,
@@ -25,6 +26,7 @@ from unify_source.dlt_seam import (
 )
 from unify_source.extract.window import Interval
 from unify_source.flatten.privacy import Privacy
+from unify_source.flatten.tables import is_json
 from unify_source.ledger.entry import SUCCEEDED, Entry
 from unify_source.ledger.ledger import begun_by_dlt, noted_at_once
 from unify_source.load.extraction import Extraction
@@ -95,6 +97,7 @@ class TableResources:
 
     def resources(self, tables: Iterable[Table] = ALL_TABLES) -> list[DltResource]:
         """Return the resources, in the order of the tables."""
+        infer_json(is_json)
         return [self._resource(table) for table in tables]
 
     def _resource(self, table: Table) -> DltResource:

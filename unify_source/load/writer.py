@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from unify_source.accounts import ACCOUNT
 from unify_source.destinations.formats import (
+    CSV,
     file_format,
     format_without_rows,
     has_json_columns,
@@ -57,7 +58,9 @@ class TableWriter:
             yield self._hinted(rows)
         if self._is_first and not self._known:
             rows = without_rows(self._of_account(empty(self._table)))
-            how = format_without_rows(self._caps)
+            # dlt writes it from Arrow without a detour, and warns of others. That it does not tell
+            # the empty text from null matters to rows alone.
+            how = CSV if format_without_rows(self._caps) else None
             hints = {"file_format": how, "columns": self._columns}
             yield with_hints(rows, **hints) if any(hints.values()) else rows
 
