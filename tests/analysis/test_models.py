@@ -222,36 +222,6 @@ def test_freshness_counts_the_rows_of_every_table(loaded: Loaded) -> None:
         ]
 
 
-def test_a_row_of_a_dimension_tells_when_it_was_last_read(
-    pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
-) -> None:
-    account = Account(60)
-    api = serve(account)
-    sync(pipeline, api_key=KEY, base_url=api.url)
-    between = datetime.now(timezone.utc)
-    account.clock.advance(timedelta(hours=1))
-    changed = account.rows()[0]
-    account.put({**changed, "updated_at": account.clock.now().isoformat()})
-    account.clock.advance(timedelta(seconds=1))
-    sync(pipeline, api_key=KEY, base_url=api.url)
-    make_models(pipeline)
-
-    with pipeline.sql_client() as client:
-        rows = client.execute_sql(
-            "SELECT table_name, id, known_as_of FROM unify_models.dimension_freshness"
-            " WHERE table_name IN ('people', 'mailboxes')"
-        )
-        tables = "SELECT 'people', id FROM people UNION ALL SELECT 'mailboxes', id FROM mailboxes"
-        dimensions = client.execute_sql(tables)
-
-    assert rows
-    assert sorted(map(str, (row[:2] for row in rows))) == sorted(map(str, dimensions or []))
-    assert {(table, key) for table, key, as_of in rows if as_of >= between} == {
-        ("people", changed["person"]["id"]),
-        ("mailboxes", changed["mailbox"]["id"]),
-    }
-
-
 def test_a_view_that_cannot_be_replaced_is_named_and_the_others_stay(
     loaded: Loaded, home: Path
 ) -> None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unify_source.destinations.lake import lake_format, newest_of_each
+from unify_source.destinations.lake import lake_format, newest_of_each, standing
 from unify_source.errors import ConfigurationError
+from unify_source.resources import PLAYS
 from unify_source.settings import TABLE_FORMATS, checked_settings
 
 START = datetime(2026, 6, 1, tzinfo=timezone.utc)
@@ -32,6 +33,22 @@ def test_of_each_key_the_newest_row_stays_and_of_equals_the_last(
     assert dict(zip(*kept.select(["id", "row"]).to_pydict().values(), strict=True)) == {
         key: number for key, (_, number) in expected.items()
     }
+
+
+def test_of_parquet_files_from_before_and_after_an_upgrade_the_newest_row_stands() -> None:
+    def rows(column: str, *versions: tuple[str, str, int]) -> pa.Table:
+        keys, names, seconds = zip(*versions, strict=True)
+        at = [START + timedelta(seconds=second) for second in seconds]
+        return pa.table({"id": keys, "name": names, column: at})
+
+    before = rows("_as_of", ("a", "new", 2), ("a", "old", 1), ("b", "old", 3), ("c", "only", 1))
+    after = rows("known_as_of", ("b", "new", 5), ("b", "less new", 4))
+
+    stand = standing(PLAYS, {"1.0": [before], "2.0": [after]})
+
+    names = dict(zip(*stand.select(["id", "name"]).to_pydict().values(), strict=True))
+    assert names == {"a": "new", "b": "new", "c": "only"}
+    assert len(standing(PLAYS, {"1.0": [before]})) == 3
 
 
 @pytest.mark.parametrize("wanted", TABLE_FORMATS)

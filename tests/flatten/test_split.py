@@ -104,7 +104,7 @@ def test_an_entity_stands_once_as_the_last_row_showed_it(
 
     [sequence] = split_rows([one, other, one, other])["sequences"].to_pylist()
 
-    known = {**other["sequence"], "_as_of": NOW + timedelta(microseconds=3)}
+    known = {**other["sequence"], "known_as_of": NOW + timedelta(microseconds=3)}
     assert {name: value for name, value in sequence.items() if value is not None} == known
 
 
@@ -203,7 +203,9 @@ def test_whatever_else_the_api_sends_promised_columns_keep_their_type_and_value(
     assert tables["people"].to_pylist()[0]["email"] == row["person"]["email"]
 
 
-@pytest.mark.parametrize("name", ["_deleted", "_as_of", "_dlt_load_id", "Id", "", "__", "id "])
+@pytest.mark.parametrize(
+    "name", ["_deleted", "_as_of", "known_as_of", "_dlt_load_id", "Id", "", "__", "id "]
+)
 def test_a_new_field_never_takes_the_place_of_a_column(name: str) -> None:
     person = {"id": "p1", "email": "a@x.test", name: "intruder"}
     row = {"id": "e1", "updated_at": "2026-01-01T00:00:00Z", "person": person}
@@ -290,13 +292,13 @@ def test_a_list_without_a_window_is_split_by_its_own_facts() -> None:
             "send_schedule_id": schedule,
             "sequence_ruleset_id": rules,
             "missing_since": None,
-            "_as_of": NOW + timedelta(microseconds=number - 1),
+            "known_as_of": NOW + timedelta(microseconds=number - 1),
         }
         for number, schedule, rules in ((1, "c1", "r1"), (2, None, None))
     ]
     assert tables["sequence_rulesets"]["block_reenrollment_value"].to_pylist() == [30]
     for table in tables.values():
-        assert table["_as_of"].null_count == 0
+        assert table["known_as_of"].null_count == 0
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,27 @@ def test_a_running_resource_keeps_a_table_that_would_be_emptied(refresh: Any) ->
     assert kept == [("a",), ("a",)], "dlt empties tables by another list than the package's"
 
 
+def test_a_running_resource_takes_a_column_out_of_the_schema_and_not_out_of_the_table() -> None:
+    def rows(column: str) -> Iterator[pa.Table]:
+        dlt_seam.forget_column("one", "old")
+        dlt_seam.forget_column("two", "old")
+        yield pa.table({"id": [column], column: [1]})
+
+    def source(column: str) -> Any:
+        return dlt.source(lambda: [dlt.resource(rows(column), name="one")], name="seam")()
+
+    running = pipeline()
+    running.run(source("old"))
+    running.run(source("new"))
+
+    assert list(running.default_schema.tables["one"]["columns"])[:2] == ["id", "new"], (
+        "dlt keeps the schema of a source elsewhere than in dlt.current.source_schema()"
+    )
+    with running.sql_client() as client:
+        kept = client.execute_sql("SELECT id, old, new FROM data.one ORDER BY 1")
+    assert kept == [("new", None, 1), ("old", 1, None)]
+
+
 def test_outside_of_a_run_there_is_neither_a_source_nor_a_destination() -> None:
     pipeline().deactivate()
     assert dlt_seam.active_pipeline() is None, "dlt keeps a pipeline active that was deactivated"

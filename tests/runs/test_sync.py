@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from listing import SECONDS, Row, instant, listing, version
 from warehouse import columns, shown, stored
 
-from unify_source import unify_source
+from unify_source import unify_source, verify
 from unify_source.cli.pipeline import open_pipeline
 from unify_source.errors import UnifyError
 from unify_source.load.packages import cursor
-from unify_source.resources import FLAG, INSTANT, QUARANTINE, TABLES, TEXT, Table
+from unify_source.resources import BY_NAME, FLAG, INSTANT, QUARANTINE, TABLES, TEXT, Table
 from unify_source.runs.report import Report
 from unify_source.runs.sync import sync
 from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
@@ -490,3 +490,34 @@ def test_a_clock_of_the_server_that_was_set_back_is_an_error_and_no_empty_window
 
     assert cursor(pipeline) == before
     assert stored(FILE) == shown(rows, living.sequences())
+
+
+def test_a_row_of_a_dimension_tells_when_it_was_read_and_does_not_differ_by_it(
+    serve: Callable[..., Sandbox], pipeline: dlt.Pipeline
+) -> None:
+    living = account(40)
+    api = serve(living)
+    load(pipeline, api)
+    between = datetime.now(timezone.utc)
+    living.clock.advance(timedelta(hours=1))
+    changed = living.rows()[0]
+    living.put({**changed, "updated_at": living.clock.now().isoformat()})
+    living.clock.advance(timedelta(seconds=1))
+    load(pipeline, api)
+
+    dimensions = [table for table in BY_NAME.values() if table.newest == "known_as_of"]
+    assert len(dimensions) == 7
+    with duckdb.connect(FILE, read_only=True) as connection:
+        read = {
+            (table.name, key): at
+            for table in dimensions
+            for key, at in connection.sql(
+                f"SELECT id, known_as_of FROM unify.{table.name}"
+            ).fetchall()
+        }
+    assert {key for key, at in read.items() if at >= between} == {
+        ("people", changed["person"]["id"]),
+        ("mailboxes", changed["mailbox"]["id"]),
+        *(("plays", play["id"]) for play in [changed["enrolled_by_play"]] if play),
+    }
+    assert verify(pipeline, api_key=KEY, base_url=api.url).verdict == "equal"

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 
 from unify_source.resources import BY_NAME, INSTANT, JSON, LISTED_TABLES, TABLES, Column, Table
+from unify_source.resources.model import NOT_SENT
 from unify_source.sandbox import Account
 from unify_source.times import parse_instant
 
@@ -23,7 +24,7 @@ SHOWN = (*TABLES, *LISTED_TABLES)
 
 def compared(table: Table) -> list[Column]:
     """Return the columns whose values the API alone says."""
-    return [c for c in table.columns if not c.is_internal and c.name != "missing_since"]
+    return [c for c in table.columns if not c.is_internal and c.name not in NOT_SENT]
 
 
 def stored(file: Path | str, dataset: str = "unify") -> Rows:

@@ -18,7 +18,7 @@ from unify_source.accounts import only
 from unify_source.destinations.lake import carried_in_lake, standing
 from unify_source.dlt_seam import FSClientBase
 from unify_source.flatten.shared import Carried
-from unify_source.resources import BY_NAME, DELETED, KEY, Column, Table
+from unify_source.resources import AS_OF, BY_NAME, DELETED, KEY, Column, Table
 
 
 def row_count(pipeline: dlt.Pipeline, name: str, account: str | None = None) -> int | None:
@@ -145,7 +145,7 @@ def _row_count_of_files(client: Any, name: str) -> int | None:
     except DestinationUndefinedEntity:
         return None
     table = BY_NAME[name]
-    columns = [KEY, table.newest, DELETED, *([table.dies_with] if table.dies_with else [])]
+    columns = [KEY, table.newest, AS_OF, DELETED, *([table.dies_with] if table.dies_with else [])]
     return len(_standing(client, files, table, columns)) if files else 0
 
 

@@ -20,12 +20,7 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from unify_source.dlt_seam import running_pipeline
 from unify_source.flatten.shared import Carried
 from unify_source.flatten.tables import marked_deleted
-from unify_source.resources import (
-    DELETED,
-    KEY,
-    TEXT,
-    Table,
-)
+from unify_source.resources import AS_OF, DELETED, KEY, KNOWN_AS_OF, TEXT, Table
 from unify_source.settings import DELTA, ICEBERG, PARQUET
 
 _KEYS_IN_ONE_DELETE = 1_000
@@ -97,12 +92,17 @@ def newest_of_each(rows: pa.Table, newest: str, key: str = KEY) -> pa.Table:
     # Arrow's group_by promises no order and has no "row of the maximum": the rows are ranked, and
     # the least rank of each key is taken.
     order = pc.sort_indices(
-        pa.table({"at": rows[newest], "number": number}),
+        pa.table({"at": _when(rows, newest), "number": number}),
         sort_keys=[("at", "descending"), ("number", "descending")],
     )
     ranked = pa.table({key: rows[key].take(order), "rank": number})
     firsts = ranked.group_by(key).aggregate([("rank", "min")])["rank_min"]
     return rows.take(order.take(firsts))
+
+
+def _when(rows: pa.Table, newest: str) -> pa.ChunkedArray:
+    # Where `known_as_of` is, 0.1.0 wrote `_as_of`.
+    return pc.coalesce(*(rows[name] for name in (newest, AS_OF) if name in rows.schema.names))
 
 
 def standing(table: Table, loads: Mapping[str, list[pa.Table]]) -> pa.Table:
@@ -185,9 +185,14 @@ def _rows_with(table_format: str, opened: Any, columns: tuple[str, ...], not_nul
 
 
 def _widen(opened: Any, rows: pa.Table) -> None:
+    known = opened.schema().column_names
+    if AS_OF in known and AS_OF not in rows.schema.names:
+        # Its name in 0.1.0. An upsert fails for a column that the table has and the rows have not.
+        with opened.update_schema() as update:
+            update.rename_column(AS_OF, KNOWN_AS_OF)
     # An upsert compares with the columns that the last snapshot had, and fails for a new one:
     # https://github.com/apache/iceberg-python/issues/3105
-    if set(rows.schema.names) <= set(opened.schema().column_names):
+    elif set(rows.schema.names) <= set(known):
         return
     with opened.update_schema() as update:
         update.union_by_name(rows.schema)

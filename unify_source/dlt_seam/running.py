@@ -65,6 +65,12 @@ def allows_external_schedulers() -> bool:
     return bool(context and context.allow_external_schedulers)
 
 
+def forget_column(table: str, column: str) -> None:
+    """Take a column out of the running source's schema; the table in the destination keeps it."""
+    columns: Any = dlt.current.source_schema().tables.get(table, {}).get("columns", {})
+    columns.pop(column, None)
+
+
 class _LastFilter(FilterItem):
     # dlt puts steps in this order, whenever they are added: behind all that a user adds.
     placement_affinity: ClassVar[float] = 2

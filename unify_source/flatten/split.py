@@ -14,8 +14,18 @@ import pyarrow.compute as pc
 from unify_source.decode.more import MORE
 from unify_source.flatten.names import Splitting
 from unify_source.flatten.new_columns import new_columns
-from unify_source.flatten.tables import tombstones, with_merge_columns
-from unify_source.resources import AS_OF, CURSOR, INSTANT, KEY, Column, Part, Resource, Table
+from unify_source.flatten.tables import filled, tombstones, with_merge_columns
+from unify_source.resources import (
+    AS_OF,
+    CURSOR,
+    INSTANT,
+    KEY,
+    KNOWN_AS_OF,
+    Column,
+    Part,
+    Resource,
+    Table,
+)
 
 SHOWN_BY, SHOWN_AT = "_shown_by", "_shown_at"
 """Where an object was seen: the key and the `updated_at` of the row that nests it."""
@@ -31,17 +41,17 @@ def split(
     """Split listed rows into the tables of their resource, in its order.
 
     Every table has its promised columns, typed, then new ones. A sequence, a person, a mailbox or a
-    play may stand several times, with an `_as_of` that rises by a microsecond a row from `read_at`
-    on: the last row that showed it is right. A table whose rows die with the listed one carries a
-    row marked deleted for each listed row without any, so that what is gone from the API goes from
-    the table, but for the rows that `new` says were never loaded before.
+    play may stand several times, with a `known_as_of` that rises by a microsecond a row from
+    `read_at` on: the last row that showed it is right. A table whose rows die with the listed one
+    carries a row marked deleted for each listed row without any, so that what is gone from the API
+    goes from the table, but for the rows that `new` says were never loaded before.
     """
     rows = rows.combine_chunks()
     older = rows if new is None else rows.filter(pc.invert(new))
     tables = {}
     for part in resource.parts:
-        flat, parents = _flat(rows, part, how)
-        tables[part.table.name] = _for_merge(part.table, flat, parents, rows, older, read_at)
+        flat, _ = _flat(rows, part, how)
+        tables[part.table.name] = _for_merge(part.table, flat, older, read_at)
     return tables
 
 
@@ -62,20 +72,12 @@ def versions(resource: Resource, rows: pa.Table, how: Splitting) -> dict[str, pa
     return tables
 
 
-def _for_merge(
-    table: Table,
-    flat: pa.Table,
-    parents: pa.Array | None,
-    rows: pa.Table,
-    older: pa.Table,
-    read_at: datetime,
-) -> pa.Table:
+def _for_merge(table: Table, flat: pa.Table, older: pa.Table, read_at: datetime) -> pa.Table:
     if table.dies_with:
-        flat = with_merge_columns(table, flat, _of(parents, _value_at(rows, (CURSOR,))))
-        return _with_childless(flat, table, older)
+        return _with_childless(with_merge_columns(table, flat), table, older)
     if table.newest == CURSOR:
         return flat
-    return _last_of_each(with_merge_columns(table, flat, _rising(read_at, len(flat))))
+    return _last_of_each(filled(flat, KNOWN_AS_OF, _rising(read_at, len(flat))))
 
 
 def _flat(rows: pa.Table, part: Part, how: Splitting) -> tuple[pa.Table, pa.Array | None]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 from unify_source.resources import (
-    AS_OF,
     DELETED,
     FLAG,
-    INSTANT,
     JSON_METADATA,
     KEY,
     QUARANTINE,
@@ -19,7 +17,7 @@ from unify_source.resources import (
 def empty(table: Table, *, json_columns: bool = True) -> pa.Table:
     """Return the table without rows, with every column that a full one has."""
     schema = table.schema() if json_columns else _without_metadata(table.schema())
-    return with_merge_columns(table, schema.empty_table(), pa.array([], INSTANT))
+    return with_merge_columns(table, schema.empty_table())
 
 
 def marked_deleted(table: Table, keys: pa.Table) -> pa.Table:
@@ -40,10 +38,14 @@ def tombstones(table: Table, known: dict[str, pa.Array]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def with_merge_columns(table: Table, rows: pa.Table, as_of: pa.Array) -> pa.Table:
+def filled(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    """Fill a column that the API does not send."""
+    index = rows.schema.get_field_index(name)
+    return rows.set_column(index, rows.schema.field(index), values)
+
+
+def with_merge_columns(table: Table, rows: pa.Table) -> pa.Table:
     """Add the columns that the table is merged by, where it has such."""
-    if table.newest == AS_OF:
-        rows = rows.append_column(pa.field(AS_OF, INSTANT), as_of)
     if table.dies_with or table is QUARANTINE:
         for column in table.columns:
             if column.name not in rows.schema.names:

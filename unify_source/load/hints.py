@@ -6,7 +6,7 @@ dictionary say the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dlt
@@ -18,7 +18,6 @@ from unify_source.errors import ConfigurationError
 from unify_source.load.schema import source_hints
 from unify_source.resources import (
     ALL_TABLES,
-    AS_OF,
     DELETED,
     FLAG,
     INSTANT,
@@ -35,26 +34,14 @@ from unify_source.state.loaded_with import HINT, LoadedWith
 MERGE = "merge"
 
 _DLT_TYPES = {TEXT: "text", FLAG: "bool", WHOLE: "bigint", INSTANT: "timestamp", JSON: "json"}
-_INTERNAL = {
-    AS_OF: Column(AS_OF, INSTANT, "Which of two versions of the row is the newer."),
-    DELETED: Column(DELETED, FLAG, "Marks a row for deletion; null in every row that stays."),
-}
-
-
-def merge_columns(table: Table) -> Iterator[Column]:
-    """Yield the columns that serve the merge of a table, beside its promised ones."""
-    if table.newest == AS_OF:
-        yield _INTERNAL[AS_OF]
-    if table.dies_with or table is QUARANTINE:
-        yield _INTERNAL[DELETED]
+_DELETED = Column(DELETED, FLAG, "Marks a row for deletion; null in every row that stays.")
 
 
 def column_hints(table: Table, account: str | None = None) -> dict[str, Any]:
     """Return dlt's hints for every column of a table: type, meaning, PII mark, use in the merge."""
     own = [Column(ACCOUNT, TEXT, DESCRIPTION)] if account else []
-    columns = {
-        column.name: _hint(column) for column in (*own, *table.columns, *merge_columns(table))
-    }
+    mark = [_DELETED] if table.dies_with or table is QUARANTINE else []
+    columns = {column.name: _hint(column) for column in (*own, *table.columns, *mark)}
     # Of two rows with one key in a load dlt keeps either, unless a column tells which is the newer.
     columns[table.newest]["dedup_sort"] = "desc"
     if DELETED in columns:

@@ -26,9 +26,9 @@ from unify_source.errors import ApiError, KeyRefused, RateLimited, ServerFailed,
 from unify_source.extract.pagination import follow
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import split
-from unify_source.flatten.tables import with_merge_columns
+from unify_source.flatten.tables import filled
 from unify_source.load.schema import Warehouse
-from unify_source.resources import INSTANT, KEY, MISSING_SINCE, SEQUENCE_LIST, TEXT
+from unify_source.resources import INSTANT, KEY, KNOWN_AS_OF, MISSING_SINCE, SEQUENCE_LIST, TEXT
 from unify_source.settings import Settings
 from unify_source.state.tail import digest_of
 
@@ -94,7 +94,9 @@ class Listing:
         if rows is None:
             return {}
         # In one order: that of the list is not documented, and another order is no change.
-        digest = digest_of(sorted(rows.to_pylist(), key=itemgetter(KEY)))
+        # Of the columns as well: one that a new version fills in is null until the list is written.
+        columns = [name for part in self.resource.parts for name in part.table.schema().names]
+        digest = digest_of([columns, *sorted(rows.to_pylist(), key=itemgetter(KEY))])
         states = {name: state_of(name) for name in names}
         changed = [n for n in names if self._writes_all or states[n].get("listed") != digest]
         made = split(self.resource, rows, self._read_at, warehouse.splitting) if changed else {}
@@ -125,7 +127,7 @@ class Listing:
         fates = self._fates(keys)
         gone = unlisted.filter(pa.array([fates[key] is None for key in keys], pa.bool_()))
         since = pa.repeat(pa.scalar(self._read_at, INSTANT), len(gone))
-        marked = with_merge_columns(self._root, _missing_since(gone, since), since)
+        marked = filled(filled(gone, MISSING_SINCE, since), KNOWN_AS_OF, since)
         return marked, b"" not in fates.values()
 
     def _fates(self, ids: Iterable[str]) -> dict[str, bytes | None]:
@@ -151,13 +153,8 @@ class Listing:
         self._asked.update(ids)
         fates = self._fates(ids if self.rows is not None else ())
         since = [self._read_at if fates.get(key, b"") is None else None for key in ids]
-        return _missing_since(unknown, pa.array(since, INSTANT))
+        return filled(unknown, MISSING_SINCE, pa.array(since, INSTANT))
 
 
 def _without(rows: pa.Table, keys: pa.Array | pa.ChunkedArray) -> pa.Table:
     return rows.filter(pc.invert(pc.is_in(rows[KEY], value_set=keys)))
-
-
-def _missing_since(rows: pa.Table, since: pa.Array) -> pa.Table:
-    index = rows.schema.get_field_index(MISSING_SINCE)
-    return rows.set_column(index, rows.schema.field(index), since)

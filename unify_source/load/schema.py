@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from unify_source.accounts import ACCOUNT
 from unify_source.destinations.contents import carried_rows
-from unify_source.dlt_seam import capabilities, running_pipeline
+from unify_source.dlt_seam import capabilities, forget_column, running_pipeline
 from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
 from unify_source.flatten.new_columns import IS_VARIANT, SOURCE_PATH
 from unify_source.flatten.privacy import Privacy
@@ -20,7 +20,7 @@ from unify_source.flatten.tables import is_json
 from unify_source.flatten.values import DLT_TYPES
 from unify_source.limits import USUAL
 from unify_source.notices import Notices
-from unify_source.resources import BY_NAME, JSON, MAIN_LIST, Table
+from unify_source.resources import AS_OF, BY_NAME, JSON, KNOWN_AS_OF, MAIN_LIST, Table
 from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors
 from unify_source.state.memory import Memory, State
@@ -94,7 +94,8 @@ class Warehouse:
         stands = self._columns.get(table.name, {})
         known = {name: promised.get(name, column.type) for name, column in stands.items()}
         kinds = known or promised
-        return {name: kind for name, kind in kinds.items() if not name.startswith("_")}
+        aside = {column.name for column in table.columns if not column.is_content}
+        return {n: kind for n, kind in kinds.items() if n not in aside and not n.startswith("_")}
 
     def note(self, name: str, schema: pa.Schema) -> None:
         """Remember what is written to a table."""
@@ -126,6 +127,14 @@ class Warehouse:
                     f" values are in {table}.{column}, and {main} is null there. Read both columns,"
                     " or ask Unify which type is meant; this is said once."
                 )
+
+
+def take_over_columns() -> None:
+    """Let the running load forget the column by which versions before 0.2.0 merged dimensions."""
+    # dlt refuses a table in which two columns tell which of two rows is the newer.
+    for table in BY_NAME.values():
+        if table.newest == KNOWN_AS_OF:
+            forget_column(table.name, AS_OF)
 
 
 def source_hints(schema: pa.Schema, *, with_types: bool = False) -> dict[str, dict[str, Any]]:

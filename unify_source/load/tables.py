@@ -34,7 +34,7 @@ from unify_source.load.fan_out import Batch, FanOut
 from unify_source.load.hints import all_checked, described, note_privacy
 from unify_source.load.interval import sample_pages
 from unify_source.load.listing import Listing
-from unify_source.load.schema import Target, Warehouse, carried_by_others
+from unify_source.load.schema import Target, Warehouse, carried_by_others, take_over_columns
 from unify_source.load.writer import TableWriter
 from unify_source.notices import Notices
 from unify_source.resources import (
@@ -155,6 +155,7 @@ class TableResources:
         self, selected: frozenset[str], resources: Resources, entry: Entry | None
     ) -> Iterator[Batch]:
         schema, caps = dlt.current.source_schema(), capabilities()
+        take_over_columns()
         # None where a notebook iterates the source without a pipeline: there is no destination.
         if caps:
             prepare(running_pipeline(), schema.tables)

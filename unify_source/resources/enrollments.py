@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unify_source.resources.model import (
+    AS_OF,
     CURSOR,
     FLAG,
     INSTANT,
@@ -14,9 +15,15 @@ from unify_source.resources.model import (
     Resource,
     Table,
     id_of,
+    known_as_of,
     person_columns,
 )
 from unify_source.resources.sequences import SEQUENCES
+
+_KNOWN_AS_OF = known_as_of("a later change comes with the next enrollment that carries it.")
+_ANSWERED_AS_OF = Column(
+    AS_OF, INSTANT, "The `updated_at` of the enrollment that carried it.", path=(CURSOR,)
+)
 
 ENROLLMENTS = Table(
     name="enrollments",
@@ -120,6 +127,7 @@ PEOPLE = Table(
             "The LinkedIn profile; null where Unify does not know it.",
             pii=True,
         ),
+        _KNOWN_AS_OF,
     ),
 )
 
@@ -140,6 +148,7 @@ MAILBOXES = Table(
         ),
         Column("is_paused", FLAG, "The mailbox is paused."),
         Column("is_unauthorized", FLAG, "Unify is not authorized to use it."),
+        _KNOWN_AS_OF,
     ),
 )
 
@@ -148,7 +157,7 @@ PLAYS = Table(
     # The older reference page has no `enrolled_by_play` at all; the OpenAPI document does.
     name="plays",
     description="The plays that enrolled people.",
-    columns=(id_of("play"), Column("name", TEXT, "Its name.")),
+    columns=(id_of("play"), Column("name", TEXT, "Its name."), _KNOWN_AS_OF),
 )
 
 
@@ -157,6 +166,7 @@ REPLY_EMAIL_MESSAGES = Table(
     # Both are taken to be possible: hence `dies_with`.
     name="reply_email_messages",
     description="Replies; at most one for each enrollment, and gone when the API no longer has it.",
+    newest=AS_OF,
     dies_with="enrollment_id",
     columns=(
         id_of("message"),
@@ -169,6 +179,7 @@ REPLY_EMAIL_MESSAGES = Table(
             path=(KEY,),
             references="enrollments",
         ),
+        _ANSWERED_AS_OF,
     ),
 )
 
@@ -177,6 +188,7 @@ REPLY_CLASSIFICATIONS = Table(
     # `category` is missing on the older reference page: null there, never an error.
     name="reply_classifications",
     description="What Unify makes of a reply: any number for each, which may contradict another.",
+    newest=AS_OF,
     dies_with=OWNER,
     columns=(
         id_of("classification"),
@@ -189,6 +201,7 @@ REPLY_CLASSIFICATIONS = Table(
             references="reply_email_messages",
         ),
         Column(OWNER, TEXT, "The enrollment that it lives and dies with.", path=(KEY,)),
+        _ANSWERED_AS_OF,
     ),
 )
 

@@ -24,6 +24,11 @@ AS_OF = "_as_of"
 DELETED = "_deleted"
 OWNER = "_enrollment_id"
 
+MISSING_SINCE = "missing_since"
+KNOWN_AS_OF = "known_as_of"
+NOT_SENT = (MISSING_SINCE, KNOWN_AS_OF)
+"""Columns that a run fills in: the API sends no such key."""
+
 JSON_METADATA = {"json": "1"}
 """The metadata of an Arrow field whose text is JSON."""
 
@@ -52,6 +57,11 @@ class Column:
         """Whether it serves the merge alone."""
         return self.name.startswith("_")
 
+    @property
+    def is_content(self) -> bool:
+        """Whether rows that differ in it alone are different rows."""
+        return not self.is_internal and self.name != KNOWN_AS_OF
+
     def field(self) -> pa.Field:
         """Return it as a field of Arrow: JSON is text with a mark."""
         is_json = self.type == JSON
@@ -70,7 +80,7 @@ class Table:
     name: str
     description: str
     columns: tuple[Column, ...]
-    newest: str = AS_OF
+    newest: str = KNOWN_AS_OF
     dies_with: str | None = None
 
     def schema(self) -> pa.Schema:
@@ -165,9 +175,9 @@ class Resource:
                     yield (*part.path, column.name)
 
 
-MISSING_SINCE = "missing_since"
-NOT_SENT = (MISSING_SINCE,)
-"""Columns that a run fills in: the API sends no such key."""
+def known_as_of(later: str) -> Column:
+    """Return the column that says when a row was read; `later` tells what changes since then do."""
+    return Column(KNOWN_AS_OF, INSTANT, f"When this row was read from the API; {later}")
 
 
 def id_of(whose: str) -> Column:

@@ -15,11 +15,13 @@ from unify_source.resources.model import (
     Resource,
     Table,
     id_of,
+    known_as_of,
     person_columns,
 )
 
 _CREATED_AT = Column("created_at", INSTANT, "When it was created.")
 _UPDATED_AT = Column("updated_at", INSTANT, "When it was last changed.")
+_KNOWN_AS_OF = known_as_of("every run since then found the whole list unchanged.")
 
 
 # Names are not unique: upgrading a sequence cancels its enrollments and creates new ones, and the
@@ -59,6 +61,7 @@ SEQUENCES = Table(
             INSTANT,
             "When a run first missed it in the API's list; null while it is listed.",
         ),
+        _KNOWN_AS_OF,
     ),
 )
 
@@ -66,7 +69,7 @@ SEQUENCES = Table(
 USERS = Table(
     name="users",
     description="The users who own a sequence, as fresh as the last run.",
-    columns=(id_of("user"), *person_columns("user")),
+    columns=(id_of("user"), *person_columns("user"), _KNOWN_AS_OF),
 )
 
 
@@ -80,6 +83,7 @@ SEND_SCHEDULES = Table(
         _CREATED_AT,
         _UPDATED_AT,
         Column("rules", JSON, "Time zone, sending windows by day, and excluded dates, as JSON."),
+        _KNOWN_AS_OF,
     ),
 )
 
@@ -121,6 +125,7 @@ SEQUENCE_RULESETS = Table(
         ),
         Column("block_reenrollment_value", WHOLE, "How long re-enrollment is blocked, in units."),
         Column("block_reenrollment_units", TEXT, "The unit of that length."),
+        _KNOWN_AS_OF,
     ),
 )
 
