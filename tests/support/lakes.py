@@ -89,6 +89,13 @@ class Delta(Lake):
 
         return DeltaTable(f"{self.place}/{table}", storage_options=self.options).to_pyarrow_table()
 
+    def comments(self, table: str) -> dict[str, str]:
+        """Return the comments of a table's columns."""
+        from deltalake import DeltaTable  # noqa: PLC0415 - of the lane
+
+        schema = DeltaTable(f"{self.place}/{table}", storage_options=self.options).schema()
+        return {column.name: column.metadata.get("comment") for column in schema.fields}
+
     def change(self, statement: str) -> None:
         from deltalake import write_deltalake  # noqa: PLC0415 - of the lane
 
@@ -160,6 +167,13 @@ class Iceberg(Lake):
         from pyiceberg.table import StaticTable  # noqa: PLC0415 - of the lane
 
         return StaticTable.from_metadata(self._metadata(table)[-1]).scan().to_arrow()
+
+    def comments(self, table: str) -> dict[str, str]:
+        """Return what the columns of a table mean."""
+        from pyiceberg.table import StaticTable  # noqa: PLC0415 - of the lane
+
+        schema = StaticTable.from_metadata(self._metadata(table)[-1]).schema()
+        return {column.name: column.doc for column in schema.fields}
 
     def _metadata(self, table: str) -> list[str]:
         return sorted(map(str, Path(self.place, table, "metadata").glob("*.metadata.json")))

@@ -61,6 +61,15 @@ class ClickHouse(Destination):
         lines = self.ask(f"DESCRIBE {self._place(table)} FORMAT JSONEachRow").splitlines()
         return {column["name"]: self._type(column["type"]) for column in map(json.loads, lines)}
 
+    def comments(self, table: str) -> dict[str, str]:
+        """Return the comments of a table's columns, and its own without a name."""
+        whose = f"database = '{self._said('DATABASE')}'"
+        own = f"SELECT '' AS column, comment FROM system.tables WHERE {whose} AND name"
+        columns = f"SELECT name AS column, comment FROM system.columns WHERE {whose} AND table"
+        name = f"'{DATASET}___{table}'"
+        lines = self.ask(f"{own} = {name} UNION ALL {columns} = {name} FORMAT JSONEachRow")
+        return {each["column"]: each["comment"] for each in map(json.loads, lines.splitlines())}
+
     def ask(self, question: str) -> bytes:
         """Ask the engine, not through dlt."""
         address = f"http://127.0.0.1:{self._said('HTTP_PORT')}"
@@ -133,6 +142,11 @@ class BigQuery(Destination):
     def columns(self, table: str) -> dict[str, str]:
         found = self.client.get_table(f"{self.project}.{DATASET}.{table}")
         return {column.name: self._TYPES[column.field_type] for column in found.schema}
+
+    def comments(self, table: str) -> dict[str, str]:
+        """Return the descriptions of a table's columns, and its own without a name."""
+        stored = self.client.get_table(f"{self.project}.{DATASET}.{table}")
+        return {"": stored.description, **{c.name: c.description for c in stored.schema}}
 
     @property
     def project(self) -> str:

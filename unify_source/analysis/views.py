@@ -15,8 +15,8 @@ from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRela
 from unify_source.analysis.models import Model, models
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
+from unify_source.destinations.comments import VIEW, describe
 from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.destinations.formats import describe
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import FSClientBase, kind_of
 from unify_source.errors import ConfigurationError, LoadFailed
@@ -85,7 +85,7 @@ def make_models(
             for model in models().values():
                 _make(client, model, tables, dataset)
         with client.with_alternative_dataset_name(dataset):
-            describe(client, kind_of(pipeline.destination), "VIEW", _dictionary())
+            describe(client, kind_of(pipeline.destination), VIEW, _dictionary())
     return Views(
         pipeline.pipeline_name,
         pipeline.destination.destination_name,

@@ -1,12 +1,12 @@
 """What differs from destination to destination, told by dlt's capabilities where they say it.
 
-The format of the files that carry rows, texts that cannot be stored, indexes on keys, and comments.
+The format of the files that carry rows, texts that cannot be stored, and indexes on keys.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import dlt
@@ -16,8 +16,9 @@ from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.exceptions import TerminalValueError
 from dlt.destinations.exceptions import DatabaseTerminalException
 
+from unify_source.destinations.comments import keep_described
 from unify_source.dlt_seam import capabilities, fastest_format, kind_of, merge_in_transactions
-from unify_source.resources import ALL_TABLES, BY_NAME, ENROLLMENTS, KEY, TEXT, Table
+from unify_source.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
 
 PARQUET, CSV = "parquet", "csv"
 # dlt's CSV does not tell the empty text from null, and its JSON lines lose what Arrow types.
@@ -27,24 +28,6 @@ CARRIERS = (PARQUET, INSERTS)
 # What no capability says. A scan of a table of millions for every merge is what an index spares
 # where rows are kept by row; and a text of Postgres cannot hold U+0000.
 _INDEXED = ("postgres",)
-# Where comments are kept, and how to ask for those that there are: a table's own has no column.
-_COMMENTS = {
-    "duckdb": """
-        SELECT table_name, '', comment FROM duckdb_tables() WHERE schema_name = {schema}
-        UNION ALL
-        SELECT view_name, '', comment FROM duckdb_views() WHERE schema_name = {schema}
-        UNION ALL
-        SELECT table_name, column_name, comment FROM duckdb_columns() WHERE schema_name = {schema}
-    """,
-    "postgres": """
-        SELECT c.relname, '', obj_description(c.oid, 'pg_class')
-        FROM pg_class AS c WHERE c.relnamespace = to_regnamespace({schema})
-        UNION ALL
-        SELECT c.relname, a.attname, col_description(c.oid, a.attnum)
-        FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
-        WHERE c.relnamespace = to_regnamespace({schema}) AND a.attnum > 0
-    """,
-}
 _WITHOUT_NUL = ("postgres", "redshift")
 _NUL, _REPLACEMENT = "\0", "\ufffd"
 
@@ -131,7 +114,7 @@ def storable(caps: DestinationCapabilitiesContext | None, rows: pa.Table) -> pa.
 def keep_in_order(pipeline: dlt.Pipeline) -> None:
     """Make the missing indexes and comments of the tables that exist."""
     _keep_indexed(pipeline)
-    _keep_described(pipeline)
+    keep_described(pipeline)
 
 
 def _keep_indexed(pipeline: dlt.Pipeline) -> None:
@@ -162,56 +145,6 @@ def _keep_indexed(pipeline: dlt.Pipeline) -> None:
                 client.execute_sql(f"ANALYZE {where}")
             except DatabaseTerminalException as error:
                 _log.warning("No index on %s of %s: %s", column, table, str(error).strip())
-
-
-def _keep_described(pipeline: dlt.Pipeline) -> None:
-    """Write the data dictionary into the comments of the tables that exist, where it is not yet."""
-    if kind_of(pipeline.destination) in _COMMENTS:
-        with pipeline.sql_client() as client:
-            describe(client, kind_of(pipeline.destination), "TABLE", _DICTIONARY)
-
-
-def describe(client: Any, kind: str, what: str, dictionary: Mapping[tuple[str, str], str]) -> None:
-    """Make comments of what `dictionary` says of (table, column), and of (table, "").
-
-    `what` is TABLE or VIEW. One that says so already is left alone, so that a run without news asks
-    one question and writes nothing.
-    """
-    if kind not in _COMMENTS:
-        return
-    question = _COMMENTS[kind].format(schema=_literal(client.dataset_name))
-    known = {(table, column): text for table, column, text in client.execute_sql(question) or []}
-    statements = [
-        _comment(client, what, table, column, text)
-        for (table, column), text in dictionary.items()
-        if (table, column) in known and known[table, column] != text
-    ]
-    try:
-        if statements:
-            # On its own, DuckDB would write each of a hundred to the disk.
-            with client.begin_transaction():
-                client.execute_many(statements)
-    except DatabaseTerminalException as error:
-        # The rows are there, which matters more; only who owns a table may comment on it.
-        _log.info("No comments in %s: %s", client.dataset_name, str(error).strip())
-
-
-def _comment(client: Any, what: str, table: str, column: str, text: str) -> str:
-    where = client.make_qualified_table_name(table)
-    if column:
-        what, where = "COLUMN", f"{where}.{client.escape_column_name(column)}"
-    return f"COMMENT ON {what} {where} IS {_literal(text)}"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-_DICTIONARY = {
-    (table.name, column.name if column else ""): (column or table).description
-    for table in ALL_TABLES
-    for column in (None, *table.columns)
-}
 
 
 def _indexes() -> Iterator[tuple[str, str, str]]:

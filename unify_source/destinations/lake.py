@@ -25,6 +25,8 @@ from unify_source.settings import DELTA, ICEBERG, PARQUET
 
 _KEYS_IN_ONE_DELETE = 1_000
 _LOAD = "_load"
+_DOC = {DELTA: "comment", ICEBERG: "doc"}
+"""The metadata of an Arrow field that a lake takes for what its column means."""
 
 
 def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str | None:
@@ -66,7 +68,8 @@ class Lake:
         rows = pa.concat_tables(batches, promote_options="default")
         if self.format == PARQUET:
             return rows
-        return self._merged(table, rows, _opened(self.format, table.name))
+        rows = self._merged(table, rows, _opened(self.format, table.name))
+        return _documented(rows, table, _DOC[self.format])
 
     def _merged(self, table: Table, rows: pa.Table, opened: Any) -> pa.Table:
         newest = newest_of_each(rows, table.newest)
@@ -84,6 +87,18 @@ class Lake:
             delete_keys(opened, gone[KEY].to_pylist())
             return living
         return pa.concat_tables([living, marked_deleted(table, gone)], promote_options="default")
+
+
+def _documented(rows: pa.Table, table: Table, key: str) -> pa.Table:
+    # Delta and Iceberg keep it for each column that they make, and for none that they have.
+    meanings = {column.name: column.description for column in table.columns}
+    fields = [
+        item.with_metadata({**(item.metadata or {}), key: meanings[item.name]})
+        if item.name in meanings
+        else item
+        for item in rows.schema
+    ]
+    return pa.Table.from_arrays(rows.columns, schema=pa.schema(fields))
 
 
 def newest_of_each(rows: pa.Table, newest: str, key: str = KEY) -> pa.Table:

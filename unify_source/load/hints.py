@@ -121,7 +121,11 @@ def described(resource: DltResource, table: Table, account: str | None) -> DltRe
         write_disposition=merge_disposition(table, account),
         columns=column_hints(table, account),
         references=references(table),
-        additional_table_hints={"description": table.description},
+        additional_table_hints={
+            "description": table.description,
+            # dlt writes the other one on Databricks alone.
+            "x-bigquery-table-description": table.description,
+        },
     )
     return resource
 
