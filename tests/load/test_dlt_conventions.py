@@ -19,7 +19,7 @@ from destinations import Destination, DuckDB, Postgres, opened
 from standing import account, change
 from warehouse import shown
 
-from unify_source import sync, unify_source
+from unify_source import make_models, sync, unify_source
 from unify_source.load.packages import state_of
 from unify_source.resources import ALL_TABLES, BY_NAME, LEDGER, QUARANTINE
 from unify_source.sandbox import DRIFTS, Sandbox
@@ -397,6 +397,26 @@ def test_refresh_loads_everything_anew(api: Sandbox, warehouse: Destination, mod
 
     assert warehouse.stored() == shown(api.account)
     assert sum(("limit", "100") in request.query for request in api.requests) >= 3
+
+
+def test_views_outlive_dropped_tables_on_duckdb_and_are_named_before_postgres_refuses(
+    api: Sandbox, warehouse: Destination
+) -> None:
+    loaded = pipeline(warehouse)
+    loaded.run(source(api))
+    make_models(loaded)
+    if isinstance(warehouse, Postgres):
+        words = ("unify_models.fct_enrollments", "others", "refresh='drop_data'")
+        assert_refused(api, lambda: loaded.run(source(api), refresh="drop_sources"), *words)
+        loaded.run(source(api), refresh="drop_data")
+        assert warehouse.stored() == shown(api.account)
+        warehouse.change("DROP SCHEMA unify_models CASCADE")
+
+    loaded.run(source(api), refresh="drop_sources")
+
+    assert warehouse.stored() == shown(api.account)
+    if isinstance(warehouse, DuckDB):
+        assert warehouse.ask("SELECT count(*) FROM unify_models.fct_enrollments") == [(240,)]
 
 
 @before_any_destination

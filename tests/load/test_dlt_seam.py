@@ -82,9 +82,11 @@ def test_a_running_resource_sees_its_pipeline_source_and_destination() -> None:
 @pytest.mark.parametrize("refresh", ["drop_data", "drop_resources", "drop_sources"])
 def test_a_running_resource_sees_which_tables_are_emptied_first(refresh: Any) -> None:
     seen: list[frozenset[str]] = []
+    dropped: list[frozenset[str]] = []
 
     def rows() -> Iterator[pa.Table]:
         seen.append(dlt_seam.emptied_tables())
+        dropped.append(dlt_seam.dropped_tables())
         yield from ids()
 
     source = dlt.source(lambda: [dlt.resource(rows, name="one")], name="seam")
@@ -93,6 +95,9 @@ def test_a_running_resource_sees_which_tables_are_emptied_first(refresh: Any) ->
     running.run(source(), refresh=refresh)
 
     assert seen == [frozenset(), {"one"}], "dlt no longer tells a load which tables it empties"
+    assert dropped[1] == (set() if refresh == "drop_data" else {"one"}), (
+        "dlt no longer tells a load which tables it drops"
+    )
 
 
 @pytest.mark.parametrize("refresh", ["drop_data", "drop_resources", "drop_sources"])

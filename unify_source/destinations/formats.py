@@ -1,6 +1,7 @@
 """What differs from destination to destination, told by dlt's capabilities where they say it.
 
-The format of the files that carry rows, texts that cannot be stored, and indexes on keys.
+The format of the files that carry rows, texts that cannot be stored, indexes on keys, and views
+that keep a table from being dropped.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from dlt.destinations.exceptions import DatabaseTerminalException
 
 from unify_source.destinations.comments import keep_described
 from unify_source.dlt_seam import capabilities, fastest_format, kind_of, merge_in_transactions
+from unify_source.errors import ConfigurationError
 from unify_source.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
 
 PARQUET, CSV = "parquet", "csv"
@@ -29,6 +31,20 @@ CARRIERS = (PARQUET, INSERTS)
 # where rows are kept by row; and a text of Postgres cannot hold U+0000.
 _INDEXED = ("postgres",)
 _WITHOUT_NUL = ("postgres", "redshift")
+# Postgres drops no table that a view reads.
+_WITH_DEPENDENTS = ("postgres",)
+_VIEWS_OF = """
+    SELECT DISTINCT views.oid::regclass::text
+    FROM pg_depend AS depends
+    JOIN pg_rewrite AS rules ON rules.oid = depends.objid
+    JOIN pg_class AS views ON views.oid = rules.ev_class
+    JOIN pg_class AS tables ON tables.oid = depends.refobjid
+    JOIN pg_namespace AS schemas ON schemas.oid = tables.relnamespace
+    WHERE depends.classid = 'pg_rewrite'::regclass AND depends.refclassid = 'pg_class'::regclass
+    AND views.oid <> tables.oid AND schemas.nspname = %s AND tables.relname = ANY(%s)
+    ORDER BY 1
+"""
+_MOST_NAMED = 3
 _NUL, _REPLACEMENT = "\0", "\ufffd"
 
 _log = logging.getLogger(__name__)
@@ -109,6 +125,26 @@ def storable(caps: DestinationCapabilitiesContext | None, rows: pa.Table) -> pa.
             mended = pc.replace_substring(rows[number], _NUL, _REPLACEMENT)
             rows = rows.set_column(number, item, mended)
     return rows
+
+
+def refuse_views_of(pipeline: dlt.Pipeline, dropped: Collection[str]) -> None:
+    """Raise ConfigurationError where a view reads a table that the load is going to drop.
+
+    Postgres would refuse the load, after all rows have been read. DuckDB's views outlive a table.
+    """
+    if not dropped or kind_of(pipeline.destination) not in _WITH_DEPENDENTS:
+        return
+    with pipeline.sql_client() as client:
+        rows = client.execute_sql(_VIEWS_OF, client.dataset_name, sorted(dropped)) or []
+    views = [name for (name,) in rows]
+    if views:
+        shown, others = ", ".join(views[:_MOST_NAMED]), len(views) - _MOST_NAMED
+        raise ConfigurationError(
+            f"This refresh drops tables that views read, which Postgres refuses: {shown}"
+            + (f" and {others} others." if others > 0 else "."),
+            "Use refresh='drop_data', which empties the tables and keeps them, or drop the views"
+            " first; unify-source models makes its own again.",
+        )
 
 
 def keep_in_order(pipeline: dlt.Pipeline) -> None:

@@ -41,6 +41,7 @@ from unify_source.dlt_seam.pipelines import (
 from unify_source.dlt_seam.running import (
     allows_external_schedulers,
     capabilities,
+    dropped_tables,
     emptied_tables,
     infer_json,
     forget_column,
@@ -62,6 +63,7 @@ __all__ = [
     "database_of",
     "default_pipelines_dir",
     "dlt_log",
+    "dropped_tables",
     "emptied_tables",
     "empty_working_folder",
     "fastest_format",

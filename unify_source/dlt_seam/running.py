@@ -42,11 +42,19 @@ def running_resources() -> Mapping[str, DltResource] | None:
     return {name: each for name, each in selected if each.write_disposition != "skip"}
 
 
+def dropped_tables() -> frozenset[str]:
+    """Return the tables that the running load drops first, as `refresh` asks for."""
+    return _refreshed("dropped_tables")
+
+
 def emptied_tables() -> frozenset[str]:
     """Return the tables that the running load empties or drops first, as `refresh` asks for."""
+    return _refreshed("truncated_tables") | dropped_tables()
+
+
+def _refreshed(how: str) -> frozenset[str]:
     state: Any = dlt.current.load_package_state()["state"]
-    tables = [*state.get("truncated_tables", ()), *state.get("dropped_tables", ())]
-    return frozenset(table["name"] for table in tables)
+    return frozenset(table["name"] for table in state.get(how, ()))
 
 
 def keep_when_refreshed(table: str) -> None:

@@ -13,10 +13,11 @@ from dlt.extract import DltResource
 from unify_source.accounts import state_of_account
 from unify_source.api.client import Client
 from unify_source.destinations.forgotten import empty_staging, forgotten
-from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare
+from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare, refuse_views_of
 from unify_source.destinations.lake import lake_format
 from unify_source.dlt_seam import (
     capabilities,
+    dropped_tables,
     emptied_tables,
     infer_json,
     keep_when_refreshed,
@@ -130,6 +131,8 @@ class TableResources:
             is_lake = lake_format(capabilities(), self._settings.table_format) is not None
             how: dict[str, Any] = {"is_lake": is_lake, "account": self._settings.account}
             self._hints.update(all_checked(resources, carriers=CARRIERS, **how))
+            if capabilities():
+                refuse_views_of(running_pipeline(), dropped_tables() - {LEDGER.name})
         with self._begun(selected) as entry:
             batches = self._read(selected, resources, entry)
             first = next(batches, {})
