@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from conftest import start_command
 from destinations import Destination, DuckDB, Postgres, opened
+from faults import PLACES, noticed
 from held import held, lost
 from lakes import Delta
 from matrix import note
-from outages import AWAY, FULL, MERGE, MOMENTS, OUTAGES, Database, Folder, Striking, World
+from outages import (
+    AWAY,
+    FULL,
+    MERGE,
+    MOMENTS,
+    OUTAGES,
+    WHILE_READING,
+    Database,
+    Folder,
+    Moment,
+    Outage,
+    Striking,
+    World,
+    at,
+)
 from postgres import Server, database
 from standing import account, change, load
 from statements import StatementProxy
@@ -32,7 +48,8 @@ MANY, CHANGES = 6_000, 900
 def test_a_destination_that_fails_within_a_merge_loses_nothing(
     outage: str, serve: Serve, home: Path, request: pytest.FixtureRequest
 ) -> None:
-    end_of_run(outage, MERGE, serve(account(FEW)), DuckDB, home, request)
+    how = Meeting(OUTAGES[outage], MOMENTS[MERGE])
+    end_of_run(how, serve(account(FEW)), DuckDB, home, request)
 
 
 @pytest.mark.matrix
@@ -53,7 +70,30 @@ def test_a_destination_that_fails_at_any_statement_loses_nothing(
     cell = (outage, moment, kind.name)
     note(request.node, *cell)
 
-    ended = end_of_run(outage, moment, api, kind, home, request)
+    ended = end_of_run(Meeting(OUTAGES[outage], MOMENTS[moment]), api, kind, home, request)
+
+    note(request.node, *cell, outcome=ended)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("outage", WHILE_READING)
+@pytest.mark.parametrize("kind", [DuckDB, Postgres, Delta], ids=lambda kind: kind.name)
+def test_a_destination_that_fails_while_a_run_reads_loses_nothing(
+    outage: str,
+    place: str,
+    kind: type[Destination],
+    serve: Serve,
+    home: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    cell = (outage, place, kind.name)
+    note(request.node, *cell)
+    how = Meeting(WHILE_READING[outage], at(PLACES[place]), is_reading=True)
+    is_many = kind is Postgres and how.outage.is_full
+    api = serve(account(MANY if is_many else FEW))
+
+    ended = end_of_run(how, api, kind, home, request)
 
     note(request.node, *cell, outcome=ended)
 
@@ -65,9 +105,16 @@ def small_log() -> Iterator[Server]:
         yield server
 
 
+class Meeting(NamedTuple):
+    """Which outage a run meets, and when: at a statement, or at a request while it reads."""
+
+    outage: Outage
+    moment: Moment
+    is_reading: bool = False
+
+
 def end_of_run(
-    outage: str,
-    moment: str,
+    how: Meeting,
     api: Sandbox,
     kind: type[Destination],
     home: Path,
@@ -78,9 +125,11 @@ def end_of_run(
         load(warehouse, api)
         change(api.account, CHANGES)
         before = held(warehouse)
-        striking = Striking(OUTAGES[outage], moment, world)
+        striking = Striking(how.outage, how.moment, world)
 
-        code, errors = run_and_strike(api, warehouse, world, striking)
+        with met(how, api, world, striking) as environment:
+            code, errors = run(api, warehouse, world, environment)
+            striking.end()
 
         assert striking.struck, "the run has not met the outage"
         assert_kind(code, errors)
@@ -111,19 +160,29 @@ def standing(
         yield found, Folder(home / "disk", found.dlt_name)
 
 
-def run_and_strike(
-    api: Sandbox, warehouse: Destination, world: World, striking: Striking
+@contextmanager
+def met(how: Meeting, api: Sandbox, world: World, striking: Striking) -> Iterator[dict[str, str]]:
+    """Let a run with this environment be struck."""
+    if not how.is_reading:
+        with world.watched(striking) as environment:
+            yield environment
+        return
+    with noticed(api, striking.before, striking.after) as url:
+        small = {"SOURCES__UNIFY__PAGE_SIZE": "20", "SOURCES__UNIFY__BASE_URL": url}
+        yield {**world.reached, **small}
+
+
+def run(
+    api: Sandbox, warehouse: Destination, world: World, environment: Mapping[str, str]
 ) -> tuple[int, str]:
-    """Run a command that meets an outage; return its exit code and its errors."""
+    """Run a command that may be struck; return its exit code and its errors."""
     words = ("sync", "--quiet", "--destination", warehouse.dlt_name)
-    with world.watched(striking) as environment:
-        process = start_command(api, *words, window_rows=MANY, environment=environment)
-        world.process = process
-        try:
-            _, errors = process.communicate(timeout=100)
-        finally:
-            process.kill()
-            striking.end()
+    process = start_command(api, *words, window_rows=MANY, environment=environment)
+    world.process = process
+    try:
+        _, errors = process.communicate(timeout=100)
+    finally:
+        process.kill()
     return process.returncode, errors
 
 

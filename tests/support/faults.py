@@ -203,3 +203,20 @@ def _damaging(
 
     with raw_server(answer) as server:
         yield server.url
+
+
+@contextmanager
+def noticed(
+    api: Sandbox, before: Callable[[str], bool], after: Callable[[bool], None]
+) -> Iterator[str]:
+    """Give the address of what leads to an API, and calls both around each request."""
+    port = int(api.url.rpartition(":")[2])
+
+    def answer(asked: Asked, to: socket.socket) -> None:
+        is_hit = before(asked.path)
+        made = forwarded(asked, port).sent()
+        to.sendall(made)
+        after(is_hit)
+
+    with raw_server(answer) as server:
+        yield server.url

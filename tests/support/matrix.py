@@ -1,6 +1,6 @@
 """Writes how each fault ended, in each place and on each destination, into a page.
 
-Given with `--matrix FILE`: each table between its markers is replaced.
+Given with `--matrix FILE`: each table between its markers of which a cell was tried is replaced.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from faults import FAULTS, PLACES
-from outages import MOMENTS, OUTAGES
+from outages import MOMENTS, OUTAGES, WHILE_READING
 
 CELL = "fault, place, destination, outcome"
 LOST = "LOST"
@@ -26,6 +26,7 @@ def note(node: pytest.Item, *cell: str, outcome: str = LOST) -> None:
 TABLES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "faults": ([*FAULTS], [*PLACES]),
     "outages": ([*OUTAGES], [*MOMENTS]),
+    "outages while reading": ([*WHILE_READING], [*PLACES]),
 }
 """The rows and the columns of each table, by its marker."""
 
@@ -48,6 +49,8 @@ class Matrix:
         """Write the tables."""
         page = self._page.read_text()
         for marker, (rows, places) in TABLES.items():
+            if not any(self._outcomes[row, place] for row in rows for place in places):
+                continue
             lines = [f"| fault | {' | '.join(places)} |", "|---" * (len(places) + 1) + "|"]
             for row in rows:
                 cells = [_cell(self._outcomes[row, place]) for place in places]

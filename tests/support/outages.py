@@ -1,4 +1,4 @@
-"""Faults of a destination, at a statement of a run: it goes away, or its disk is full.
+"""Faults of a destination, at a statement or a request of a run: it goes away, or is full.
 
 Nothing of the run is replaced. The path to Postgres is cut, the folder with a DuckDB file or with
 a lake is moved, and a limit on the size of files stands in for the end of a disk.
@@ -10,15 +10,17 @@ import re
 import resource
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 from postgres import Server
 from statements import StatementProxy
 from telling import TELLS, heard
+from turns import wait_until
 
 BEFORE, AFTER = "before", "after"
 
@@ -40,19 +42,39 @@ OUTAGES = {
     FULL: Outage(True, BEFORE, False),
 }
 
-FIRST, MERGE, COMMIT, EVERY_THIRD = (
-    "first statement",
-    "a statement of a merge",
-    "commit of the load",
-    "every third statement",
-)
-_TEXTS = {
-    # DuckDB's second, Postgres's both in one, Delta's.
-    MERGE: r'^INSERT INTO "unify"\."enrollments"|'
-    r'^DELETE FROM "unify"\."enrollments".*INSERT INTO|^execute .*/enrollments',
-    COMMIT: r'INSERT INTO "unify"\."_dlt_loads"|_dlt_loads/\S+ w',
+WHILE_READING = {
+    "goes away during a request": Outage(False, BEFORE, True),
+    AWAY: OUTAGES[AWAY],
+    "disk full during a request": Outage(True, BEFORE, True),
+    FULL: OUTAGES[FULL],
 }
-MOMENTS = (FIRST, MERGE, COMMIT, EVERY_THIRD)
+
+Moment = Callable[[int, str, int], bool]
+"""Tells of a statement, or a request, by its number, its text and how many were struck before."""
+
+
+def at(is_there: Callable[[int], bool]) -> Moment:
+    """Return the moment of statements, or requests, with some numbers."""
+    return lambda number, _text, _struck: is_there(number)
+
+
+def first(pattern: str) -> Moment:
+    """Return the moment of the first statement that has such a text."""
+    found = re.compile(pattern, re.DOTALL | re.IGNORECASE)
+    return lambda _number, text, struck: not struck and bool(found.search(text))
+
+
+MERGE = "a statement of a merge"
+MOMENTS: dict[str, Moment] = {
+    "first statement": at(lambda number: number == 0),
+    # DuckDB's second, Postgres's both in one, Delta's.
+    MERGE: first(
+        r'^INSERT INTO "unify"\."enrollments"'
+        r'|^DELETE FROM "unify"\."enrollments".*INSERT INTO|^execute .*/enrollments'
+    ),
+    "commit of the load": first(r'INSERT INTO "unify"\."_dlt_loads"|_dlt_loads/\S+ w'),
+    "every third statement": at(lambda number: number % 3 == 2),
+}
 
 
 class World:
@@ -60,6 +82,8 @@ class World:
 
     is_cut: ClassVar[bool] = False
     process: subprocess.Popen[str] | None = None
+    reached: Mapping[str, str] = MappingProxyType({})
+    """The environment by which a run reaches it, instead of its own."""
 
     def watched(self, striking: Striking) -> AbstractContextManager[dict[str, str]]:
         """Let a run be struck that is given this environment."""
@@ -111,6 +135,8 @@ class Folder(World):
         self._limit(resource.RLIM_INFINITY)
 
     def _limit(self, size: int) -> None:
+        # It may ask before it is known here.
+        wait_until(lambda: self.process)
         assert self.process
         with suppress(ProcessLookupError):
             limits = (size, resource.RLIM_INFINITY)
@@ -127,11 +153,12 @@ class Database(World):
 
     def __init__(self, server: Server, proxy: StatementProxy) -> None:
         self._server, self._proxy = server, proxy
+        self.reached = {"DESTINATION__POSTGRES__CREDENTIALS": proxy.url}
 
     @contextmanager
     def watched(self, striking: Striking) -> Iterator[dict[str, str]]:
         self._proxy.before, self._proxy.after = striking.before, striking.after
-        yield {"DESTINATION__POSTGRES__CREDENTIALS": self._proxy.url}
+        yield {**self.reached}
 
     def leave(self) -> None:
         self._proxy.leave()
@@ -147,11 +174,10 @@ class Database(World):
 
 
 class Striking:
-    """Counts the statements of a run, and lets an outage come at those of a moment."""
+    """Counts the statements or requests of a run, and lets an outage come at a moment."""
 
-    def __init__(self, outage: Outage, moment: str, world: World) -> None:
-        self._outage, self._moment, self._world = outage, moment, world
-        self._pattern = re.compile(_TEXTS.get(moment, ""), re.DOTALL | re.IGNORECASE)
+    def __init__(self, outage: Outage, moment: Moment, world: World) -> None:
+        self._outage, self._is_hit, self._world = outage, moment, world
         self._numbers = count()
         self._one_at_a_time = threading.Lock()
         self._is_out = False
@@ -160,7 +186,7 @@ class Striking:
     def before(self, text: str) -> bool:
         """Note that a statement is about to be run; tell whether it is one to strike at."""
         with self._one_at_a_time:
-            is_hit = self._is_hit(next(self._numbers), text)
+            is_hit = self._is_hit(next(self._numbers), text, self.struck)
             self.struck += is_hit
             if is_hit and self._outage.begins == BEFORE:
                 self._begin()
@@ -189,10 +215,3 @@ class Striking:
         # A statement whose connection was cut never ends.
         if self._outage.is_mended and self._world.is_cut and not self._outage.is_full:
             self.end()
-
-    def _is_hit(self, number: int, text: str) -> bool:
-        if self._moment == EVERY_THIRD:
-            return number % 3 == 2
-        if self._moment == FIRST:
-            return number == 0
-        return self.struck == 0 and bool(self._pattern.search(text))
