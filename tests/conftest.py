@@ -12,6 +12,7 @@ from typing import Any
 
 import dlt
 import dying
+import lean_dlt
 import matrix
 import postgres
 import pytest
@@ -30,7 +31,10 @@ from unify_source.sandbox import Account, Sandbox
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 os.environ["RUNTIME__LOG_LEVEL"] = "CRITICAL"
+# Without what it compiled before, a command takes five times as long to start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 scratch.write_in_memory()
+lean_dlt.make_lean()
 
 IS_SOAK = "UNIFY_TEST_ROUNDS" in os.environ
 settings.register_profile(
