@@ -13,7 +13,7 @@ from terminal import Screen, watched
 from unify_source.sandbox import Account, Fault, Sandbox
 
 Serve = Callable[..., Sandbox]
-LOADED = r"2,000 enrollments loaded into duckdb, dataset unify \(.*\)\."
+LOADED = r"700 enrollments loaded into duckdb, dataset unify \(.*\)\."
 CURRENT = r"Data is current to \d{4}-\d\d-\d\dT.*\."
 A_RANGE = ["backfill", "--from", "2020-01-01"]
 
@@ -21,9 +21,9 @@ A_RANGE = ["backfill", "--from", "2020-01-01"]
 @pytest.fixture
 def api(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     """Start a sandbox that takes its time, of several windows for a few hundred rows."""
-    sandbox = serve(Account(2000), latency=0.05)
+    sandbox = serve(Account(700), latency=0.05)
     monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", sandbox.url)
-    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "400")
+    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "250")
     monkeypatch.setenv("UNIFY_API_KEY", KEY)
     return sandbox
 
@@ -124,7 +124,7 @@ def test_a_narrow_terminal_gets_the_line_cut_for_what_wraps_cannot_be_erased() -
 
 
 def test_what_is_logged_stands_on_lines_of_its_own(serve: Serve) -> None:
-    api = serve(Account(2000))
+    api = serve(Account(700))
     api.arm(Fault("500", times=1))
 
     screen = watched("sync", SOURCES__UNIFY__BASE_URL=api.url, UNIFY_API_KEY=KEY)

@@ -23,7 +23,9 @@ from unify_source.sandbox import Sandbox
 Serve = Callable[..., Sandbox]
 
 # So many that Postgres keeps the largest table in a file larger than one of its log.
-ROWS, CHANGES = 6_000, 900
+ROWS_OF_POSTGRES = 4_000
+ROWS_OF_DUCKDB = 1_000
+CHANGES = 300
 LONG_AGO = "2000-01-01"
 SMALLEST_OF_POSTGRES = 1_100_000
 
@@ -31,7 +33,7 @@ SMALLEST_OF_POSTGRES = 1_100_000
 def run(api: Sandbox, warehouse: Destination, *words: str, limit: int = 0) -> tuple[int, str]:
     """Run a command whose process may write no larger file than `limit`, if there is one."""
     words = (*words, "--quiet", "--destination", warehouse.dlt_name)
-    process = start_command(api, *words, window_rows=ROWS)
+    process = start_command(api, *words, window_rows=ROWS_OF_POSTGRES)
     if limit:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
     _, errors = process.communicate(timeout=100)
@@ -71,7 +73,7 @@ def test_a_disk_that_is_full_for_duckdb_costs_nothing_but_time(serve: Serve, hom
         warehouse = DuckDB({"DESTINATION__DUCKDB__CREDENTIALS": str(file)})
         for name, value in warehouse.environment.items():
             patch.setitem(os.environ, name, value)
-        api = serve(account(ROWS))
+        api = serve(account(ROWS_OF_DUCKDB))
         assert run(api, warehouse, "sync") == (0, "")
 
         assert_survives(
@@ -90,7 +92,7 @@ def test_a_disk_that_is_full_for_postgres_costs_nothing_but_time(serve: Serve) -
         warehouse = Postgres({"DESTINATION__POSTGRES__CREDENTIALS": server.dsn})
         for name, value in warehouse.environment.items():
             patch.setitem(os.environ, name, value)
-        api = serve(account(ROWS))
+        api = serve(account(ROWS_OF_POSTGRES))
         assert run(api, warehouse, "sync") == (0, "")
         ((largest,),) = warehouse.ask(f"SELECT pg_relation_size('{DATASET}.enrollments')")
 
