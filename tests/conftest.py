@@ -12,7 +12,6 @@ from typing import Any
 
 import dlt
 import dying
-import lean_dlt
 import matrix
 import postgres
 import pytest
@@ -34,7 +33,6 @@ os.environ["RUNTIME__LOG_LEVEL"] = "CRITICAL"
 # Without what it compiled before, a command takes five times as long to start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 scratch.write_in_memory()
-lean_dlt.make_lean()
 
 IS_SOAK = "UNIFY_TEST_ROUNDS" in os.environ
 settings.register_profile(

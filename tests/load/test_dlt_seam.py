@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from importlib.metadata import requires
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import dlt
 import pyarrow as pa
 import pytest
+import yaml
+from dlt.common import validation
+from dlt.common.configuration import resolve
+from dlt.common.configuration.providers import environ
+from dlt.common.configuration.specs import base_configuration
 from dlt.common.libs import pyarrow as dlt_pyarrow
 from dlt.common.runtime.signals import intercepted_signals
+from dlt.common.schema.typing import TColumnSchema, TStoredSchema, TTableSchema
 from dlt.common.storages.load_package import PackageStorage, create_load_id
 from dlt.common.time import increasing_precise_time
+from dlt.common.typing import TSecretStrValue
+from dlt.extract import extract
 from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.exceptions import PipelineStepFailed
 
@@ -290,7 +299,7 @@ def test_a_client_takes_the_configuration_and_the_schema_that_are_known(
 
 
 def test_dlt_infers_json_from_a_field_that_is_marked_as_such() -> None:
-    dlt_seam.infer_json(is_json)
+    dlt_seam.prepare_dlt(is_json)
     fields = [pa.field("a", pa.string(), metadata=JSON_METADATA), pa.field("b", pa.string())]
 
     columns = dlt_pyarrow.py_arrow_to_table_schema_columns(pa.schema(fields))
@@ -298,4 +307,29 @@ def test_dlt_infers_json_from_a_field_that_is_marked_as_such() -> None:
     types = {name: column["data_type"] for name, column in columns.items()}
     assert types == {"a": "json", "b": "text"}, (
         "dlt no longer infers columns with py_arrow_to_table_schema_columns"
+    )
+
+
+def test_what_dlt_derives_from_types_it_derives_once_and_with_the_same_result() -> None:
+    dlt_seam.prepare_dlt(is_json)
+    kept = {
+        "get_type_hints": [validation],
+        "is_secret_hint": [base_configuration, environ, resolve],
+    }
+    for name, modules in kept.items():
+        for module in modules:
+            derive = vars(module).get(name)
+            assert hasattr(derive, "__wrapped__"), f"dlt no longer has {name} in {module.__name__}"
+    hints: Any = vars(validation)["get_type_hints"]
+    for spec in (TTableSchema, TColumnSchema, TStoredSchema):
+        how = {"globalns": vars(sys.modules[spec.__module__])}
+        assert hints(spec, **how) == hints(spec, **how) == hints.__wrapped__(spec, **how), (
+            f"dlt asks for the hints of {spec.__name__} in another way"
+        )
+    is_secret: Any = vars(base_configuration)["is_secret_hint"]
+    for hint in (str, TSecretStrValue, TSecretStrValue | None, dict[str, str], Annotated[int, []]):
+        assert is_secret(hint) is is_secret(hint) is is_secret.__wrapped__(hint)
+    columns = {"id": {"name": "id", "description": "Größe: 'a' \n#"}}
+    assert yaml.safe_load(vars(extract)["yaml"].dump(columns, sort_keys=False)) == columns, (
+        "dlt writes the columns of its metrics in another way"
     )

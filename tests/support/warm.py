@@ -156,12 +156,10 @@ def _become(given: list[int], words: list[str], folder: str, environment: dict[s
 
 
 if __name__ == "__main__":
+    sys.path.pop(0)
     # As the command sets them before it imports dlt and Arrow.
     os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
-    import_module("lean_dlt").make_lean()
-    # A program finds its own modules, not those of the tests.
-    sys.path.pop(0)
     for module in _IMPORTED.split():
         import_module(module)
     gc.freeze()

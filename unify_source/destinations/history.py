@@ -20,6 +20,7 @@ from unify_source.settings import SECTION
 from unify_source.times import aware, kept_instant
 
 LOADS = "_dlt_loads"
+_KEPT_BY_DLT = ("_dlt_pipeline_state", "_dlt_version", LOADS)
 
 _read: dict[str, tuple[str, dict[str, Any]]] = {}
 """Versions of schemas by their hashes, as text and as it reads: none is ever written again."""
@@ -58,6 +59,19 @@ def keep_order(pipeline: dlt.Pipeline, name: str) -> None:
         schema := newest_schema(client, name)
     ):
         pipeline.schemas.save_schema(schema)
+
+
+def delete_torn_files(pipeline: dlt.Pipeline) -> None:
+    """Delete what dlt has not written to its end; only one run at a time may.
+
+    dlt reads the newest of them first, and would fail for ever. The load that wrote it has not
+    ended, and its rows are loaded again. In an object store a file is there as a whole or not.
+    """
+    client: Any = pipeline.destination_client()
+    is_lake = isinstance(client, FSClientBase)
+    if is_lake and client.config.protocol == "file":
+        for table in _KEPT_BY_DLT:
+            _delete_in(client.fs_client, client.get_table_dir(table))
 
 
 def newest_load(client: Any) -> str | None:
@@ -102,7 +116,7 @@ def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
     except DestinationUndefinedEntity:
         return []
     texts = (client.fs_client.read_text(name) for name in reversed(names[-most:]))
-    # What a full disk has cut off is deleted by the next run: see `torn`.
+    # What a full disk has cut off is deleted by the next run: see `delete_torn_files`.
     loads = [json.loads(text) for text in texts if text.endswith("}")]
     return [(kept_instant(f["inserted_at"]), f["load_id"], f["status"]) for f in loads]
 
@@ -127,3 +141,25 @@ def _schema_versions_in_files(client: Any, name: str) -> list[str]:
     stored = [b64encode(bytes.fromhex(each)).decode() for each in hashes]
     numbers = {s["version_hash"]: s["version"] for _, s in _schemas(client, stored)}
     return sorted(stored, key=numbers.__getitem__, reverse=True)
+
+
+def _delete_in(files: Any, folder: str) -> None:
+    if not files.exists(folder):
+        return
+    files.invalidate_cache()
+    # By the time of writing: names begin with a pipeline's. One that is whole was the end of a run
+    # before which the same was done.
+    for file in sorted(files.ls(folder, detail=True), key=lambda each: each["mtime"], reverse=True):
+        if file["name"].endswith(".jsonl"):
+            if _is_whole(files.read_bytes(file["name"])):
+                return
+            files.rm_file(file["name"])
+
+
+def _is_whole(text: bytes | str) -> bool:
+    """Tell whether a file of dlt's was written to its end."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -14,6 +14,7 @@ from unify_source.dlt_seam.configuration import (
     resolved_secrets,
     stands_for_configuration,
 )
+from unify_source.dlt_seam.derived import prepare_dlt
 from unify_source.dlt_seam.destinations import (
     FSClientBase,
     database_of,
@@ -43,7 +44,6 @@ from unify_source.dlt_seam.running import (
     capabilities,
     dropped_tables,
     emptied_tables,
-    infer_json,
     forget_column,
     keep_when_refreshed,
     running_resources,
@@ -68,7 +68,6 @@ __all__ = [
     "empty_working_folder",
     "fastest_format",
     "force_state_extract",
-    "infer_json",
     "forget_column",
     "intercepted_signals",
     "keep_when_refreshed",
@@ -79,6 +78,7 @@ __all__ = [
     "looking_at",
     "merge_in_transactions",
     "names_in_a_sources_section",
+    "prepare_dlt",
     "providers",
     "quick_clients",
     "raise_if_signalled",

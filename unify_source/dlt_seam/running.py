@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import wraps
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import dlt
@@ -11,7 +10,6 @@ import pyarrow as pa
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
 from dlt.common.destination import DestinationCapabilitiesContext
-from dlt.common.libs import pyarrow as dlt_pyarrow
 from dlt.common.storages.load_package import commit_load_package_state
 from dlt.extract import DltResource, DltSource
 from dlt.extract.exceptions import CurrentSourceNotAvailable
@@ -97,26 +95,6 @@ def with_rows_only(resource: DltResource) -> DltResource:
 def without_rows(table: pa.Table) -> pa.Table:
     """Mark a table without rows as one to be made."""
     return table.replace_schema_metadata({_MADE_EMPTY: b"1"})
-
-
-def infer_json(is_json: Callable[[pa.Field], bool]) -> None:
-    """Let dlt infer JSON from the Arrow fields that `is_json` knows, in this process from now on.
-
-    It would infer text, and warn that a hint says otherwise.
-    """
-    infer = dlt_pyarrow.py_arrow_to_table_schema_columns
-    if hasattr(infer, "__wrapped__"):
-        return
-
-    @wraps(infer)
-    def inferred(schema: pa.Schema) -> Any:
-        columns = infer(schema)
-        for item in schema:
-            if is_json(item):
-                columns[item.name]["data_type"] = "json"
-        return columns
-
-    dlt_pyarrow.py_arrow_to_table_schema_columns = inferred
 
 
 def _has_rows(item: Any, _meta: Any = None) -> bool:

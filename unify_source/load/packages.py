@@ -13,8 +13,7 @@ from dlt.common.pipeline import ExtractInfo
 
 from unify_source.accounts import state_of_account
 from unify_source.destinations.contents import row_count
-from unify_source.destinations.history import load_after_all, newest_schema
-from unify_source.destinations.torn import delete_torn_files
+from unify_source.destinations.history import delete_torn_files, load_after_all, newest_schema
 from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.dlt_seam import (
     FSClientBase,

@@ -19,8 +19,8 @@ from unify_source.dlt_seam import (
     capabilities,
     dropped_tables,
     emptied_tables,
-    infer_json,
     keep_when_refreshed,
+    prepare_dlt,
     running_pipeline,
     running_resources,
     with_rows_only,
@@ -98,7 +98,7 @@ class TableResources:
 
     def resources(self, tables: Iterable[Table] = ALL_TABLES) -> list[DltResource]:
         """Return the resources, in the order of the tables."""
-        infer_json(is_json)
+        prepare_dlt(is_json)
         return [self._resource(table) for table in tables]
 
     def _resource(self, table: Table) -> DltResource:
