@@ -406,7 +406,7 @@ def test_views_outlive_dropped_tables_on_duckdb_and_are_named_before_postgres_re
     loaded.run(source(api))
     make_models(loaded)
     if isinstance(warehouse, Postgres):
-        words = ("unify_models.fct_enrollments", "others", "refresh='drop_data'")
+        words = ("unify_models.fct_enrollments", " more. ", "refresh='drop_data'")
         assert_refused(api, lambda: loaded.run(source(api), refresh="drop_sources"), *words)
         loaded.run(source(api), refresh="drop_data")
         assert warehouse.stored() == shown(api.account)

@@ -141,7 +141,7 @@ def refuse_views_of(pipeline: dlt.Pipeline, dropped: Collection[str]) -> None:
         shown, others = ", ".join(views[:_MOST_NAMED]), len(views) - _MOST_NAMED
         raise ConfigurationError(
             f"This refresh drops tables that views read, which Postgres refuses: {shown}"
-            + (f" and {others} others." if others > 0 else "."),
+            + (f" and {others} more." if others > 0 else "."),
             "Use refresh='drop_data', which empties the tables and keeps them, or drop the views"
             " first; unify-source models makes its own again.",
         )

@@ -20,14 +20,14 @@ from unify_source.resources.model import (
 )
 from unify_source.resources.sequences import SEQUENCES
 
-_KNOWN_AS_OF = known_as_of("a later change comes with the next enrollment that carries it.")
+_KNOWN_AS_OF = known_as_of("what changed since arrives with the next enrollment that shows it.")
 _ANSWERED_AS_OF = Column(
     AS_OF, INSTANT, "The `updated_at` of the enrollment that carried it.", path=(CURSOR,)
 )
 
 ENROLLMENTS = Table(
     name="enrollments",
-    description="One person's way through one sequence.",
+    description="The enrollments of people in sequences: one row each.",
     newest=CURSOR,
     columns=(
         id_of("enrollment"),
@@ -35,77 +35,79 @@ ENROLLMENTS = Table(
         # examples. So times are compared as instants, never as text.
         Column("created_at", INSTANT, "When the person was enrolled."),
         Column(
-            "updated_at", INSTANT, "When the enrollment last changed; the cursor runs along it."
+            "updated_at",
+            INSTANT,
+            "When the enrollment last changed; runs find by it what is new.",
         ),
         # One that was blocked, or canceled as a draft, may never have begun, so null does not mean
         # that it is still a draft.
         Column(
             "started_at",
             INSTANT,
-            "When the sequence began for the person; null before. Whether every `FINISHED`"
+            "When the sequence began for the person; null until then. Whether every `FINISHED`"
             " enrollment has one is not documented.",
         ),
-        Column("ended_at", INSTANT, "When it ended for the person; null before."),
+        Column("ended_at", INSTANT, "When the sequence ended for the person; null until then."),
         # Text, not an enumeration: the API is in beta, and a fourth status must load like the
         # others.
         Column("status", TEXT, "`DRAFT`, `IN_PROGRESS` or `FINISHED`."),
         Column(
             "is_blocked",
             FLAG,
-            "Unify marks the enrollment as blocked; by whom, and what follows, is not documented.",
+            "True if the enrollment is blocked. Why, and to what effect, is not documented.",
         ),
-        Column("is_bounced", FLAG, "An e-mail bounced."),
+        Column("is_bounced", FLAG, "True if an e-mail bounced."),
         Column(
             "is_canceled",
             FLAG,
-            "The enrollment was canceled; the API keeps such rows, and so do the tables.",
+            "True if the enrollment was canceled. The API keeps such rows, and so do the tables.",
         ),
         Column(
             "is_excluded",
             FLAG,
-            "Unify marks the enrollment as excluded; by whom, and what follows, is not documented.",
+            "True if the enrollment is excluded. Why, and to what effect, is not documented.",
         ),
-        Column("is_opted_out", FLAG, "The person opted out."),
+        Column("is_opted_out", FLAG, "True if the person opted out."),
         # Its own flag: the sequence and the mailbox each have one of the same name.
-        Column("is_paused", FLAG, "The enrollment is paused."),
+        Column("is_paused", FLAG, "True if the enrollment is paused."),
         Column(
             "is_replied",
             FLAG,
-            "The person replied. How this relates to the row in `reply_email_messages` is not"
-            " documented.",
+            "True if the person replied. How this relates to the row in `reply_email_messages` is"
+            " not documented.",
         ),
         Column(
             "sequence_id",
             TEXT,
-            "The sequence, in `sequences`.",
+            "The `id` of the sequence in `sequences`.",
             path=("sequence", KEY),
             references="sequences",
         ),
         Column(
             "person_id",
             TEXT,
-            "The person who is enrolled, in `people`.",
+            "The `id` of the enrolled person in `people`.",
             path=("person", KEY),
             references="people",
         ),
         Column(
             "mailbox_id",
             TEXT,
-            "The mailbox that sends, in `mailboxes`.",
+            "The `id` of the sending mailbox in `mailboxes`.",
             path=("mailbox", KEY),
             references="mailboxes",
         ),
         Column(
             "enrolled_by_play_id",
             TEXT,
-            "The play that enrolled the person, in `plays`; null if none did.",
+            "The `id` in `plays` of the play that enrolled the person; null if none did.",
             path=("enrolled_by_play", KEY),
             references="plays",
         ),
         Column(
             "reply_email_message_id",
             TEXT,
-            "The reply, in `reply_email_messages`; null without one.",
+            "The `id` of the reply in `reply_email_messages`; null if there is none.",
             path=("reply_email_message", KEY),
             references="reply_email_messages",
         ),
@@ -124,7 +126,7 @@ PEOPLE = Table(
         Column(
             "linkedin_url",
             TEXT,
-            "The LinkedIn profile; null where Unify does not know it.",
+            "The address of the person's LinkedIn profile; null if unknown.",
             pii=True,
         ),
         _KNOWN_AS_OF,
@@ -136,18 +138,18 @@ MAILBOXES = Table(
     # The rows of Unify's query jobs call the address `email_address` and lack both flags: the two
     # interfaces do not agree, and this follows the list's.
     name="mailboxes",
-    description="The mailboxes that send.",
+    description="The mailboxes that sequences send from.",
     columns=(
         id_of("mailbox"),
-        Column("email", TEXT, "The address that it sends from.", pii=True, is_email=True),
+        Column("email", TEXT, "The mailbox's e-mail address.", pii=True, is_email=True),
         Column(
             "display_name",
             TEXT,
-            "The name that recipients see; null where there is none.",
+            "The name that recipients see; null if there is none.",
             pii=True,
         ),
-        Column("is_paused", FLAG, "The mailbox is paused."),
-        Column("is_unauthorized", FLAG, "Unify is not authorized to use it."),
+        Column("is_paused", FLAG, "True if the mailbox is paused."),
+        Column("is_unauthorized", FLAG, "True if Unify is not authorized to use the mailbox."),
         _KNOWN_AS_OF,
     ),
 )
@@ -157,7 +159,7 @@ PLAYS = Table(
     # The older reference page has no `enrolled_by_play` at all; the OpenAPI document does.
     name="plays",
     description="The plays that enrolled people.",
-    columns=(id_of("play"), Column("name", TEXT, "Its name."), _KNOWN_AS_OF),
+    columns=(id_of("play"), Column("name", TEXT, "The play's name."), _KNOWN_AS_OF),
 )
 
 
@@ -165,17 +167,17 @@ REPLY_EMAIL_MESSAGES = Table(
     # Not documented: what becomes of a reply that is deleted, or matched to another enrollment.
     # Both are taken to be possible: hence `dies_with`.
     name="reply_email_messages",
-    description="Replies; at most one for each enrollment, and gone when the API no longer has it.",
+    description="Replies: at most one for each enrollment, removed once the API no longer has it.",
     newest=AS_OF,
     dies_with="enrollment_id",
     columns=(
         id_of("message"),
-        Column("subject", TEXT, "The subject line; null where there is none.", pii=True),
-        Column("received_at", INSTANT, "When it was received; null where unknown."),
+        Column("subject", TEXT, "The subject line; null if there is none.", pii=True),
+        Column("received_at", INSTANT, "When the reply was received; null if unknown."),
         Column(
             "enrollment_id",
             TEXT,
-            "The enrollment that it answers, in `enrollments`.",
+            "The `id` in `enrollments` of the enrollment that it answers.",
             path=(KEY,),
             references="enrollments",
         ),
@@ -187,7 +189,7 @@ REPLY_EMAIL_MESSAGES = Table(
 REPLY_CLASSIFICATIONS = Table(
     # `category` is missing on the older reference page: null there, never an error.
     name="reply_classifications",
-    description="What Unify makes of a reply: any number for each, which may contradict another.",
+    description="Unify's classifications of replies: any number for each, even contradictory ones.",
     newest=AS_OF,
     dies_with=OWNER,
     columns=(
@@ -196,7 +198,7 @@ REPLY_CLASSIFICATIONS = Table(
         Column(
             "reply_email_message_id",
             TEXT,
-            "The reply, in `reply_email_messages`.",
+            "The `id` of the reply in `reply_email_messages`.",
             path=("reply_email_message", KEY),
             references="reply_email_messages",
         ),
@@ -208,15 +210,15 @@ REPLY_CLASSIFICATIONS = Table(
 
 QUARANTINE = Table(
     name="enrollments_quarantine",
-    description="Enrollments that could not be read as the API promises them. Empty is good.",
+    description="Enrollments that are not what the API promises, kept whole. Usually empty.",
     newest="seen_at",
     columns=(
         Column(KEY, TEXT, "The enrollment's id, or a hash of `raw` where it has none."),
         Column(
             "reason", TEXT, "What is wrong with it, such as `is_paused is text, not true or false`."
         ),
-        Column("raw", TEXT, "The whole row as JSON.", pii=True),
-        Column("seen_at", INSTANT, "When a run met it."),
+        Column("raw", TEXT, "The whole row, as JSON.", pii=True),
+        Column("seen_at", INSTANT, "When a run put it here."),
     ),
 )
 

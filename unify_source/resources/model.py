@@ -189,6 +189,6 @@ def person_columns(whose: str) -> tuple[Column, ...]:
     """Return the columns of somebody with a name and an address."""
     return (
         Column("email", TEXT, f"The {whose}'s e-mail address.", pii=True, is_email=True),
-        Column("first_name", TEXT, "The first name; null where Unify does not know it.", pii=True),
-        Column("last_name", TEXT, "The last name; null where Unify does not know it.", pii=True),
+        Column("first_name", TEXT, "The first name; null if unknown.", pii=True),
+        Column("last_name", TEXT, "The last name; null if unknown.", pii=True),
     )

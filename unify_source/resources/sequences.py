@@ -19,47 +19,52 @@ from unify_source.resources.model import (
     person_columns,
 )
 
-_CREATED_AT = Column("created_at", INSTANT, "When it was created.")
-_UPDATED_AT = Column("updated_at", INSTANT, "When it was last changed.")
-_KNOWN_AS_OF = known_as_of("every run since then found the whole list unchanged.")
+
+def _changes(what: str) -> tuple[Column, ...]:
+    return (
+        Column("created_at", INSTANT, f"When the {what} was created."),
+        Column("updated_at", INSTANT, f"When the {what} last changed."),
+    )
+
+
+_KNOWN_AS_OF = known_as_of("runs since then found the list unchanged.")
 
 
 # Names are not unique: upgrading a sequence cancels its enrollments and creates new ones, and the
 # tables tell old from new by id alone.
 SEQUENCES = Table(
     name="sequences",
-    description="The sequences of the account, as fresh as the last run.",
+    description="The account's sequences, as of the last run.",
     columns=(
         id_of("sequence"),
-        Column("name", TEXT, "Its name."),
-        Column("is_paused", FLAG, "The whole sequence is paused."),
-        _CREATED_AT,
-        _UPDATED_AT,
+        Column("name", TEXT, "The sequence's name; several sequences may share it."),
+        Column("is_paused", FLAG, "True if the whole sequence is paused."),
+        *_changes("sequence"),
         Column(
             "owner_id",
             TEXT,
-            "The user who owns it, in `users`.",
+            "The `id` of the owner in `users`.",
             path=("owner", KEY),
             references="users",
         ),
         Column(
             "send_schedule_id",
             TEXT,
-            "When it sends, in `send_schedules`; null without a schedule.",
+            "The `id` of its schedule in `send_schedules`; null if it has none.",
             path=("send_schedule", KEY),
             references="send_schedules",
         ),
         Column(
             "sequence_ruleset_id",
             TEXT,
-            "Its rules, in `sequence_rulesets`; null without any.",
+            "The `id` of its rules in `sequence_rulesets`; null if it has none.",
             path=("sequence_ruleset", KEY),
             references="sequence_rulesets",
         ),
         Column(
             MISSING_SINCE,
             INSTANT,
-            "When a run first missed it in the API's list; null while it is listed.",
+            "When a run first found it missing from the API's list; null while it is listed.",
         ),
         _KNOWN_AS_OF,
     ),
@@ -68,20 +73,19 @@ SEQUENCES = Table(
 
 USERS = Table(
     name="users",
-    description="The users who own a sequence, as fresh as the last run.",
+    description="The users who own a sequence, as of the last run.",
     columns=(id_of("user"), *person_columns("user"), _KNOWN_AS_OF),
 )
 
 
 SEND_SCHEDULES = Table(
     name="send_schedules",
-    description="When sequences send, as fresh as the last run.",
+    description="The schedules by which sequences send, as of the last run.",
     columns=(
         id_of("schedule"),
-        Column("name", TEXT, "Its name."),
-        Column("is_default", FLAG, "New sequences get it."),
-        _CREATED_AT,
-        _UPDATED_AT,
+        Column("name", TEXT, "The schedule's name."),
+        Column("is_default", FLAG, "True if new sequences get it."),
+        *_changes("schedule"),
         Column("rules", JSON, "Time zone, sending windows by day, and excluded dates, as JSON."),
         _KNOWN_AS_OF,
     ),
@@ -90,41 +94,46 @@ SEND_SCHEDULES = Table(
 
 SEQUENCE_RULESETS = Table(
     name="sequence_rulesets",
-    description="Rules that sequences share, as fresh as the last run.",
+    description="Rules that sequences share, as of the last run.",
     columns=(
         id_of("ruleset"),
-        Column("name", TEXT, "Its name."),
-        Column("is_default", FLAG, "New sequences get it."),
-        _CREATED_AT,
-        _UPDATED_AT,
+        Column("name", TEXT, "The ruleset's name."),
+        Column("is_default", FLAG, "True if new sequences get it."),
+        *_changes("ruleset"),
         Column(
             "automatic_enrollment_task_assignment",
             TEXT,
-            "Who gets the tasks of people whom a play enrolled.",
+            "Who is assigned the tasks for people whom a play enrolled.",
         ),
         Column(
             "automatic_enrollment_task_assignment_user_id",
             TEXT,
-            "That user, where it is one user; not always in `users`.",
+            "The id of that user, if it is one user; not always in `users`.",
         ),
         Column(
             "manual_enrollment_task_assignment",
             TEXT,
-            "Who gets the tasks of people whom a user enrolled.",
+            "Who is assigned the tasks for people whom a user enrolled.",
         ),
         Column(
             "manual_enrollment_task_assignment_user_id",
             TEXT,
-            "That user, where it is one user; not always in `users`.",
+            "The id of that user, if it is one user; not always in `users`.",
         ),
-        Column("opt_out_message", TEXT, "The text that offers to opt out, where there is one."),
+        Column(
+            "opt_out_message", TEXT, "The text that lets people opt out; null if there is none."
+        ),
         Column(
             "allow_same_sequence_reenrollment",
             FLAG,
-            "A person may be enrolled in the same sequence again.",
+            "True if a person may be enrolled in the same sequence again.",
         ),
-        Column("block_reenrollment_value", WHOLE, "How long re-enrollment is blocked, in units."),
-        Column("block_reenrollment_units", TEXT, "The unit of that length."),
+        Column(
+            "block_reenrollment_value",
+            WHOLE,
+            "How long re-enrollment is blocked, in `block_reenrollment_units`.",
+        ),
+        Column("block_reenrollment_units", TEXT, "The unit of `block_reenrollment_value`."),
         _KNOWN_AS_OF,
     ),
 )
