@@ -55,6 +55,8 @@ def clickhouse_running() -> Iterator[tuple[int, int]]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # That of the first test is gone before the last test, and the engine asks where it is.
+            cwd=folder,
         )
         assert process.stdin
         assert process.stdout
