@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
-from postgres import Server
+from postgres import Server, ask
 from statements import StatementProxy
 from telling import TELLS, heard
 from turns import wait_until
@@ -89,6 +89,9 @@ class World:
         """Let a run be struck that is given this environment."""
         raise NotImplementedError
 
+    def grow(self) -> None:
+        """Let a limit on the size of files be met by what is about to be written."""
+
     def leave(self) -> None:
         """Let nothing reach it."""
         raise NotImplementedError
@@ -148,17 +151,22 @@ class Database(World):
 
     is_cut = True
 
-    # A file of its log is smaller, and the largest table larger.
+    # A file of its log is smaller, and the largest table is made larger.
     _LARGEST_FILE = 1_100_000
 
-    def __init__(self, server: Server, proxy: StatementProxy) -> None:
-        self._server, self._proxy = server, proxy
+    def __init__(self, server: Server, dsn: str, proxy: StatementProxy) -> None:
+        self._server, self._dsn, self._proxy = server, dsn, proxy
         self.reached = {"DESTINATION__POSTGRES__CREDENTIALS": proxy.url}
 
     @contextmanager
     def watched(self, striking: Striking) -> Iterator[dict[str, str]]:
         self._proxy.before, self._proxy.after = striking.before, striking.after
         yield {**self.reached}
+
+    def grow(self) -> None:
+        # Rows that were not committed are not there, but take their place until a vacuum.
+        rows = 'SELECT stored.* FROM "unify"."enrollments" AS stored, generate_series(1, 60)'
+        ask(self._dsn, f'BEGIN; INSERT INTO "unify"."enrollments" {rows}; ROLLBACK')
 
     def leave(self) -> None:
         self._proxy.leave()
