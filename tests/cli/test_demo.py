@@ -13,23 +13,34 @@ from commands import command, only_json
 from unify_source.resources import TABLES
 
 
-@pytest.fixture
-def printed() -> list[str]:
-    """Run the demo and return what it printed."""
-    ran = command("demo", "--enrollments", "200")
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """Run the demo, and return its folder and what it printed."""
+    folder = tmp_path_factory.mktemp("demo")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        ran = command("demo", "--enrollments", "200")
     assert ran.returncode == 0, ran.stderr
-    return ran.stdout.splitlines()
+    return folder, ran.stdout.splitlines()
 
 
-def test_demo_needs_no_key_and_leaves_the_tables_it_shows(home: Path, printed: list[str]) -> None:
-    with duckdb.connect(str(home / "unify_demo.duckdb"), read_only=True) as connection:
+@pytest.fixture
+def printed(demo: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Go to the folder of the demo, and return what it printed."""
+    folder, lines = demo
+    monkeypatch.chdir(folder)
+    return lines
+
+
+def test_demo_needs_no_key_and_leaves_the_tables_it_shows(printed: list[str]) -> None:
+    with duckdb.connect("unify_demo.duckdb", read_only=True) as connection:
         found = connection.execute("SELECT count(*) FROM unify.enrollments").fetchone()
 
     assert found
     assert found[0] >= 200
     assert all(any(f" {table.name} " in line for line in printed) for table in TABLES)
     assert "The report is unify_demo_report.html: open it in a browser." in printed
-    assert "200" in (home / "unify_demo_report.html").read_text(encoding="utf-8")
+    assert "200" in Path("unify_demo_report.html").read_text(encoding="utf-8")
 
 
 def test_every_command_that_the_demo_prints_works_as_printed(printed: list[str]) -> None:

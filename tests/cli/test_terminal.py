@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from conftest import KEY
 from rich.cells import cell_len
-from terminal import Screen, watched
+from terminal import Screen, cold, watched
 
 from unify_source.sandbox import Account, Fault, Sandbox
 
 Serve = Callable[..., Sandbox]
 LOADED = r"700 enrollments loaded into duckdb, dataset unify \(.*\)\."
 CURRENT = r"Data is current to \d{4}-\d\d-\d\dT.*\."
+MANY_WINDOWS: dict[str, Any] = {
+    "SOURCES__UNIFY__PAGE_SIZE": "20",
+    "SOURCES__UNIFY__WINDOW_ROWS": "150",
+}
 A_RANGE = ["backfill", "--from", "2020-01-01"]
 
 
 @pytest.fixture
 def api(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
-    """Start a sandbox that takes its time, of several windows for a few hundred rows."""
+    """Start a sandbox that takes its time."""
     sandbox = serve(Account(700), latency=0.05)
     monkeypatch.setenv("SOURCES__UNIFY__BASE_URL", sandbox.url)
-    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "250")
     monkeypatch.setenv("UNIFY_API_KEY", KEY)
     return sandbox
 
@@ -39,7 +43,8 @@ def assert_left(screen: Screen, *expected: str) -> None:
 
 
 def test_sync_leaves_its_result_and_nothing_of_what_it_showed_meanwhile(api: Sandbox) -> None:
-    first, again = watched("sync"), watched("sync")
+    first = watched("sync", start=cold, **MANY_WINDOWS)
+    again = watched("sync")
 
     assert_left(first, LOADED, CURRENT)
     assert_left(again, r"Nothing changed since the last run \(.*\)\.", CURRENT)
@@ -51,7 +56,7 @@ def test_sync_leaves_its_result_and_nothing_of_what_it_showed_meanwhile(api: San
 
 @pytest.mark.usefixtures("api")
 def test_backfill_shows_its_share_of_the_range() -> None:
-    screen = watched(*A_RANGE)
+    screen = watched(*A_RANGE, **MANY_WINDOWS)
 
     assert_left(screen, LOADED)
     shares = [int(share) for share in re.findall(r"(\d+)% of the range", screen.sent)]

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 import dlt
 import pytest
+import warm
 from conftest import KEY, rounds_and_chance, start_command
 from destinations import Postgres, opened
 from listing import listing, version
@@ -373,7 +373,5 @@ def test_check_status_and_the_example_read_postgres_as_well(
     assert found.loads
     script = Path(__file__).parents[2] / "pipelines" / "ask_the_warehouse.py"
     text = script.read_text().replace('destination="duckdb"', 'destination="postgres"')
-    ran = subprocess.run(
-        [sys.executable, "-c", text], capture_output=True, text=True, check=True, timeout=60
-    )
+    ran = warm.run(("-c", text), os.environ)
     assert re.search(r"\d+ of +\d+ +[\d.]+ %  \S", ran.stdout)

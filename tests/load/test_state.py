@@ -226,12 +226,12 @@ def temporary(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def opened(*script: str, command: Sequence[str] = ()) -> tuple[subprocess.Popen[str], Path]:
     """Run a script, and return its process with the first thing it says: its working folder."""
-    running = subprocess.Popen(
-        [*command, sys.executable, "-c", "".join(script)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    words = ("-c", "".join(script))
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    if command:
+        running = subprocess.Popen([*command, sys.executable, *words], text=True, **pipes)
+    else:
+        running = warm.start_python(words, os.environ, **pipes)
     assert running.stdout
     return running, Path(running.stdout.readline().strip())
 

@@ -14,7 +14,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fcntl import ioctl
+from typing import Any
 
+import warm
+
+# The terminal becomes that of a session of its own, as a shell's is.
+_ON_IT = """
+import fcntl, os, runpy, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+runpy.run_module("unify_source", run_name="__main__", alter_sys=True)
+"""
 _PARTS = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|(.)", re.DOTALL)
 
 
@@ -61,10 +71,18 @@ class Screen:
             self._column += 1
 
 
+def cold(
+    words: tuple[str, ...], environment: dict[str, str], **streams: Any
+) -> subprocess.Popen[str]:
+    """Start Python with these words, and let it import dlt, as a person does."""
+    return subprocess.Popen([sys.executable, *words], env=environment, text=True, **streams)
+
+
 def watched(
     *words: str,
     columns: int = 300,
     until: Callable[[Screen], bool] = lambda _: False,
+    start: Callable[..., subprocess.Popen[str]] = warm.start_python,
     **environment: str,
 ) -> Screen:
     """Run the command on a terminal, as a person does; press Ctrl-C once `until` is true."""
@@ -72,14 +90,12 @@ def watched(
     ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
     screen, is_pressed = Screen(columns), False
     known = {k: v for k, v in os.environ.items() if not k.startswith("RUNTIME__")}
-    with subprocess.Popen(
-        [sys.executable, "-m", "unify_source", *words],
-        env={**known, "TERM": "xterm-256color", **environment},
+    with start(
+        ("-c", _ON_IT, *words),
+        {**known, "TERM": "xterm-256color", **environment},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        start_new_session=True,
-        preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - one system call
     ) as process:
         os.close(theirs)
         stops_at = time.monotonic() + 100
