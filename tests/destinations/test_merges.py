@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from conftest import KEY
+from conftest import IS_SOAK, KEY
 from destinations import DATASET, Destination, DuckDB, Postgres
 from standing import account, change
 from warehouse import shown
@@ -90,9 +90,10 @@ def assert_failed_inserts_take_no_row_away(
     allow_newer_rows(warehouse, table)
 
 
+@pytest.mark.rounds
 @pytest.mark.parametrize(
     ("warehouse", "tables"),
-    [(DuckDB, TABLES), (Postgres, (PEOPLE, ENROLLMENTS))],
+    [(DuckDB, TABLES if IS_SOAK else TABLES[::2]), (Postgres, TABLES if IS_SOAK else TABLES[5:])],
     indirect=["warehouse"],
 )
 def test_an_insert_that_fails_leaves_every_row_where_it_was(
@@ -131,13 +132,20 @@ def by_repair(warehouse: Destination, url: str) -> None:
     verify(warehouse.pipeline(), repair=True, api_key=KEY, base_url=url)
 
 
+TWINS = [
+    (DuckDB, ENROLLMENTS, by_repair),
+    (Postgres, PEOPLE, by_repair),
+    (Postgres, ENROLLMENTS, by_backfill),
+]
+
+
+@pytest.mark.rounds
 @pytest.mark.parametrize(
     ("warehouse", "table", "run"),
     [
         (DuckDB, PEOPLE, by_backfill),
-        (DuckDB, ENROLLMENTS, by_repair),
-        (Postgres, PEOPLE, by_repair),
-        (Postgres, ENROLLMENTS, by_backfill),
+        (Postgres, ENROLLMENTS, by_repair),
+        *(TWINS if IS_SOAK else ()),
     ],
     indirect=["warehouse"],
 )

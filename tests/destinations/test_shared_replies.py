@@ -107,7 +107,7 @@ def test_a_shared_reply_stays_when_its_owner_lets_go_of_it(
 ) -> None:
     with opened(kind, home, request) as warehouse:
         is_whole = load is by_sync and kind is not Postgres
-        assert_replies_follow(warehouse, SHARED if is_whole else SHARED[:4], load)
+        assert_replies_follow(warehouse, SHARED if is_whole else SHARED[:3], load)
 
 
 @pytest.mark.rounds

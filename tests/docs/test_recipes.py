@@ -43,7 +43,7 @@ def scheduled() -> list[str]:
 def test_a_recipe_for_postgres_is_incremental_with_nothing_kept_between_its_runs(
     line: str, serve: Serve, postgres_server: str, home: Path
 ) -> None:
-    api = serve(Account(1_000))
+    api = serve(Account(600))
     requests_of: list[int] = []
     with postgres.database(postgres_server) as dsn:
         environment = {**of_api(api), "DESTINATION__POSTGRES__CREDENTIALS": dsn}
@@ -64,7 +64,7 @@ def test_a_recipe_for_postgres_is_incremental_with_nothing_kept_between_its_runs
             api.reset()
         [[rows]] = postgres.ask(dsn, "SELECT count(*) FROM unify.enrollments")
 
-    assert rows >= 1_000
+    assert rows >= 600
     assert requests_of[1] <= 5 < requests_of[0]
 
 
@@ -81,7 +81,7 @@ def test_the_line_of_cron_ends_with_the_exit_code_of_sync_and_is_silent_if_all_i
     kind: str, exit_code: int, serve: Serve, home: Path
 ) -> None:
     odd = {"reshape": DRIFTS["changed-types"]} if kind == "odd rows" else {}
-    environment = of_api(serve(Account(500), **odd))
+    environment = of_api(serve(Account(300), **odd))
     if kind == "refused key":
         environment["UNIFY_API_KEY"] = "another"
     exports = "".join(f"export {name}={shlex.quote(v)}\n" for name, v in environment.items())

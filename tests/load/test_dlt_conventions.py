@@ -14,7 +14,7 @@ from typing import Any
 import dlt
 import pyarrow as pa
 import pytest
-from conftest import KEY
+from conftest import IS_SOAK, KEY
 from destinations import Destination, DuckDB, Postgres, opened
 from standing import account, change
 from warehouse import shown
@@ -379,13 +379,14 @@ def test_any_other_file_format_loads(api: Sandbox, warehouse: Destination, kind:
     assert warehouse.stored() == shown(api.account)
 
 
+@pytest.mark.rounds
 @pytest.mark.parametrize(
     ("warehouse", "mode"),
     [
         (DuckDB, "drop_sources"),
         (DuckDB, "drop_data"),
         (Postgres, "drop_resources"),
-        (Postgres, "drop_data"),
+        *([(Postgres, "drop_data")] if IS_SOAK else []),
     ],
     indirect=["warehouse"],
 )
@@ -431,7 +432,7 @@ def test_refresh_of_one_table_loads_that_one_anew(api: Sandbox, warehouse: Desti
 
 @pytest.mark.parametrize(
     ("warehouse", "naming"),
-    [(DuckDB, "direct"), (DuckDB, "sql_ci_v1"), (DuckDB, "sql_cs_v1"), (Postgres, "sql_cs_v1")],
+    [(DuckDB, "direct"), (DuckDB, "sql_ci_v1"), (Postgres, "sql_cs_v1")],
     indirect=["warehouse"],
 )
 def test_naming_conventions_name_the_tables(
