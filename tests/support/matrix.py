@@ -43,6 +43,7 @@ class Matrix:
         noted = [str(value) for name, value in report.user_properties if name == CELL]
         if noted and report.when == "call":
             fault, place, destination, ended = noted[-1].split("|")
+            destination = destination.partition(",")[0]
             self._outcomes[fault, place].setdefault(ended, []).append(destination)
 
     def pytest_sessionfinish(self) -> None:
@@ -65,4 +66,6 @@ def _cell(outcomes: dict[str, list[str]]) -> str:
     """Return the one outcome, or each with the destinations that it was seen on."""
     if len(outcomes) == 1:
         return next(iter(outcomes))
-    return "; ".join(f"{ended} ({', '.join(names)})" for ended, names in outcomes.items())
+    # Whichever process ended first.
+    each = ((ended, sorted(names)) for ended, names in sorted(outcomes.items()))
+    return "; ".join(f"{ended} ({', '.join(names)})" for ended, names in each)
