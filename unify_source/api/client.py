@@ -28,9 +28,9 @@ from unify_source.api.connection import Connection, Parameters
 from unify_source.api.http_dates import http_date
 from unify_source.api.pages import Page, is_row, page_of
 from unify_source.api.responses import (
-    FORBIDDEN,
     GONE,
     OK,
+    REFUSED,
     TOO_MANY,
     Response,
     error_of,
@@ -96,7 +96,7 @@ class Client:
         """Return the JSON of the row with an id, None where the API no longer has it.
 
         Takes seconds, whatever the retry budget. Raises RowUnavailable where this row cannot be
-        had, for any reason but a refused key: KeyRefused.
+        had, for any reason.
         """
         try:
             return self._attended(
@@ -170,9 +170,11 @@ class Client:
         response = self._send(f"{resource.path}/{quote(key, safe='')}", (), timeout)
         if response.status in GONE:
             return None
-        if response.status == FORBIDDEN:
-            # The list is open to the key: it is this row that is not.
-            raise _unavailable(resource, key, "The API answered HTTP 403.", FORBIDDEN)
+        if response.status in REFUSED:
+            # The list is open to the key: it is this row that is not. A key that has just been
+            # revoked is refused by the next page of the list as well.
+            what = f"The API answered HTTP {response.status}."
+            raise _unavailable(resource, key, what, response.status)
         body = self._accepted(response).body
         if not is_row(body, KEY, key):
             raise BrokenPage(
