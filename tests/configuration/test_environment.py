@@ -39,7 +39,15 @@ IN_SILENCE = {
     "LOAD__RAISE_ON_MAX_RETRIES": "0",
     "EXTRACT__NEXT_ITEM_MODE": "fifo",
 }
+IMPOSSIBLE = {
+    "WORKERS": "auto",
+    "LOAD__WORKERS": "0",
+    "UNIFY_GTM__EXTRACT__WORKERS": "-1",
+    "STAGING_DATASET_NAME_LAYOUT": "%s",
+    "DESTINATION__DUCKDB__STAGING_DATASET_NAME_LAYOUT": " %s ",
+}
 HARMLESS = {
+    "WORKERS": "4",
     "DEV_MODE": "false",
     "RESTORE_FROM_DESTINATION": "true",
     "RAISE_ON_FAILED_JOBS": "1",
@@ -62,11 +70,11 @@ def opened(home: Path) -> dlt.Pipeline:
     return open_pipeline("unify_gtm", "duckdb", "unify", pipelines_dir=str(home / "dlt"))
 
 
-@pytest.mark.parametrize("variable", [*ELSEWHERE, *IN_SILENCE])
+@pytest.mark.parametrize("variable", [*ELSEWHERE, *IN_SILENCE, *IMPOSSIBLE])
 def test_a_variable_that_would_break_a_promise_is_refused_by_name_before_any_request(
     variable: str, api: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    value = {**ELSEWHERE, **IN_SILENCE}[variable]
+    value = {**ELSEWHERE, **IN_SILENCE, **IMPOSSIBLE}[variable]
     monkeypatch.setenv(variable, value)
 
     for run in (sync, lambda pipeline: backfill(pipeline, "2026-01-01")):
@@ -84,6 +92,15 @@ def test_the_command_ends_with_2_for_another_programs_variable(api: Sandbox) -> 
     assert ran.returncode == 2
     assert ran.stderr.startswith("Error: DEV_MODE in the environment is set")
     assert api.requests == []
+
+
+def test_a_value_that_dlt_cannot_take_is_named_with_its_variable(api: Sandbox) -> None:
+    ran = command("sync", SOURCES__UNIFY__BASE_URL=api.url, POOL_TYPE="gevent")
+
+    assert ran.returncode == 2
+    assert "pool_type" in ran.stderr
+    assert "POOL_TYPE" in ran.stderr
+    assert "typing" not in ran.stderr
 
 
 @pytest.mark.usefixtures("api")

@@ -13,7 +13,10 @@ from importlib.metadata import metadata, requires
 from json import JSONDecodeError
 
 import dlt
-from dlt.common.configuration.exceptions import ConfigurationException
+from dlt.common.configuration.exceptions import (
+    ConfigurationException,
+    ConfigValueCannotBeCoercedException,
+)
 from dlt.common.configuration.providers.toml import TomlProviderReadException
 from dlt.common.destination.exceptions import DestinationException
 from dlt.common.exceptions import MissingDependencyException, SignalReceivedException
@@ -162,6 +165,13 @@ def _hint(cause: BaseException) -> str:
 
 
 def _misconfigured(error: BaseException) -> ConfigurationError:
+    if isinstance(error, ConfigValueCannotBeCoercedException):
+        name = error.field_name
+        return ConfigurationError(
+            f"dlt's setting {name} has a value that it cannot take.",
+            "Correct it in .dlt/config.toml or the environment, where dlt also takes another"
+            f" program's variable {name.upper()}.",
+        )
     encode = f" {_ENCODE}" if has_unencoded_password() else ""
     return ConfigurationError(
         f"The configuration is incomplete or wrong: {_first_line(error)}.",

@@ -1,7 +1,8 @@
 """Refuses what would make a run load elsewhere, lose its state, or end well though it failed.
 
 dlt takes its switches from any variable of their bare name: another program's DEV_MODE or
-CREDENTIALS would redirect a run, which would then say that all went well.
+CREDENTIALS would redirect a run, which would then say that all went well. Its WORKERS=auto would
+fail every load, after all pages have been read.
 """
 
 from __future__ import annotations
@@ -36,6 +37,15 @@ def _is_off(found: ConfiguredValue) -> bool:
     return not _is_on(found)
 
 
+def _is_no_count(found: ConfiguredValue) -> bool:
+    text = str(found.value).strip()
+    return not text.isdecimal() or int(text) == 0
+
+
+def _is_the_name_itself(found: ConfiguredValue) -> bool:
+    return str(found.value).strip() == "%s"
+
+
 def _is_bare(found: ConfiguredValue) -> bool:
     # In a file of the project or with a section, somebody meant dlt.
     return found.is_variable and not found.sections
@@ -54,6 +64,16 @@ _SWITCHES = (
     _Switch("dataset_name_layout", _PIPELINES, _is_bare, _ELSEWHERE),
     _Switch("destination_name", _PIPELINES, _is_bare, _ELSEWHERE),
     _Switch("credentials", _DESTINATION, _is_bare, _ELSEWHERE),
+    _Switch(
+        "staging_dataset_name_layout",
+        _DESTINATION,
+        _is_the_name_itself,
+        "each load would empty the tables, which would have the name of the staging dataset",
+    ),
+    *(
+        _Switch("workers", (step,), _is_no_count, "a step of dlt needs a number of workers above 0")
+        for step in ("extract", "normalize", "load")
+    ),
     _Switch("raise_on_failed_jobs", _LOAD, _is_off, _IN_SILENCE, of_source=True),
     _Switch(
         "raise_on_max_retries",
