@@ -40,6 +40,17 @@ def parse_instant(text: str) -> datetime | None:
         return None
 
 
+def is_beyond_years(text: str) -> bool:
+    """Tell whether a text is an RFC 3339 time that lies before the year 1 or after 9999 in UTC.
+
+    Sentinels do, such as 9999-12-31T23:59:59-05:00: they are right, and no database holds them.
+    """
+    # The calendar repeats itself every 400 years: the days of the one exist in the other.
+    nearer = {"0000": "2000", "0001": "2001", "9999": "1999"}.get(text[:4])
+    is_time = nearer is not None and parse_instant(nearer + text[4:]) is not None
+    return is_time and parse_instant(text) is None
+
+
 def kept_instant(text: str) -> datetime:
     """Read a time that an earlier run stored. Raises ValueError for any other text."""
     instant = parse_instant(text)

@@ -100,14 +100,26 @@ TIMES = [
 ]
 
 
-@pytest.mark.parametrize("text", TIMES)
+FAR = (
+    "9999-12-31T23:59:59-05:00",
+    "0001-01-01T00:00:00+05:30",
+    "0000-01-01T00:00:00Z",
+    "9999-12-31T23:59:60Z",
+    "0000-12-31t23:59:59.5-0100",
+)
+
+
+@pytest.mark.parametrize(
+    "text", [*TIMES, *FAR[3:], "0000-02-30T08:00:00Z", "year2026-01-31T08:00:00Z"]
+)
 @pytest.mark.parametrize("name", ["updated_at", "ended_at"])
 def test_a_time_is_an_instant_or_a_reason_as_its_text_says(name: str, text: str) -> None:
     fate = assert_one_fate(json.dumps({**ROW, name: text}).encode())
 
     expected = parse_instant(text)
     if expected is None:
-        assert fate.reason == f"{name} is {text!r}, not an RFC 3339 time"
+        why = "outside the years 1 to 9999 in UTC" if text in FAR else "not an RFC 3339 time"
+        assert fate.reason == f"{name} is {text!r}, {why}"
     else:
         assert fate[name] == expected
 

@@ -16,7 +16,7 @@ from unify_source.decode.pages import RawRow, raw_rows
 from unify_source.decode.unreadable import Unreadable
 from unify_source.limits import Limits
 from unify_source.resources import CURSOR, FLAG, JSON, KEY, TEXT, WHOLE, Path, Resource
-from unify_source.times import parse_instant
+from unify_source.times import is_beyond_years, parse_instant
 
 Row = dict[str, Any]
 Read = Callable[[Any], Any]
@@ -136,8 +136,9 @@ def _instant(where: str) -> Read:
         if type(value) is not str:
             raise Odd(f"{where} is {_name(value)}, not text")
         if parse_instant(value) is None:
-            problem = f"{where} is {{}}, not an RFC 3339 time"
-            raise Odd(problem.format(repr(value[:40])), problem.format("text"))
+            far = is_beyond_years(value)
+            why = "outside the years 1 to 9999 in UTC" if far else "not an RFC 3339 time"
+            raise Odd(f"{where} is {value[:40]!r}, {why}", f"{where} is text, {why}")
         return value
 
     return read
