@@ -8,6 +8,7 @@ import socket
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from conftest import KEY
@@ -166,6 +167,27 @@ def test_a_cursor_that_cannot_be_one_is_named_after_a_single_request(
             page(server.url)
 
         assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("rest", "words"),
+    [
+        ({}, "a page that has no next_cursor"),
+        ({"next_cursor": 5}, "next_cursor that is a number, not text"),
+        ({"next_cursor": True}, "next_cursor that is true or false, not text"),
+        ({"next_cursor": {}}, "next_cursor that is an object, not text"),
+        ({"next_cursor": ["c"]}, "next_cursor that is a list, not text"),
+    ],
+)
+def test_a_page_without_a_usable_cursor_says_in_words_what_is_there(
+    rest: dict[str, Any], words: str
+) -> None:
+    sent = response({"enrollments": [], **rest})
+    with (
+        raw_server(lambda _, to: to.sendall(sent)) as server,
+        pytest.raises(ApiError, match=words),
+    ):
+        page(server.url)
 
 
 DAMAGED = {

@@ -17,6 +17,8 @@ from unify_source.errors import ApiError, BrokenPage
 from unify_source.limits import USUAL, Limits
 from unify_source.resources import CURSOR, KEY
 
+_KINDS = {bool: "true or false", dict: "an object", list: "a list"}
+_KINDS |= dict.fromkeys((int, float), "a number")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 
 
@@ -123,14 +125,19 @@ def _shallow(body: bytes) -> bytes:
 
 def _next_cursor(page: dict[str, Any], limits: Limits) -> str | None:
     cursor = page.get("next_cursor")
-    if "next_cursor" not in page or not isinstance(cursor, (str, type(None))):
-        raise BrokenPage(
-            f"The API sent a page whose next_cursor is {type(cursor).__name__}, so there is no"
-            " telling whether more pages follow.",
-            "Nothing is lost: run it again. If it stays so, the API changed: please report it.",
-            status=OK,
-        )
+    if "next_cursor" not in page:
+        raise _odd_cursor("has no next_cursor")
+    if not isinstance(cursor, (str, type(None))):
+        raise _odd_cursor(f"has a next_cursor that is {_KINDS[type(cursor)]}, not text")
     return _usable(cursor, limits)
+
+
+def _odd_cursor(what: str) -> BrokenPage:
+    return BrokenPage(
+        f"The API sent a page that {what}, so there is no telling whether more pages follow.",
+        "Nothing is lost: run it again. If it stays so, the API changed: please report it.",
+        status=OK,
+    )
 
 
 def _usable(cursor: str | None, limits: Limits) -> str | None:
