@@ -218,6 +218,32 @@ def test_what_is_odd_in_one_row_does_not_refuse_its_page(row: bytes) -> None:
         assert page(server.url).body == body
 
 
+NO_OUTLINE = [b'{"id": 5}', b'{"id": "2", "x": NaN}', b'{"id": "2", "x": "\\ud800"}', b"null"]
+
+
+@pytest.mark.parametrize("neighbour", NO_OUTLINE)
+def test_bytes_that_are_not_utf8_refuse_no_page_whatever_stands_beside(neighbour: bytes) -> None:
+    odd = b'{"id": "1", "updated_at": "2026-01-31T08:00:00Z", "name": "Andr\xe9"}'
+    body = b'{"enrollments": [%b, %b], "next_cursor": "c"}' % (odd, neighbour)
+    with raw_server(lambda _, to: to.sendall(response(body))) as server:
+        found = page(server.url)
+
+    assert (found.body, found.next_cursor, len(found.rows)) == (body, "c", 2)
+    assert "1" in [version.key for version in found.versions]
+
+
+@pytest.mark.parametrize(
+    "row", [b'{"id": "1\xe9"}', b'{"id": "1", "updated_at": "2026\xe9"}', b'{"id\xe9": "1"}']
+)
+def test_an_id_or_a_time_that_was_damaged_on_the_way_is_asked_for_again(row: bytes) -> None:
+    # Under another id a row would be taken for another one.
+    answers = iter([response(b'{"enrollments": [%b], "next_cursor": null}' % row)])
+    with raw_server(lambda _, to: to.sendall(next(answers, response(PAGE)))) as server:
+        assert page(server.url).rows == []
+
+        assert len(server.asked) == 2
+
+
 @pytest.mark.parametrize("path", [None, 5, True, "limit", {"a": 1}, [], ["a", 0], [None], [[1]]])
 @pytest.mark.parametrize("code", ["out_of_range", None, 7, ["a"]])
 def test_an_error_body_of_any_shape_is_a_sentence(path: object, code: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -19,6 +19,8 @@ from unify_source.resources import CURSOR, KEY
 
 _KINDS = {bool: "true or false", dict: "an object", list: "a list"}
 _KINDS |= dict.fromkeys((int, float), "a number")
+# What `surrogateescape` puts in place of such bytes.
+_NO_UTF8 = re.compile("[\udc80-\udcff]")
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
 
 
@@ -53,8 +55,9 @@ def page_of(body: bytes, list_key: str, limits: Limits = USUAL, date: str = "") 
     # Parsing every page here as well costs a tenth of a whole run; this only walks over its rows.
     try:
         page = _outline(list_key).decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = _page_object(body, list_key)
+        _refuse_damaged(body, found[list_key])
         versions = _versions(found[list_key])
         return Page(body, _next_cursor(found, limits), list_key, versions, date)
     versions = getattr(page, list_key)
@@ -65,6 +68,37 @@ def page_of(body: bytes, list_key: str, limits: Limits = USUAL, date: str = "") 
 def _outline(list_key: str) -> msgspec.json.Decoder[Any]:
     rows = (list_key, list[Version])
     return msgspec.json.Decoder(msgspec.defstruct("Outline", [rows, ("next_cursor", str | None)]))
+
+
+def _refuse_damaged(body: bytes, rows: list[Any]) -> None:
+    """Raise BrokenPage where bytes that are no UTF-8 stand in what tells a row from others.
+
+    Anywhere else they are the row's own trouble. Under another id, or none, a row that was damaged
+    on the way would go to the quarantine, and nobody would ask for it again.
+    """
+    texts = (text for row in rows if isinstance(row, dict) for text in _identifying(row))
+    if any(map(_NO_UTF8.search, texts)) and not _is_utf8(body):
+        raise BrokenPage(
+            "The API answered 200 with a row whose id or updated_at is not UTF-8.",
+            "Nothing is lost: run it again. If it stays so, please report it to Unify.",
+            status=OK,
+        )
+
+
+def _identifying(row: dict[str, Any]) -> Iterator[str]:
+    names = (KEY, CURSOR)
+    yield from (str(row[name]) for name in names if name in row)
+    if not all(name in row for name in names):
+        # The name may be what was damaged.
+        yield from row
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _versions(rows: list[Any]) -> list[Version]:
@@ -94,19 +128,26 @@ def _parsed(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         pass
-    # A single row may hold half a surrogate, NaN or a number of a thousand digits. Those are the
-    # row's own trouble, and no reason to refuse its page.
+    # A single row may hold half a surrogate, NaN, a number of a thousand digits or bytes that are
+    # no UTF-8. Those are the row's own trouble, and no reason to refuse its page.
     try:
         try:
-            return json.loads(body, parse_int=str)
+            return _lenient(body)
         except RecursionError:
-            return json.loads(_shallow(body), parse_int=str)
+            return _lenient(_shallow(body))
     except (ValueError, RecursionError) as error:
         raise BrokenPage(
             f"The API answered 200 with a body that is not JSON ({error}; {len(body)} bytes).",
             "Nothing is lost: run it again. If it stays so, a proxy may be answering instead.",
             status=OK,
         ) from None
+
+
+def _lenient(body: bytes) -> Any:
+    try:
+        return json.loads(body, parse_int=str)
+    except UnicodeDecodeError:
+        return json.loads(body.decode(errors="surrogateescape"), parse_int=str)
 
 
 def _shallow(body: bytes) -> bytes:
