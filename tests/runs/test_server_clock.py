@@ -1,4 +1,4 @@
-"""A server whose clock is ahead: a run says so, and nothing is lost once the clock is put right."""
+"""A server whose clock is off: a run says so, and nothing is lost once the clock is put right."""
 
 from __future__ import annotations
 
@@ -61,6 +61,24 @@ def test_a_clock_that_was_ahead_is_noticed_and_the_next_run_is_right(
 
     assert load(pipeline, api) == []
     assert row_counts(pipeline)[REPLIES] == replies - 1
+
+
+@pytest.mark.parametrize("off", [timedelta(days=2), 10 * YEAR, 50 * YEAR])
+def test_a_clock_that_was_behind_is_noticed_and_the_next_run_loads_what_it_left_out(
+    off: timedelta, serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    api = served(serve)
+    clock = api.account.clock
+    clock.advance(-off)
+    [notice] = load(pipeline, api)
+    assert clock.now().isoformat()[:10] in notice
+    assert "run it again" in notice
+    assert row_counts(pipeline)["enrollments"] < len(api.account)
+
+    clock.advance(off)
+
+    assert load(pipeline, api) == []
+    assert row_counts(pipeline)["enrollments"] == len(api.account)
 
 
 def test_rows_stamped_by_a_clock_that_was_ahead_make_a_later_run_say_how_to_go_on(

@@ -10,6 +10,8 @@ from unify_source.errors import BrokenPage
 from unify_source.times import EPOCH, TICK, rfc3339
 
 AHEAD_TOLERANCE = timedelta(minutes=5)
+# What a clock leaves out that is some minutes behind, one of the next runs loads.
+BEHIND_TOLERANCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,22 @@ def joined(windows: Iterable[Window]) -> list[Window]:
     return apart
 
 
-def ahead(server: datetime, here: datetime) -> str | None:
-    """Return a warning where the clock that closes a window is ahead of this machine's."""
-    if server - here <= AHEAD_TOLERANCE:
+def wrong_clock(server: datetime, here: datetime) -> str | None:
+    """Return a warning where the clock that closes a window is far from this machine's."""
+    if -BEHIND_TOLERANCE <= server - here <= AHEAD_TOLERANCE:
         return None
+    harm = (
+        "rows that it stamps so are not current, and what changes after the clock was put right"
+        " lies before them. Then load from that time on with a backfill."
+    )
+    if server < here:
+        harm = (
+            "no row that was updated after it is loaded, although the run succeeds. Once the clock"
+            " is right, run it again: that loads them."
+        )
     return (
         f"The API's clock says {rfc3339(server)}, but this machine's {rfc3339(here)}: if it is the"
-        " API's that is wrong, rows that it stamps so are not current, and what changes after the"
-        " clock was put right lies before them. Then load from that time on with a backfill."
+        f" API's that is wrong, {harm}"
     )
 
 

@@ -21,7 +21,7 @@ from unify_source.decode.decode import Batch, decode
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.extract.pagination import follow
 from unify_source.extract.reader import Reading
-from unify_source.extract.window import Interval, Span, Window, ahead, refuse_set_back
+from unify_source.extract.window import Interval, Span, Window, refuse_set_back, wrong_clock
 from unify_source.flatten.quarantine import quarantined, released
 from unify_source.flatten.shared import Shared
 from unify_source.flatten.split import split
@@ -134,7 +134,7 @@ class Extraction:
         # The server's clock, never ours: a window closed by a clock that runs ahead would cover a
         # time whose rows have yet to be written, and the cursor would skip them.
         now, end = self._client.server_time(self._resource), self._interval.end
-        if warning := ahead(now, datetime.now(timezone.utc)):
+        if warning := wrong_clock(now, datetime.now(timezone.utc)):
             _log.warning(warning)
         return Window(memory.begin(self._start(target)), min(end or now, now))
 

@@ -16,7 +16,7 @@ from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import LoadFailed
 from unify_source.extract.reader import Reading
-from unify_source.extract.window import NO_TIME, Interval, Span, Window, ahead, left_after
+from unify_source.extract.window import NO_TIME, Interval, Span, Window, left_after, wrong_clock
 from unify_source.ledger.entry import Entry
 from unify_source.ledger.ledger import Ledger
 from unify_source.load.extraction import Extraction
@@ -71,9 +71,9 @@ class WindowRun:
         self._progress = progress_of(pipeline.collector, settings.base_url)
 
     def server_time(self) -> datetime:
-        """Return the server's clock, which closes the last window; a notice where it is ahead."""
+        """Return the server's clock, which closes the last window; a notice where it is far off."""
         now = self.client.server_time(MAIN_LIST)
-        if warning := ahead(now, datetime.now(timezone.utc)):
+        if warning := wrong_clock(now, datetime.now(timezone.utc)):
             self._notices.add(warning)
         return now
 
