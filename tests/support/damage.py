@@ -56,6 +56,7 @@ def damaged(warehouse: Destination) -> Damage:
     hands.delete("plays", warehouse.keys("plays")[:1])
     hands.double("people", warehouse.keys("people")[2:3])
     hands.copy("sequences", warehouse.keys("sequences")[-1])
+    hands.work()
     return hands.damage
 
 
@@ -78,15 +79,20 @@ def _damage_replies(hands: _Hands) -> None:
 
 
 class _Hands:
-    """Changes rows and counts what a comparison has to find."""
+    """Changes rows, all at the end, and counts what a comparison has to find."""
 
     def __init__(self, warehouse: Destination) -> None:
         self.warehouse = warehouse
         self._counts: dict[str, Counter[str]] = {}
+        self._statements: list[str] = []
 
     @property
     def damage(self) -> Damage:
         return {table: dict(counts) for table, counts in self._counts.items()}
+
+    def work(self) -> None:
+        """Run all statements."""
+        self.warehouse.change_each(self._statements)
 
     def delete(self, table: str, keys: list[str]) -> None:
         self._run(f"DELETE FROM {{}} WHERE {_among(keys)}", table, missing=len(keys))
@@ -108,7 +114,7 @@ class _Hands:
         self._run(f"DROP TABLE {DATASET}.one", table)
 
     def _run(self, statement: str, table: str, **found: int) -> None:
-        self.warehouse.change(statement.format(f"{DATASET}.{table}"))
+        self._statements.append(statement.format(f"{DATASET}.{table}"))
         self._counts.setdefault(table, Counter()).update(found)
 
 

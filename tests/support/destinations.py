@@ -6,6 +6,7 @@ To add one: a class with `reads` and `columns`, and its place in `DESTINATIONS`.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from unify_source.cli.pipeline import open_pipeline
 from unify_source.resources import BY_NAME
 
 DATASET = "unify"
+MACHINES = "machines"
 
 
 class Destination:
@@ -64,9 +66,23 @@ class Destination:
         """Run a statement that changes a table, as a person might who means well."""
         raise NotImplementedError
 
+    def change_each(self, statements: list[str]) -> None:
+        """Run several statements."""
+        for statement in statements:
+            self.change(statement)
+
+    def keep(self, place: Path) -> bool:
+        """Keep a copy of all that it holds for `restore`, in a folder to be made, if it can."""
+        del place
+        return False
+
+    def restore(self, place: Path) -> None:
+        """Hold what was kept."""
+        raise NotImplementedError
+
     def pipeline(self, machine: str = "one", name: str = "unify_gtm", **said: Any) -> dlt.Pipeline:
         """Open the commands' pipeline or one of another name, with a folder for each machine."""
-        folder = Path("machines", machine).absolute()
+        folder = Path(MACHINES, machine).absolute()
         return open_pipeline(name, self.dlt_name, DATASET, pipelines_dir=str(folder), **said)
 
     def stored(self) -> Rows:
@@ -133,6 +149,19 @@ class DuckDB(Destination):
         with duckdb.connect(file) as connection:
             connection.execute(statement)
 
+    def change_each(self, statements: list[str]) -> None:
+        self.change("; ".join(statements))
+
+    def keep(self, place: Path) -> bool:
+        (file,) = self.environment.values()
+        place.mkdir()
+        shutil.copy(file, place / "kept.duckdb")
+        return True
+
+    def restore(self, place: Path) -> None:
+        (file,) = self.environment.values()
+        shutil.copy(place / "kept.duckdb", file)
+
     def ask(self, question: str) -> list[tuple[Any, ...]]:
         """Ask the database, not through dlt."""
         with self._opened() as connection:
@@ -182,6 +211,17 @@ class Postgres(Destination):
 
     def change(self, statement: str) -> None:
         self.ask(statement)
+
+    def change_each(self, statements: list[str]) -> None:
+        self.change("; ".join(statements))
+
+    def keep(self, place: Path) -> bool:
+        place.mkdir()
+        (place / "dsn").write_text(postgres.kept_copy(self.dsn))
+        return True
+
+    def restore(self, place: Path) -> None:
+        postgres.copy((place / "dsn").read_text(), self.dsn)
 
     def columns(self, table: str) -> dict[str, str]:
         described = self.ask(

@@ -7,6 +7,7 @@ role in it must be allowed to create databases.
 
 from __future__ import annotations
 
+import atexit
 import os
 import resource
 import shutil
@@ -176,11 +177,35 @@ def running() -> Iterator[str]:
 def database(server: str) -> Iterator[str]:
     """Give the address of a new database on a server; it goes when the context ends."""
     name = f"unify_{uuid4().hex[:12]}"
-    ask(server, f"CREATE DATABASE {name} TEMPLATE template0")
+    ask(server, f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY FILE_COPY")
     try:
         yield urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
     finally:
         ask(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def copy(source: str, target: str) -> None:
+    """Let a database hold what another holds, to which nobody is connected, and nothing else."""
+    old, new = (urlsplit(dsn).path.strip("/") for dsn in (source, target))
+    server = urlunsplit(urlsplit(target)._replace(path="/postgres"))
+    ask_each(
+        server,
+        [
+            f"DROP DATABASE IF EXISTS {new} WITH (FORCE)",
+            f"CREATE DATABASE {new} TEMPLATE {old} STRATEGY FILE_COPY",
+        ],
+    )
+
+
+def kept_copy(dsn: str) -> str:
+    """Copy a database on its server, and return the address: it stays until this process ends."""
+    name = f"unify_kept_{uuid4().hex[:12]}"
+    kept = urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+    copy(dsn, kept)
+    if os.environ.get(NAMED):
+        server = urlunsplit(urlsplit(dsn)._replace(path="/postgres"))
+        atexit.register(ask, server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    return kept
 
 
 def ask(dsn: str, question: str, *values: Any) -> Sequence[tuple[Any, ...]]:

@@ -15,7 +15,8 @@ from damage import found, verified
 from destinations import Destination, DuckDB, Postgres
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from standing import Serve, account, load
+from loaded import loaded
+from standing import Serve
 
 from unify_source.resources import MAIN_LIST
 from unify_source.verification.sides import rows, stored
@@ -98,8 +99,7 @@ def test_only_rows_whose_sums_differ_are_fetched(
             yield batch
 
     monkeypatch.setattr(stored, "batches", counted)
-    api = serve(account())
-    load(warehouse, api)
+    api = loaded(warehouse, serve)
     of_main_list = {part.table.name for part in MAIN_LIST.parts if not part.fills_in}
 
     equal = found(verified(warehouse, api))

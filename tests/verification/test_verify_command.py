@@ -5,15 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
+import pytest
 from commands import command, only_json
+from damage import verified
+from destinations import Destination, DuckDB
+from loaded import loaded
 from pages import of_api
 from standing import Serve, account
+
+from unify_source.runs.status import status
 
 KINDS = ["missing", "stale", "extra", "duplicate", "orphaned"]
 
 
 def test_it_exits_with_4_until_the_difference_is_repaired(serve: Serve, home: Path) -> None:
-    api = of_api(serve(account(60)))
+    api = of_api(serve(account(20)))
     command("sync", "--quiet", **api)
     with duckdb.connect(str(home / "unify_gtm.duckdb")) as connection:
         connection.execute("UPDATE unify.enrollments SET is_paused = NOT is_paused")
@@ -24,23 +30,24 @@ def test_it_exits_with_4_until_the_difference_is_repaired(serve: Serve, home: Pa
     equal = command("verify", "--json", **api)
 
     assert (quiet.returncode, quiet.stdout) == (4, "")
-    assert quiet.stderr.startswith("60 rows differ from the API")
+    assert quiet.stderr.startswith("20 rows differ from the API")
     assert differs.returncode == 4
     assert list(only_json(differs)) == ["verdict", "tables", "quarantined", "repaired"]
     assert all(list(kinds) == KINDS for kinds in only_json(differs)["tables"].values())
-    assert only_json(differs)["tables"]["enrollments"]["stale"] == 60
+    assert only_json(differs)["tables"]["enrollments"]["stale"] == 20
     assert repaired.returncode == 0
-    assert "60 differences were repaired." in repaired.stdout
+    assert "20 differences were repaired." in repaired.stdout
     assert (equal.returncode, only_json(equal)["verdict"]) == (0, "equal")
 
 
-def test_status_tells_of_loads_and_not_of_what_was_verified(serve: Serve, home: Path) -> None:
-    api = of_api(serve(account(60)))
-    command("sync", "--quiet", **api)
-    before = only_json(command("status", "--json", **api))["loads"]
-    with duckdb.connect(str(home / "unify_gtm.duckdb")) as connection:
-        connection.execute("DELETE FROM unify.people")
+@pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
+def test_status_tells_of_loads_and_not_of_what_was_verified(
+    warehouse: Destination, serve: Serve
+) -> None:
+    api = loaded(warehouse, serve)
+    before = status(warehouse.pipeline()).loads
+    warehouse.change("DELETE FROM unify.people")
 
-    command("verify", "--quiet", **api)
+    assert verified(warehouse, api).differences
 
-    assert only_json(command("status", "--json", **api))["loads"] == before
+    assert status(warehouse.pipeline()).loads == before
