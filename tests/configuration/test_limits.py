@@ -80,23 +80,23 @@ def duckdb(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
         yield found
 
 
-ROWS: dict[str, tuple[Any, Any, Any]] = {
-    "max_depth": ({"new": [[[[[1]]]]]}, 5, 6),
-    "max_row_bytes": ({"new": "x" * 3_000}, 1_024, 8_192),
-}
-
-
-@pytest.mark.parametrize("name", ROWS)
 def test_a_limit_of_a_row_is_named_in_the_quarantine_and_can_be_raised(
-    name: str, duckdb: Destination
+    duckdb: Destination,
 ) -> None:
-    more, low, high = ROWS[name]
-    with listing([version("e1", "05Z", **more), version("e2", "05Z")]) as url:
-        assert load(duckdb, url, **{name: low}).quarantined == 1
-        [[reason]] = duckdb.reads("enrollments_quarantine", ["reason"])
-        assert name in reason
-    with listing([version("e1", "06Z", **more)]) as url:
-        assert load(duckdb, url, **{name: high}).quarantined == 0
+    beyond: dict[str, dict[str, Any]] = {
+        "max_depth": {"new": [[[[[1]]]]]},
+        "max_row_bytes": {"other": "x" * 3_000},
+    }
+
+    def rows(seconds: str) -> list[dict[str, Any]]:
+        return [version(name, seconds, **more) for name, more in beyond.items()]
+
+    with listing([*rows("05Z"), version("e", "05Z")]) as url:
+        assert load(duckdb, url, max_depth=5, max_row_bytes=1_024).quarantined == 2
+        reasons = dict(duckdb.reads("enrollments_quarantine", ["id", "reason"]))
+        assert all(name in reasons[name] for name in beyond)
+    with listing(rows("06Z")) as url:
+        assert load(duckdb, url, max_depth=6, max_row_bytes=8_192).quarantined == 0
 
 
 def test_a_table_takes_as_many_new_columns_as_are_allowed(duckdb: Destination) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import KEY, start_command
 from destinations import Destination, DuckDB, Postgres
+from loaded import loaded
 from standing import Serve, account, change, load
 from turns import FailsAfterAWindow, wait_until
 from warehouse import shown
@@ -18,6 +19,7 @@ from unify_source import UnifyError, backfill, sync, unify_source, verify
 from unify_source.errors import KeyRefused
 from unify_source.ledger.entry import SYNC, Entry
 from unify_source.ledger.ledger import Ledger
+from unify_source.load.packages import cursor
 from unify_source.resources import LEDGER, QUARANTINE
 from unify_source.sandbox import Account, Fault
 from unify_source.settings import checked_settings
@@ -51,10 +53,9 @@ def test_a_sync_has_a_row_whether_it_loads_something_or_nothing_or_fails(
 ) -> None:
     unreadable: set[str] = set()
     api = serve(
-        account(200),
+        loaded(warehouse, serve).account,
         reshape=lambda row: {**row, "is_paused": "no"} if row["id"] in unreadable else row,
     )
-    load(warehouse, api)
     expected = {name for name, rows in shown(api.account).items() if rows}
     api.account.clock.advance(timedelta(seconds=1))
     load(warehouse, api)
@@ -73,7 +74,7 @@ def test_a_sync_has_a_row_whether_it_loads_something_or_nothing_or_fails(
     ]
     first, idle, failed, last = ledger(warehouse)
     assert set(by_table(first)) == expected
-    assert by_table(first)["enrollments"] == 200
+    assert by_table(first)["enrollments"] == 300
     assert (first["cursor_before"], first["window_from"], first["late_rows"]) == (None,) * 3
     assert (by_table(idle), idle["late_rows"]) == ({}, 0)
     assert idle["cursor_before"] == idle["cursor_after"] == first["cursor_after"]
@@ -91,9 +92,9 @@ def test_a_sync_has_a_row_whether_it_loads_something_or_nothing_or_fails(
 def test_a_backfill_and_a_verify_have_rows_with_their_range_and_verdict(
     serve: Serve, warehouse: Destination
 ) -> None:
-    api = serve(account(400))
+    api = loaded(warehouse, serve)
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
-    report = sync(warehouse.pipeline(), **given)
+    reached = cursor(warehouse.pipeline())
     verify(warehouse.pipeline(), **given)
     for row in api.account.rows()[:3]:
         api.account.put({**row, "is_paused": not row["is_paused"]})  # Without moving `updated_at`.
@@ -117,7 +118,7 @@ def test_a_backfill_and_a_verify_have_rows_with_their_range_and_verdict(
     assert all(run["requests"] > 0 for run in (equal, different, filled, repaired))
     assert by_table(filled)["enrollments"] == done.enrollments >= len(api.account)
     assert filled["window_from"] == datetime.fromisoformat("2000-01-01T00:00:00+00:00")
-    assert filled["cursor_before"] == filled["cursor_after"] == report.cursor
+    assert filled["cursor_before"] == filled["cursor_after"] == reached
 
 
 @on_duckdb
@@ -144,8 +145,7 @@ def test_three_lines_of_dlt_have_a_row_and_a_refresh_keeps_the_others(
 
 @at_once
 def test_a_run_that_is_killed_is_noted_by_the_next(serve: Serve, warehouse: Destination) -> None:
-    api = serve(Account(300))
-    load(warehouse, api)
+    api = loaded(warehouse, serve)
     silent = serve(api.account, faults=[Fault("slow", value=1_000)])
     process = start_command(silent, "sync", "--destination", warehouse.dlt_name)
     wait_until(lambda: silent.requests)
@@ -185,7 +185,7 @@ def test_a_run_that_fails_midway_counts_the_windows_that_it_committed(
 def test_a_run_that_waits_is_alive_and_one_that_was_thought_dead_says_so_at_its_end(
     serve: Serve, warehouse: Destination
 ) -> None:
-    load(warehouse, serve(account(5)))
+    loaded(warehouse, serve)
     pipeline = warehouse.pipeline()
 
     def begun() -> Ledger:
@@ -211,8 +211,7 @@ def test_a_run_that_waits_is_alive_and_one_that_was_thought_dead_says_so_at_its_
 def test_no_run_fails_for_its_ledger(
     serve: Serve, warehouse: Destination, caplog: pytest.LogCaptureFixture
 ) -> None:
-    api = serve(account(5))
-    load(warehouse, api)
+    api = loaded(warehouse, serve)
     warehouse.change(f"DROP TABLE unify.{LEDGER.name}")
     change(api.account, 5)
 

@@ -13,6 +13,7 @@ import pytest
 from commands import command, only_json
 from conftest import KEY
 from destinations import DuckDB, Postgres, opened
+from loaded import loaded
 from personal import stored_text
 from standing import Serve, account
 from warehouse import shown
@@ -76,9 +77,8 @@ def by_refresh(pipeline: dlt.Pipeline, api: Sandbox) -> None:
 def test_a_person_leaves_every_table_and_no_kind_of_run_brings_it_back(
     serve: Serve, database: Any
 ) -> None:
-    api = serve(account(120))
+    api = loaded(database, serve)
     person = busiest(api.account)
-    by_sync(database.pipeline(), api)
     before = {name: len(rows) for name, rows in database.stored().items()}
     email = next(r["person"]["email"] for r in api.account.rows() if r["person"]["id"] == person)
     assert email in stored_text(database)
@@ -87,11 +87,12 @@ def test_a_person_leaves_every_table_and_no_kind_of_run_brings_it_back(
 
     left = shown(others(api.account, person), api.account.sequences())
     owned = ("people", "enrollments", "reply_email_messages", "reply_classifications")
-    assert {name: database.stored()[name] for name in owned} == {name: left[name] for name in owned}
+    stored = database.stored()
+    assert {name: stored[name] for name in owned} == {name: left[name] for name in owned}
     assert removed["people"] == 1
     assert removed["enrollments"] > 1
     assert removed["reply_email_messages"] >= 1
-    assert {name: before[name] - len(rows) for name, rows in database.stored().items()} == {
+    assert {name: before[name] - len(rows) for name, rows in stored.items()} == {
         name: removed[name] for name in before
     }
 
@@ -110,9 +111,8 @@ def test_a_person_leaves_every_table_and_no_kind_of_run_brings_it_back(
 def test_no_copy_of_a_person_stays_in_the_tables_that_a_merge_leaves(
     serve: Serve, database: Any
 ) -> None:
-    api = serve(account(60))
+    api = loaded(database, serve)
     person = busiest(api.account)
-    by_sync(database.pipeline(), api)
     tables = database.ask(
         "SELECT table_schema, table_name FROM information_schema.tables"
         " WHERE table_schema = 'unify_staging' AND table_name IN ('people', 'enrollments')"
@@ -150,9 +150,8 @@ def test_a_row_in_quarantine_that_names_a_person_goes_and_is_asked_for_no_more(
 def test_what_a_comparison_noted_of_a_persons_rows_goes_as_well(
     serve: Serve, database: Any
 ) -> None:
-    api = serve(account(20))
+    api = loaded(database, serve)
     person = busiest(api.account)
-    by_sync(database.pipeline(), api)
     with database.pipeline().sql_client() as client:
         client.execute_sql("CREATE TABLE unify.unify_verify_differences (kind TEXT, key TEXT)")
         keys = "SELECT id FROM unify.people UNION ALL SELECT id FROM unify.enrollments"
@@ -227,8 +226,7 @@ def test_what_cannot_be_forgotten_is_refused_and_leaves_no_file(name: str, home:
 
 
 def test_nothing_is_deleted_beside_another_run(serve: Serve, database: Any) -> None:
-    api = serve(account(20))
-    by_sync(database.pipeline(), api)
+    api = loaded(database, serve)
 
     with (
         Turns(database.pipeline(), 0).turn(),
@@ -237,4 +235,4 @@ def test_nothing_is_deleted_beside_another_run(serve: Serve, database: Any) -> N
         forget(database.pipeline(machine="two"), busiest(api.account), lock_timeout=0)
 
     assert refused.value.exit_code == 5
-    assert len(database.keys("enrollments")) == 20
+    assert len(database.keys("enrollments")) == 300

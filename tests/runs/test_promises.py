@@ -14,6 +14,7 @@ from destinations import Destination, DuckDB, Postgres
 from dying import IN_A_LOAD, MERGING
 from held import Held, held, lost
 from listing import SECONDS, listing, version
+from loaded import loaded
 from standing import START, Serve, account, change, load
 from turns import FailsAfterAWindow
 from warehouse import shown
@@ -29,9 +30,10 @@ TYPES = {TEXT: "text", FLAG: "bool", INSTANT: "timestamp"}
 
 
 def assert_unique(warehouse: Destination) -> None:
-    for table in (*TABLES, QUARANTINE):
-        keys = warehouse.keys(table.name)
-        assert keys == sorted(set(keys))
+    rows = warehouse.reads_each({table.name: ["id"] for table in (*TABLES, QUARANTINE)})
+    assert {name: len(keys) - len(set(keys)) for name, keys in rows.items()} == dict.fromkeys(
+        rows, 0
+    )
 
 
 @pytest.mark.promise("P1", "P2", "P13")
@@ -48,10 +50,9 @@ def test_tables_equal_the_api_at_first_after_nothing_and_after_changes(
     assert warehouse.stored() == first
     assert len(warehouse.loads()) == done + warehouse.loads_without_news
 
-    for seed in range(2):
-        change(api.account, 100, seed)
-        load(warehouse, api)
-        assert warehouse.stored() == shown(api.account) != first
+    change(api.account, 100)
+    load(warehouse, api)
+    assert warehouse.stored() == shown(api.account) != first
     assert_unique(warehouse)
 
 
@@ -82,8 +83,7 @@ def test_of_two_versions_the_newer_stays(warehouse: Destination, *, apart: bool)
 def test_replies_and_classifications_that_are_gone_there_are_gone_here(
     serve: Serve, warehouse: Destination
 ) -> None:
-    api = serve(account(200))
-    load(warehouse, api)
+    api = loaded(warehouse, serve)
     rows = [row for row in api.account.rows() if row["reply_email_message"]]
     now = (START + timedelta(minutes=1)).isoformat()
     gone, less, moved, *_ = rows
@@ -135,8 +135,7 @@ ADDED = {
 
 @pytest.mark.promise("P9")
 def test_new_fields_become_columns_in_the_same_run(serve: Serve, warehouse: Destination) -> None:
-    living = account()
-    load(warehouse, serve(living))
+    living = loaded(warehouse, serve).account
     change(living, 100)
 
     drifted = serve(living, reshape=DRIFTS["new-fields"])
@@ -205,8 +204,7 @@ def test_an_empty_account_makes_every_table_with_every_column_and_type(
 def test_with_an_empty_working_folder_the_next_run_is_incremental(
     serve: Serve, warehouse: Destination
 ) -> None:
-    api = serve(account(600))
-    load(warehouse, api, page_size=20)
+    api = loaded(warehouse, serve)
     reached = cursor(warehouse.pipeline())
     shutil.rmtree("machines")
     change(api.account, 50)
@@ -225,10 +223,11 @@ def test_with_an_empty_working_folder_the_next_run_is_incremental(
 def test_killed_wherever_it_is_and_run_again_it_ends_equal(
     serve: Serve, warehouse: Destination
 ) -> None:
-    rounds, chance = rounds_and_chance(len(IN_A_LOAD))
+    # In the last three the destination takes part; the first two are tried on DuckDB.
+    rounds, chance = rounds_and_chance(len(IN_A_LOAD) if isinstance(warehouse, DuckDB) else 3)
     # In a lake a merge is no SQL, and elsewhere not by dlt's own code.
     has_merges = isinstance(warehouse, (DuckDB, Postgres))
-    points = [point for point in IN_A_LOAD if has_merges or point != MERGING]
+    points = [point for point in reversed(IN_A_LOAD) if has_merges or point != MERGING]
     api = serve(Account(600, seed=chance.randrange(10**6)))
     to = ("--quiet", "--destination", warehouse.dlt_name)
     runs = (("sync", *to), ("backfill", "--from", "2000-01-01", *to))
@@ -256,15 +255,15 @@ def test_killed_wherever_it_is_and_run_again_it_ends_equal(
 def test_two_runs_at_once_lose_double_and_turn_back_nothing(
     serve: Serve, warehouse: Destination
 ) -> None:
-    rounds, chance = rounds_and_chance(2)
+    rounds, chance = rounds_and_chance(1)
     to = ("--quiet", "--destination", warehouse.dlt_name, "--lock-timeout", "100")
     kinds = (("sync", *to), ("backfill", "--from", "2000-01-01", *to))
-    api = serve(Account(1_000, seed=chance.randrange(10**6)))
+    api = serve(Account(500, seed=chance.randrange(10**6)))
     for _ in range(rounds):
         runs = []
         for words in chance.choices(kinds, k=2):
             api.account.change(100, seed=chance.randrange(10**6))
-            runs.append(start_command(api, *words))
+            runs.append(start_command(api, *words, window_rows=200))
             time.sleep(chance.uniform(0, 0.7))
         api.account.change(100, seed=chance.randrange(10**6))
         for process in runs:
@@ -280,10 +279,9 @@ def test_two_runs_at_once_lose_double_and_turn_back_nothing(
 def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
     serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "200")
-    api = serve(Account(600))
+    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "120")
+    api = loaded(warehouse, serve)
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 10, "workers": 1}
-    sync(warehouse.pipeline(), window_rows=10_000, **given)
     reached = cursor(warehouse.pipeline())
     done = len(warehouse.loads())
     for row in api.account.rows():

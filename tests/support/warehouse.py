@@ -53,9 +53,19 @@ def comparable(table: Table, row: Iterable[Any]) -> tuple[Any, ...]:
 
 def columns(file: Path | str, table: str, dataset: str = "unify") -> dict[str, str]:
     """Return the columns of a table and their types, as DuckDB writes them."""
+    return columns_by_table(file, dataset)[table]
+
+
+def columns_by_table(file: Path | str, dataset: str = "unify") -> dict[str, dict[str, str]]:
+    """Return the columns of each table and their types, as DuckDB writes them."""
+    described: dict[str, dict[str, str]] = {}
     with duckdb.connect(str(file), read_only=True) as connection:
-        described = connection.execute(f"DESCRIBE {dataset}.{table}").fetchall()
-    return {name: kind for name, kind, *_ in described}
+        for table, name, kind in connection.execute(
+            "SELECT table_name, column_name, data_type FROM duckdb_columns()"
+            f" WHERE schema_name = '{dataset}' ORDER BY table_name, column_index"
+        ).fetchall():
+            described.setdefault(table, {})[name] = kind
+    return described
 
 
 def shown(api: Account | Iterable[Object], listed: Iterable[Object] = ()) -> Rows:
