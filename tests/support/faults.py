@@ -7,11 +7,11 @@ import http.client
 import json
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from email.utils import format_datetime, parsedate_to_datetime
-from itertools import count
+from itertools import count, cycle
 from typing import Any, NamedTuple
 
 from raw_server import Asked, every_tenth_second, raw_server, response
@@ -167,8 +167,11 @@ def forwarded(asked: Asked, port: int) -> Answer:
 
 
 @contextmanager
-def between(api: Sandbox, fault: str, place: str) -> Iterator[str]:
-    """Give the address of what leads to an API, with a fault in one place, which must be met."""
+def between(api: Sandbox, faults: Sequence[str], place: str) -> Iterator[str]:
+    """Give the address of what leads to an API, with a fault in one place, which must be met.
+
+    Several strike in turn.
+    """
     struck: list[int] = []
 
     def is_hit(number: int) -> bool:
@@ -176,10 +179,11 @@ def between(api: Sandbox, fault: str, place: str) -> Iterator[str]:
             struck.append(number)
         return is_there
 
-    if fault in DAMAGES:
-        with _damaging(api, DAMAGES[fault], is_hit) as url:
+    if damages := [DAMAGES[fault] for fault in faults if fault in DAMAGES]:
+        with _damaging(api, damages, is_hit) as url:
             yield url
     else:
+        (fault,) = faults
         # One connection for each request, so that both have the same number.
         with _damaging(api) as url, broken_way(url, fault, is_hit) as way:
             yield way
@@ -189,16 +193,16 @@ def between(api: Sandbox, fault: str, place: str) -> Iterator[str]:
 @contextmanager
 def _damaging(
     api: Sandbox,
-    damage: Damage | None = None,
+    damages: Sequence[Damage] = (),
     is_hit: Callable[[int], bool] = lambda _: False,
 ) -> Iterator[str]:
     """Serve what an API answers, damaged where a request has one of these numbers."""
-    numbers, port = count(), int(api.url.rpartition(":")[2])
+    numbers, turns, port = count(), cycle(damages), int(api.url.rpartition(":")[2])
 
     def answer(asked: Asked, to: socket.socket) -> None:
         is_struck = is_hit(next(numbers))
         made = forwarded(asked, port)
-        for part in damage(made, to) if damage and is_struck else (made.sent(),):
+        for part in next(turns)(made, to) if is_struck else (made.sent(),):
             to.sendall(part)
 
     with raw_server(answer) as server:
