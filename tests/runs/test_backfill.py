@@ -79,7 +79,7 @@ def test_a_backfill_fills_the_tables_in_windows_and_leaves_no_progress_behind(
     serve: Callable[..., Sandbox],
     newest_first: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    api = serve(Account(1_000))
+    api = serve(Account(1_500))
     pipeline = opened()
 
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 2}
@@ -233,7 +233,7 @@ def test_a_backfill_that_goes_on_weeks_later_loads_what_moved_meanwhile_and_says
 def test_a_backfill_of_some_tables_loads_no_other_and_goes_on_apart_from_one_of_all(
     serve: Callable[..., Sandbox],
 ) -> None:
-    api, pipeline = serve(Account(900)), opened()
+    api, pipeline = serve(Account(1_200)), opened()
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": PAGE_SIZE}
     only = ["people", "reply_email_messages", "users"]
     pipeline.collector = FailsAfterAWindow(api)
@@ -325,7 +325,7 @@ def test_interrupted_a_backfill_stops_within_seconds_and_says_how_to_go_on(
 def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_right(
     serve: Callable[..., Sandbox],
 ) -> None:
-    account = Account(900)
+    account = Account(1_500)
     api = serve(account)
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "window_rows": 10_000}
     sync(opened(), **given)
@@ -348,7 +348,7 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_righ
 def test_what_a_backfill_had_read_ahead_when_it_gave_way_turns_nothing_back(
     serve: Callable[..., Sandbox],
 ) -> None:
-    account = Account(900)
+    account = Account(1_500)
     api = serve(account)
     slow = serve(account, on_request=answers_once(lambda: is_queued_for(FILE)))
     long = start(slow, "backfill", "--from", LONG_AGO, window_rows=400)
@@ -357,7 +357,7 @@ def test_what_a_backfill_had_read_ahead_when_it_gave_way_turns_nothing_back(
 
     with Turns(pipeline, 60).turn():
         is_still_running = long.poll() is None
-        account.change(900, seed=4)
+        account.change(1_500, seed=4)
         moment_later(api)
         pipeline.run(unify_source(api_key=KEY, base_url=api.url))
     _, errors = long.communicate(timeout=120)
@@ -397,7 +397,7 @@ def test_a_backfill_that_gave_way_waits_for_its_next_turn_as_long_as_it_takes(
     serve: Callable[..., Sandbox],
 ) -> None:
     hold = threading.Event()
-    account = Account(900)
+    account = Account(1_500)
     api = serve(account, on_request=answers_once(lambda: is_queued_for(FILE)))
     slow = serve(account, on_request=lambda _: hold.wait(60))
     long = start(api, "backfill", "--from", LONG_AGO, "--lock-timeout", "0.2", window_rows=400)
@@ -478,7 +478,7 @@ def test_the_lookback_is_not_read_again_between_the_windows_of_one_run(
 
 
 def test_a_terminal_shows_rows_windows_and_the_time_left(serve: Callable[..., Sandbox]) -> None:
-    api = serve(Account(900))
+    api = serve(Account(1_600))
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-m", "unify_source", "backfill", "--from", LONG_AGO],
