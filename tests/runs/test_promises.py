@@ -279,7 +279,7 @@ def test_two_runs_at_once_lose_double_and_turn_back_nothing(
 def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
     serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "80")
+    monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "100")
     api = loaded(warehouse, serve)
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 10, "workers": 1}
     reached = cursor(warehouse.pipeline())
