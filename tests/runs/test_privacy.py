@@ -12,7 +12,7 @@ import dlt
 import pytest
 import warm
 from commands import command
-from conftest import KEY, LANE
+from conftest import IS_SOAK, KEY, LANE
 from destinations import Destination, DuckDB, Postgres, opened
 from hostile import answering
 from loaded import loaded
@@ -130,9 +130,10 @@ def ran(mode: str, api: Sandbox, database: Destination, *words: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.rounds
 @pytest.mark.parametrize(
     ("mode", "database"),
-    [("keep", DuckDB), ("hash", DuckDB), ("drop", DuckDB), ("hash", Postgres)],
+    [("keep", DuckDB), ("drop", DuckDB), ("hash", Postgres), *[("hash", DuckDB)] * IS_SOAK],
     indirect=["database"],
 )
 def test_no_personal_text_stands_anywhere_after_a_run_and_a_failed_one(

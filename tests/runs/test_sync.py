@@ -13,7 +13,7 @@ import dlt
 import duckdb
 import pytest
 from commands import command
-from conftest import KEY
+from conftest import IS_SOAK, KEY
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from listing import SECONDS, Row, instant, listing, version
@@ -105,7 +105,8 @@ def test_tables_equal_the_api_after_a_first_run_an_idle_one_and_one_with_changes
     assert repeated_keys() == []
 
 
-@pytest.mark.parametrize("order", ["updated", "updated_desc", "created", "id"])
+@pytest.mark.rounds
+@pytest.mark.parametrize("order", ["updated", "id", *["updated_desc", "created"] * IS_SOAK])
 def test_a_crowd_on_one_instant_is_complete_in_any_order(
     order: str, serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
