@@ -187,9 +187,8 @@ def database(server: str) -> Iterator[str]:
 def copy(source: str, target: str) -> None:
     """Let a database hold what another holds, to which nobody is connected, and nothing else."""
     old, new = (urlsplit(dsn).path.strip("/") for dsn in (source, target))
-    server = urlunsplit(urlsplit(target)._replace(path="/postgres"))
     ask_each(
-        server,
+        _server_of(target),
         [
             f"DROP DATABASE IF EXISTS {new} WITH (FORCE)",
             f"CREATE DATABASE {new} TEMPLATE {old} STRATEGY FILE_COPY",
@@ -202,10 +201,13 @@ def kept_copy(dsn: str) -> str:
     name = f"unify_kept_{uuid4().hex[:12]}"
     kept = urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
     copy(dsn, kept)
-    if os.environ.get(NAMED):
-        server = urlunsplit(urlsplit(dsn)._replace(path="/postgres"))
-        atexit.register(ask, server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    if named := os.environ.get(NAMED):
+        atexit.register(ask, named, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
     return kept
+
+
+def _server_of(dsn: str) -> str:
+    return os.environ.get(NAMED) or urlunsplit(urlsplit(dsn)._replace(path="/postgres"))
 
 
 def ask(dsn: str, question: str, *values: Any) -> Sequence[tuple[Any, ...]]:
