@@ -9,7 +9,7 @@ from typing import Any
 
 import dlt
 import pytest
-from conftest import KEY
+from conftest import IS_SOAK, KEY
 from moving import restless
 from warehouse import shown, stored
 
@@ -38,13 +38,14 @@ def over_an_interval(pipeline: dlt.Pipeline, **how: Any) -> object:
         return sync(pipeline, **how)
 
 
+@pytest.mark.rounds
 @pytest.mark.parametrize(
     ("load", "again"),
     [
         (sync, sync),
         (from_2000, sync),
         (filtered, sync),
-        (over_an_interval, sync),
+        *[(over_an_interval, sync)] * IS_SOAK,
         (over_an_interval, over_an_interval),
     ],
 )
