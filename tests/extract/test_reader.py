@@ -163,7 +163,7 @@ def test_reading_in_parallel_asks_for_little_more_than_every_page_once(
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize(("page_size", "crowded"), [(10, 0.9), (5, 0.9), (5, 0.0)])
+@pytest.mark.parametrize(("page_size", "crowded"), [(10, 0.9), (5, 0.0)])
 def test_no_worker_is_left_alone_with_most_of_the_account(
     page_size: int, crowded: float, order: str
 ) -> None:
