@@ -15,7 +15,7 @@ from conftest import KEY
 from raw_server import Asked, at_once, every_tenth_second, raw_server, response
 
 from unify_source.api.client import Client
-from unify_source.api.pages import Page
+from unify_source.api.pages import Page, page_of
 from unify_source.errors import ApiError
 from unify_source.limits import Limits
 from unify_source.resources import ENROLLMENT_LIST
@@ -216,6 +216,22 @@ def test_what_is_odd_in_one_row_does_not_refuse_its_page(row: bytes) -> None:
     with raw_server(lambda _, to: to.sendall(response(body))) as server:
         assert page(server.url).next_cursor == "c"
         assert page(server.url).body == body
+
+
+@pytest.mark.parametrize("text", [b"x", b'\\"['])
+def test_a_long_text_beside_a_row_that_is_too_deep_takes_memory_by_its_length(
+    text: bytes,
+) -> None:
+    deep, long = b"[" * 100_000 + b"]" * 100_000, text * (MB // 2 // len(text))
+    body = b'{"enrollments": [{"odd": %b}, {"id": "%b"}], "next_cursor": "c"}' % (deep, long)
+    tracemalloc.start()
+
+    assert page_of(body, "enrollments").next_cursor == "c"
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # orjson takes twelve bytes for each of a body's, before it finds that it is too deep.
+    assert peak < 16 * len(body)
 
 
 NO_OUTLINE = [b'{"id": 5}', b'{"id": "2", "x": NaN}', b'{"id": "2", "x": "\\ud800"}', b"null"]

@@ -21,7 +21,7 @@ _KINDS = {bool: "true or false", dict: "an object", list: "a list"}
 _KINDS |= dict.fromkeys((int, float), "a number")
 # What `surrogateescape` puts in place of such bytes.
 _NO_UTF8 = re.compile("[\udc80-\udcff]")
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[][{}]', re.DOTALL)
+_MARK = re.compile(rb'\\.|[][{}"]', re.DOTALL)
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):
@@ -152,15 +152,19 @@ def _lenient(body: bytes) -> Any:
 
 def _shallow(body: bytes) -> bytes:
     """Return a JSON object with an empty list for each list and object in it: none is too deep."""
-    kept, depth, start = [], 0, 0
-    for token in _TOKEN.finditer(body):
-        opens, closes = token[0] in (b"[", b"{"), token[0] in (b"]", b"}")
+    kept, depth, start, is_text = [], 0, 0, False
+    # Mark by mark: of a pattern for whole texts `re` remembers every character of a long one.
+    for mark in _MARK.finditer(body):
+        is_text ^= mark[0] == b'"'
+        opens, closes = mark[0] in (b"[", b"{"), mark[0] in (b"]", b"}")
+        if is_text or not (opens or closes):
+            continue
         if opens and depth == 1:
-            kept.append(body[start : token.start()])
+            kept.append(body[start : mark.start()])
         depth += opens - closes
         if closes and depth == 1:
             kept.append(b"[]")
-            start = token.end()
+            start = mark.end()
     return b"".join(kept) + body[start:]
 
 
