@@ -74,7 +74,7 @@ REASONS: dict[str, Callable[[Row], bool]] = {
 def test_good_rows_are_loaded_and_bad_ones_stand_whole_beside_their_reasons(
     serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
-    api = serve(account(2_000), reshape=DRIFT)
+    api = serve(account(3_000), reshape=DRIFT)
     good, bad = parted(api.account.rows())
     nobodys = [row for row in bad.values() if is_nobodys(row)]
     unreadable = [row for row in bad.values() if not is_nobodys(row)]
