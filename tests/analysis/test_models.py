@@ -15,12 +15,14 @@ import pytest
 from by_hand import ByHand, instant
 from commands import command, only_json
 from conftest import KEY
+from destinations import Destination, opened
 from modeled import Database, Rows, both
 from pages import blocks, page
+from warehouses import BigQuery, ClickHouse
 
 from unify_source import sync, unify_source
 from unify_source.analysis.models import models
-from unify_source.analysis.views import make_models
+from unify_source.analysis.views import client_of, make_models, models_dataset
 from unify_source.errors import ConfigurationError, LoadFailed
 from unify_source.resources import ALL_TABLES
 from unify_source.sandbox import DRIFTS, Account, Sandbox
@@ -99,6 +101,27 @@ def test_a_question_has_one_answer_on_each_database_and_by_hand(loaded: Loaded) 
         assert expected, question
         assert on_duckdb == expected, question
         assert on_postgres == expected, question
+
+
+@pytest.mark.lane
+@pytest.mark.parametrize("kind", [ClickHouse, BigQuery], ids=lambda kind: kind.name)
+def test_a_question_has_the_same_answer_in_a_warehouse(
+    kind: type[Destination], home: Path, request: pytest.FixtureRequest
+) -> None:
+    shown = account(1)
+    with Sandbox(shown, key=KEY) as api, opened(kind, home, request) as warehouse:
+        pipeline = warehouse.pipeline()
+        sync(pipeline, api_key=KEY, base_url=api.url)
+        make_models(pipeline)
+
+        for question, by_hand in ByHand(shown.rows(), shown.sequences()).questions.items():
+            names = ", ".join(column.name for column in models()[question].columns)
+            with client_of(pipeline, 0) as client:
+                dataset = models_dataset(client.dataset_name)
+                with client.with_alternative_dataset_name(dataset):
+                    place = client.make_qualified_table_name(question)
+                rows = client.execute_sql(f"SELECT {names} FROM {place}")
+            assert ordered(map(tuple, rows)) == ordered(by_hand()), question
 
 
 def test_the_queries_on_the_page_pick_and_sort_the_same_on_each_database(loaded: Loaded) -> None:

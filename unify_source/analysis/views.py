@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,7 +26,10 @@ from unify_source.settings import LOCK_TIMEOUT
 from unify_source.state.checked import has_accounts
 
 _WRITTEN_IN = "postgres"
+# ClickHouse alone joins what is missing as "" or 0, and takes an alias for the column of its name.
+_SETTINGS = {"clickhouse": " SETTINGS join_use_nulls = 1, prefer_column_name_to_alias = 1"}
 _LONGEST = 300
+_ONLY_A_CODE = re.compile(r"Code: \d+\.?")
 
 
 @dataclass(frozen=True)
@@ -130,11 +134,10 @@ def _make(client: Any, model: Model, tables: str, dataset: str) -> None:
         source=lambda name: _quoted(client, tables, name),
     )
     view = f"CREATE OR REPLACE VIEW {_quoted(client, dataset, model.name)} AS {query}"
-    [statement] = sqlglot.transpile(
-        view, read=_WRITTEN_IN, write=client.capabilities.sqlglot_dialect, comments=False
-    )
+    dialect = client.capabilities.sqlglot_dialect
+    [statement] = sqlglot.transpile(view, read=_WRITTEN_IN, write=dialect, comments=False)
     try:
-        client.execute_sql(statement)
+        client.execute_sql(statement + _SETTINGS.get(dialect, ""))
     except DatabaseUndefinedRelation as error:
         raise ConfigurationError(
             f"Dataset {tables} lacks a table that the model {model.name} reads: {_reason(error)}.",
@@ -167,7 +170,9 @@ def _quoted(client: Any, dataset: str, name: str) -> str:
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in redacted(str(error)).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:_LONGEST].rstrip(".:")
+    # ClickHouse has no more than a number on the first line.
+    kept = [line for line in lines if not _ONLY_A_CODE.fullmatch(line)] or lines
+    return (kept[0] if kept else type(error).__name__)[:_LONGEST].rstrip(".:")
 
 
 def _without_sql(pipeline: dlt.Pipeline) -> ConfigurationError:

@@ -23,7 +23,7 @@ totals as (
 
 select
     p.id as person_id,
-    p.email,
+    p.email as email,
     p.first_name,
     p.last_name,
     -- last_touch_at: the start of the person's latest enrollment. The API shows no single e-mails,

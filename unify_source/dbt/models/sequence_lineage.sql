@@ -6,7 +6,8 @@ with named as (
         -- lineage: the versions of a sequence share its name, and nothing else in the API links
         -- them. Sequences that share a name by chance stand in one lineage, too; a version that was
         -- renamed after the upgrade stands alone.
-        coalesce(s.name, e.sequence_id) as lineage
+        coalesce(s.name, e.sequence_id) as lineage,
+        coalesce(e.person_id, e.enrollment_id) as person
     from {{ ref('int_enrollments') }} as e
     left join {{ source('unify', 'sequences') }} as s on s.id = e.sequence_id
 ),
@@ -25,7 +26,7 @@ people as (
         {{ how_many('is_delivered and is_unclassified_reply') }} > 0 as is_unclassified_reply,
         {{ how_many('is_delivered and is_opted_out') }} > 0 as is_opted_out
     from named
-    group by lineage, coalesce(person_id, enrollment_id)
+    group by lineage, person
 ),
 
 versions as (
