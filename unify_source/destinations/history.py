@@ -117,7 +117,7 @@ def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
         return []
     texts = (client.fs_client.read_text(name) for name in reversed(names[-most:]))
     # What a full disk has cut off is deleted by the next run: see `delete_torn_files`.
-    loads = [json.loads(text) for text in texts if text.endswith("}")]
+    loads = [json.loads(text) for text in texts if _is_whole(text)]
     return [(kept_instant(f["inserted_at"]), f["load_id"], f["status"]) for f in loads]
 
 

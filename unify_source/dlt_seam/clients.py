@@ -78,6 +78,8 @@ def _live_schema(
             return storage.live_schemas[name]  # type: ignore[no-any-return]
         if name in storage:
             return read(name)
-        return not_yet.setdefault(name, not_yet.get(name) or read(name))
+        if name not in not_yet:
+            not_yet[name] = read(name)
+        return not_yet[name]
 
     return schema
