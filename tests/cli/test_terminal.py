@@ -70,6 +70,7 @@ def test_the_demo_leaves_its_tables_whole() -> None:
     assert screen.returncode == 0
     assert_left(screen, *([".*"] * (len(screen.lines) - 1)))
     assert screen.lines[0].startswith("Starting the sandbox")
+    assert "0:00 Making the models and the report" in screen.sent
     assert not [line for line in screen.lines if "Reading" in line or "rows/s," in line]
     # Three tables, each as wide in every row.
     assert len({cell_len(line) for line in screen.lines if line.startswith("│")}) == 3

@@ -113,6 +113,7 @@ def _run_demo(screen: Screen, enrollments: int) -> None:
         screen.note(report.as_lines()[0])
         again = sync(pipeline, api_key="sandbox-key", base_url=api.url)
         screen.note(f"And once more: {again.as_lines()[0]}")
+        screen.progress.begin("Making the models and the report")
         counts = row_counts(pipeline)
         made = make_models(pipeline)
         make_report(pipeline, REPORT_FILE)
