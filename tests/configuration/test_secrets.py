@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 import logging
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 import dlt
 import pytest
@@ -114,25 +112,3 @@ def test_log_records_show_no_secret(caplog: pytest.LogCaptureFixture) -> None:
 
     assert caplog.text.count("sent ***") >= 1
     assert "a-secret-of-the-test" not in caplog.text
-
-
-BROKEN = {
-    "is written as UTF-16": codecs.BOM_UTF16_LE + 'api_key = "case-key"'.encode("utf-16-le"),
-    "begins with a byte order mark": codecs.BOM_UTF8 + b'[sources.unify]\napi_key = "case-key"\n',
-    "has a character in line 2 that is not UTF-8": '[a]\n# é\nk = "case-key"'.encode("latin-1"),
-    ", line 2, is not TOML": b"[sources.unify]\napi_key = case-key\n",
-}
-
-
-@pytest.mark.parametrize("problem", BROKEN)
-def test_a_file_that_cannot_be_read_says_what_is_wrong_with_it(problem: str, home: Path) -> None:
-    (home / ".dlt").mkdir()
-    (home / ".dlt" / "secrets.toml").write_bytes(BROKEN[problem])
-
-    for words in (["sync"], ["check", "--json"], ["status", "--verbose"]):
-        ran = command(*words)
-        assert ran.returncode == 2
-        assert problem in ran.stderr
-        assert "secrets.toml" in ran.stderr
-        assert "case-key" not in ran.stdout + ran.stderr
-        assert "--verbose" in words or "Traceback" not in ran.stderr

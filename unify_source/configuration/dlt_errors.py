@@ -124,7 +124,7 @@ def _explanation(error: BaseException) -> BaseException:
         if isinstance(cause, SignalReceivedException):
             return KeyboardInterrupt()
         if isinstance(cause, TomlProviderReadException):
-            return unreadable_file(cause.full_paths, str(cause))
+            return unreadable_file(cause.full_paths)
         if isinstance(cause, ConfigurationException):
             return _misconfigured(cause)
         if isinstance(cause, MissingDependencyException):

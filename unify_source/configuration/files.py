@@ -4,29 +4,79 @@ from __future__ import annotations
 
 import codecs
 import re
+from bisect import bisect_left
 from pathlib import Path
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
 
 from unify_source.errors import ConfigurationError
 
 # What `>` of Windows PowerShell writes. To a TOML parser it is a control character in line 1.
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_NAME = re.compile(r'Key "([\w.-]+)" already exists')
+# A line of a key in PEM may end with = as well, but has more than small letters.
+_KEY = re.compile(r"\s*([a-z_]{1,40})\s*=")
 
 
-def unreadable_file(paths: list[str], reason: str) -> ConfigurationError:
+def unreadable_file(paths: list[str]) -> ConfigurationError:
     """Return the error for the first of these files that cannot be read as TOML.
 
-    `reason` is the parser's; only the line is taken from it, for it quotes what may be a secret.
+    Of what the parser says only the line and the name of a key are shown: it also quotes values,
+    which may be secrets.
     """
     files = [file for path in paths if (file := Path(path)).is_file()]
     for file in files:
-        if problem := _encoding(file.read_bytes()):
-            return ConfigurationError(f"{file} {problem}.", "Save it as UTF-8, without a mark.")
-    line = re.search(r"\bline (\d+)", reason)
-    where = f", line {line[1]}" if line else ""
+        if error := _unreadable(file):
+            return error
     return ConfigurationError(
-        f"{' or '.join(map(str, files))}{where}, is not TOML.",
-        'Write each value as name = "text", in straight quotes, and each name once.',
+        f"{' or '.join(map(str, files))} cannot be read as TOML.",
+        "Correct it, and run it again.",
     )
+
+
+def _unreadable(file: Path) -> ConfigurationError | None:
+    try:
+        content = file.read_bytes()
+    except OSError as refusal:
+        return ConfigurationError(
+            f"{file} cannot be read: {refusal.strerror}.", "Let this user read it, or remove it."
+        )
+    if problem := _encoding(content):
+        return ConfigurationError(f"{file} {problem}.", "Save it as UTF-8, without a mark.")
+    lines = file.read_text(encoding="utf-8").split("\n")
+    error = _error(lines)
+    if error is None:
+        return None
+    if _is_repeated(error):
+        # Of a name in a table the parser tells no line, of a table its last. It fails alike with
+        # each line more.
+        line = 1 + bisect_left(
+            range(1, len(lines)), 1, key=lambda end: _is_repeated(_error(lines[:end]))
+        )
+        name = _NAME.search(str(error))
+        return ConfigurationError(
+            f"{file}, line {line}, has {repr(name[1]) if name else 'a name'} a second time.",
+            "Write each name and each [section] once.",
+        )
+    line = getattr(error, "line", 1)
+    key = _KEY.match("".join(lines[line - 1 : line]))
+    return ConfigurationError(
+        f"{file}, line {line}{f' ({key[1]})' if key else ''}, is not TOML.",
+        'Write each value as name = "text", in straight quotes.',
+    )
+
+
+def _error(lines: list[str]) -> TOMLKitError | None:
+    try:
+        tomlkit.parse("\n".join(lines))
+    except TOMLKitError as error:
+        return error
+    return None
+
+
+def _is_repeated(error: TOMLKitError | None) -> bool:
+    return bool(error and (_NAME.search(str(error)) or not hasattr(error, "line")))
 
 
 def _encoding(content: bytes) -> str | None:
