@@ -12,6 +12,7 @@ UnifyError                      exit code 1 unless said otherwise
 │   ├── BrokenPage                 not JSON, no list, a cursor that repeats
 │   └── RowUnavailable             one row that cannot be had; the others can
 ├── LoadFailed                     the destination did not take the data
+│   └── DestinationUnreachable     no connection to it, or none that lasted
 └── LockHeld                    5  another run held the dataset for too long
 """
 
@@ -111,6 +112,10 @@ class RowUnavailable(ApiError):
 
 class LoadFailed(UnifyError):
     """The destination did not take the data; the next run reads it again."""
+
+
+class DestinationUnreachable(LoadFailed):
+    """Nobody answered at the destination, or not to the end: another time it may."""
 
 
 class LockHeld(UnifyError):

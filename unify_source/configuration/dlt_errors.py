@@ -25,7 +25,12 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.files import unreadable_file
 from unify_source.dlt_seam import intercepted_signals, quick_clients
-from unify_source.errors import ConfigurationError, LoadFailed, UnifyError
+from unify_source.errors import (
+    ConfigurationError,
+    DestinationUnreachable,
+    LoadFailed,
+    UnifyError,
+)
 from unify_source.redaction import has_unencoded_password, redacted, redacted_logs
 
 _US = "unify-source"
@@ -55,7 +60,17 @@ _REACH = "see to it that the destination can be reached"
 # What drivers of databases and of S3 say, each in its own words, when nobody answers.
 _UNREACHABLE = re.compile(
     r"closed the connection|connection (is |was |has been |already )?(refused|reset|closed|lost)"
-    r"|terminating connection|could not (connect|receive|send)",
+    r"|terminating connection|could not (connect|receive|send|translate host name)"
+    r"|timeout expired|timed out|no route to host|network is unreachable"
+    r"|the database system is|too many (clients|connections)|remaining connection slots",
+    re.IGNORECASE,
+)
+# What they say of an address, a user or a password with which no run will ever connect.
+_REFUSED = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|not permitted to log in"
+    r"|FATAL: +(permission denied for database|(database|role) .* does not exist)"
+    r"|does not support SSL|certificate verify failed|root certificate file .* does not exist"
+    r"|invalid (dsn|connection option|sslmode value|port number|integer value .* connection)",
     re.IGNORECASE,
 )
 _ENCODE = (
@@ -132,14 +147,21 @@ def _explanation(error: BaseException) -> BaseException:
     return _failed(causes[-1])
 
 
-def _failed(cause: BaseException) -> LoadFailed:
+def _failed(cause: BaseException) -> UnifyError:
     if isinstance(cause, JSONDecodeError):
         return LoadFailed(
             "A file that dlt keeps beside the tables was not written to its end.",
             "A full disk or a kill leaves such a file: make room, and run unify-source sync, which"
             " deletes it and loads again what belongs to it.",
         )
-    return LoadFailed(
+    if _REFUSED.search(str(cause)):
+        return ConfigurationError(
+            f"The destination refused the connection: {_first_line(cause)}.",
+            f"{_hint(cause)}Correct its credentials in .dlt/secrets.toml or the environment, or let"
+            " this user in there.",
+        )
+    kind = DestinationUnreachable if _mend(cause) == _REACH else LoadFailed
+    return kind(
         f"The load failed: {_first_line(cause)}.",
         f"{_hint(cause)}Nothing is lost: {_mend(cause)} and run it again; --verbose shows the whole"
         " story.",

@@ -17,7 +17,7 @@ from unify_source.configuration.lookup import configured
 from unify_source.destinations.lock import opened_file, seconds_to_wait
 from unify_source.destinations.scratch import try_writing
 from unify_source.dlt_seam import raise_if_signalled
-from unify_source.errors import ConfigurationError, LoadFailed
+from unify_source.errors import ConfigurationError, DestinationUnreachable, LoadFailed
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.runs.status import length_of
 from unify_source.settings import LOCK_TIMEOUT, Settings, SettingsArguments
@@ -66,8 +66,8 @@ def check(
     """Try the settings, the key, the clock and the destination, and leave nothing behind.
 
     `in_order` gets a sentence for each thing that was in order, as soon as it is known. Raises
-    ConfigurationError where a sync would fail for its configuration or its destination, KeyRefused
-    or an ApiError.
+    ConfigurationError where a sync would fail for its configuration, or for what it may do at its
+    destination, KeyRefused, DestinationUnreachable or an ApiError.
     """
     with explained(pipeline):
         seconds = seconds_to_wait(lock_timeout)
@@ -85,8 +85,11 @@ def check(
             try_writing(pipeline)
     except LoadFailed as error:
         reason = error.what.removeprefix("The load failed: ")
-        failed = ConfigurationError(
-            f"{checked.destination} cannot be written, dataset {checked.dataset}: {reason}",
+        # Another time it may be there. Nothing but another configuration helps with the rest.
+        away = isinstance(error, DestinationUnreachable)
+        failed = (DestinationUnreachable if away else ConfigurationError)(
+            f"{checked.destination} cannot be {'reached' if away else 'written'}, dataset"
+            f" {checked.dataset}: {reason}",
             error.next_step.replace("Nothing is lost: ", "Before a sync, "),
         )
         failed.story = error.story
