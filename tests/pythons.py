@@ -5,22 +5,41 @@ Prints every version that dlt supports and the machine lacks: what was not tried
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 SUPPORTED = ("3.10", "3.11", "3.12", "3.13", "3.14")
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 HOME = Path(__file__).resolve().parents[1]
 
 
 def interpreter(version: str) -> str | None:
-    """Return a Python of this version: from the path, or the newest of pyenv's."""
-    if path := shutil.which(f"python{version}"):
-        return path
-    of_pyenv = Path.home().glob(f".pyenv/versions/{version}.*/bin/python")
-    newest = max(of_pyenv, key=lambda path: int(path.parts[-3].rsplit(".", 1)[-1]), default=None)
-    return str(newest) if newest else None
+    """Return a Python of this version that works: from the path, or the newest of pyenv's."""
+    of_path = [
+        path
+        for folder in os.get_exec_path()
+        if (path := shutil.which(f"python{version}", path=folder))
+    ]
+    of_pyenv = sorted(
+        PYENV.glob(f"versions/{version}.*/bin/python"),
+        key=lambda path: [int(part) for part in re.findall(r"\d+", path.parts[-3])],
+        reverse=True,
+    )
+    return next((path for path in [*of_path, *map(str, of_pyenv)] if is_here(path, version)), None)
+
+
+def is_here(path: str, version: str) -> bool:
+    """Tell whether a Python runs: pyenv puts one that fails for a version that is not chosen."""
+    words = [path, "-c", "import ensurepip, sys; print(*sys.version_info[:2], sep='.')"]
+    try:
+        ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    except OSError:
+        return False
+    return ran.returncode == 0 and ran.stdout.strip() == version
 
 
 def run(version: str, python: str) -> bool:

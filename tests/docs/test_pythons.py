@@ -1,0 +1,73 @@
+"""`make test-pythons` tries every Python that works, and says of the others that it did not."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pages import ROOT
+
+MINE = "{}.{}".format(*sys.version_info)
+FOUND = "import pythons, sys; print(pythons.interpreter(sys.argv[1]))"
+
+
+def found(home: Path, version: str = MINE) -> str:
+    """Return the Python that is found with what stands in a folder alone."""
+    environment = {"PATH": f"{home}/shims:{home}/bin", "PYENV_ROOT": str(home)}
+    words = [sys.executable, "-c", FOUND, version]
+    ran = subprocess.run(
+        words, cwd=ROOT / "tests", env=environment, capture_output=True, text=True, check=True
+    )
+    return ran.stdout.strip()
+
+
+def put(file: Path, *lines: str) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(lines) + "\n")
+    file.chmod(stat.S_IRWXU)
+    return file
+
+
+@pytest.fixture
+def shim(home: Path) -> Path:
+    """Put what pyenv puts for a version that is installed and not chosen."""
+    said = f"echo 'pyenv: python{MINE}: command not found' >&2"
+    return put(home / "shims" / f"python{MINE}", "#!/bin/sh", said, "exit 127")
+
+
+def working(file: Path) -> str:
+    return str(put(file, "#!/bin/sh", f'exec {sys.executable} "$@"'))
+
+
+@pytest.mark.usefixtures("shim")
+def test_a_shim_that_does_not_run_is_no_python(home: Path) -> None:
+    assert found(home) == "None"
+
+
+@pytest.mark.parametrize(
+    "lines", [["#!/nowhere/python"], ["no script"], ["#!/bin/sh", "echo 2.7"], ["#!/bin/sh"]]
+)
+def test_what_does_not_answer_with_its_version_is_no_python(lines: list[str], home: Path) -> None:
+    put(home / "bin" / f"python{MINE}", *lines)
+
+    assert found(home) == "None"
+
+
+@pytest.mark.usefixtures("shim")
+def test_behind_a_shim_another_of_the_path_is_found(home: Path) -> None:
+    assert found(home) == "None"
+    python = working(home / "bin" / f"python{MINE}")
+
+    assert found(home) == python
+
+
+@pytest.mark.usefixtures("shim")
+def test_behind_a_shim_the_newest_of_pyenv_is_found(home: Path) -> None:
+    for patch in ("2", "10", "9"):
+        working(home / "versions" / f"{MINE}.{patch}" / "bin" / "python")
+    put(home / "versions" / f"{MINE}.11" / "bin" / "python", "#!/bin/sh", "exit 1")
+
+    assert found(home) == str(home / "versions" / f"{MINE}.10" / "bin" / "python")
