@@ -78,6 +78,7 @@ class Client:
         self._budget = RequestBudget(settings.requests_per_5min)
         self._counted = threading.Lock()
         self._warned_at = time.monotonic() - _WARN_EVERY
+        self._broken: set[int] = set()
         self.requests = self.retries = self.rate_limited = 0
 
     def page(self, resource: Resource, parameters: Parameters, budget: float | None = None) -> Page:
@@ -159,8 +160,15 @@ class Client:
 
     def _page(self, resource: Resource, parameters: Parameters) -> Page:
         response = self._accepted(self._send(resource.path, parameters))
-        date = response.headers.get("Date", "")
-        return page_of(response.body, resource.list_key, self._settings.limits, date)
+        date, limits = response.headers.get("Date", ""), self._settings.limits
+        # Damage on the way does not come twice, letter by letter.
+        known = hash(response.body)
+        is_known = known in self._broken
+        try:
+            return page_of(response.body, resource.list_key, limits, date, is_known=is_known)
+        except BrokenPage:
+            self._broken.add(known)
+            raise
 
     def _row(self, resource: Resource, key: str) -> bytes | None:
         if not key.strip("."):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -35,7 +36,7 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 class Page:
     """One page of a list: its body, the cursor of the next page, None at the end, and its `Date`.
 
-    `versions` has those of its rows that have an `updated_at`.
+    `versions` has those of its rows that have an `updated_at`. `is_known`: see `page_of`.
     """
 
     body: bytes
@@ -43,23 +44,32 @@ class Page:
     list_key: str
     versions: Sequence[Version] = ()
     date: str = ""
+    is_known: bool = False
 
     @cached_property
     def rows(self) -> list[Any]:
         """The rows, to look at; the body is what is loaded. Raises BrokenPage."""
-        return _page_object(self.body, self.list_key)[self.list_key]  # type: ignore[no-any-return]
+        page = _page_object(self.body, self.list_key, is_known=self.is_known)
+        return page[self.list_key]  # type: ignore[no-any-return]
 
 
-def page_of(body: bytes, list_key: str, limits: Limits = USUAL, date: str = "") -> Page:
-    """Read a page whose list stands under `list_key`. Raises BrokenPage."""
+def page_of(
+    body: bytes, list_key: str, limits: Limits = USUAL, date: str = "", *, is_known: bool = False
+) -> Page:
+    """Read a page whose list stands under `list_key`. Raises BrokenPage.
+
+    Where the same body has come before, it `is_known`: what is odd in a row of it is no damage on
+    the way, but that row's own trouble.
+    """
     # Parsing every page here as well costs a tenth of a whole run; this only walks over its rows.
     try:
         page = _outline(list_key).decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        found = _page_object(body, list_key)
-        _refuse_damaged(body, found[list_key])
+        found = _page_object(body, list_key, is_known=is_known)
+        if not is_known:
+            _refuse_damaged(body, found[list_key])
         versions = _versions(found[list_key])
-        return Page(body, _next_cursor(found, limits), list_key, versions, date)
+        return Page(body, _next_cursor(found, limits), list_key, versions, date, is_known)
     versions = getattr(page, list_key)
     return Page(body, _usable(page.next_cursor, limits), list_key, versions, date)
 
@@ -106,8 +116,14 @@ def _versions(rows: list[Any]) -> list[Version]:
     return [Version(str(key), updated) for key, updated in found if isinstance(updated, str)]
 
 
-def _page_object(body: bytes, list_key: str) -> dict[str, Any]:
-    page = _parsed(body)
+def _page_object(body: bytes, list_key: str, *, is_known: bool = False) -> dict[str, Any]:
+    try:
+        page = _parsed(body)
+    except (RecursionError, ValueError) as error:
+        is_odd = is_known or isinstance(error, RecursionError)
+        page = _parsed_by_rows(body, list_key) if is_odd else None
+        if page is None:
+            raise _no_json(body, error) from None
     if not isinstance(page, dict) or not isinstance(page.get(list_key), list):
         raise BrokenPage(
             f"The API answered 200 with a page that has no list of {list_key}.",
@@ -119,53 +135,78 @@ def _page_object(body: bytes, list_key: str) -> dict[str, Any]:
 
 def is_row(body: bytes, name: str, key: str) -> bool:
     """Tell whether a body is the object whose key, under `name`, is `key`. Raises BrokenPage."""
-    row = _parsed(body)
+    try:
+        row = _parsed(body)
+    except RecursionError:
+        row = _flat(body)
+    except ValueError as error:
+        raise _no_json(body, error) from None
     return isinstance(row, dict) and row.get(name) == key
 
 
 def _parsed(body: bytes) -> Any:
+    """Parse a body, in which a row may hold what no JSON should.
+
+    Half a surrogate, NaN, a number of a thousand digits, a line end within a text, or bytes that
+    are no UTF-8 are the row's own trouble, and no reason to refuse its page.
+    """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        pass
-    # A single row may hold half a surrogate, NaN, a number of a thousand digits or bytes that are
-    # no UTF-8. Those are the row's own trouble, and no reason to refuse its page.
+        text = body.decode(errors="surrogateescape")
+        return json.loads(text, parse_int=str, strict=False)
+
+
+def _parsed_by_rows(body: bytes, list_key: str) -> Any:
+    """Parse a page row by row; None where not even the text around its rows is JSON.
+
+    Of a row that is too deep or no JSON only what stands beside its brackets is read, if anything.
+    """
+    around, rows = _cut(body, 2)
     try:
-        try:
-            return _lenient(body)
-        except RecursionError:
-            return _lenient(_shallow(body))
-    except (ValueError, RecursionError) as error:
-        raise BrokenPage(
-            f"The API answered 200 with a body that is not JSON ({error}; {len(body)} bytes).",
-            "Nothing is lost: run it again. If it stays so, a proxy may be answering instead.",
-            status=OK,
-        ) from None
+        page = _parsed(around)
+    except ValueError:
+        return None
+    listed = page.get(list_key) if isinstance(page, dict) else None
+    if not isinstance(listed, list) or listed.count([]) != len(rows):
+        return None
+    texts = iter(rows)
+    return {**page, list_key: [_flat(next(texts)) if row == [] else row for row in listed]}
 
 
-def _lenient(body: bytes) -> Any:
-    try:
-        return json.loads(body, parse_int=str)
-    except UnicodeDecodeError:
-        return json.loads(body.decode(errors="surrogateescape"), parse_int=str)
+def _flat(row: bytes) -> Any:
+    for text in (row, _cut(row, 1)[0]):
+        with suppress(ValueError, RecursionError):
+            return _parsed(text)
+    return None
 
 
-def _shallow(body: bytes) -> bytes:
-    """Return a JSON object with an empty list for each list and object in it: none is too deep."""
-    kept, depth, start, is_text = [], 0, 0, False
+def _cut(body: bytes, levels: int) -> tuple[bytes, list[bytes]]:
+    """Return JSON with an empty list for all that is nested so deep, and what stood there."""
+    kept, nested, depth, start, is_text = [], [], 0, 0, False
     # Mark by mark: of a pattern for whole texts `re` remembers every character of a long one.
     for mark in _MARK.finditer(body):
         is_text ^= mark[0] == b'"'
         opens, closes = mark[0] in (b"[", b"{"), mark[0] in (b"]", b"}")
         if is_text or not (opens or closes):
             continue
-        if opens and depth == 1:
+        if opens and depth == levels:
             kept.append(body[start : mark.start()])
+            start = mark.start()
         depth += opens - closes
-        if closes and depth == 1:
+        if closes and depth == levels:
             kept.append(b"[]")
+            nested.append(body[start : mark.end()])
             start = mark.end()
-    return b"".join(kept) + body[start:]
+    return b"".join(kept) + body[start:], nested
+
+
+def _no_json(body: bytes, error: Exception) -> BrokenPage:
+    return BrokenPage(
+        f"The API answered 200 with a body that is not JSON ({error}; {len(body)} bytes).",
+        "Nothing is lost: run it again. If it stays so, a proxy may be answering instead.",
+        status=OK,
+    )
 
 
 def _next_cursor(page: dict[str, Any], limits: Limits) -> str | None:

@@ -1,0 +1,74 @@
+"""What is odd in one row of a page is that row's own trouble, unless it was damage on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import KEY
+from raw_server import raw_server, response
+
+from unify_source.api.client import Client
+from unify_source.api.pages import Page
+from unify_source.errors import BrokenPage
+from unify_source.resources import ENROLLMENT_LIST
+from unify_source.settings import checked_settings
+
+
+def page(url: str, **settings: Any) -> Page:
+    given = {"api_key": KEY, "base_url": url, "retry_budget": 4, **settings}
+    return Client(checked_settings(given)).page(ENROLLMENT_LIST, ())
+
+
+LISTED = [b'{"id": "1", "updated_at": "2026-01-31T08:00:0%dZ"}' % n for n in range(2)]
+NO_JSON = {
+    "a number with a zero before it": b'{"id": "1", "x": 01}',
+    "a comma too many": b'{"id": "1", "x": [1,]}',
+    "no value": b'{"id": "1", "x": }',
+    "a word": b'{"id": "1", "x": undefined}',
+    "an escape that is none": rb'{"id": "1", "x": "C:\Users\x"}',
+    "text in the wrong quotes": b"{'id': '1'}",
+    "an id of no UTF-8": b'{"id": "1\xe9", "updated_at": "2026-01-31T08:00:00Z"}',
+    "a list": b"[01]",
+}
+
+
+@pytest.mark.parametrize("name", NO_JSON)
+def test_a_row_that_is_no_json_in_the_same_body_twice_refuses_it_no_more(name: str) -> None:
+    rows = b", ".join([LISTED[0], NO_JSON[name], LISTED[1]])
+    body = b'{"enrollments": [%b], "next_cursor": "c"}' % rows
+    with raw_server(lambda _, to: to.sendall(response(body))) as server:
+        found = page(server.url)
+
+        assert len(server.asked) == 2
+    assert (found.body, found.next_cursor, len(found.rows)) == (body, "c", 3)
+    times = [each.updated for each in found.versions if each.key == "1"]
+    assert times == ["2026-01-31T08:00:00Z", "2026-01-31T08:00:01Z"]
+
+
+@pytest.mark.parametrize("text", ["a\tb\n", "\x01", "\x1f"])
+def test_a_control_character_in_a_text_is_the_rows_own_trouble(text: str) -> None:
+    body = b'{"enrollments": [{"id": "1", "x": "%b"}], "next_cursor": null}' % text.encode()
+    with raw_server(lambda _, to: to.sendall(response(body))) as server:
+        assert page(server.url).rows == [{"id": "1", "x": text}]
+
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>Please log in</html>",
+        b'{"enrollments": [{"id": "1"}',
+        b'{"enrollments": [{"id": "1"}}, "next_cursor": null}',
+        b'{"enrollments": [{"id": "1"} {"id": "2"}], "next_cursor": null}',
+        b'{"enrollments": {"id": 01}, "next_cursor": null}',
+        b'{"enrollments": [{"id": "1", "x: 1}], "next_cursor": null}',
+    ],
+)
+def test_what_is_no_page_stays_none_however_often_it_comes(body: bytes) -> None:
+    with raw_server(lambda _, to: to.sendall(response(body))) as server:
+        with pytest.raises(BrokenPage):
+            page(server.url, retry_budget=2)
+
+        assert len(server.asked) > 1
