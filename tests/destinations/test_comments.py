@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,18 +15,20 @@ import sqlglot
 from destinations import DuckDB, Postgres, opened
 from hypothesis import example, given
 from hypothesis import strategies as st
-from lakes import Delta, Iceberg, Lake
+from lakes import Delta, DeltaOnS3, Iceberg
 from standing import account, load
 from warehouses import BigQuery, ClickHouse
 
-from unify_source.destinations.comments import COMMENTS, TABLE, describe, keep_described
+from unify_source.destinations.comments import keep_described
+from unify_source.destinations.comments.databases import COMMENTS, TABLE, describe
 from unify_source.dlt_seam import kind_of
-from unify_source.resources import ALL_TABLES
+from unify_source.resources import ALL_TABLES, BY_NAME
 from unify_source.sandbox import Sandbox
 
 Serve = Callable[..., Sandbox]
 
-IN_LANE = (ClickHouse, BigQuery, Delta, Iceberg)
+LAKES = (Delta, Iceberg)
+IN_LANE = (ClickHouse, BigQuery, DeltaOnS3, *LAKES)
 # None can hold U+0000, and Python has halves of characters that no database has.
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)
 ODD = "it's `one`; \\' %s %% {0} \\n\n\t\"two\" -- /* $$ ; \\"
@@ -40,17 +43,65 @@ def postgres(request: pytest.FixtureRequest, home: Path) -> Iterator[Postgres]:
 
 @pytest.mark.lane
 @pytest.mark.parametrize("warehouse", IN_LANE, indirect=True, ids=[d.name for d in IN_LANE])
-def test_every_column_explains_itself_in_warehouses_and_lakes(serve: Serve, warehouse: Any) -> None:
+def test_tables_and_columns_explain_themselves_in_warehouses_and_lakes(
+    serve: Serve, warehouse: Any
+) -> None:
     load(warehouse, serve(account(40)))
 
     for table in ALL_TABLES:
-        own = {} if isinstance(warehouse, Lake) else {"": table.description}
         # The emulator keeps the description of a table, and leaves out those of its columns.
         is_partial = isinstance(warehouse, BigQuery)
         columns = {column.name: column.description for column in table.columns if not is_partial}
-        expected = own | columns
+        expected = {"": table.description, **columns}
         comments = warehouse.comments(table.name)
         assert {name: comments[name] for name in expected} == expected
+
+
+@pytest.mark.lane
+@pytest.mark.parametrize("warehouse", LAKES, indirect=True, ids=[lake.name for lake in LAKES])
+def test_a_comment_in_a_lake_is_written_again_only_where_it_differs(
+    serve: Serve, warehouse: Any
+) -> None:
+    api = serve(account(40))
+    load(warehouse, api)
+    warehouse.comment("people", "email", "Of an older version.")
+    warehouse.strip("plays")
+    written = _versions(warehouse)
+
+    load(warehouse, api)
+    rewritten = _versions(warehouse)
+    load(warehouse, api)
+
+    for table in (BY_NAME["people"], BY_NAME["plays"]):
+        expected = {column.name: column.description for column in table.columns}
+        assert warehouse.comments(table.name) == {"": table.description, **expected}
+    assert {name for name in written if rewritten[name] > written[name]} == {"people", "plays"}
+    assert _versions(warehouse) == rewritten
+
+
+def _versions(lake: Any) -> dict[str, int]:
+    return {name: len(lake.versions(name)) for name in BY_NAME}
+
+
+@pytest.mark.lane
+@pytest.mark.parametrize("warehouse", [Delta], indirect=True)
+def test_a_lake_that_cannot_be_described_is_warned_of_once(
+    serve: Serve, warehouse: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = serve(account(40))
+    load(warehouse, api)
+    for name in ("people", "plays"):
+        warehouse.comment(name, "id", "Of an older version.")
+        log = Path(warehouse.place, name, "_delta_log")
+        newer = {"protocol": {"minReaderVersion": 1, "minWriterVersion": 99}}
+        (log / f"{len(list(log.glob('*.json'))):020}.json").write_text(json.dumps(newer))
+
+    with caplog.at_level(logging.WARNING, "unify_source"):
+        load(warehouse, api)
+
+    warned = [each.getMessage() for each in caplog.records if "comments" in each.getMessage()]
+    assert len(warned) == 1
+    assert warned[0].startswith("No comments in unify: ")
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,22 @@ class Lake(Destination):
         """Read a whole table."""
         raise NotImplementedError
 
+    def comments(self, table: str) -> dict[str, str]:
+        """Return the comments of a table's columns, and its own without a name."""
+        raise NotImplementedError
+
+    def comment(self, table: str, column: str, text: str) -> None:
+        """Comment on a table and on a column of it, by hand."""
+        raise NotImplementedError
+
+    def strip(self, table: str) -> None:
+        """Take the comments of a table's columns away, as if an older version had made it."""
+        raise NotImplementedError
+
+    def versions(self, table: str) -> list[set[str]]:
+        """Return the keys in each version of a table, the oldest first."""
+        raise NotImplementedError
+
     def rows_of(self, table: str, keys: list[str]) -> pa.Table:
         """Read the rows with these keys."""
         rows = self.read(table)
@@ -85,16 +101,28 @@ class Delta(Lake):
     options: ClassVar[dict[str, str]] = {}
 
     def read(self, table: str) -> pa.Table:
-        from deltalake import DeltaTable  # noqa: PLC0415 - of the lane
-
-        return DeltaTable(f"{self.place}/{table}", storage_options=self.options).to_pyarrow_table()
+        return self._opened(table).to_pyarrow_table()
 
     def comments(self, table: str) -> dict[str, str]:
-        """Return the comments of a table's columns."""
+        opened = self._opened(table)
+        own = {"": opened.metadata().description}
+        return own | {c.name: c.metadata.get("comment") for c in opened.schema().fields}
+
+    def comment(self, table: str, column: str, text: str) -> None:
+        self._opened(table).alter.set_table_description(text)
+        self._opened(table).alter.set_column_metadata(column, {"comment": text})
+
+    def strip(self, table: str) -> None:
+        from deltalake import write_deltalake  # noqa: PLC0415 - of the lane
+
+        rows = self.read(table)
+        bare = pa.table(rows.to_pydict(), pa.schema([(f.name, f.type) for f in rows.schema]))
+        write_deltalake(f"{self.place}/{table}", bare, mode="overwrite", schema_mode="overwrite")
+
+    def _opened(self, table: str) -> Any:
         from deltalake import DeltaTable  # noqa: PLC0415 - of the lane
 
-        schema = DeltaTable(f"{self.place}/{table}", storage_options=self.options).schema()
-        return {column.name: column.metadata.get("comment") for column in schema.fields}
+        return DeltaTable(f"{self.place}/{table}", storage_options=self.options)
 
     def change(self, statement: str) -> None:
         from deltalake import write_deltalake  # noqa: PLC0415 - of the lane
@@ -119,7 +147,6 @@ class Delta(Lake):
         write_deltalake(f"{self.place}/{table}", self.rows_of(table, keys), mode="append")
 
     def versions(self, table: str) -> list[set[str]]:
-        """Return the keys in each version of a table, the oldest first."""
         from deltalake import DeltaTable  # noqa: PLC0415 - of the lane
 
         place = f"{self.place}/{table}"
@@ -169,24 +196,38 @@ class Iceberg(Lake):
         return StaticTable.from_metadata(self._metadata(table)[-1]).scan().to_arrow()
 
     def comments(self, table: str) -> dict[str, str]:
-        """Return what the columns of a table mean."""
         from pyiceberg.table import StaticTable  # noqa: PLC0415 - of the lane
 
-        schema = StaticTable.from_metadata(self._metadata(table)[-1]).schema()
-        return {column.name: column.doc for column in schema.fields}
+        opened = StaticTable.from_metadata(self._metadata(table)[-1])
+        own = {"": opened.properties["comment"]}
+        return own | {column.name: column.doc for column in opened.schema().fields}
+
+    def comment(self, table: str, column: str, text: str) -> None:
+        with self._writable(table).transaction() as transaction:
+            transaction.set_properties(comment=text)
+            with transaction.update_schema() as update:
+                update.update_column(column, doc=text)
+
+    def strip(self, table: str) -> None:
+        opened = self._writable(table)
+        with opened.update_schema() as update:
+            for column in opened.schema().column_names:
+                update.update_column(column, doc="")
 
     def _metadata(self, table: str) -> list[str]:
         return sorted(map(str, Path(self.place, table, "metadata").glob("*.metadata.json")))
 
     def double(self, table: str, keys: list[str]) -> None:
         """Write these rows once more, as a second loader might."""
+        self._writable(table).append(self.rows_of(table, keys))
+
+    def _writable(self, table: str) -> Any:
         pipeline = self.pipeline()
         pipeline.sync_destination()
         client: Any = pipeline.destination_client()
-        client.load_open_table(ICEBERG, table).append(self.rows_of(table, keys))
+        return client.load_open_table(ICEBERG, table)
 
     def versions(self, table: str) -> list[set[str]]:
-        """Return the keys in each version of a table, the oldest first."""
         from pyiceberg.table import StaticTable  # noqa: PLC0415 - of the lane
 
         each = map(StaticTable.from_metadata, self._metadata(table))

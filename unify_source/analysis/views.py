@@ -16,7 +16,7 @@ from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRela
 from unify_source.analysis.models import Model, models
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
-from unify_source.destinations.comments import VIEW, describe
+from unify_source.destinations.comments.databases import VIEW, describe
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import FSClientBase, kind_of

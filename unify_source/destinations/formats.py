@@ -147,10 +147,10 @@ def refuse_views_of(pipeline: dlt.Pipeline, dropped: Collection[str]) -> None:
         )
 
 
-def keep_in_order(pipeline: dlt.Pipeline) -> None:
-    """Make the missing indexes and comments of the tables that exist."""
+def keep_in_order(pipeline: dlt.Pipeline, new: Collection[str] = ()) -> None:
+    """Make the missing indexes and comments of the tables that exist, of which some are `new`."""
     _keep_indexed(pipeline)
-    keep_described(pipeline)
+    keep_described(pipeline, new)
 
 
 def _keep_indexed(pipeline: dlt.Pipeline) -> None:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
+from unify_source.destinations.comments.lakes import describe, described
 from unify_source.dlt_seam import running_pipeline
 from unify_source.flatten.shared import Carried
 from unify_source.flatten.tables import marked_deleted
@@ -25,8 +26,6 @@ from unify_source.settings import DELTA, ICEBERG, PARQUET
 
 _KEYS_IN_ONE_DELETE = 1_000
 _LOAD = "_load"
-_DOC = {DELTA: "comment", ICEBERG: "doc"}
-"""The metadata of an Arrow field that a lake takes for what its column means."""
 
 
 def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str | None:
@@ -45,31 +44,35 @@ class Lake:
     def __init__(self, table_format: str) -> None:
         self.format = table_format
 
-    def hints(self, table: Table) -> dict[str, Any]:
+    def hints(self, *, exists: bool) -> dict[str, Any]:
         """Return how a table is written."""
         if self.format == PARQUET:
             return {"write_disposition": "append", "file_format": PARQUET}
         # dlt merges into an Iceberg table by a thousand rows at a time, however many are new.
-        if self.format == ICEBERG and not self.has(table):
+        if self.format == ICEBERG and not exists:
             return {"write_disposition": "append", "table_format": self.format}
         merge = {"disposition": "merge", "strategy": "upsert"}
         return {"write_disposition": merge, "table_format": self.format}
 
-    def has(self, table: Table) -> bool:
-        """Tell whether the table exists.
+    def opened(self, table: Table) -> Any:
+        """Open a table, described as it is today; None where it does not exist.
 
         dlt stores the schema before it makes the tables: a run that died may have made some only.
         """
-        return _opened(self.format, table.name) is not None
+        opened = _opened(self.format, table.name)
+        if opened is not None and self.format != PARQUET:
+            describe(opened, self.format, table, running_pipeline().dataset_name)
+        return opened
 
-    def ready(self, table: Table, batches: list[pa.Table]) -> pa.Table:
+    def ready(self, table: Table, opened: Any, batches: list[pa.Table]) -> pa.Table:
         """Return what has to be written of all the rows of a load, perhaps no row."""
         # Batches differ in the new columns that they bring.
         rows = pa.concat_tables(batches, promote_options="default")
         if self.format == PARQUET:
             return rows
-        rows = self._merged(table, rows, _opened(self.format, table.name))
-        return _documented(rows, table, _DOC[self.format])
+        if opened is None:
+            return described(self._merged(table, rows, None), self.format, table)
+        return self._merged(table, rows, opened)
 
     def _merged(self, table: Table, rows: pa.Table, opened: Any) -> pa.Table:
         newest = newest_of_each(rows, table.newest)
@@ -87,18 +90,6 @@ class Lake:
             delete_keys(opened, gone[KEY].to_pylist())
             return living
         return pa.concat_tables([living, marked_deleted(table, gone)], promote_options="default")
-
-
-def _documented(rows: pa.Table, table: Table, key: str) -> pa.Table:
-    # Delta and Iceberg keep it for each column that they make, and for none that they have.
-    meanings = {column.name: column.description for column in table.columns}
-    fields = [
-        item.with_metadata({**(item.metadata or {}), key: meanings[item.name]})
-        if item.name in meanings
-        else item
-        for item in rows.schema
-    ]
-    return pa.Table.from_arrays(rows.columns, schema=pa.schema(fields))
 
 
 def newest_of_each(rows: pa.Table, newest: str, key: str = KEY) -> pa.Table:

@@ -84,13 +84,15 @@ class TableWriter:
         return rows.add_column(0, pa.field(ACCOUNT, TEXT, nullable=False), accounts)
 
     def _into_lake(self, lake: Lake, batches: list[pa.Table]) -> Iterator[Any]:
-        exists = lake.has(self._table)
+        opened = lake.opened(self._table)
+        exists = opened is not None
         if not batches and exists:
             return
-        rows = lake.ready(self._table, batches or [empty(self._table)])
+        rows = lake.ready(self._table, opened, batches or [empty(self._table)])
         if len(rows) or not exists:
             rows = rows if len(rows) else without_rows(rows)
-            yield with_hints(rows, columns=new_columns(rows) or None, **lake.hints(self._table))
+            hints = lake.hints(exists=exists)
+            yield with_hints(rows, columns=new_columns(rows) or None, **hints)
 
 
 def _may_lose_all_rows(table: Table) -> bool:

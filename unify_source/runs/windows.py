@@ -29,7 +29,7 @@ from unify_source.load.packages import (
     start_over,
     take_back,
 )
-from unify_source.load.source import window_source
+from unify_source.load.source import SOURCE, window_source
 from unify_source.load.tables import AtEnd, TableResources
 from unify_source.notices import Notices
 from unify_source.resources import MAIN_LIST, QUARANTINE
@@ -65,6 +65,7 @@ class WindowRun:
         self._listing = Listing(settings, self.client)
         self._interval, self._notices = interval or Interval(), Notices()
         self._checked: dict[str, LoadedWith] = {}
+        self._tables: set[str] = set()
         self._ahead: Reading | None = None
         self._unfinished = UnfinishedMerges(pipeline, settings.account)
         self._turns, self._enrollments = Turns(pipeline, lock_timeout), 0
@@ -189,11 +190,9 @@ class WindowRun:
         self._turns.take()
         self._turns.refuse_lost()
         self.ledger.go_on()
-        if self._enrollments:
-            give_back(self.pipeline)
-        else:
-            hold_down(self.pipeline)
+        (give_back if self._enrollments else hold_down)(self.pipeline)
         schema = start_over(self.pipeline)
+        self._tables = set(schema.tables)
         # In each turn: between two of them another run may have loaded all of it anew.
         self._checked = checked_privacy(self.pipeline, self.settings)
         return schema
@@ -229,7 +228,7 @@ class WindowRun:
         except LoadFailed:
             take_back(self.pipeline, loaded.loads_ids)
             raise
-        keep_in_order(self.pipeline)
+        keep_in_order(self.pipeline, set(self.pipeline.schemas[SOURCE].tables) - self._tables)
         return set(loaded.loads_ids)
 
     def report(self, command: str, **facts: Any) -> Report:

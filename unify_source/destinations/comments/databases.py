@@ -1,8 +1,4 @@
-"""Writes the data dictionary into comments on tables, views and columns.
-
-dlt writes descriptions only as it makes a table or a column: of both on BigQuery and Databricks, of
-columns alone on Snowflake. Here they also reach tables from before, and follow when they change.
-"""
+"""Writes comments on tables, views and columns in SQL, on databases and warehouses."""
 
 from __future__ import annotations
 
@@ -10,11 +6,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-import dlt
 from dlt.destinations.exceptions import DatabaseException
 
 from unify_source.accounts import ACCOUNT, DESCRIPTION
-from unify_source.dlt_seam import kind_of
 from unify_source.resources import ALL_TABLES
 
 Dictionary = Mapping[tuple[str, str], str]
@@ -123,18 +117,16 @@ COMMENTS = {
 """By the kind of destination. Where a schema is meant, ClickHouse has a database."""
 
 
-def keep_described(pipeline: dlt.Pipeline) -> None:
-    """Write the data dictionary into the comments of the tables that exist, where it is not yet."""
-    if kind_of(pipeline.destination) in COMMENTS:
-        with pipeline.sql_client() as client:
-            describe(client, kind_of(pipeline.destination), TABLE, _DICTIONARY)
+def describe_tables(client: Any, kind: str) -> None:
+    """Make comments of the data dictionary on the tables that exist."""
+    describe(client, kind, TABLE, _DICTIONARY)
 
 
 def describe(client: Any, kind: str, what: str, dictionary: Dictionary) -> None:
     """Make comments of a dictionary, on TABLE or VIEW, where the destination keeps them.
 
     One that says so already is left alone, so that a run without news asks one question and writes
-    nothing. What cannot be written is warned of, once: the rows are there, which matters more.
+    nothing. What cannot be written is warned of, once.
     """
     comments = COMMENTS.get(kind)
     if comments is None or (what == VIEW and not comments.of_views):
@@ -147,9 +139,7 @@ def describe(client: Any, kind: str, what: str, dictionary: Dictionary) -> None:
                 client.execute_many(statements)
     except DatabaseException as error:
         # Only the owner of a table may comment on it, and a run may have another role.
-        if client.dataset_name not in _warned:
-            _warned.add(client.dataset_name)
-            _log.warning("No comments in %s: %s", client.dataset_name, str(error).strip())
+        warn_once(client.dataset_name, error)
 
 
 def _missing(client: Any, comments: Comments, what: str, dictionary: Dictionary) -> Iterator[str]:
@@ -165,6 +155,13 @@ def _missing(client: Any, comments: Comments, what: str, dictionary: Dictionary)
             place = client.make_qualified_table_name(table)
             quoted = column and client.escape_column_name(column)
             yield comments.statement(what, place, quoted, text)
+
+
+def warn_once(dataset: str, error: BaseException) -> None:
+    """Log that a dataset has no comments, and why; the rows are there, which matters more."""
+    if dataset not in _warned:
+        _warned.add(dataset)
+        _log.warning("No comments in %s: %s", dataset, str(error).strip())
 
 
 _DICTIONARY = {

@@ -1,0 +1,27 @@
+"""Writes the data dictionary into comments on tables, views and columns.
+
+dlt writes descriptions only as it makes a table or a column: of both on BigQuery and Databricks, of
+columns alone on Snowflake. Here they also reach tables from before, and follow when they change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import dlt
+
+from unify_source.destinations.comments import databases, lakes
+from unify_source.dlt_seam import FSClientBase, kind_of
+from unify_source.settings import SECTION
+
+
+def keep_described(pipeline: dlt.Pipeline, new: Collection[str] = ()) -> None:
+    """Write the data dictionary into the comments of the tables that exist, where it is not yet.
+
+    In a lake only of those that are `new`: a run opens the others anyway, and describes them then.
+    """
+    if (kind := kind_of(pipeline.destination)) in databases.COMMENTS:
+        with pipeline.sql_client() as sql:
+            databases.describe_tables(sql, kind)
+    elif new and isinstance(client := pipeline.destination_client(SECTION), FSClientBase):
+        lakes.describe_tables(client, new)
