@@ -173,6 +173,16 @@ def test_a_row_that_is_not_json_goes_to_quarantine_alone_without_an_id(row: byte
     assert fate.reason.startswith("is not JSON: ")
 
 
+@pytest.mark.parametrize("text", [b"\xe9", b"a\xff", b"\xed\xa0\x80", rb"\ud800", rb"\udc00\ud800"])
+def test_an_id_that_is_not_unicode_is_none_and_its_row_stays_apart_from_others(
+    text: bytes,
+) -> None:
+    fates = [assert_one_fate(b'{"id":"%b","status":%d}' % (text, n)) for n in range(2)]
+
+    assert [fate.id for fate in fates] == [None, None]
+    assert fates[0].key != fates[1].key
+
+
 @pytest.mark.parametrize("levels", [1, 63])
 def test_a_row_may_be_nested_up_to_the_limit(levels: int) -> None:
     row = b'{"id":"e1","updated_at":"2026-01-31T08:00:00Z","new":%s}'

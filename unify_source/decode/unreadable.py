@@ -34,8 +34,8 @@ class Unreadable:
         own = _known(row)
         key, changed = own.get(KEY), own.get(CURSOR)
         return cls(
-            # With a lone surrogate in it: no database stores that, and no address can be made of
-            # it.
+            # With a lone surrogate in it, or a byte that is no UTF-8: no database stores that, and
+            # no address can be made of it.
             id=key if isinstance(key, str) and key and _is_unicode(key) else None,
             updated_at=parse_instant(changed) if isinstance(changed, str) else None,
             reason=reason,
@@ -54,7 +54,7 @@ def _known(row: RawRow) -> dict[str, Any]:
     try:
         # A row may be unreadable for something deep within it. Its id and time, at the top, still
         # tell where it belongs.
-        value = parsed(top_level(row).decode(errors="replace"))
+        value = parsed(top_level(row).decode(errors="surrogateescape"))
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
