@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -119,3 +121,14 @@ def test_a_file_and_a_dataset_of_one_name_are_refused(api: Sandbox, home: Path) 
     assert "--dataset 'unify' has the same name as the DuckDB file unify.duckdb" in ran.stderr
     assert api.requests == []
     assert list(home.glob("*.duckdb")) == []
+
+
+def test_a_folder_that_is_gone_ends_with_a_sentence(home: Path) -> None:
+    (home / "gone").mkdir()
+    line = f"cd gone && rmdir ../gone && exec {sys.executable} -m unify_source status"
+
+    ran = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("Error: The folder that this command was started in is gone.")
+    assert "Traceback" not in ran.stderr

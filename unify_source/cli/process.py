@@ -11,12 +11,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from unify_source.cli.console import Screen, ScreenLog
 from unify_source.cli.options import as_options
 from unify_source.cli.streams import Outlet, protect
-from unify_source.errors import UnifyError
+from unify_source.errors import ConfigurationError, UnifyError
 from unify_source.redaction import redacted
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
     if doing:
         screen.progress.begin(doing)
     try:
+        _refuse_vanished_folder()
         yield screen
     except UnifyError as error:
         if options.verbose:
@@ -87,6 +89,16 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
         screen.progress.close()
         log.removeHandler(handler)
         log.setLevel(level)
+
+
+def _refuse_vanished_folder() -> None:
+    # dlt asks for it as it is imported, and files are named from there.
+    try:
+        Path.cwd()
+    except OSError:
+        raise ConfigurationError(
+            "The folder that this command was started in is gone.", "Change into one that exists."
+        ) from None
 
 
 @contextmanager
