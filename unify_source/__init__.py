@@ -51,7 +51,7 @@ _ROOMS = {
 
 
 def __getattr__(name: str) -> Any:
-    # dlt and Arrow take half a second to import: `--help` shall not wait for them.
+    # dlt and Arrow take half a second to import, which `--help` should not wait for.
     if name in _ROOMS:
         return getattr(import_module(f"unify_source.{_ROOMS[name]}"), name)
     raise AttributeError(f"module 'unify_source' has no attribute {name!r}")

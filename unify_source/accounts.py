@@ -1,7 +1,7 @@
-"""Several accounts in one dataset: whose rows and whose state are whose. Pure.
+"""Several accounts in one dataset: keeps their rows and their state apart. Pure.
 
 Every table then has the column `account`, and a row's key is the account and its id. Two accounts
-may have rows of the same id, so that whatever finds rows by their ids has to name the account.
+may have rows with the same id, so every query by id has to name the account.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from unify_source.values import Setting, shown
 ACCOUNT = "account"
 """The column that says whose row it is, and the setting."""
 
-DESCRIPTION = "The account that the row is from, as it was named to the run."
+DESCRIPTION = "The name of the account that the row is from, as the run was given it."
 
 
 def read_account(name: str, value: object) -> str:
@@ -31,7 +31,7 @@ def read_account(name: str, value: object) -> str:
 
 
 class DatasetArguments(TypedDict, total=False):
-    """Whose rows these are, where a dataset holds those of several accounts."""
+    """Which account the rows belong to, if a dataset holds several."""
 
     account: Annotated[
         str | None,
@@ -44,31 +44,31 @@ class DatasetArguments(TypedDict, total=False):
 
 
 def only(account: str | None, rows: str = "") -> str:
-    """Return the condition in SQL that a row is of the account, if a dataset has several.
+    """Return the SQL condition that a row belongs to the account, if a dataset has several.
 
-    `rows` is the name of the table in the statement.
+    `rows` is the table's name in the statement.
     """
-    # Always a condition, so that no statement has to be built in two ways. The name needs no
-    # escaping: `read_account` refuses one that would.
+    # Always a condition, so that each statement has one form. The name needs no escaping:
+    # `read_account` refuses one that would.
     at = f"{rows}." if rows else ""
     return f"{at}{ACCOUNT} = '{account}'" if account else "1 = 1"
 
 
 def of_account(account: str | None, where: str) -> str:
-    """Return a condition, on the rows of the account alone if a dataset has several."""
+    """Return a condition, limited to the account's rows if a dataset has several."""
     return f"{only(account)} AND ({where})" if account else where
 
 
 def table_of(name: str, account: str | None) -> str:
-    """Return the name of a table of our own that each account has for itself."""
+    """Return the name of a table of which each account has its own."""
     return f"{name}_{account}" if account else name
 
 
 def state_of_account(state: dict[str, Any], account: str | None) -> dict[str, Any]:
-    """Return the part of a resource's state that is the account's, made where it is missing."""
+    """Return the account's part of a resource's state, created where it is missing."""
     if not account:
         return state
-    # Within the state of one pipeline: one for each account would make every script invent names
-    # of pipelines, and of DuckDB files with them.
+    # Within one pipeline's state: a pipeline for each account would make every script invent names
+    # of pipelines, and with them of DuckDB files.
     part: dict[str, Any] = state.setdefault("accounts", {}).setdefault(account, {})
     return part

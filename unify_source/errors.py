@@ -1,17 +1,17 @@
 """The error tree: each error says what happened, with the value, and what to do next.
 
-UnifyError                      exit code 1 unless said otherwise
-├── ConfigurationError          2  a setting that cannot be, before the first request
+UnifyError                      exit code 1 unless shown otherwise
+├── ConfigurationError          2  an invalid setting, found before the first request
 │   └── KeyRefused              2  HTTP 401 and 403
-├── ApiError                       the API did not do what was asked
+├── ApiError                       the API did not answer as it should
 │   ├── RequestRefused             HTTP 400 and other 4xx, with the server's own errors[]
 │   │   └── NotFound               HTTP 404
 │   ├── RateLimited                HTTP 429 for longer than the retry budget
 │   ├── ServerFailed               HTTP 5xx for longer than the retry budget
 │   ├── Unreachable                no connection, or none that lasted
 │   ├── BrokenPage                 not JSON, no list, a cursor that repeats
-│   └── RowUnavailable             one row that cannot be had; the others can
-├── LoadFailed                     the destination did not take the data
+│   └── RowUnavailable             one row cannot be read; the others can
+├── LoadFailed                     the destination did not accept the data
 │   └── DestinationUnreachable     no connection to it, or none that lasted
 └── LockHeld                    5  another run held the dataset for too long
 """
@@ -24,8 +24,8 @@ from unify_source.redaction import redacted
 class UnifyError(Exception):
     """An error that a tired person can act on: `what` happened and `next_step` to take.
 
-    Secrets that are known by then are struck out of both. `story` is the traceback of what caused
-    it, without secrets, where the cause itself may hold one.
+    Known secrets are redacted in both. `story` is the redacted traceback of the cause, set where
+    the cause itself may contain a secret.
     """
 
     exit_code = 1
@@ -41,10 +41,10 @@ class UnifyError(Exception):
 
 
 class ConfigurationError(UnifyError):
-    """A setting or an argument that cannot be; nothing was requested.
+    """A setting or an argument is invalid; nothing was requested.
 
-    Where one is to blame, `setting` is its name, and `what` begins with it. `is_argument` unless it
-    stands in configuration.
+    `setting` is its name, if one is to blame, and `what` then begins with it. `is_argument` is
+    false for a value from configuration.
     """
 
     exit_code = 2
@@ -55,19 +55,19 @@ class ConfigurationError(UnifyError):
         self.setting = setting
 
     def spelled(self, name: str) -> ConfigurationError:
-        """Return the error with the name that the caller gave the setting by."""
+        """Return the error under the name by which the caller knows the setting."""
         problem = self.what.removeprefix(f"{self.setting} ")
         return type(self)(problem, self.next_step, setting=name)
 
 
 class KeyRefused(ConfigurationError):
-    """The API does not know the key, or does not let it in."""
+    """The API does not know the key, or denies it access."""
 
 
 class ApiError(UnifyError):
-    """The API did not do what was asked; `status` is the HTTP status where there was one.
+    """The API did not answer as it should; `status` is the HTTP status, if there was one.
 
-    `retry_after` is the wait in seconds that the server asked for, None where it did not.
+    `retry_after` is the wait in seconds that the server asked for, if it did.
     """
 
     def __init__(self, what: str, next_step: str, *, status: int | None = None) -> None:
@@ -77,7 +77,7 @@ class ApiError(UnifyError):
 
 
 class RequestRefused(ApiError):
-    """The API refused the request as it stood; `codes` are the server's own."""
+    """The API refused the request; `codes` are the server's error codes."""
 
     def __init__(
         self, what: str, next_step: str, *, status: int, codes: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ class RequestRefused(ApiError):
 
 
 class NotFound(RequestRefused):
-    """There is nothing at that address or by that id."""
+    """There is nothing at that address or with that id."""
 
 
 class RateLimited(ApiError):
@@ -99,29 +99,29 @@ class ServerFailed(ApiError):
 
 
 class Unreachable(ApiError):
-    """No connection, or none that lasted for a whole answer, until the retry budget was spent."""
+    """No connection lasted for a whole response until the retry budget was spent."""
 
 
 class BrokenPage(ApiError):
-    """An answer with status 200 that is not what the API promises."""
+    """A response with status 200 is not what the API promises."""
 
 
 class RowUnavailable(ApiError):
-    """One row could not be had by its id: it may stay as it is, and the run goes on."""
+    """One row could not be read by its id: it may stay as it is, and the run continues."""
 
 
 class LoadFailed(UnifyError):
-    """The destination did not take the data; the next run reads it again."""
+    """The destination did not accept the data; the next run reads it again."""
 
 
 class DestinationUnreachable(LoadFailed):
-    """Nobody answered at the destination, or not to the end: another time it may."""
+    """The destination did not answer, or the connection broke: another try may succeed."""
 
 
 class LockHeld(UnifyError):
-    """Another run, or another program, has the dataset; nothing was loaded.
+    """Another run, or another program, holds the dataset; nothing was loaded.
 
-    `setting` is the name that the caller gives the one by which a run waits longer.
+    `setting` is the caller's name for the setting `lock_timeout`.
     """
 
     exit_code = 5

@@ -1,4 +1,4 @@
-"""What a run says once about the data: in the log at once, and in its report at the end."""
+"""What a run reports once about the data: logged at once, and listed in its report at the end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _log = logging.getLogger(__name__)
 
 
 class Notices:
-    """Collects sentences, and logs each as a warning when it comes for the first time."""
+    """Collects sentences, and logs each as a warning the first time."""
 
     def __init__(self) -> None:
         self._sentences: dict[str, None] = {}
@@ -18,7 +18,7 @@ class Notices:
         return iter(self._sentences)
 
     def add(self, sentence: str) -> None:
-        """Take one more sentence; it must quote no value of a row, which may be personal."""
+        """Add a sentence; it must not quote a row's value, which may be personal."""
         if sentence not in self._sentences:
             self._sentences[sentence] = None
             _log.warning(sentence)

@@ -1,4 +1,4 @@
-"""The settings that say what becomes of personal data, and how they are read."""
+"""The settings for personal data, and their readers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FIELD = re.compile(r"(\w+)\.(\*|\S+)")
 
 
 def read_secret(name: str, value: object) -> str:
-    """Return a secret text, without the blanks and line breaks around it."""
+    """Return a secret without the whitespace around it."""
     secret = str(value).strip()
     if not secret:
         raise ConfigurationError("is empty.", "Leave it out, or give the secret.", setting=name)
@@ -24,7 +24,7 @@ def read_secret(name: str, value: object) -> str:
 
 
 def read_fields(name: str, value: object) -> tuple[str, ...]:
-    """Return fields, each as TABLE.FIELD: a text with commas, or several texts."""
+    """Return fields, each as TABLE.FIELD, from one text with commas or a list of texts."""
     items = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
     fields = [part.strip() for item in items for part in str(item).split(",") if part.strip()]
     for field in fields:
@@ -38,13 +38,13 @@ def read_fields(name: str, value: object) -> tuple[str, ...]:
 
 
 class PrivacyArguments(TypedDict, total=False):
-    """What becomes of personal data."""
+    """How personal data is stored."""
 
     pii: Annotated[
         str | None,
         Setting(
             Choice(PII),
-            "What becomes of personal data: {0.limits}. See [Privacy](privacy.md).",
+            "How personal data is stored: {0.limits}. See [Privacy](privacy.md).",
             default=KEEP,
         ),
     ]
@@ -56,13 +56,13 @@ class PrivacyArguments(TypedDict, total=False):
         str | Sequence[str] | None,
         Setting(
             read_fields,
-            "Fields that are no personal data, as `TABLE.FIELD` or `TABLE.*`, with commas.",
+            "Fields that are not personal data: `TABLE.FIELD` or `TABLE.*`, separated by commas.",
         ),
     ]
 
 
 def refuse_without_key(pii: str, key: str | None) -> None:
-    """Raise ConfigurationError for hashes without a key: anyone could tell who is behind them."""
+    """Raise ConfigurationError for hashes without a key: anyone could test guesses against them."""
     if pii == HASH and not key:
         raise ConfigurationError(
             f"is {HASH!r}, but there is no pii_key.",

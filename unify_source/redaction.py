@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from urllib.parse import quote, unquote
 
 MARK = "***"
-# A shorter part of a secret may be any word: striking it out would spoil every sentence.
+# A shorter part of a secret may be any word: redacting it would spoil every sentence.
 _SHORTEST_PART = 4
 _SHORTEST_SECRET = 3
 _USERINFO = re.compile(r"://(.*)@", re.DOTALL)
@@ -21,7 +21,7 @@ _UNENCODED = re.compile(r"[@:/#\s]|%(?![0-9a-fA-F]{2})")
 _DSN_PASSWORD = re.compile(
     r"\b(?:password|passwd|pwd)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE
 )
-# What is no secret that we were told of, but looks like one: in addresses, and as libpq writes it.
+# Passwords that nobody handed to `keep_out`, as they stand in addresses and in libpq's settings.
 _PASSWORDS = re.compile(
     r"""([^\s"':/@]*:(?!//)(?=[^\s"']*@)|\bpassword=)('[^']*'|[^\s"']+(?=@)|[^\s"'@]+)""",
     re.IGNORECASE,
@@ -33,41 +33,41 @@ _is_unencoded = False
 
 
 def keep_out(secret: object) -> None:
-    """Strike this secret out of every text from now on: a key, a password or a whole address.
+    """Redact this secret in every text from now on: a key, a password or a whole address.
 
-    Of an address only the password counts. Its parts count too, for libraries cut an address at
-    the first `@`, `:`, `/`, `#` or `%` of a password that was not encoded, and quote the rest.
+    Of an address only the password is secret. So are its parts, because libraries cut an address
+    at the first `@`, `:`, `/`, `#` or `%` of a password that was not encoded, and quote the rest.
     """
-    global _pattern, _is_unencoded  # noqa: PLW0603 - made anew from the set beside them
+    global _pattern, _is_unencoded  # noqa: PLW0603 - rebuilt from the set beside them
     text = str(secret).strip()
     if userinfo := _USERINFO.search(text):
         _is_unencoded |= bool(_UNENCODED.search(userinfo[1].partition(":")[2]))
     new = {form for part in _parts(text) for form in _forms(part)} - _kept
     if new:
         _kept.update(new)
-        # The longest first, or a part would leave the rest of the whole behind.
+        # The longest first, or redacting a part would leave the rest of the whole.
         _pattern = re.compile("|".join(map(re.escape, sorted(_kept, key=len, reverse=True))))
 
 
 def holds_password(text: str) -> bool:
-    """Tell whether a text is an address with a password, or libpq's way of writing one."""
+    """Tell whether a text is an address with a password, or libpq's form of one."""
     userinfo = _USERINFO.search(text)
     return bool((userinfo and ":" in userinfo[1]) or _DSN_PASSWORD.search(text))
 
 
 def has_unencoded_password() -> bool:
-    """Tell whether an address was kept out whose password cannot stand in one as it is."""
+    """Tell whether a password in an address should have been percent-encoded."""
     return _is_unencoded
 
 
 def redacted(text: str) -> str:
-    """Return a text without the secrets kept out, and without what looks like a password."""
+    """Return a text without the known secrets and without anything that looks like a password."""
     known = _pattern.sub(MARK, text) if _pattern else text
     return _PASSWORDS.sub(rf"\1{MARK}", known)
 
 
 def redact(record: logging.LogRecord) -> bool:
-    """Strike secrets out of a log record, as a filter that lets every record pass."""
+    """Redact a log record, as a filter that lets every record pass."""
     record.msg, record.args = redacted(record.getMessage()), ()
     if record.exc_info:
         record.exc_text = redacted(logging.Formatter().formatException(record.exc_info))
@@ -98,7 +98,7 @@ def _parts(secret: str) -> Iterator[str]:
             return
         after = secret[userinfo.end() :]
         yield from _parts_of_password(password)
-        # A rest too short to strike out by itself is known by the host that follows it.
+        # A rest too short to redact by itself is recognized by the host that follows it.
         for at in re.finditer("[@:/#%]", password):
             yield f"{password[at.end() :]}@{re.split('[/?#]', after)[0]}"
     elif passwords := _DSN_PASSWORD.findall(secret):
@@ -116,5 +116,5 @@ def _parts_of_password(password: str) -> Iterator[str]:
 
 
 def _forms(part: str) -> set[str]:
-    # As they are written in an address, in JSON, and by Python's repr.
+    # As an address, JSON, and Python's repr write it.
     return {part, quote(part, safe=""), json.dumps(part)[1:-1], repr(part)[1:-1]}

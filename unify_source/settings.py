@@ -1,7 +1,7 @@
-"""The settings: each one's name, type, default, limits and meaning, stated here or in `limits`.
+"""The settings: name, type, default, limits and meaning of each, stated here or in `limits`.
 
-From these facts follow what is checked, the commands' options, the commented lines of
-`.dlt/config.toml`, the table in the documentation, and what a mistyped name probably meant.
+The checks, the commands' options, the commented lines of `.dlt/config.toml`, the table in the
+documentation and the suggestions for mistyped names all come from these facts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ DELTA, ICEBERG, PARQUET = TABLE_FORMATS = ("delta", "iceberg", "parquet")
 
 
 class AccountArguments(TypedDict, total=False):
-    """Whose enrollments are loaded, and which of them."""
+    """Which account's enrollments are loaded, and which of them."""
 
     api_key: Annotated[
         str | None,
@@ -85,7 +85,7 @@ class StartArguments(TypedDict, total=False):
 
     start: Annotated[
         str | date | datetime | None,
-        Setting(read_start, "Load only what was updated since: a date or a time."),
+        Setting(read_start, "Load only what was updated at or after this date or time."),
     ]
 
 
@@ -96,7 +96,8 @@ class PaceArguments(DatasetArguments, total=False):
         str | float | timedelta | None,
         Setting(
             read_duration,
-            "How far before its cursor a run starts to read: seconds, or with `s`, `m`, `h`, `d`.",
+            "How far before its cursor a run starts to read: seconds, or a number with `s`, `m`,"
+            " `h` or `d`.",
             default="10m",
         ),
     ]
@@ -156,7 +157,7 @@ class SettingsArguments(
 class RangeArguments(
     AccountArguments, PaceArguments, PrivacyArguments, LimitArguments, total=False
 ):
-    """Every setting but `start`, for what is given the range to read."""
+    """Every setting but `start`, for functions that take a range."""
 
 
 SETTINGS: dict[str, Setting] = {
@@ -171,7 +172,7 @@ LOCK_TIMEOUT = Setting(
     default="60",
     option="--lock-timeout",
 )
-"""An argument of the commands and their functions alone: a source takes no turns."""
+"""An argument of the commands and their functions only: a source takes no lock."""
 
 SECRETS = {
     name: KEY_ENVIRONMENT if name == "api_key" else f"SOURCES__{SECTION}__{name}".upper()
@@ -206,18 +207,18 @@ class Settings:
     pii_keep: tuple[str, ...] | None = None
 
     def without_filters(self) -> Settings:
-        """Return the same settings for all rows, whatever was filtered."""
+        """Return the same settings without filters."""
         return replace(self, filters=())
 
 
 def checked_settings(given: Mapping[str, Any]) -> Settings:
-    """Check what was given, None meaning "not given", and fill in the defaults.
+    """Check the given values, None meaning "not given", and fill in the defaults.
 
-    Raises ConfigurationError for a name that is not a setting's, and for a value that cannot be.
+    Raises ConfigurationError for an unknown name and for an invalid value.
     """
     for name in given:
         refuse_unknown(name, "is not a setting")
-    # First of all: the same key may have been given for another setting, which is shown.
+    # Before any value is read: the same key may stand in another setting, which an error quotes.
     for name in SECRETS:
         keep_out(given.get(name) or "")
     read: dict[str, Any] = {}
@@ -238,7 +239,7 @@ def checked_settings(given: Mapping[str, Any]) -> Settings:
 
 
 def refuse_unknown(name: str, problem: str) -> None:
-    """Raise ConfigurationError unless a setting has this name, with the one it comes nearest."""
+    """Raise ConfigurationError, with the nearest name, unless a setting has this name."""
     if name in SETTINGS:
         return
     near = get_close_matches(name.lower(), SETTINGS, n=1)

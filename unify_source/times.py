@@ -1,4 +1,4 @@
-"""Instants: the API's text, a person's text, and the marks that arithmetic needs. Pure."""
+"""Instants: parsed from the API's text or a person's, and written as text. Pure."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def parse_instant(text: str) -> datetime | None:
 def is_beyond_years(text: str) -> bool:
     """Tell whether a text is an RFC 3339 time that lies before the year 1 or after 9999 in UTC.
 
-    Sentinels do, such as 9999-12-31T23:59:59-05:00: they are right, and no database holds them.
+    Sentinels do, such as 9999-12-31T23:59:59-05:00: they are valid, and no database stores them.
     """
-    # The calendar repeats itself every 400 years: the days of the one exist in the other.
+    # The calendar repeats every 400 years, so these years have the same days.
     nearer = {"0000": "2000", "0001": "2001", "9999": "1999"}.get(text[:4])
     is_time = nearer is not None and parse_instant(nearer + text[4:]) is not None
     return is_time and parse_instant(text) is None
@@ -74,7 +74,7 @@ def parse_time(name: str, value: str | date | datetime) -> datetime:
 
 
 def read_start(name: str, value: str | date | datetime) -> datetime:
-    """Read a time that rows may be updated after. Raises ConfigurationError for one before 1970."""
+    """Read the time to load from. Raises ConfigurationError for one before 1970."""
     start = parse_time(name, value)
     if start < EPOCH:
         raise ConfigurationError(
@@ -91,7 +91,7 @@ def parse_range(
     """Read the ends of a range, the second None where it is open.
 
     A date as the second is that whole day, to its last microsecond in UTC. Raises
-    ConfigurationError for what is not a time, an empty text too, and for ends the wrong way round.
+    ConfigurationError for anything but a time, and if the start is later than the end.
     """
     since = parse_time("start", start)
     until = None if end is None else _instant("end", end, time.max)
@@ -116,7 +116,7 @@ def _instant(name: str, value: str | date | datetime, of_the_day: time) -> datet
 
 
 def _parsed(text: str) -> object:
-    # pendulum takes a month for its first day, an hour for today's, and "now" for a time.
+    # pendulum reads a month as its first day, an hour as today's, and "now" as a time.
     if not _DAY.match(text):
         return None
     try:
@@ -138,5 +138,5 @@ def _in_utc(name: str, value: object, parsed: datetime) -> datetime:
 
 
 def aware(at: datetime) -> datetime:
-    """Return an instant in UTC, which is what a destination means by one without a zone."""
+    """Return an instant in UTC; destinations return instants of UTC without a zone."""
     return at.astimezone(timezone.utc) if at.tzinfo else at.replace(tzinfo=timezone.utc)

@@ -1,4 +1,4 @@
-"""Reads the value of one setting: each reader returns what it means, or refuses it by name."""
+"""Parses the value of one setting: each reader returns it, or refuses it by the setting's name."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Reader(Protocol):
 
     @property
     def limits(self) -> str:
-        """What values there are, as the end of a sentence; empty where the meaning tells."""
+        """The accepted values, as the end of a sentence; empty if the meaning states them."""
 
     def __call__(self, name: str, value: object) -> object:
-        """Return what the value means."""
+        """Return the parsed value."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """The facts of one setting.
 
-    `read` returns what a value means, or refuses it; `default` is written as in a file. `meaning`
-    may name the reader's `{0.limits}`. `option` is the command line's, where it has one.
+    `read` parses a value or refuses it; `default` is written as in a file. `meaning` may contain
+    the reader's `{0.limits}`. `option` is its option on the command line, if it has one.
     """
 
     read: Callable[[str, Any], object]
@@ -56,12 +56,12 @@ class Setting:
 
     @property
     def is_text(self) -> bool:
-        """Whether a file has to quote its value."""
+        """Whether its value is quoted in a file."""
         return not re.fullmatch(r"\d+", self.default)
 
 
 def shown(value: object) -> str:
-    """Return a value for an error, cut; a key that was put in the wrong place stays unseen."""
+    """Return a value for an error, shortened; a key that was put in the wrong place is hidden."""
     text = str(value)
     if isinstance(value, str) and _KEY_LIKE.search(text):
         return f"a text of {len(text)} characters that looks like a key"
@@ -77,14 +77,13 @@ class Whole:
 
     @property
     def limits(self) -> str:
-        """The least and the most."""
+        """The lowest and the highest."""
         return f"{self.low} to {self.high:,}"
 
     def __call__(self, name: str, value: object) -> int:
         """Return the number."""
         text = str(value).strip()
-        # At most twelve digits: beyond 4,300 of them `int` raises an error of its own, which names
-        # no setting.
+        # At most twelve digits: beyond 4,300, `int` raises an error that names no setting.
         is_whole = not isinstance(value, bool) and re.fullmatch(r"\d{1,12}", text)
         if not is_whole or not self.low <= int(text) <= self.high:
             raise ConfigurationError(
@@ -95,7 +94,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Seconds:
-    """A number of seconds; `least` may be 0 itself where waiting not at all makes sense."""
+    """A number of seconds, up to a day; 0 only where not waiting at all makes sense."""
 
     may_be_zero: bool = False
     limits: str = "at most a day"
@@ -124,7 +123,7 @@ class Choice:
 
     @property
     def limits(self) -> str:
-        """All of the words."""
+        """All words."""
         *others, last = (f"`{word}`" for word in self.words)
         return f"{', '.join(others)} or {last}"
 
@@ -135,7 +134,7 @@ class Choice:
             if word.lower() == wanted:
                 return word
         raise ConfigurationError(
-            f"is {shown(value)}, which is none of its values.",
+            f"is {shown(value)}, which is not one of its values.",
             f"Choose from {', '.join(self.words)}.",
             setting=name,
         )
@@ -143,14 +142,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Choices:
-    """Some of a few words: a text with commas, or several texts."""
+    """Some of a few words: one text with commas, or a list of texts."""
 
     words: tuple[str, ...]
 
     @property
     def limits(self) -> str:
-        """All of the words."""
-        return f"{Choice(self.words).limits}; one, or several with commas"
+        """All words."""
+        return f"{Choice(self.words).limits}; several are separated by commas"
 
     def __call__(self, name: str, value: object) -> tuple[str, ...]:
         """Return the words, each once, in alphabetical order."""
@@ -160,7 +159,7 @@ class Choices:
 
 
 def read_duration(name: str, value: object) -> timedelta:
-    """Return a length of time up to a year: seconds, or a number with s, m, h or d."""
+    """Return a duration of up to a year: seconds, or a number with s, m, h or d."""
     if isinstance(value, timedelta):
         seconds = value.total_seconds()
     else:
@@ -168,7 +167,7 @@ def read_duration(name: str, value: object) -> timedelta:
         seconds = float(match[1]) * _UNITS[match[2] or "s"] if match else -1.0
     if not 0 <= seconds <= 366 * DAY_SECONDS:
         raise ConfigurationError(
-            f"is {shown(value)}, which is not a length of time up to a year.",
+            f"is {shown(value)}, which is not a duration of up to a year.",
             "Write seconds, or a number with s, m, h or d, such as 10m.",
             setting=name,
         )
@@ -176,19 +175,19 @@ def read_duration(name: str, value: object) -> timedelta:
 
 
 def read_id(name: str, value: object) -> str:
-    """Return an id of the API's, as it writes them."""
+    """Return an id in the API's spelling."""
     try:
         return str(UUID(str(value).strip()))
     except ValueError:
         raise ConfigurationError(
-            f"is {shown(value)}, which is not an id of the API.",
+            f"is {shown(value)}, which is not an id of Unify's.",
             "Ids look like 3c90c3cc-0d44-4b50-8888-8dd25736052a.",
             setting=name,
         ) from None
 
 
 def read_address(name: str, value: object) -> str:
-    """Return an API's address, without a slash at its end; plain http only on this machine."""
+    """Return the API's address, without a trailing slash; plain http only on this machine."""
     url = str(value).strip().rstrip("/")
     try:
         parts = urlsplit(url)
@@ -203,13 +202,13 @@ def read_address(name: str, value: object) -> str:
         )
     if parts.username or parts.password:
         raise ConfigurationError(
-            "carries a user name or a password.",
-            "Leave them out; the key is enough.",
+            "contains a user name or a password.",
+            "Leave them out; the API key is enough.",
             setting=name,
         )
     if parts.scheme == "http" and not is_loopback(url):
         raise ConfigurationError(
-            f"is {shown(url)}: over plain http the key could be read on the way.",
+            f"is {shown(url)}: over plain http, others could read the key.",
             "Use https; http is for this machine only (127.0.0.1, ::1, localhost).",
             setting=name,
         )
@@ -219,11 +218,10 @@ def read_address(name: str, value: object) -> str:
 def read_key(name: str, value: object) -> str:
     """Return an API key that an HTTP header can carry."""
     key = str(value).strip()
-    # requests refuses such a header as well, and quotes it in its error: the key would be in the
-    # log.
+    # requests refuses such a header too, but quotes it in its error: the key would be logged.
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(
-            "holds a blank or a character that no HTTP header can carry.",
+            "contains a blank or a character that no HTTP header can carry.",
             "Copy the key again, without quotes and line breaks.",
             setting=name,
         )

@@ -112,12 +112,12 @@ def closed_port() -> int:
 
 
 def test_a_refused_connection_says_so() -> None:
-    with pytest.raises(Unreachable, match="it was refused, nothing listens there"):
+    with pytest.raises(Unreachable, match="it was refused, so nothing listens there"):
         server_time(f"http://127.0.0.1:{closed_port()}")
 
 
 def test_a_name_that_is_not_known_says_so() -> None:
-    with pytest.raises(Unreachable, match=r"name is not known \(https://nowhere.invalid\)"):
+    with pytest.raises(Unreachable, match=r"host name is unknown \(https://nowhere.invalid\)"):
         server_time("https://nowhere.invalid")
 
 

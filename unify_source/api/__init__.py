@@ -1,1 +1,1 @@
-"""Bytes over HTTP: connections, retries, the request budget. Knows no table."""
+"""HTTP: connections, retries, the request budget. Knows nothing of tables."""

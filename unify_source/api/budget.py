@@ -1,4 +1,4 @@
-"""The request budget that all workers share, and the pace that a server's 429 teaches."""
+"""The request budget that all workers share, and the pace learned from a server's 429."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from collections.abc import Callable
 
 BUDGET_SECONDS = 300.0
 
-# Only over some seconds does a server's steady rate differ from the burst that it lets pass.
+# Over less than this, a server's steady rate cannot be told from the burst that it lets pass.
 _SHORTEST, _LONGEST = 1.0, 3.0
 _BELOW_LIMIT = 0.97
 _SLOWEST, _FASTEST = 5.0, 10_000.0
-# The pace's growth in a second: until it was measured, then hardly any, for a further 429 costs
-# the pause that the server asks for, and after a while without one more: the limit may have risen.
+# The pace's growth per second: fast until it has been measured, then hardly any, because another
+# 429 costs the pause that the server asks for. After a calm while more: the limit may have risen.
 _GROWTH = (4.0, 1.05, 1.001)
 _RECOVERING, _CALM_SECONDS = 1.02, 30.0
 _LONGEST_STEP = 1.0
 
 
 class RequestBudget:
-    """At most `limit` requests in any five minutes, and no faster than the server takes them.
+    """At most `limit` requests in any five minutes, and no faster than the server accepts them.
 
-    Shared by all threads. A 429 stops them all for as long as the server says, then they go on a
-    little slower than it answered before, and grow back.
+    Shared by all threads. A 429 stops them all for as long as the server asks; then they continue
+    a little slower than it answered before, and speed up again.
     """
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # An instant for each request, up to 100,000. A counter that starts anew every five minutes
-        # would let twice the budget through around each start.
+        # An instant for each request, up to 100,000. A counter that is reset every five minutes
+        # would let twice the budget through around each reset.
         self._sent: deque[float] = deque(maxlen=limit)
         self._answered: deque[float] = deque(maxlen=10_000)
         self._lock = threading.Lock()
@@ -63,7 +63,7 @@ class RequestBudget:
             return 0.0
 
     def answered(self) -> None:
-        """Count a request that the server took."""
+        """Count a request that the server accepted."""
         with self._lock:
             self._answered.append(self._clock())
 
@@ -71,14 +71,14 @@ class RequestBudget:
         """Slow all workers down: the server answered 429, and asked for this pause."""
         with self._lock:
             now = self._clock()
-            # What was in flight when the first was refused is refused as well.
+            # Requests that were in flight at the first 429 get one too.
             is_same_burst = now < max(self._paused_until, self._refused_at + _SHORTEST)
             self._paused_until = max(self._paused_until, now + (seconds or 0.0))
             if not is_same_burst:
                 self._refused_at = now
                 self._pace = max(_SLOWEST, self._taken_per_second(now))
             self._begun_at = self._paced_at = max(now, self._paused_until)
-            # Not before what the pace allows: a server may refuse without asking for a pause.
+            # Never earlier than the pace allows: a server may refuse without asking for a pause.
             self._next_at = max(self._next_at, self._begun_at)
 
     def _taken_per_second(self, now: float) -> float:
@@ -86,7 +86,7 @@ class RequestBudget:
         answered = [at for at in self._answered if at > self._begun_at]
         if span < _SHORTEST:
             return max(len(answered) / _SHORTEST, (self._pace or 0.0) / 2)
-        # A server that stood still for a moment has taken less in that time than it can.
+        # The best stretch counts: a server that stalled for a moment can take more than the mean.
         ends = (bisect_right(answered, at + span) for at in answered)
         taken = max((end - place for place, end in enumerate(ends)), default=0)
         self._measured += 1
@@ -98,9 +98,9 @@ class RequestBudget:
         growth = _GROWTH[min(self._measured, len(_GROWTH) - 1)]
         if now - self._refused_at > _CALM_SECONDS:
             growth = max(growth, _RECOVERING)
-        # A server that has taken none since it refused one has not shown that it takes more.
+        # Until the server has accepted a request again, nothing shows that it takes more.
         if self._answered and self._answered[-1] > self._begun_at:
-            # Nor has a client shown it that asked for nothing meanwhile, for an hour perhaps.
+            # At most one step: a client that was idle for an hour has not tested a higher pace.
             self._pace *= growth ** min(now - self._paced_at, _LONGEST_STEP)
             self._pace = min(self._pace, _FASTEST)
         self._paced_at = now

@@ -18,18 +18,19 @@ def rows_by_id(
 ) -> tuple[bytes, list[str]]:
     """Return a page of the rows with these ids, and the ids that the API no longer has.
 
-    A row that cannot be had stops nothing: the log says so, and what happens `otherwise`.
+    A row that cannot be read does not stop the others: it is logged, with what happens
+    `otherwise`.
     """
 
     def unavailable(error: RowUnavailable) -> bytes:
         _log.warning("%s %s", error.what, otherwise)
         return b""
 
-    answers = answers_by_id(client, resource, ids, workers=workers, unavailable=unavailable)
-    return page_with(resource, answers), [key for key, row in answers.items() if row is None]
+    rows = each_by_id(client, resource, ids, workers=workers, unavailable=unavailable)
+    return page_with(resource, rows), [key for key, row in rows.items() if row is None]
 
 
-def answers_by_id(
+def each_by_id(
     client: Client,
     resource: Resource,
     ids: Sequence[str],
@@ -39,7 +40,7 @@ def answers_by_id(
 ) -> dict[str, bytes | None]:
     """Return the row with each of these ids, None where the API no longer has it.
 
-    `unavailable` says what stands for a row that cannot be had.
+    `unavailable` returns a substitute for a row that cannot be read.
     """
 
     def row(key: str) -> bytes | None:
@@ -52,7 +53,7 @@ def answers_by_id(
         return dict(zip(ids, pool.map(row, ids), strict=True))
 
 
-def page_with(resource: Resource, answers: Mapping[str, bytes | None]) -> bytes:
-    """Return a page of the rows that were had."""
-    rows = b",".join(row for row in answers.values() if row)
-    return b'{"%s":[%s]}' % (resource.list_key.encode(), rows)
+def page_with(resource: Resource, rows: Mapping[str, bytes | None]) -> bytes:
+    """Return a page of the rows that could be read."""
+    items = b",".join(row for row in rows.values() if row)
+    return b'{"%s":[%s]}' % (resource.list_key.encode(), items)

@@ -1,4 +1,4 @@
-"""Asks the API: retries within a budget of time, and all within the budget of requests."""
+"""The API's client: retries within a time budget, all requests within the request budget."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from unify_source.privacy_settings import KEEP
 from unify_source.resources import KEY, Resource
 from unify_source.settings import Settings
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _RETRIED = (RateLimited, ServerFailed, Unreachable, BrokenPage)
 _WARN_EVERY = 15.0
@@ -62,13 +62,13 @@ _LEFT_ALONE = "It is left as it is, and the next run asks for it again."
 
 
 class Client:
-    """Asks for pages of a list and for single rows, safely from many threads.
+    """Requests pages of a list and single rows, safely from many threads.
 
-    Waits out 429, 5xx, broken connections and broken bodies with backoff and jitter, as
-    `Retry-After` says where it is sent, until the retry budget is spent. Counts `requests`, how
-    many of them were `retries`, and how many the API answered with 429 (`rate_limited`).
-    `heartbeat` is called at least twice a second while one waits, and may end the wait by raising.
-    Raises ConfigurationError for a proxy or certificates of the environment that cannot be used.
+    Retries 429, 5xx, broken connections and broken bodies with backoff and jitter, or as
+    `Retry-After` says, until the retry budget is spent. Counts `requests`, how many of them were
+    `retries`, and how many the API answered with 429 (`rate_limited`). Calls `heartbeat` at least
+    twice a second while it waits; raising there ends the wait. Raises ConfigurationError if the
+    environment's proxy or certificates cannot be used.
     """
 
     def __init__(self, settings: Settings, heartbeat: Callable[[], None] = lambda: None) -> None:
@@ -82,22 +82,22 @@ class Client:
         self.requests = self.retries = self.rate_limited = 0
 
     def page(self, resource: Resource, parameters: Parameters, budget: float | None = None) -> Page:
-        """Return one page of a list, tried for `budget` seconds, else for the retry budget.
+        """Return one page of a list, retried for `budget` seconds, or for the retry budget.
 
         Raises an ApiError, or KeyRefused.
         """
         return self._attended(lambda: self._page(resource, parameters), budget)
 
     def pages(self, resource: Resource, stopped: threading.Event) -> Callable[[Parameters], Page]:
-        """Return `page` for workers that may be stopped: once they are, nothing is tried again."""
+        """Return `page` for workers that may be stopped: then nothing is retried."""
         retrying = self._retrying_until(stopped, self._settings.retry_budget)
         return lambda parameters: retrying(self._page, resource, parameters)
 
     def row(self, resource: Resource, key: str) -> bytes | None:
         """Return the JSON of the row with an id, None where the API no longer has it.
 
-        Takes seconds, whatever the retry budget. Raises RowUnavailable where this row cannot be
-        had, for any reason.
+        Takes seconds, whatever the retry budget. Raises RowUnavailable if this row cannot be read,
+        for any reason.
         """
         try:
             return self._attended(
@@ -115,24 +115,24 @@ class Client:
         """
         return self._attended(lambda: self._time(resource))
 
-    def _attended(self, ask: Callable[[], Answer], budget: float | None = None) -> Answer:
-        """Ask in a thread of its own: nothing else ends the wait for a server that is silent."""
+    def _attended(self, ask: Callable[[], Result], budget: float | None = None) -> Result:
+        """Ask in another thread: nothing else could end the wait for a silent server."""
         stopped = threading.Event()
         retrying = self._retrying_until(stopped, budget or self._settings.retry_budget)
-        answer: Future[Answer] = Future()
+        result: Future[Result] = Future()
 
         def work() -> None:
             try:
-                answer.set_result(retrying(ask))
-            except Exception as error:  # noqa: BLE001 - raised again where the answer is waited for
-                answer.set_exception(error)
+                result.set_result(retrying(ask))
+            except Exception as error:  # noqa: BLE001 - raised again in the waiting thread
+                result.set_exception(error)
 
         self._heartbeat()
-        threading.Thread(target=work, name="asking", daemon=True).start()
+        threading.Thread(target=work, name="request", daemon=True).start()
         try:
-            while not wait([answer], _HEARTBEAT_SECONDS).done:
+            while not wait([result], _HEARTBEAT_SECONDS).done:
                 self._heartbeat()
-            return answer.result()
+            return result.result()
         finally:
             stopped.set()
 
@@ -172,15 +172,15 @@ class Client:
 
     def _row(self, resource: Resource, key: str) -> bytes | None:
         if not key.strip("."):
-            # As a step of a path it would be another address.
-            raise _unavailable(resource, key, "No address can be made of its id.")
+            # In a path, "." and ".." lead to another address.
+            raise _unavailable(resource, key, "Its id cannot be part of an address.")
         timeout = min(_ROW_SECONDS, self._settings.request_timeout)
         response = self._send(f"{resource.path}/{quote(key, safe='')}", (), timeout)
         if response.status in GONE:
             return None
         if response.status in REFUSED:
-            # The list is open to the key: it is this row that is not. A key that has just been
-            # revoked is refused by the next page of the list as well.
+            # The key may read the list, so only this row is refused. If the key has just been
+            # revoked, the next page of the list is refused too.
             what = f"The API answered HTTP {response.status}."
             raise _unavailable(resource, key, what, response.status)
         body = self._accepted(response).body
@@ -218,7 +218,7 @@ class Client:
         if response.status == TOO_MANY:
             with self._counted:
                 self.rate_limited += 1
-            # All workers pause, and each of them gives up by itself: none waits for a year.
+            # All workers pause, no longer than the retry budget: a server may ask for a year.
             asked = min(retry_after(response) or 0.0, self._settings.retry_budget)
             self._budget.refused(asked)
         elif response.status == OK:

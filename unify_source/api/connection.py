@@ -1,7 +1,7 @@
-"""One connection for each worker: TLS, proxies, the key, and what a response may take.
+"""One connection for each worker: TLS, proxies, the key, and the limits of a response.
 
-A response has 256 kB for its head, and for its body and its time what the limits say: a server that
-means harm, or is broken, may send more and never end.
+The head of a response is limited to 256 kB, its body and its time by the settings: a malicious or
+broken server may send without end.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from unify_source.values import is_loopback
 Parameters = Sequence[tuple[str, str]]
 
 HEAD_LIMIT = 256 << 10
-# How many times as long as a silence between two bytes, headers and body together may take.
+# A whole response may take this many times the longest silence between two bytes.
 _PATIENCE = 3
 _STEP = 1 << 20
 
 
 class Connection(HTTPAdapter):
-    """Sends GETs from many threads; proxies and certificates are those of the environment.
+    """Sends GETs from many threads; the environment names the proxy and the certificates.
 
-    Raises ConfigurationError for a proxy or certificates that cannot be used.
+    Raises ConfigurationError if they cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -68,16 +68,15 @@ class Connection(HTTPAdapter):
         how = session.merge_environment_settings(url, {}, False, None, None)
         verify, cert, proxies = how["verify"], how["cert"], how["proxies"]
         if is_loopback(url):
-            # To a proxy "this machine" is the proxy's own, and plain http would show it the key.
+            # A proxy would take "localhost" for its own machine, and see the key in plain http.
             proxies = {}
         try:
             pool = self.get_connection_with_tls_context(request, verify, proxies, cert)
             self.cert_verify(pool, url, verify, cert)  # type: ignore[no-untyped-call]
         except (requests.RequestException, HTTPError, TypeError, UnicodeError):
-            # A TypeError for one without a host. The error may hold the password of its address.
+            # A TypeError means an address without a host. The error may quote its password.
             raise ConfigurationError(
-                "The proxy that the environment names has no host, or is of a kind that is not"
-                " supported.",
+                "The environment names a proxy without a host, or of an unsupported kind.",
                 "Check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY; SOCKS needs requests[socks].",
             ) from None
         except OSError as error:
@@ -89,7 +88,7 @@ class Connection(HTTPAdapter):
 
     def get(self, path: str, parameters: Parameters, timeout: float) -> Response:
         """Send one GET and read the whole response. Raises Unreachable, or an ApiError."""
-        # A session would add cookies, hooks, and redirects, which carry the key to other hosts.
+        # A session would add cookies, hooks, and redirects, which would send the key elsewhere.
         try:
             response: BaseHTTPResponse = self._pool.urlopen(
                 "GET",
@@ -104,7 +103,7 @@ class Connection(HTTPAdapter):
         except HTTPError as error:
             raise unreachable(error, self._base_url, timeout) from None
         except Unreachable as error:
-            # Raised where bytes are read, which knows no address.
+            # Raised while reading bytes, where the address is not known.
             raise Unreachable(f"{error.what[:-1]} ({self._base_url}).", error.next_step) from None
 
 
@@ -121,9 +120,9 @@ def _body(response: BaseHTTPResponse, most: int) -> bytes:
 
 
 def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
-    """Unpack gzip, of which a few kB may hold gigabytes.
+    """Decompress gzip up to a limit: a few kB may expand to gigabytes.
 
-    urllib3 would unpack whatever is sent, packed twice as well, and some of it for ever.
+    urllib3 would decompress without a limit, nested encodings too, and some input forever.
     """
     if encoding not in ("gzip", "x-gzip"):
         raise DecodeError(encoding)
@@ -135,21 +134,21 @@ def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
     if len(unpacked) > most:
         raise _too_large("body", most)
     if not unpacking.eof or unpacking.unused_data:
-        raise DecodeError("it was cut, or more follows")
+        raise DecodeError("it is cut off, or more follows")
     return unpacked
 
 
 def _too_large(part: str, limit: int) -> ApiError:
     return ApiError(
         f"The API sent a response whose {part} is larger than {limit >> 10:,} kB, and was cut off.",
-        "Lower page_size, or raise max_body_bytes if its rows are that long."
+        "Lower page_size, or raise max_body_bytes if the rows are that long."
         if part == "body"
-        else "Check base_url: no API sends that much.",
+        else "Check base_url: no API sends headers of that size.",
     )
 
 
 class _Reply(HTTPResponse):
-    """A response that is read from a socket within limits."""
+    """A response that is read from its socket within limits."""
 
     retry_budget: ClassVar[float]
     patience: ClassVar[float]
@@ -163,16 +162,16 @@ class _Reply(HTTPResponse):
         self.fp = io.BufferedReader(self._limited)
 
     def begin(self, **limits: Any) -> None:
-        """Read the head: of all that the server sends before it, "100 Continue" too."""
-        # Newer Pythons pass a limit of their own.
+        """Read the head, within one limit for all that precedes it, such as "100 Continue"."""
+        # Newer Pythons pass a limit of their own here.
         super().begin(**limits)
         self._limited.allow("body", self.most)
 
 
 class _Limited(io.RawIOBase):
-    """A socket's bytes, until they are too many or come too late.
+    """A socket's bytes, until they are too many or too late.
 
-    A timeout of the socket alone begins again with every byte.
+    The socket's own timeout starts again with every byte.
     """
 
     def __init__(self, raw: io.RawIOBase, sock: Any, silence: float, seconds: float) -> None:
@@ -184,7 +183,7 @@ class _Limited(io.RawIOBase):
         self.allow("head", HEAD_LIMIT)
 
     def allow(self, part: str, limit: int) -> None:
-        """Let `limit` bytes come from now on."""
+        """Allow `limit` bytes from now on."""
         self._part, self._limit, self._left = part, limit, limit
 
     def readable(self) -> bool:

@@ -1,7 +1,7 @@
-"""HTTP's dates, in each form that servers write, as instants in UTC. Pure.
+"""Parses HTTP dates, in each form that servers write, as instants in UTC. Pure.
 
-The standard library reads a date without a zone, and one with -0000, as this machine's local time,
-takes year 1 for 2001 and an unknown zone for none.
+The standard library reads a date without a zone, or with -0000, as this machine's local time, year
+1 as 2001, and an unknown zone as none.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FORMS = [
         rf"[a-z]+ (?P<month>[a-z]{{3}}) +(?P<day>\d\d?) {_CLOCK} (?P<year>\d{{4}})",
     )
 ]
-# No clock is right that shows another year, and neighbours of the last have no place in a datetime.
+# A clock that shows any other year is wrong, and arithmetic with year 9999 overflows a datetime.
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998
 _LEAP_SECOND = 60
 

@@ -1,4 +1,4 @@
-"""What an HTTP response means: which error, with its next step. Pure."""
+"""Maps an HTTP response to an error with its next step. Pure."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from unify_source.errors import (
 OK, BAD_REQUEST, FORBIDDEN, NOT_FOUND, TOO_MANY, FAILED = 200, 400, 403, 404, 429, 500
 REFUSED = (401, FORBIDDEN)
 GONE = (NOT_FOUND, 410)
-# A proxy answers these where a request did not reach the server in time: it may be sent again.
+# A proxy answers these if a request did not reach the server in time: it may be sent again.
 TOO_SLOW, TOO_EARLY = 408, 425
 
 
 class Response(NamedTuple):
-    """A whole response; its `headers` are found in any case."""
+    """A whole response; its `headers` ignore case."""
 
     status: int
     headers: Mapping[str, str]
@@ -34,16 +34,15 @@ class Response(NamedTuple):
 
 
 def error_of(response: Response, key: str, *, is_quoted: bool = True) -> Exception:
-    """Return the error that a status other than 200 stands for; `key` is kept out of it.
+    """Return the error for a status other than 200, without `key`.
 
-    The server's message is left out unless it `is_quoted`; its codes never are.
+    The server's message is included only if it `is_quoted`, its codes always.
     """
-    # A proxy may echo what it was sent.
     status, message = response.status, _message(response, key) if is_quoted else ""
     if status in REFUSED:
         return KeyRefused(
             f"The API refused the key (HTTP {status}{message}).",
-            "Check api_key: it may be mistyped, revoked, or of another workspace.",
+            "Check api_key: it may be mistyped, revoked, or from another workspace.",
         )
     if status == TOO_MANY:
         return _with_retry_after(
@@ -78,7 +77,7 @@ def _refused(response: Response, message: str, key: str) -> RequestRefused:
     kind = NotFound if response.status == NOT_FOUND else RequestRefused
     next_step = "Check the filters and times that were given."
     if any("cursor" in f"{code} {path}".lower() for code, path in errors):
-        next_step = "The cursor was refused on the way: run it again, the window is read anew."
+        next_step = "The page cursor was refused: run it again, which reads the window anew."
     elif kind is NotFound:
         next_step = "Check base_url."
     return kind(
@@ -91,7 +90,7 @@ def _refused(response: Response, message: str, key: str) -> RequestRefused:
 
 
 def _server_errors(response: Response, key: str) -> list[tuple[str, str]]:
-    """Return the code and the path of the server's errors, the first five, whatever they are."""
+    """Return the codes and paths of the server's first five errors, however they are written."""
     errors = _json_object(response).get("errors")
     items = [item for item in errors if isinstance(item, dict)] if isinstance(errors, list) else []
     return [
@@ -118,6 +117,7 @@ def _json_object(response: Response) -> dict[str, Any]:
 
 
 def _short(text: object, key: str) -> str:
+    # A proxy may echo the request, and the key with it.
     return " ".join(str(text).replace(key, "…").split())[:200]
 
 
@@ -127,7 +127,7 @@ def _with_retry_after(error: ApiError, response: Response) -> ApiError:
 
 
 def retry_after(response: Response) -> float | None:
-    """Return the wait in seconds that the server asks for, in seconds or as a date, if it does."""
+    """Return the wait in seconds that the server asks for, if it does, in seconds or as a date."""
     text = response.headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
         return float(text)

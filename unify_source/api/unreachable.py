@@ -1,4 +1,4 @@
-"""Why there was no response, in words that say where to look."""
+"""Explains why there was no response, and where to look."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _no_connection(error: HTTPError, timeout: float) -> tuple[str, str] | None:
         reason = str(getattr(cause, "reason", None) or "it broke off").replace("_", " ").lower()
         return (
             f"There is no TLS connection to the API: {reason}",
-            "Check base_url: perhaps what listens there does not speak https.",
+            "Check base_url: the server at that address may not speak https.",
         )
     if isinstance(error, (NewConnectionError, ConnectTimeoutError)):
         return (
@@ -76,20 +76,20 @@ def _broken(error: HTTPError, timeout: float) -> tuple[str, str]:
     if isinstance(cause, HTTPException) and not isinstance(
         cause, (IncompleteRead, RemoteDisconnected)
     ):
-        # Its text may quote what was sent.
+        # The error's text may quote the response.
         return f"What the API sent is not HTTP ({type(cause).__name__})", "Check base_url."
-    return "The connection broke before the whole response had come", _RUN_AGAIN
+    return "The connection broke before the whole response arrived", _RUN_AGAIN
 
 
 def _why(error: BaseException, timeout: float) -> str:
     cause = error.__cause__
     if isinstance(error, NameResolutionError):
         is_unanswered = getattr(cause, "errno", None) == socket.EAI_AGAIN
-        return "no name server answered" if is_unanswered else "its host's name is not known"
+        return "no name server answered" if is_unanswered else "the host name is unknown"
     if isinstance(cause, ConnectionRefusedError):
-        return "it was refused, nothing listens there"
+        return "it was refused, so nothing listens there"
     if isinstance(error, ConnectTimeoutError) and not isinstance(error, NewConnectionError):
-        return f"none was made within {timeout:g} seconds"
+        return f"none was established within {timeout:g} seconds"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror.lower()
     if tunnel := re.match(r"Tunnel connection failed: (\d{3})", str(error)):

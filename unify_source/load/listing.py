@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.api.by_id import answers_by_id
+from unify_source.api.by_id import each_by_id
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
@@ -135,7 +135,7 @@ class Listing:
         # A row that moved in the list while its pages were read can be missing from all of them,
         # and one that was made since then cannot be in any.
         asked, workers = list(dict.fromkeys(ids)), self._settings.workers
-        return answers_by_id(
+        return each_by_id(
             self._client, self.resource, asked, workers=workers, unavailable=lambda _: b""
         )
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.common.destination import DestinationCapabilitiesContext
 
-from unify_source.api.by_id import answers_by_id, page_with
+from unify_source.api.by_id import each_by_id, page_with
 from unify_source.api.client import Client
 from unify_source.decode.batches import decoded, joined, up_to
 from unify_source.decode.decode import Batch, decode
@@ -129,7 +129,7 @@ class Api:
             self._progress.doing(f"Asking again about {len(ids):,} rows")
         for start in range(0, len(ids), _ASKED_AT_ONCE):
             some = ids[start : start + _ASKED_AT_ONCE]
-            answers = answers_by_id(
+            answers = each_by_id(
                 self.client,
                 resource,
                 some,
