@@ -203,7 +203,7 @@ def test_a_broken_destination_ends_the_run_and_the_next_one_goes_on(
     file = home / "unify_gtm.duckdb"
     file.write_bytes(b"this is no database" * 100)
     ran = sync_command(api.url)
-    assert_ended(ran, 1, "The load failed")
+    assert_ended(ran, 1, "The run failed")
 
     file.unlink()
     assert sync_command(api.url).returncode == 0
@@ -228,7 +228,7 @@ def lock_that_is_a_folder(home: Path) -> None:
 @pytest.mark.parametrize(
     ("obstacle", "words"),
     [
-        (full_disk, ["No space left on device", "make room"]),
+        (full_disk, ["No space left on device", "free some disk space"]),
         (lock_of_another, ["Permission denied", "unify_gtm.duckdb.lock", "let this user"]),
         (lock_that_is_a_folder, ["Is a directory", "unify_gtm.duckdb.lock"]),
     ],

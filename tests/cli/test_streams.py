@@ -114,7 +114,7 @@ def test_a_result_that_a_full_disk_did_not_take_is_no_success(line: str) -> None
     assert code == 1
     assert without_progress(errors) == [
         "Error: The result could not be written to standard output: No space left on device.",
-        "What was loaded stays loaded: make room there and run it again.",
+        "What was loaded stays loaded: free some space there and run it again.",
     ]
     if line.startswith("sync"):
         assert loaded() == ROWS

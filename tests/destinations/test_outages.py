@@ -191,4 +191,4 @@ def assert_kind(code: int, errors: str) -> None:
     assert not code or errors.startswith("Error: ")
     assert not code or "run it again" in errors
     # That is said where nothing better is known.
-    assert "mend it" not in errors
+    assert "fix the cause" not in errors

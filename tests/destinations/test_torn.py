@@ -64,5 +64,5 @@ def test_a_command_that_writes_nothing_says_what_was_cut_off_and_which_deletes_i
     load(warehouse, api)
     cut_newest(warehouse, table, 0.5)
 
-    with pytest.raises(UnifyError, match=r"not written to its end.*unify-source sync"):
+    with pytest.raises(UnifyError, match=r"is incomplete.*unify-source sync"):
         status(warehouse.pipeline())

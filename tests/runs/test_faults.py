@@ -101,7 +101,7 @@ def end_of_run(
             load(warehouse, url, **how)
         except UnifyError as error:
             # That is said where nothing better is known.
-            step = ", without a next step" if "mend it" in error.next_step else ""
+            step = ", without a next step" if "fix the cause" in error.next_step else ""
             return f"exit {error.exit_code}{step}"
     if warehouse.stored() == shown(api.account):
         return EQUAL

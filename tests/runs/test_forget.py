@@ -198,7 +198,7 @@ def test_the_command_says_what_was_removed_and_needs_no_key(serve: Serve) -> Non
     removed = only_json(done)["removed"]
     assert removed["people"] == 1
     assert removed["enrollments"] > 1
-    assert "duckdb, dataset unify, holds no row of this person." in again.stdout
+    assert "duckdb, dataset unify has no row of this person." in again.stdout
     assert "No later run loads this person again." in again.stdout
 
 

@@ -1,4 +1,4 @@
-"""Words in, exit code out: the command `unify-source`."""
+"""The command line `unify-source`: its commands, and what each calls."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from unify_source.cli.options import LOADING, READING, Options, taking
 from unify_source.cli.process import STOPPED, finish, importing, pipeline_of, run, screen_of
 from unify_source.cli.verify import verify
 
-_PLANNING = "Reading a page here and there"
+_PLANNING = "Sampling pages"
 _NOT_FORGOTTEN = "All rows were deleted, or none. Run it again."
-_NOT_MADE = "All views were made, or none. Run it again."
+_NOT_MADE = "All views were created, or none. Run it again."
 _NOT_EXPORTED = "The file was not written. Run it again."
 _PLAN_STOPPED = "Nothing was loaded. Run it again."
 
@@ -33,16 +33,16 @@ _accepting = click.option(
     unify_source.__version__, message="%(prog)s %(version)s", prog_name="unify-source"
 )
 def app() -> None:
-    """Unify sequence enrollments in your own warehouse: complete, typed, incremental."""
+    """Load Unify's sequence enrollments into your own database, warehouse or lake."""
 
 
 @app.command()
 @_accepting
 @taking(*LOADING)
 def sync(options: Options, *, accept_quarantine: bool) -> None:
-    """Load what changed since the last run; the first run loads everything.
+    """Load what changed since the last run; at first, everything.
 
-    The API key is read from the environment, UNIFY_API_KEY, or from .dlt/secrets.toml.
+    Reads the API key from the environment variable UNIFY_API_KEY or from .dlt/secrets.toml.
     """
     with screen_of(options, "Starting") as screen:
         with importing():
@@ -62,7 +62,7 @@ def sync(options: Options, *, accept_quarantine: bool) -> None:
     required=True,
     help="A date or an RFC 3339 time; UTC unless it has an offset.",
 )
-@click.option("--to", "end", help="Likewise; a date includes that whole day. Now, unless set.")
+@click.option("--to", "end", help="Likewise; a date includes that whole day. Now unless set.")
 @click.option("--plan", is_flag=True, help="Estimate windows and time; load nothing.")
 @click.option("--newest-first", is_flag=True, help="Load the newest window first.")
 @click.option("--restart", is_flag=True, help="Start over instead of resuming.")
@@ -78,9 +78,9 @@ def backfill(
     restart: bool,
     accept_quarantine: bool,
 ) -> None:
-    """Reload a range of updated_at; the cursor of sync stays where it is.
+    """Reload a range of updated_at without moving the cursor of sync.
 
-    Interrupted and run again with the same range, it resumes where it stopped.
+    If it is interrupted, run it again with the same range: it resumes where it stopped.
     """
     doing, stopped = (_PLANNING, _PLAN_STOPPED) if plan else ("Starting", STOPPED)
     with screen_of(options, doing, stopped) as screen:
@@ -110,12 +110,12 @@ def backfill(
 @app.command()
 @taking(*READING)
 def check(options: Options) -> None:
-    """Check the key, the clock and the destination, before any load."""
+    """Check the key, the clock and the destination before a load."""
     with screen_of(options, "Checking the key, the clock and the destination") as screen:
         with importing():
             from unify_source.runs.check import check as run_check
 
-        # Each line as soon as it is known: what was in order stands before what was not.
+        # Each line as soon as it is known, so that what passed stands above the error.
         checked = run_check(
             pipeline_of(options),
             lock_timeout=options.lock_timeout,
@@ -127,7 +127,7 @@ def check(options: Options) -> None:
 @app.command()
 @taking(*READING, "account")
 def status(options: Options) -> None:
-    """Show the cursor, the last runs, and how fresh the tables are."""
+    """Show how fresh the tables are, their rows, and the last runs."""
     with screen_of(options, "Reading the destination") as screen:
         with importing():
             from unify_source.ledger.reading import HEADERS
@@ -151,7 +151,7 @@ app.add_command(verify)
 )
 @taking(*READING, "account")
 def forget(options: Options, *, person_id: str) -> None:
-    """Delete one person from every table; no later run loads that person again."""
+    """Delete one person from every table, now and in later runs."""
     with screen_of(options, "Deleting", _NOT_FORGOTTEN) as screen:
         with importing():
             from unify_source.runs.forget import forget as run_forget
@@ -165,25 +165,26 @@ def forget(options: Options, *, person_id: str) -> None:
 @app.command("models")
 @taking(*READING)
 def make_models(options: Options) -> None:
-    """Make views that answer an analyst's questions, in a dataset beside the tables."""
-    with screen_of(options, "Making the views", _NOT_MADE) as screen:
+    """Create views that answer an analyst's questions.
+
+    They go into a dataset beside that of the tables.
+    """
+    with screen_of(options, "Creating the views", _NOT_MADE) as screen:
         with importing():
             from unify_source.analysis.views import make_models as run_models
 
-        made = run_models(pipeline_of(options), lock_timeout=options.lock_timeout)
-        screen.result(made.as_json(), made.as_lines())
-        screen.table("Models", ["model", "what it holds"], made.grid())
+        models = run_models(pipeline_of(options), lock_timeout=options.lock_timeout)
+        screen.result(models.as_json(), models.as_lines())
+        screen.table("Models", ["model", "what it holds"], models.grid())
 
 
 @app.command()
 @click.argument("name", metavar="TABLE|MODEL")
-@click.option(
-    "--output", help="A file that ends with .csv, .parquet or .xlsx. NAME.csv unless set."
-)
+@click.option("--output", help="A file ending in .csv, .parquet or .xlsx. NAME.csv unless set.")
 @click.option("--time-zone", default="UTC", help="The zone that times are written in.")
 @taking(*READING)
 def export(options: Options, *, name: str, output: str | None, time_zone: str) -> None:
-    """Write a table or a model into a file: CSV, Parquet or XLSX."""
+    """Write a table or a model to a CSV, Parquet or XLSX file."""
     with screen_of(options, f"Reading {name}", _NOT_EXPORTED) as screen:
         with importing():
             from unify_source.analysis.export import export as run_export
@@ -203,8 +204,8 @@ def export(options: Options, *, name: str, output: str | None, time_zone: str) -
 @click.option("--open", "is_opened", is_flag=True, help="Show it in the browser.")
 @taking(*READING)
 def report(options: Options, *, output: str, is_opened: bool) -> None:
-    """Write what the models answer into one HTML file, to read, print or mail."""
-    with screen_of(options, "Asking the models", _NOT_EXPORTED) as screen:
+    """Write a report as one HTML file, to read, print or mail."""
+    with screen_of(options, "Querying the models", _NOT_EXPORTED) as screen:
         with importing():
             from unify_source.analysis.report.report import report as run_report
 
@@ -219,5 +220,5 @@ app.add_command(sandbox)
 
 
 def main() -> NoReturn:
-    """Run the command line, and end the process: the exit code is the contract's."""
+    """Run the command line, and end the process with the documented exit code."""
     run(app)

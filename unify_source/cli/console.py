@@ -1,4 +1,4 @@
-"""What a person or a program sees: sentences, tables, or one JSON object."""
+"""What the commands print: sentences, tables, or one JSON object."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _RED = "\x1b[31m{}\x1b[0m"
 
 
 class Screen:
-    """Prints results on standard output, all else on standard error.
+    """Prints results on standard output, everything else on standard error.
 
-    With `as_json` standard output gets one JSON object and nothing else; `quiet` leaves out
-    everything but results and errors; `verbose` leaves the terminal to dlt's log.
+    With `as_json` standard output gets one JSON object and nothing else; `quiet` prints nothing
+    but errors and warnings; `verbose` leaves the terminal to dlt's log.
     """
 
     def __init__(
@@ -42,17 +42,17 @@ class Screen:
             self._print(sys.stdout, *lines)
 
     def note(self, text: str) -> None:
-        """Say something along the way."""
+        """Print a line while the command runs."""
         if not self.quiet:
             self._print(sys.stderr if self.as_json else sys.stdout, text)
 
     def warn(self, text: str) -> None:
-        """Say on standard error what must not be missed, also when asked to be quiet."""
+        """Print a warning on standard error, even with `quiet`."""
         self._print(sys.stderr, text)
 
     def table(self, title: str, headers: list[str], rows: list[list[str]]) -> None:
-        """Show a small table; numbers stand on the right."""
-        if not self.quiet and not self.as_json:
+        """Show a small table, unless it is empty; numbers are aligned on the right."""
+        if rows and not self.quiet and not self.as_json:
             self._print(sys.stdout, *_drawn(title, headers, rows, sys.stdout))
 
     def error(self, error: UnifyError) -> None:
@@ -76,7 +76,7 @@ class Screen:
 
 
 class ScreenLog(logging.Handler):
-    """Prints log records through a screen: they neither break its live line nor are broken."""
+    """Prints log records through a screen, so that they and its live line do not mix."""
 
     def __init__(self, screen: Screen) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class ScreenLog(logging.Handler):
 
 
 def _drawn(title: str, headers: list[str], rows: list[list[str]], stream: TextIO) -> list[str]:
-    # Not before a table is drawn: a run without one starts sooner.
+    # Imported here: a run without a table starts sooner.
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -101,7 +101,7 @@ def _drawn(title: str, headers: list[str], rows: list[list[str]], stream: TextIO
         box=box.HEAVY_HEAD if has_lines else box.ASCII2,
     )
     for index, header in enumerate(headers):
-        # What is null is empty, among numbers as among words.
+        # A null is an empty cell, in a column of numbers too.
         is_numeric = all(_is_number(row[index] or "0") for row in rows)
         grid.add_column(header, justify="right" if is_numeric else "left")
     for row in rows:

@@ -1,4 +1,4 @@
-"""The sandbox from the command line, and the demonstration that loads it."""
+"""The commands `demo` and `sandbox`."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ LIMIT 5
 
 @click.command()
 @click.option(
-    "--enrollments", default=20_000, type=click.IntRange(1), help="How many the sandbox holds."
+    "--enrollments", default=20_000, type=click.IntRange(1), help="Enrollments in the sandbox."
 )
 @taking(*SHOWING)
 def demo(options: Options, *, enrollments: int) -> None:
-    """Load the sandbox into DuckDB and query it; no key needed."""
+    """Load made-up data into DuckDB and query it; no key needed."""
     with screen_of(options, "Starting") as screen:
         _run_demo(screen, enrollments)
 
 
 @click.command()
 @click.option("--port", default=8100, type=click.IntRange(0, 65535), help="0 finds a free one.")
-@click.option("--enrollments", default=20_000, type=click.IntRange(0), help="How many it holds.")
+@click.option("--enrollments", default=20_000, type=click.IntRange(0), help="Its enrollments.")
 @click.option("--seed", default=1, help="The same seed makes the same data.")
 @click.option("--key", default="sandbox-key", help="The API key it accepts.")
 @click.option(
@@ -59,11 +59,11 @@ def demo(options: Options, *, enrollments: int) -> None:
     "--cursor",
     default="keyset",
     type=click.Choice(("keyset", "offset")),
-    help="What a cursor hides: the last row's key, or how many rows came before. With an offset,"
-    " rows that move between two requests make others come twice or not at all.",
+    help="What a page cursor contains: the last row's key, or the number of rows before. With an"
+    " offset, rows that move between two requests make others appear twice or not at all.",
 )
 @click.option(
-    "--latency", default=0.0, type=click.FloatRange(0, 3600), help="Seconds before each answer."
+    "--latency", default=0.0, type=click.FloatRange(0, 3600), help="Seconds before each response."
 )
 @click.option(
     "--changes-per-second",
@@ -72,7 +72,7 @@ def demo(options: Options, *, enrollments: int) -> None:
     help="Live mode: enrollments and sequences change while it runs.",
 )
 @click.option(
-    "--rate-limit", type=click.FloatRange(0.1), help="Requests a second; beyond it answers 429."
+    "--rate-limit", type=click.FloatRange(0.1), help="Requests per second; above, it answers 429."
 )
 @click.option(
     "--fault",
@@ -86,7 +86,7 @@ def demo(options: Options, *, enrollments: int) -> None:
     help="How its enrollments differ from what the API promises.",
 )
 def sandbox(**options: Any) -> None:
-    """Run a local API on this machine, to try and to test."""
+    """Serve made-up data from a local API, to try things and to test."""
     with screen_of(Options()) as screen:
         _run_sandbox(screen, **options)
 
@@ -99,7 +99,7 @@ def _run_demo(screen: Screen, enrollments: int) -> None:
     from unify_source.load.packages import row_counts
     from unify_source.runs.sync import sync
 
-    # The demo shows a first load; on the file of an earlier one it would say that nothing changed.
+    # The demo shows a first load; into the file of an earlier demo, nothing would have changed.
     Path(DEMO_FILE).unlink(missing_ok=True)
     screen.note(f"Starting the sandbox: a local API with {enrollments:,} enrollments.")
     with (
@@ -115,10 +115,10 @@ def _run_demo(screen: Screen, enrollments: int) -> None:
         screen.note(f"And once more: {again.as_lines()[0]}")
         screen.progress.begin("Making the models and the report")
         counts = row_counts(pipeline)
-        made = make_models(pipeline)
+        models = make_models(pipeline)
         make_report(pipeline, REPORT_FILE)
     screen.table("Tables", ["table", "rows"], [[n, f"{c:,}"] for n, c in counts.items()])
-    screen.table("Models", ["model", "what it holds"], made.grid())
+    screen.table("Models", ["model", "what it holds"], models.grid())
     screen.table(QUESTION, *_answer())
     screen.result({**report.as_json(), "file": DEMO_FILE, "report": REPORT_FILE}, _next_commands())
 
@@ -135,7 +135,7 @@ def _answer() -> tuple[list[str], list[list[str]]]:
 
 
 def _next_commands() -> list[str]:
-    # With the Python that runs this: the command may not be on the path, nor DuckDB's own.
+    # With this Python: neither unify-source nor the DuckDB shell may be on the path.
     python = _python()
     weeks = "SELECT week, delivered, human_reply_percent, is_young FROM unify_models.cohort_weekly"
     show = f"duckdb.connect('{DEMO_FILE}').sql('{weeks} ORDER BY week DESC').show()"
@@ -148,7 +148,7 @@ def _next_commands() -> list[str]:
 
 
 def _python() -> str:
-    """Return how a shell in this folder calls the Python that runs this."""
+    """Return the path, as a shell in this folder needs it, of the Python that runs this."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())
@@ -185,7 +185,7 @@ def _port_free(port: int) -> Iterator[None]:
             raise
         raise ConfigurationError(
             f"Port {port} is {'taken' if error.errno == errno.EADDRINUSE else 'not allowed'}.",
-            "Choose another one with --port; with --port 0 the sandbox finds one that is free.",
+            "Choose another with --port; --port 0 finds a free one.",
         ) from None
 
 

@@ -18,7 +18,7 @@ Command = Callable[..., None]
 
 
 def _of_setting(name: str, setting: Setting) -> Callable[[Command], Command]:
-    # As text: the setting's own reader refuses it with a better sentence than click's.
+    # As text: the setting's own reader has a better error than click's.
     is_several = isinstance(setting.read, Choices)
     default = f" {setting.default} unless set." if setting.default else ""
     help_text = (setting.description + default).replace("`", "")
@@ -38,18 +38,18 @@ OPTIONS: dict[str, Callable[[Command], Command]] = {
     "pipeline_name": click.option(
         "--pipeline-name",
         default="unify_gtm",
-        help="Names the state, and the DuckDB file in this folder.",
+        help="The name of the state, and of the DuckDB file in this folder.",
     ),
     "pipelines_dir": click.option(
         "--pipelines-dir",
-        help="Where `dlt pipeline` finds what a run leaves; dlt's own folder unless set.",
+        help="Where `dlt pipeline` finds the last run; dlt's own folder unless set.",
     ),
     "lock_timeout": click.option(
         LOCK_TIMEOUT.option, default=LOCK_TIMEOUT.default, help=LOCK_TIMEOUT.description
     ),
     "json": click.option("--json", is_flag=True, help="Print one JSON object on standard output."),
     "quiet": click.option("--quiet", is_flag=True, help="Print nothing but errors."),
-    "verbose": click.option("--verbose", is_flag=True, help="Log every step, show tracebacks."),
+    "verbose": click.option("--verbose", is_flag=True, help="Log every step and show tracebacks."),
 }
 
 LOADING = tuple(OPTIONS)
@@ -61,7 +61,7 @@ SHOWING = ("json", "quiet", "verbose")
 class Options:
     """The values given for the shared options on the command line.
 
-    `settings` are those of `unify_source` that were given.
+    `settings` are the arguments of `unify_source` among them.
     """
 
     destination: str = "duckdb"
@@ -76,14 +76,14 @@ class Options:
 
 
 def taking(*names: str) -> Callable[[Command], Command]:
-    """Give a command the shared options of these names; it gets them as its first argument."""
+    """Give a command the shared options with these names, as its first argument."""
 
     def decorate(command: Command) -> Command:
         @wraps(command)
         def called(**given: Any) -> None:
             shared = {name: given.pop(name) for name in names}
             settings = {name: shared.pop(name) for name in names if name in SETTING_OPTIONS}
-            # Of an option that may be repeated, click makes an empty tuple where it is missing.
+            # For an option that may be repeated but is not given, click passes an empty tuple.
             settings = {name: value for name, value in settings.items() if value not in (None, ())}
             command(Options(**shared, settings=settings), **given)
 
@@ -96,13 +96,13 @@ def taking(*names: str) -> Callable[[Command], Command]:
 
 
 def as_options(error: UnifyError) -> UnifyError:
-    """Return an error that names an option where a setting was given by one."""
+    """Return an error that names the option by which a setting was given."""
     if isinstance(error, LockHeld):
         return LockHeld(error.what, LOCK_TIMEOUT.option)
     context = click.get_current_context(silent=True)
     if not context or not isinstance(error, ConfigurationError) or not error.setting:
         return error
-    # `backfill --from` fills an argument that has the name of a setting.
+    # `backfill --from` is passed as an argument with the name of a setting, `start`.
     if not error.is_argument:
         return error
     for parameter in context.command.params:

@@ -32,9 +32,9 @@ def open_pipeline(
 ) -> dlt.Pipeline:
     """Return the pipeline that the commands use, with its progress shown.
 
-    Its working folder goes with the process, unless `pipelines_dir` is given: all that a later run
-    needs stands in the destination, and runs that share a folder would get in each other's way.
-    Raises ConfigurationError for a name that cannot be, and a destination that dlt does not know.
+    Unless `pipelines_dir` is given, its working folder is removed with the process: all that a
+    later run needs is in the destination, and runs that share a folder would disturb each other.
+    Raises ConfigurationError for an invalid name, and for a destination that dlt does not know.
     """
     if len(name) > _LONGEST_NAME:
         raise _no_name(name)
@@ -66,7 +66,7 @@ def _no_name(name: str) -> ConfigurationError:
 
 
 class _Counting(WindowProgress):
-    # dlt tells every step and the rows of every table; a person wants to know of those of one.
+    # dlt reports every step and the rows of every table; a person wants to see one table's.
     def __init__(self, progress: Progress, counted: str) -> None:
         self._progress = progress
         self._counted = counted
@@ -104,5 +104,5 @@ class _Counting(WindowProgress):
         self._progress.now(_READING if step.startswith("Extract") else "Loading")
 
     def _stop(self) -> None:
-        # After each step: the line stays until the run ends.
+        # dlt calls this after each step, but the line stays until the run ends.
         pass

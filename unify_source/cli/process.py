@@ -1,4 +1,4 @@
-"""The process around a command: its memory, its screen while it runs, and its exit code."""
+"""The process that runs a command: its memory, its screen and its exit code."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _MOST_HEAPS = -8
 
 
 def run(app: Callable[[], Any]) -> NoReturn:
-    """Run the command line, and end the process: the exit code is the contract's."""
-    # Both are read when dlt and Arrow are imported; dlt reports usage unless told not to.
+    """Run the command line, and end the process with the documented exit code."""
+    # dlt reads this, and Arrow the next, on import. Without it dlt reports usage.
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
-    # Arrow's own pools are no faster here, and hold on to a third more memory.
+    # Arrow's own pools are no faster here, and retain a third more memory.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    # glibc gives each thread a heap of its own, and they hold on to half as much again.
+    # glibc gives each thread a heap of its own, which together retain half as much again.
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_MOST_HEAPS, 2)
     output = protect()
@@ -51,8 +51,8 @@ def run(app: Callable[[], Any]) -> NoReturn:
             sys.stderr.write(f"{ended.code}\n")
     if not _is_written(output):
         code = code or FAILED
-    # What an interpreter does as it ends. But it also looks for garbage among all that was
-    # imported, which takes longer than many a command.
+    # Python would also collect garbage among all imported modules, which takes longer than many
+    # a command. So do only the rest of what it does at exit.
     atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way to call them
     sys.stdout.flush()
     sys.stderr.flush()
@@ -61,9 +61,9 @@ def run(app: Callable[[], Any]) -> NoReturn:
 
 @contextmanager
 def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iterator[Screen]:
-    """Give a command its screen, which shows `doing` until it knows better, and its exit code.
+    """Yield a command's screen, and turn its errors into messages and exit codes.
 
-    `stopped` is the next step shown to a person who pressed Ctrl-C.
+    The screen shows `doing` at first. `stopped` is the next step shown after Ctrl-C.
     """
     os.environ.setdefault("RUNTIME__LOG_LEVEL", "INFO" if options.verbose else "CRITICAL")
     screen = Screen(as_json=options.json, quiet=options.quiet, verbose=options.verbose)
@@ -103,10 +103,10 @@ def _refuse_vanished_folder() -> None:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import dlt and Arrow without looking for garbage.
+    """Import dlt and Arrow without collecting garbage.
 
-    A million objects that stay: looking among them takes a tenth of the start. Frozen and thawed,
-    they count as the oldest, which are looked at least.
+    They make a million objects that stay, and a collection among them takes a tenth of the start.
+    Freezing and unfreezing moves them to the oldest generation, which is collected least.
     """
     gc.disable()
     try:
@@ -132,7 +132,7 @@ def pipeline_of(options: Options, screen: Screen | None = None) -> dlt.Pipeline:
 
 
 def finish(options: Options, screen: Screen, report: Report, *, accept_quarantine: bool) -> None:
-    """Print what a run did, and exit with 3 where rows are in quarantine."""
+    """Print what a run did, and exit with 3 if rows are in quarantine."""
     screen.result(report.as_json(), report.as_lines())
     if report.quarantined and not accept_quarantine:
         if options.quiet:
@@ -141,12 +141,12 @@ def finish(options: Options, screen: Screen, report: Report, *, accept_quarantin
 
 
 def _is_written(output: Outlet) -> bool:
-    # The work is done, but a file on a full disk, say, holds no result: that is no success.
+    # The work is done, but the result was lost, on a full disk for example: that is a failure.
     sys.stdout.flush()
     if output.failure is None:
         return True
     sys.stderr.write(
         f"Error: The result could not be written to standard output: {output.failure.strerror}.\n"
-        "What was loaded stays loaded: make room there and run it again.\n"
+        "What was loaded stays loaded: free some space there and run it again.\n"
     )
     return False

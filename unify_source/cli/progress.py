@@ -1,4 +1,4 @@
-"""What a person sees while work lasts: one live line on a terminal, elsewhere a line at times."""
+"""The progress of a run: one live line on a terminal, elsewhere a line every few seconds."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ERASE = "\r\x1b[K"
 
 
 class Progress:
-    """Counts rows and windows of one run, and shows them with the time that passed.
+    """Counts rows and windows of one run, and shows them with the elapsed time.
 
-    A thread of its own shows them, so that a server that keeps silent is seen to. It never hides
-    the cursor: a run that is killed leaves the terminal as it was.
+    It draws from a thread of its own, so the clock also runs while a server is silent. It never
+    hides the cursor: a run that is killed leaves the terminal as it was.
     """
 
     def __init__(self, stream: TextIO, *, is_live: bool, is_silent: bool = False) -> None:
@@ -52,11 +52,11 @@ class Progress:
             self._thread.start()
 
     def now(self, doing: str) -> None:
-        """Show what the run does from here on, the clock and the counts untouched."""
+        """Show what the run does now, without touching the clock and the counts."""
         self._doing = doing
 
     def range_known(self, total: timedelta) -> None:
-        """Set the range of `updated_at` that the whole run is to load, so a share can be shown."""
+        """Set the range of `updated_at` that the whole run loads, so a share can be shown."""
         self._total = total
 
     def add(self, rows: int) -> None:
@@ -70,7 +70,7 @@ class Progress:
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
-        """Keep the live line off the terminal while something else is printed."""
+        """Erase the live line while something else is printed."""
         with self._lock:
             if self._shown:
                 self._write(_ERASE)
@@ -78,14 +78,14 @@ class Progress:
             yield
 
     def close(self) -> None:
-        """Take the live line away for good."""
+        """Erase the live line for good."""
         self._ended.set()
         with self.hidden():
             self._thread = None
 
     def text(self) -> str:
-        """Return the line: time passed, what is done, rows, speed, windows, share, time left."""
-        # Whole seconds: so the line changes once a second, or when there is news.
+        """Return the line: time elapsed, activity, rows, speed, windows, share, time left."""
+        # Whole seconds, so that the line changes only once a second or with the facts.
         seconds = int(time.monotonic() - self._started)
         facts = [f"{_clock(seconds)} {self._doing}"]
         if self._rows:
@@ -102,11 +102,12 @@ class Progress:
         if not self._marks:
             return []
         # From the end of the first window on: a range may begin years before the first row.
-        (since, much), (at, little) = self._marks[0], self._marks[-1]
-        if not timedelta() < little < much:
+        (first_at, first_left), (at, left) = self._marks[0], self._marks[-1]
+        if not timedelta() < left < first_left:
             return []
-        left = (at - since) * (little / (much - little)) - (time.monotonic() - at)
-        return [f"about {_clock(left)} left"] if left >= 1 else []
+        pace = (at - first_at) / (first_left - left).total_seconds()
+        seconds = pace * left.total_seconds() - (time.monotonic() - at)
+        return [f"about {_clock(seconds)} left"] if seconds >= 1 else []
 
     def _keep_showing(self, ended: threading.Event) -> None:
         while not ended.wait(_TICK_SECONDS if self._is_live else _PLAIN_SECONDS):
@@ -121,10 +122,10 @@ class Progress:
     def _draw_live(self) -> None:
         if not self._is_live or self._is_silent:
             return
-        # One column short: a line that fills the last one wraps, and could not be erased.
+        # One column short: a line that fills the last column wraps, and could not be erased.
         text = self.text()[: terminal_width(self._stream) - 1]
         if text != self._shown:
-            # Back to its start: what others print meanwhile, such as dlt on Ctrl-C, replaces it.
+            # Back to the start, so that what others print, such as dlt on Ctrl-C, replaces it.
             self._write(f"{_ERASE}{text}\r")
             self._shown = text
 
@@ -134,7 +135,7 @@ class Progress:
 
 
 def terminal_width(stream: TextIO) -> int:
-    """Return how many columns a terminal has, 80 where it does not say."""
+    """Return how many columns a terminal has, 80 if that is unknown."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except OSError:

@@ -1,4 +1,4 @@
-"""Standard output and standard error that never end a run: closed, full, left, or ASCII only."""
+"""Standard output and standard error that never end a run, even closed, full, or ASCII only."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, BinaryIO, TextIO
 
 
 class Outlet(io.RawIOBase):
-    """Writes to a standard stream, and drops what it does not take.
+    """Writes to a standard stream, and drops what cannot be written.
 
-    `failure` is what kept it from taking the first write: a full disk, say. A reader that left
-    (`head`, `less`) is no failure.
+    `failure` is the first error, such as a full disk. A reader that has exited (`head`, `less`) is
+    not a failure.
     """
 
     def __init__(self, raw: io.RawIOBase | BinaryIO) -> None:
@@ -21,7 +21,7 @@ class Outlet(io.RawIOBase):
         self._raw = raw
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """Take the bytes, whatever becomes of them."""
+        """Write the bytes, or drop them."""
         try:
             written = self._raw.write(data)
         except OSError as error:
@@ -44,18 +44,18 @@ class Outlet(io.RawIOBase):
 
 
 def protect() -> Outlet:
-    """Put both streams behind an Outlet, and return the one of standard output.
+    """Put both streams behind an Outlet, and return that of standard output.
 
-    What an encoding does not know is replaced.
+    Characters that the encoding lacks are replaced.
     """
-    # A descriptor that the caller closed would be given to the next file that is opened: what is
-    # printed would land in the database.
+    # The next file to be opened would get a descriptor that the caller closed: what is printed
+    # would go into the database.
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    # dlt asks it whether a person is there, as Ctrl-C is pressed.
+    # On Ctrl-C, dlt asks it whether it is a terminal.
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")  # noqa: PTH123, SIM115
     result, sys.stdout = _protected(sys.stdout, "replace")
     _, sys.stderr = _protected(sys.stderr, "backslashreplace")
@@ -63,7 +63,7 @@ def protect() -> Outlet:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Return whether a person watches: a terminal that can move its cursor, whatever CI claims."""
+    """Tell whether a stream is a terminal that can move its cursor, whatever CI claims."""
     return stream.isatty() and os.environ.get("TERM", "dumb") not in ("", "dumb")
 
 

@@ -12,16 +12,14 @@ from unify_source.cli.process import importing, pipeline_of, screen_of
 
 @click.command()
 @click.option("--from", "start", help="A date or an RFC 3339 time; UTC unless it has an offset.")
-@click.option("--to", "end", help="Likewise; a date includes that whole day. Now, unless set.")
-@click.option("--repair", is_flag=True, help="Reload what differs, and take away what is gone.")
-@click.option(
-    "--yes", is_flag=True, help="Take away what is gone even if it is over 5 % of a table."
-)
+@click.option("--to", "end", help="Likewise; a date includes that whole day. Now unless set.")
+@click.option("--repair", is_flag=True, help="Reload what differs, and delete what is gone.")
+@click.option("--yes", is_flag=True, help="Delete what is gone even if it is over 5 % of a table.")
 @taking(*(name for name in LOADING if name != "pipelines_dir"))
 def verify(
     options: Options, *, start: str | None, end: str | None, repair: bool, yes: bool
 ) -> None:
-    """Compare every table with the API, id by id.
+    """Compare every table with the API, row by row.
 
     Exits with 4 if something differs and was not repaired.
     """
@@ -29,7 +27,7 @@ def verify(
         with importing():
             from unify_source.verification.verify import verify as run_verify
 
-        found = run_verify(
+        result = run_verify(
             pipeline_of(options, screen),
             start,
             end,
@@ -38,8 +36,8 @@ def verify(
             lock_timeout=options.lock_timeout,
             **options.settings,
         )
-        lines = found.as_lines()
-        screen.result(found.as_json(), lines)
-        if found.differences and options.quiet:
+        lines = result.as_lines()
+        screen.result(result.as_json(), lines)
+        if result.differences and options.quiet:
             screen.warn(lines[0])
-        sys.exit(found.exit_code)
+        sys.exit(result.exit_code)

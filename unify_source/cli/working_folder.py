@@ -1,4 +1,4 @@
-"""A run's own working folder, and the copy of it that dlt's commands look at."""
+"""A run's own working folder, and its copy for dlt's commands."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from unify_source.dlt_seam import default_pipelines_dir
 
 _FOLDER = "unify-source"
 _LOCK = "in-use.lock"
-# A folder that new may belong to a process that is about to lock it.
+# A newer folder may belong to a process that is about to lock it.
 _NEW_SECONDS = 60
-# Rows that were loaded; dlt's commands do without them.
+# Rows that were loaded, which dlt's commands do not need.
 _LOADED_ROWS = "completed_jobs"
 _PENDING = ("normalize/extracted", "normalize/loaded", "load/normalized")
 
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 def folder_of_this_process() -> str:
-    """Make a folder that goes with this process; those of processes that died go now."""
+    """Make a folder that is removed at exit; remove those of processes that died."""
     folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}-"))
     lock = LifeLock(folder / _LOCK, thread_local=False)
     lock.acquire(timeout=0)
@@ -43,9 +43,8 @@ def folder_of_this_process() -> str:
 def keep_for_dlt(pipeline: dlt.Pipeline, pipelines_dir: str | None) -> None:
     """Copy the working folder to where `dlt pipeline` looks for it: state, schema and trace.
 
-    Runs work in folders of their own, for two in one folder would get in each other's way. A
-    pipeline there that has something to load keeps its folder; so does a folder that cannot be
-    written.
+    Each run works in a folder of its own, because two in one folder would disturb each other. A
+    folder there that still has something to load, or cannot be written, is left alone.
     """
     target = Path(pipelines_dir or default_pipelines_dir()) / pipeline.pipeline_name
     if any(any((target / name).glob("*")) for name in _PENDING):
@@ -72,7 +71,7 @@ def _remove(folder: Path, lock: FileLock, process: int) -> None:
 
 
 def _is_abandoned(folder: Path, user: int) -> bool:
-    # A process in another container cannot be asked whether it lives; its lock can.
+    # The lock tells whether a process lives, even one in another container.
     lock = folder / _LOCK
     try:
         if folder.lstat().st_uid != user or time.time() - lock.stat().st_mtime < _NEW_SECONDS:

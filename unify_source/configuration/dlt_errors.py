@@ -1,4 +1,4 @@
-"""What dlt and the system raise, as a UnifyError: what happened and what to do next."""
+"""Turns errors of dlt and the system into a UnifyError: what happened and what to do next."""
 
 from __future__ import annotations
 
@@ -33,21 +33,22 @@ from unify_source.errors import (
 )
 from unify_source.redaction import has_unencoded_password, redacted, redacted_logs
 
+FAILED, SAFE = "The run failed: ", "Nothing is lost: "
 _US = "unify-source"
 _LONGEST = 300
-_MEND = {
-    errno.ENOSPC: "make room on the disk",
-    errno.EDQUOT: "make room on the disk",
-    errno.EFBIG: "raise the limit on the size of files, or make room on the disk",
+_FIXES = {
+    errno.ENOSPC: "free some disk space",
+    errno.EDQUOT: "free some disk space",
+    errno.EFBIG: "raise the limit on the size of files, or free some disk space",
     errno.EACCES: "let this user write there",
     errno.EPERM: "let this user write there",
     errno.EROFS: "let this user write there",
-    errno.ENOENT: "see to it that nothing removes files of a run",
-    errno.ENOTDIR: "see to it that the folder is there",
-    errno.EIO: "see to it that the disk or network folder works",
-    errno.ESTALE: "see to it that the disk or network folder works",
+    errno.ENOENT: "make sure that nothing removes files of a run",
+    errno.ENOTDIR: "make sure that the folder exists",
+    errno.EIO: "make sure that the disk or network folder works",
+    errno.ESTALE: "make sure that the disk or network folder works",
 }
-_OF_A_DISK = (
+_DISK_ERRORS = (
     errno.ENOSPC,
     errno.EDQUOT,
     errno.EFBIG,
@@ -56,8 +57,8 @@ _OF_A_DISK = (
     errno.EIO,
     errno.ESTALE,
 )
-_REACH = "see to it that the destination can be reached"
-# What drivers of databases and of S3 say, each in its own words, when nobody answers.
+_REACH = "make sure that the destination can be reached"
+# The words of the drivers of databases and of S3 if nobody answers.
 _UNREACHABLE = re.compile(
     r"closed the connection|connection (is |was |has been |already )?(refused|reset|closed|lost)"
     r"|terminating connection|could not (connect|receive|send|translate host name)"
@@ -65,7 +66,7 @@ _UNREACHABLE = re.compile(
     r"|the database system is|too many (clients|connections)|remaining connection slots",
     re.IGNORECASE,
 )
-# What they say of an address, a user or a password with which no run will ever connect.
+# Their words for an address, a user or a password that will never connect.
 _REFUSED = re.compile(
     r"authentication failed|no password supplied|no pg_hba\.conf entry|not permitted to log in"
     r"|FATAL: +(permission denied for database|(database|role) .* does not exist)"
@@ -74,36 +75,36 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 _ENCODE = (
-    "In an address a password's @ is written %40, : is %3A, / is %2F, # is %23, % is %25 and a"
-    " blank is %20."
+    "In an address, write a password's @ as %40, : as %3A, / as %2F, # as %23, % as %25 and a"
+    " blank as %20."
 )
 
 
 @contextmanager
 def explained(pipeline: dlt.Pipeline | None = None) -> Iterator[None]:
-    """Raise a UnifyError where dlt or the system fails, KeyboardInterrupt where a signal did.
+    """Raise a UnifyError if dlt or the system fails, KeyboardInterrupt after a signal.
 
-    A signal lets the load that is under way end, or stops reading at once; a second one kills. No
-    error, no log record and no file of dlt's shows a secret of the configuration, or of the
-    pipeline's code.
+    A signal lets a load in progress finish, or stops reading at once; a second one kills. No
+    error, log record or file of dlt's shows a secret of the configuration or of the pipeline's
+    code.
     """
     redact_dlt(pipeline)
     clients = quick_clients(pipeline) if pipeline else nullcontext()
     try:
-        # dlt forgets a signal that came during a step of its own, unless this stands around all.
+        # dlt forgets a signal that arrives during one of its steps, unless this encloses them all.
         with intercepted_signals(), redacted_logs(), clients:
             yield
     except SignalReceivedException:
         raise KeyboardInterrupt from None
     except BrokenPipeError:
-        # The reader of the output has gone: nothing failed.
+        # The reader of the output has exited: nothing failed.
         raise
     except _failures() as error:
         raise_explained(error)
 
 
 def raise_explained(error: BaseException) -> None:
-    """Raise what an error of dlt or of the system means; the error as its cause, if it is safe."""
+    """Raise the UnifyError for an error of dlt or the system, with that as cause if it is safe."""
     explanation = _explanation(error)
     story = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     if isinstance(explanation, UnifyError):
@@ -119,7 +120,7 @@ def meaning(error: BaseException) -> BaseException:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    # dlt wraps what queries raise, and lets through what connecting to Postgres raises.
+    # dlt wraps errors of queries, but not those of connecting to Postgres.
     driver = sys.modules.get("psycopg2")
     return (
         ConfigurationException,
@@ -150,37 +151,36 @@ def _explanation(error: BaseException) -> BaseException:
 def _failed(cause: BaseException) -> UnifyError:
     if isinstance(cause, JSONDecodeError):
         return LoadFailed(
-            "A file that dlt keeps beside the tables was not written to its end.",
-            "A full disk or a kill leaves such a file: make room, and run unify-source sync, which"
-            " deletes it and loads again what belongs to it.",
+            "A file that dlt keeps beside the tables is incomplete.",
+            "A full disk or a kill leaves such a file: free some disk space, and run unify-source"
+            " sync, which deletes it and loads its rows again.",
         )
     if _REFUSED.search(str(cause)):
         return ConfigurationError(
             f"The destination refused the connection: {_first_line(cause)}.",
-            f"{_hint(cause)}Correct its credentials in .dlt/secrets.toml or the environment, or let"
-            " this user in there.",
+            f"{_hint(cause)}Correct its credentials in .dlt/secrets.toml or the environment, or"
+            " grant this user access there.",
         )
-    kind = DestinationUnreachable if _mend(cause) == _REACH else LoadFailed
+    kind = DestinationUnreachable if _fix(cause) == _REACH else LoadFailed
     return kind(
-        f"The load failed: {_first_line(cause)}.",
-        f"{_hint(cause)}Nothing is lost: {_mend(cause)} and run it again; --verbose shows the whole"
-        " story.",
+        f"{FAILED}{_first_line(cause)}.",
+        f"{_hint(cause)}{SAFE}{_fix(cause)} and run it again; --verbose shows the traceback.",
     )
 
 
-def _mend(cause: BaseException) -> str:
-    if isinstance(cause, OSError) and cause.errno in _MEND:
-        return _MEND[cause.errno]
+def _fix(cause: BaseException) -> str:
+    if isinstance(cause, OSError) and cause.errno in _FIXES:
+        return _FIXES[cause.errno]
     text = str(cause)
-    for number in _OF_A_DISK:
+    for number in _DISK_ERRORS:
         # DuckDB, Postgres and deltalake raise errors of their own, in the system's words.
         if os.strerror(number) in text:
-            return _MEND[number]
-    return _REACH if _UNREACHABLE.search(text) else "mend it"
+            return _FIXES[number]
+    return _REACH if _UNREACHABLE.search(text) else "fix the cause"
 
 
 def _hint(cause: BaseException) -> str:
-    # Postgres knows the way out of its own errors, and says it last.
+    # Postgres knows how to fix some of its errors, and says so last.
     match = re.search(r"^HINT:\s*(.+)$", str(cause), re.MULTILINE)
     hint = f"Postgres says: {match[1].strip()} " if match else ""
     return f"{_ENCODE} {hint}" if has_unencoded_password() else hint
@@ -190,14 +190,15 @@ def _misconfigured(error: BaseException) -> ConfigurationError:
     if isinstance(error, ConfigValueCannotBeCoercedException):
         name = error.field_name
         return ConfigurationError(
-            f"dlt's setting {name} has a value that it cannot take.",
-            "Correct it in .dlt/config.toml or the environment, where dlt also takes another"
+            f"dlt's setting {name} has an invalid value.",
+            "Correct it in .dlt/config.toml or the environment, where dlt also reads another"
             f" program's variable {name.upper()}.",
         )
     encode = f" {_ENCODE}" if has_unencoded_password() else ""
     return ConfigurationError(
         f"The configuration is incomplete or wrong: {_first_line(error)}.",
-        f"Set it in .dlt/config.toml, .dlt/secrets.toml or the environment.{encode}",
+        "Set it in .dlt/config.toml, .dlt/secrets.toml or the environment: docs/destinations.md has"
+        f" a recipe for each destination.{encode}",
     )
 
 
@@ -210,7 +211,7 @@ def _not_installed(error: MissingDependencyException) -> ConfigurationError:
 
 
 def _extra(dependency: str) -> str | None:
-    """Return our own extra that brings what dlt asks for, such as `unify-source[delta]`."""
+    """Return our own extra with the package that dlt asks for, such as `unify-source[delta]`."""
     name = dependency.partition("[")[2].rstrip("]")
     bringing = [
         match[1]
@@ -230,7 +231,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _first_line(error: BaseException) -> str:
-    # dlt says first that a connection failed, and why only at the end.
+    # dlt says first that a connection failed, and the reason only at the end.
     text = redacted(_text(error)).rsplit("The actual reason given is:", 1)[-1]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:_LONGEST].rstrip(".:")
@@ -239,5 +240,5 @@ def _first_line(error: BaseException) -> str:
 def _text(error: BaseException) -> str:
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
-    # Its own text has the number in front, and the name as Python writes it.
+    # Its str() begins with the number, and quotes the file name as Python does.
     return f"{error.strerror}: {error.filename}" if error.filename else error.strerror

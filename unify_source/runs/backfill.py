@@ -1,4 +1,4 @@
-"""`backfill`: load a range of `updated_at` again, apart from the cursor of `sync`."""
+"""`backfill`: reload a range of `updated_at` without moving the cursor of `sync`."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def backfill(
     lock_timeout: float | str = LOCK_TIMEOUT.default,
     **settings: Unpack[RangeArguments],
 ) -> Report:
-    """Load again what was updated from `start` to `end`, both included; until now without `end`.
+    """Reload what was updated from `start` to `end`, both included; up to now without `end`.
 
     A date as `start` is the midnight before that day, as `end` the whole day, in UTC. Leaves the
-    cursor of `sync` alone. Stopped and called again with the same range and filters it goes on
-    where it was, on any machine, unless `restart`. `only` some tables are loaded where it names
-    them; what is half merged of an earlier run is loaded all the same. Raises a UnifyError.
+    cursor of `sync` alone. If it was stopped, another call with the same range and filters resumes
+    it, on any machine, unless `restart`. `only` limits it to the named tables; rows that an earlier
+    run left half merged are loaded into all tables. Raises a UnifyError.
     """
     since, until = parse_range(start, end)
     _refuse_unknown(only)
@@ -75,7 +75,7 @@ def _refuse_unknown(tables: Collection[str]) -> None:
 
 
 class _Job:
-    """A range to reload, and how far it got: kept in the state, with the rows, until it is done."""
+    """A range to reload, and its progress: kept in the state, with the rows, until it is done."""
 
     def __init__(
         self,
@@ -91,8 +91,8 @@ class _Job:
         self._until = until
         self._end = since
         self._newest_first = newest_first
-        # All that tells one job from another: with another range, filter, direction or selection,
-        # a run must not resume in the middle.
+        # Another range, filter, direction or selection is another job: it must not resume in the
+        # middle of this one.
         filters = [f"{name}={value}" for name, value in settings.filters]
         ends = [rfc3339(since), rfc3339(until) if until else "now"]
         how = ["newest first"] * newest_first + [f"only {name}" for name in sorted(only)]
@@ -106,7 +106,7 @@ class _Job:
     def begin(self, run: WindowRun, *, restart: bool) -> list[Window]:
         """Return what is left to load: the whole range, or the rest of an unfinished backfill.
 
-        The rest reaches up to now as well: a row that was still to come may have moved there.
+        The rest too extends to now: a row that was not yet loaded may have moved there.
         """
         now = run.server_time()
         self._end = min(self._until or now, now)
@@ -121,17 +121,17 @@ class _Job:
         return [Window(end[0], self._end), *windows] if end[0] < self._end else windows
 
     def progress(self, left: list[Window]) -> AtEnd:
-        """Return what stores in the state what will be left after a load."""
+        """Return a function that stores in the state what will be left after a load."""
 
         def store(state: State, extraction: Extraction) -> None:
             backfills = state.get("backfills", {})
             others = {name: ends for name, ends in backfills.items() if name != self._name}
-            # Stored with the rows, in one load. Kept in a file beside, it could be ahead of them,
-            # and it would be lost with the machine.
+            # Stored with the rows, in one load. A local file could be ahead of them, and would be
+            # lost with the machine.
             state["backfills"] = others
-            if to_come := left_after(left, extraction.rest):
+            if remaining := left_after(left, extraction.rest):
                 ends: list[list[datetime | None]] = [[self._end]]
-                ends += [[each.after, each.before] for each in to_come]
+                ends += [[each.after, each.before] for each in remaining]
                 state["backfills"] = {
                     **others,
                     self._name: [[rfc3339(at) for at in pair if at] for pair in ends],

@@ -1,4 +1,4 @@
-"""`check`: all that a sync needs, tried before the first one; it leaves nothing behind."""
+"""`check`: tries everything that a sync needs, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import dlt
 from typing_extensions import Unpack
 
 from unify_source.api.client import Client
-from unify_source.configuration.dlt_errors import explained
+from unify_source.configuration.dlt_errors import FAILED, SAFE, explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
 from unify_source.destinations.lock import opened_file, seconds_to_wait
@@ -28,7 +28,7 @@ _PATIENCE_SECONDS = 8.0
 
 @dataclass(frozen=True)
 class Checked:
-    """What `check` found: all of it was in order, or an error would have been raised."""
+    """The result of a `check` that passed; a failure is an error."""
 
     base_url: str
     clock_off_by: timedelta
@@ -65,8 +65,8 @@ def check(
 ) -> Checked:
     """Try the settings, the key, the clock and the destination, and leave nothing behind.
 
-    `in_order` gets a sentence for each thing that was in order, as soon as it is known. Raises
-    ConfigurationError where a sync would fail for its configuration, or for what it may do at its
+    `in_order` is called with a sentence for each check that passed, as soon as it is known. Raises
+    ConfigurationError if a sync would fail because of its configuration or its rights at the
     destination, KeyRefused, DestinationUnreachable or an ApiError.
     """
     with explained(pipeline):
@@ -84,13 +84,13 @@ def check(
         with explained(pipeline), opened_file(pipeline, seconds):
             try_writing(pipeline)
     except LoadFailed as error:
-        reason = error.what.removeprefix("The load failed: ")
-        # Another time it may be there. Nothing but another configuration helps with the rest.
+        reason = error.what.removeprefix(FAILED)
+        # A destination that is away may come back; anything else needs another configuration.
         away = isinstance(error, DestinationUnreachable)
         failed = (DestinationUnreachable if away else ConfigurationError)(
             f"{checked.destination} cannot be {'reached' if away else 'written'}, dataset"
             f" {checked.dataset}: {reason}",
-            error.next_step.replace("Nothing is lost: ", "Before a sync, "),
+            error.next_step.replace(SAFE, "Before a sync, "),
         )
         failed.story = error.story
         raise failed from error.__cause__
@@ -99,7 +99,7 @@ def check(
 
 
 def _clock_off_by(settings: Settings) -> timedelta:
-    # A person waits: a server that nobody reaches says so at once, or not at all.
+    # A person is waiting: report a server that cannot be reached within seconds.
     hasty = replace(
         settings,
         retry_budget=min(settings.retry_budget, _PATIENCE_SECONDS),

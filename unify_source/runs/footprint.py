@@ -1,4 +1,4 @@
-"""How much memory a run takes: what one window filled is given back before the next is read."""
+"""Limits the memory of a run: what one window used is released before the next is read."""
 
 from __future__ import annotations
 
@@ -11,29 +11,26 @@ from dlt.destinations.exceptions import DatabaseException
 
 from unify_source.dlt_seam import kind_of
 
-# DuckDB would fill four fifths of the machine with what it may never read again.
+# Without a limit, DuckDB caches up to four fifths of the machine's memory.
 DUCKDB_LIMIT = "350MB"
 _NEXT_TO_NOTHING = "8MB"
 
 
 def hold_down(pipeline: dlt.Pipeline, limit: str = DUCKDB_LIMIT) -> None:
-    """Let DuckDB's memory grow to a limit only.
-
-    A limit in the destination's own `global_config` stays as it is.
-    """
+    """Limit DuckDB's memory, unless the destination's own `global_config` does."""
     _limit(pipeline, limit)
 
 
 def give_back(pipeline: dlt.Pipeline) -> None:
-    """Empty what DuckDB and the allocator keep."""
-    # dlt's pipes refer to one another, and so keep what was read.
+    """Release the memory that DuckDB and the allocator keep."""
+    # dlt's pipes refer to one another, and so keep the rows that were read.
     gc.collect()
     give_back_memory()
     _limit(pipeline, _NEXT_TO_NOTHING, DUCKDB_LIMIT)
 
 
 def give_back_memory() -> None:
-    """Empty what the allocator keeps: a merge fills as much again as reading the rows did."""
+    """Release what the allocator keeps: a merge takes as much again as reading the rows did."""
     pa.default_memory_pool().release_unused()
 
 
@@ -44,6 +41,6 @@ def _limit(pipeline: dlt.Pipeline, *limits: str) -> None:
         if "memory_limit" in (client.credentials.global_config or {}):
             return
         for limit in limits:
-            # It refuses a limit below what is in use.
+            # DuckDB refuses a limit below what is in use.
             with suppress(DatabaseException):
                 client.execute_sql(f"SET GLOBAL memory_limit = '{limit}'")

@@ -1,4 +1,4 @@
-"""`forget`: take one person out of every table, and keep all later runs from bringing it back."""
+"""`forget`: delete one person from every table, and keep later runs from loading it again."""
 
 from __future__ import annotations
 
@@ -47,11 +47,10 @@ class Removed:
         total = sum(self.rows.values())
         rows = "1 row was" if total == 1 else f"{total:,} rows were"
         tables = [f"{count:,} of {name}" for name, count in self.rows.items() if count]
-        what = f": {', '.join(tables)}." if tables else "."
         return [
-            f"{rows} removed from {where}{what}"
+            f"{rows} deleted from {where}: {', '.join(tables)}."
             if total
-            else f"{where}, holds no row of this person.",
+            else f"{where} has no row of this person.",
             "No later run loads this person again.",
         ]
 
@@ -63,12 +62,12 @@ def forget(
     account: str | None = None,
     lock_timeout: float | str = LOCK_TIMEOUT.default,
 ) -> Removed:
-    """Delete all rows of a person, and remember a salted hash of the id, so that none comes back.
+    """Delete all rows of a person, and remember a salted hash of the id so that none comes back.
 
-    That is the person, the person's enrollments and what lives with them, and rows in quarantine
-    that name the person: in one transaction, on DuckDB and Postgres. In a dataset of several
-    accounts, those of `account`. Needs no API key. Raises ConfigurationError where there is no such
-    dataset, LockHeld, or another UnifyError.
+    These are the person, the person's enrollments with their replies, and rows in quarantine that
+    name the person. One transaction deletes them, on DuckDB and Postgres. In a dataset of several
+    accounts, only rows of `account`. Needs no API key. Raises ConfigurationError if there is no
+    such dataset, LockHeld, or another UnifyError.
     """
     person = read_id("person_id", person_id)
     with explained(pipeline):
@@ -84,7 +83,7 @@ def forget(
                 if not client.has_dataset():
                     raise _nothing_in(pipeline)
             refuse_other_accounts(pipeline, account)
-            # What waits in the working folder would be loaded by the next run, this person with it.
+            # The next run would load what is pending in the working folder, with this person.
             start_over(pipeline)
             rows = take_out(pipeline, person, account)
     return Removed(
@@ -100,14 +99,14 @@ def _refuse_other_destinations(pipeline: dlt.Pipeline) -> None:
         raise ConfigurationError(
             f"forget does not work on {pipeline.destination.destination_name}: it deletes rows in"
             " one transaction, as DuckDB and Postgres can.",
-            "Delete the rows there by person_id, and then what was theirs by enrollment_id; a later"
-            " run may load them again.",
+            "Delete the person's enrollments there by person_id and their replies by enrollment_id;"
+            " a later run may load them again.",
         )
 
 
 def _nothing_in(pipeline: dlt.Pipeline) -> ConfigurationError:
     return ConfigurationError(
         f"There is no dataset {pipeline.dataset_name} in {pipeline.destination.destination_name},"
-        " so nothing was removed.",
+        " so nothing was deleted.",
         "Check --dataset, --pipeline-name and --destination.",
     )

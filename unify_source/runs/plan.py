@@ -1,4 +1,4 @@
-"""What a backfill would take, estimated from a page here and there, without loading anything."""
+"""`backfill --plan`: estimates a backfill from sample pages, without loading anything."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from unify_source.settings import RangeArguments
 from unify_source.times import parse_range
 
 PARTS = 16
-# Read, split and load of DuckDB on two cores; see the benchmarks.
+# Reading, splitting and loading into DuckDB on two cores; see the benchmarks.
 LOADED_PER_SECOND = 25_000
 
 
 class Part(NamedTuple):
-    """A part of the range and about how many rows it holds, or at least about so many."""
+    """A part of the range, and about how many rows it holds, perhaps as a lower bound."""
 
     since: datetime
     until: datetime
@@ -53,7 +53,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a range seems to hold and what it takes to load it."""
+    """An estimate of what a range holds and what it takes to load it."""
 
     parts: list[Part]
     page_size: int
@@ -63,12 +63,12 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """The enrollments in the range, about."""
+        """About how many enrollments the range holds."""
         return sum(part.rows for part in self.parts)
 
     @property
     def is_lower_bound(self) -> bool:
-        """Whether there are more, for many share an instant and were not counted to the last."""
+        """Whether there may be many more: rows that share one instant are not all counted."""
         return any(part.is_lower_bound for part in self.parts)
 
     def as_json(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Plan:
         about = _about(self.is_lower_bound)
         many = facts["windows"]
         windows = "1 window, which takes" if many == 1 else f"{many:,} windows, which take"
-        burst = "Many rows share one instant where it says at least: they are counted in part only."
+        burst = "'At least' marks parts where many rows share one instant: not all were counted."
         return [
             f"From {facts['from']} to {facts['to']}: {about} {size}.",
             f"In {windows} {about} {facts['seconds']:,} s.",
@@ -110,11 +110,11 @@ def plan(
     end: str | date | datetime | None = None,
     **settings: Unpack[RangeArguments],
 ) -> Plan:
-    """Estimate a backfill from 130 to 300 requests, `workers` at a time; loads nothing.
+    """Estimate a backfill with 130 to 300 requests, `workers` at a time; loads nothing.
 
-    The range is read as `backfill` does: a date as `end` is that whole day. Where large groups of
-    rows share their instants it takes up to a thousand requests; a burst of more than five pages
-    is counted in part only, and its rows are a lower bound. Raises a UnifyError.
+    `backfill` says what the range means. If large groups of rows share their instants, it takes up
+    to a thousand requests; of a group of more than five pages only a part is counted, and the
+    estimate is a lower bound. Raises a UnifyError.
     """
     since, until = parse_range(start, end)
     with explained():
@@ -122,18 +122,17 @@ def plan(
         client = Client(configuration, raise_if_signalled)
         now = client.server_time(ENROLLMENT_LIST)
         if since > now:
-            to_come = [Part(since, until or since, 0, is_lower_bound=False)]
+            future = [Part(since, until or since, 0, is_lower_bound=False)]
             return Plan(
-                to_come, configuration.page_size, configuration.window_rows, 0.0, is_in_future=True
+                future, configuration.page_size, configuration.window_rows, 0.0, is_in_future=True
             )
         before = min(until or now, now)
-        # A range that begins years before the first row would be cut into parts with nothing in
-        # them.
+        # A range that begins years before the first row would be cut into mostly empty parts.
         first = first_instant(partial(client.page, ENROLLMENT_LIST), before) or since
         window = Window(max(since, first), before)
         began, asked = time.monotonic(), client.requests
         estimates = rows_over_time(client, ENROLLMENT_LIST, configuration, window, PARTS)
-        # All workers together, so that this is already the pace of a run that has as many.
+        # The workers asked in parallel, so this is already the pace of a run with as many.
         latency = (time.monotonic() - began) / (client.requests - asked)
         a_request = max(latency, BUDGET_SECONDS / configuration.requests_per_5min)
         parts = [

@@ -14,11 +14,10 @@ _NOTHING = {
 
 @dataclass(frozen=True)
 class Report:
-    """What one run did: `enrollments` were written, each counted once, in `seconds` in all.
+    """What one run did: it wrote so many `enrollments`, each counted once, in so many `seconds`.
 
-    `rows_by_table` counts rows of other tables as often as they were read.
-    `notices` are sentences on the data or the clock that the log has as well; what they say of a
-    column no later run repeats.
+    `rows_by_table` counts rows of other tables as often as they were read. `notices` are the
+    warnings about data and clocks that are also in the log; those about a column come only once.
     """
 
     command: str
@@ -76,6 +75,6 @@ class Report:
         """Return how many rows are in quarantine, and where to read why."""
         rows = "1 row is" if self.quarantined == 1 else f"{self.quarantined:,} rows are"
         return (
-            f"{rows} in enrollments_quarantine, not what the API documents:"
+            f"{rows} in enrollments_quarantine because they break the API's documentation:"
             " see the columns reason and raw."
         )

@@ -1,4 +1,4 @@
-"""`status`: what a dataset holds and how fresh it is; it writes and creates nothing."""
+"""`status`: shows what a dataset holds and how fresh it is; writes and creates nothing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Status:
 
     @property
     def behind(self) -> timedelta | None:
-        """How old the newest change is that was loaded."""
+        """How far the cursor is behind this machine's clock."""
         return self.now - self.cursor if self.cursor else None
 
     def as_json(self) -> dict[str, Any]:
@@ -98,12 +98,11 @@ def status(
     account: str | None = None,
     lock_timeout: float | str = LOCK_TIMEOUT.default,
 ) -> Status:
-    """Read the state and the tables' sizes from the destination, and leave all as it is.
+    """Read the state and the tables' sizes from the destination, and change nothing.
 
-    Where the dataset holds several accounts, those of `account`.
-
-    Waits up to `lock_timeout` seconds for a DuckDB file that another process has open, for DuckDB
-    lets nobody else read it meanwhile. Raises a UnifyError.
+    In a dataset of several accounts, only those of `account`. Waits up to `lock_timeout` seconds
+    for a DuckDB file that another process has open: DuckDB allows no other reader then. Raises a
+    UnifyError.
     """
     with explained(pipeline):
         seconds = seconds_to_wait(lock_timeout)
@@ -129,7 +128,7 @@ def status(
 
 
 def length_of(span: timedelta) -> str:
-    """Return a length of time in words, such as 3 minutes."""
+    """Return a duration in words, such as 3 minutes."""
     seconds = max(0, round(span.total_seconds()))
     for size, unit in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:

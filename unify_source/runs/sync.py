@@ -1,4 +1,4 @@
-"""`sync`: load all that changed since the last run."""
+"""`sync`: load what changed since the last run."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def sync(
     lock_timeout: float | str = LOCK_TIMEOUT.default,
     **settings: Unpack[SettingsArguments],
 ) -> Report:
-    """Load all that changed since the pipeline's last run; the first run loads everything.
+    """Load what changed since the pipeline's last run; the first run loads everything.
 
-    `settings` are those of `unify_source`. Every window of about `window_rows` enrollments is
-    committed with the cursor before the next one is loaded, the oldest first. Where an orchestrator
+    `settings` are those of `unify_source`. Each window of about `window_rows` enrollments is
+    committed together with the cursor before the next is loaded, oldest first. If an orchestrator
     sets DLT_INTERVAL_START and DLT_INTERVAL_END, exactly that interval is loaded, and the cursor
     stays. Raises a UnifyError.
     """
@@ -48,8 +48,8 @@ def sync(
             def windows() -> list[Window]:
                 now = run.server_time()
                 if not interval:
-                    # Where to begin is for the cursor to say, and it is read once the dataset is
-                    # held: until then another run may move it.
+                    # The start is left to the cursor, which is read only under the lock: another
+                    # run may move it until then.
                     return [Window(None, now)]
                 earliest = max(filter(None, [interval.start, run.settings.start]), default=None)
                 return [Window(earliest, min(interval.end or now, now))]

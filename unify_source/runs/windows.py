@@ -1,4 +1,4 @@
-"""A run window by window: each is read, loaded and committed before the next is loaded."""
+"""Runs window by window: each is read, loaded and committed before the next is loaded."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from unify_source.state.loaded_with import LoadedWith
 
 
 class WindowRun:
-    """One run: its client, its turns on the dataset, what it reads ahead and has written."""
+    """One run: its client, its lock on the dataset, what it reads ahead and what it has written."""
 
     def __init__(
         self,
@@ -72,14 +72,14 @@ class WindowRun:
         self._progress = progress_of(pipeline.collector, settings.base_url)
 
     def server_time(self) -> datetime:
-        """Return the server's clock, which closes the last window; a notice where it is far off."""
+        """Return the server's clock, which closes the last window; add a notice if it is off."""
         now = self.client.server_time(MAIN_LIST)
         if warning := wrong_clock(now, datetime.now(timezone.utc)):
             self._notices.add(warning)
         return now
 
     def close(self) -> None:
-        """Give up the turn, and what was read ahead: another run may load newer rows now."""
+        """Release the lock, and drop what was read ahead: another run may now load newer rows."""
         if self._ahead:
             self._ahead.close()
             self._ahead = None
@@ -108,7 +108,7 @@ class WindowRun:
         self._unfinished.forget()
 
     def load_by_id(self, ids: Sequence[str], *, lists_anew: bool = False, **how: Any) -> None:
-        """Load rows by their ids, and with `lists_anew` write all of the lists without windows."""
+        """Load rows by their ids; with `lists_anew`, also rewrite the lists without windows."""
         schema = self.next_turn()
         if lists_anew:
             self._listing = Listing(self.settings, self.client, writes_all=True)
@@ -118,7 +118,7 @@ class WindowRun:
     def _load_apart(
         self, schema: dlt.Schema, span: Span, ids: Sequence[str] = (), **how: Any
     ) -> None:
-        """Load rows that are not of this run's windows, whatever its filters are."""
+        """Load rows outside this run's windows, without its filters."""
         settings = self.settings.without_filters()
         extraction = Extraction(MAIN_LIST, QUARANTINE, settings, self.client, span, ids=ids)
         try:
@@ -129,7 +129,7 @@ class WindowRun:
         self._commit(extracted, extraction)
 
     def _load(self, schema: dlt.Schema, at_end: AtEnd, left: list[Window]) -> list[Window]:
-        """Load a span of the first window that is left, and return what is left then."""
+        """Load a span of the first window that is left, and return what is left after it."""
         span = Span(left[0], self.settings.window_rows, self._newest_first)
         extraction = Extraction(
             MAIN_LIST, QUARANTINE, self.settings, self.client, span, self._interval, self._ahead
@@ -162,7 +162,7 @@ class WindowRun:
         return self.pipeline.extract(window_source(tables, schema, self.ledger, only))
 
     def _finish_unfinished(self, schema: dlt.Schema) -> dlt.Schema:
-        """Load again what a run left half merged, whichever run that was."""
+        """Reload what any earlier run left half merged."""
         windows, ids = self._unfinished.half_merged()
         spans = [Span(window) for window in windows if not self._reads(window)]
         for span in [*spans, *([Span(NO_TIME)] if ids else [])]:
@@ -179,9 +179,9 @@ class WindowRun:
         return start is None or (window.after is not None and start <= window.after)
 
     def next_turn(self) -> dlt.Schema:
-        """Hold the dataset for one window, beginning with the state and schema it has by now.
+        """Lock the dataset for one window, and return its schema, with its state restored.
 
-        It is kept from window to window, until another run wants it.
+        The lock is kept from window to window, until another run waits for it.
         """
         raise_if_signalled()
         if self._turns.is_wanted():
@@ -193,19 +193,19 @@ class WindowRun:
         (give_back if self._enrollments else hold_down)(self.pipeline)
         schema = start_over(self.pipeline)
         self._tables = set(schema.tables)
-        # In each turn: between two of them another run may have loaded all of it anew.
+        # In each turn: another run may have reloaded everything since the last.
         self._checked = checked_privacy(self.pipeline, self.settings)
         return schema
 
     def _commit(self, extracted: ExtractInfo, extraction: Extraction) -> None:
         """Load one window: its rows and its progress are stored together, or neither is."""
         self.pipeline.normalize()
-        # dlt extracts a package of nothing where nothing has changed.
+        # If nothing has changed, dlt extracts no package that could be loaded.
         loaded = self._write(extraction) if self.pipeline.has_pending_data else set()
-        # It takes a working folder that vanished for one in which nothing waits.
+        # To dlt, a working folder that vanished looks like one in which nothing is pending.
         if packages_with_rows(extracted) - loaded:
             raise LoadFailed(
-                "Files of the window that was under way vanished from the working folder"
+                "Files of the current window vanished from the working folder"
                 f" {self.pipeline.working_dir}, so it was not committed.",
                 "Nothing is lost: make sure that nothing removes files of a run, and run it again.",
             )
@@ -215,7 +215,7 @@ class WindowRun:
         self._entry.commit()
 
     def _write(self, extraction: Extraction) -> set[str]:
-        # Without the turn another run may have emptied or filled the staging tables.
+        # Without the lock, another run may have emptied or filled the staging tables.
         self._turns.refuse_lost()
         if extraction.covered or extraction.ids:
             waiting = self.pipeline.list_normalized_load_packages()
