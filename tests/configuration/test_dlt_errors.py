@@ -68,7 +68,7 @@ def test_a_database_that_nobody_answers_at_ends_with_1_whatever_the_command(
         error = failed(run, UNREACHABLE[kind](""), api)
 
         assert (name, type(error), error.exit_code) == (name, DestinationUnreachable, 1)
-        assert "see to it that the destination can be reached" in error.next_step
+        assert "make sure that the destination can be reached" in error.next_step
     # Only `check` asks the API first.
     assert len(api.requests) == 1
 
