@@ -1,4 +1,4 @@
-"""What a body means: a page of a list and its next cursor, or a single row. Pure."""
+"""Parses a body: a page of a list with its next cursor, or a single row. Pure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Version(msgspec.Struct, frozen=True, gc=False):
 class Page:
     """One page of a list: its body, the cursor of the next page, None at the end, and its `Date`.
 
-    `versions` has those of its rows that have an `updated_at`. `is_known`: see `page_of`.
+    `versions` has one item for each row with an `updated_at`. `is_known`: see `page_of`.
     """
 
     body: bytes
@@ -48,7 +48,7 @@ class Page:
 
     @cached_property
     def rows(self) -> list[Any]:
-        """The rows, to look at; the body is what is loaded. Raises BrokenPage."""
+        """The rows, for inspection; the body is what is loaded. Raises BrokenPage."""
         page = _page_object(self.body, self.list_key, is_known=self.is_known)
         return page[self.list_key]  # type: ignore[no-any-return]
 
@@ -56,22 +56,22 @@ class Page:
 def page_of(
     body: bytes, list_key: str, limits: Limits = USUAL, date: str = "", *, is_known: bool = False
 ) -> Page:
-    """Read a page whose list stands under `list_key`. Raises BrokenPage.
+    """Read a page whose list is under `list_key`. Raises BrokenPage.
 
-    Where the same body has come before, it `is_known`: what is odd in a row of it is no damage on
-    the way, but that row's own trouble.
+    A body `is_known` if an earlier response had the same: then an odd row in it was not damaged on
+    the way, and concerns that row alone.
     """
-    # Parsing every page here as well costs a tenth of a whole run; this only walks over its rows.
+    # Parsing every page here as well would take a tenth of a whole run; this only skims its rows.
     try:
-        page = _outline(list_key).decode(body)
+        outline = _outline(list_key).decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        found = _page_object(body, list_key, is_known=is_known)
+        page = _page_object(body, list_key, is_known=is_known)
+        rows = page[list_key]
         if not is_known:
-            _refuse_damaged(body, found[list_key])
-        versions = _versions(found[list_key])
-        return Page(body, _next_cursor(found, limits), list_key, versions, date, is_known)
-    versions = getattr(page, list_key)
-    return Page(body, _usable(page.next_cursor, limits), list_key, versions, date)
+            _refuse_damaged(body, rows)
+        return Page(body, _next_cursor(page, limits), list_key, _versions(rows), date, is_known)
+    versions = getattr(outline, list_key)
+    return Page(body, _usable(outline.next_cursor, limits), list_key, versions, date)
 
 
 @cache
@@ -81,16 +81,16 @@ def _outline(list_key: str) -> msgspec.json.Decoder[Any]:
 
 
 def _refuse_damaged(body: bytes, rows: list[Any]) -> None:
-    """Raise BrokenPage where bytes that are no UTF-8 stand in what tells a row from others.
+    """Raise BrokenPage if invalid UTF-8 is in what identifies a row.
 
-    Anywhere else they are the row's own trouble. Under another id, or none, a row that was damaged
-    on the way would go to the quarantine, and nobody would ask for it again.
+    Anywhere else it concerns that row alone. But a row whose id was damaged on the way would go to
+    the quarantine under another id, or none, and no run would ask for it again.
     """
     texts = (text for row in rows if isinstance(row, dict) for text in _identifying(row))
     if any(map(_NO_UTF8.search, texts)) and not _is_utf8(body):
         raise BrokenPage(
             "The API answered 200 with a row whose id or updated_at is not UTF-8.",
-            "Nothing is lost: run it again. If it stays so, please report it to Unify.",
+            "Nothing is lost: run it again. If it happens again, please report it to Unify.",
             status=OK,
         )
 
@@ -99,7 +99,7 @@ def _identifying(row: dict[str, Any]) -> Iterator[str]:
     names = (KEY, CURSOR)
     yield from (str(row[name]) for name in names if name in row)
     if not all(name in row for name in names):
-        # The name may be what was damaged.
+        # The damage may be in the name.
         yield from row
 
 
@@ -112,8 +112,8 @@ def _is_utf8(body: bytes) -> bool:
 
 
 def _versions(rows: list[Any]) -> list[Version]:
-    found = ((row.get(KEY), row.get(CURSOR)) for row in rows if isinstance(row, dict))
-    return [Version(str(key), updated) for key, updated in found if isinstance(updated, str)]
+    pairs = ((row.get(KEY), row.get(CURSOR)) for row in rows if isinstance(row, dict))
+    return [Version(str(key), updated) for key, updated in pairs if isinstance(updated, str)]
 
 
 def _page_object(body: bytes, list_key: str, *, is_known: bool = False) -> dict[str, Any]:
@@ -127,7 +127,8 @@ def _page_object(body: bytes, list_key: str, *, is_known: bool = False) -> dict[
     if not isinstance(page, dict) or not isinstance(page.get(list_key), list):
         raise BrokenPage(
             f"The API answered 200 with a page that has no list of {list_key}.",
-            "Nothing is lost: run it again. If it stays so, check base_url, or the API changed.",
+            "Nothing is lost: run it again. If it happens again, check base_url; otherwise the API"
+            " has changed.",
             status=OK,
         )
     return page
@@ -145,10 +146,10 @@ def is_row(body: bytes, name: str, key: str) -> bool:
 
 
 def _parsed(body: bytes) -> Any:
-    """Parse a body, in which a row may hold what no JSON should.
+    """Parse a body, accepting some invalid JSON in its rows.
 
-    Half a surrogate, NaN, a number of a thousand digits, a line end within a text, or bytes that
-    are no UTF-8 are the row's own trouble, and no reason to refuse its page.
+    A lone surrogate, NaN, a number of a thousand digits, a line break within a text or invalid
+    UTF-8 concerns its row alone, and is no reason to refuse the page.
     """
     try:
         return orjson.loads(body)
@@ -158,9 +159,9 @@ def _parsed(body: bytes) -> Any:
 
 
 def _parsed_by_rows(body: bytes, list_key: str) -> Any:
-    """Parse a page row by row; None where not even the text around its rows is JSON.
+    """Parse a page row by row; None if not even the text around its rows is JSON.
 
-    Of a row that is too deep or no JSON only what stands beside its brackets is read, if anything.
+    A row that is too deep, or not JSON, is read without what it nests, if it can be.
     """
     around, rows = _cut(body, 2)
     try:
@@ -182,9 +183,9 @@ def _flat(row: bytes) -> Any:
 
 
 def _cut(body: bytes, levels: int) -> tuple[bytes, list[bytes]]:
-    """Return JSON with an empty list for all that is nested so deep, and what stood there."""
+    """Return JSON with an empty list for each value nested at a level, and those values."""
     kept, nested, depth, start, is_text = [], [], 0, 0, False
-    # Mark by mark: of a pattern for whole texts `re` remembers every character of a long one.
+    # Mark by mark: a pattern for whole texts makes `re` remember every character of a long one.
     for mark in _MARK.finditer(body):
         is_text ^= mark[0] == b'"'
         opens, closes = mark[0] in (b"[", b"{"), mark[0] in (b"]", b"}")
@@ -204,7 +205,7 @@ def _cut(body: bytes, levels: int) -> tuple[bytes, list[bytes]]:
 def _no_json(body: bytes, error: Exception) -> BrokenPage:
     return BrokenPage(
         f"The API answered 200 with a body that is not JSON ({error}; {len(body)} bytes).",
-        "Nothing is lost: run it again. If it stays so, a proxy may be answering instead.",
+        "Nothing is lost: run it again. If it happens again, a proxy may be answering instead.",
         status=OK,
     )
 
@@ -220,16 +221,18 @@ def _next_cursor(page: dict[str, Any], limits: Limits) -> str | None:
 
 def _odd_cursor(what: str) -> BrokenPage:
     return BrokenPage(
-        f"The API sent a page that {what}, so there is no telling whether more pages follow.",
-        "Nothing is lost: run it again. If it stays so, the API changed: please report it.",
+        f"The API sent a page that {what}, so it is unknown whether more pages follow.",
+        "Nothing is lost: run it again. If it happens again, the API has changed: please report"
+        " it.",
         status=OK,
     )
 
 
 def _usable(cursor: str | None, limits: Limits) -> str | None:
     if cursor == "":
-        # Some servers end a list so, others go on under `cursor=`: both guesses lose something.
-        raise _no_cursor("is empty, so there is no telling whether more pages follow")
+        # Some servers end a list like this, others continue under `cursor=`: either guess could
+        # lose rows.
+        raise _no_cursor("is empty, so it is unknown whether more pages follow")
     if cursor and len(cursor) > limits.max_cursor_length:
         raise _no_cursor(
             f"has {len(cursor):,} characters, more than an address can carry (max_cursor_length)"
@@ -238,7 +241,7 @@ def _usable(cursor: str | None, limits: Limits) -> str | None:
 
 
 def _no_cursor(what: str) -> ApiError:
-    # Not a BrokenPage, which is asked for again: this is no damage on the way.
+    # Not a BrokenPage, which is retried: this was not damaged on the way.
     return ApiError(
         f"The API sent a page whose next_cursor {what}.",
         "The page was not loaded. Please report it to Unify: after the last page it is null.",

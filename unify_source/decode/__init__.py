@@ -1,1 +1,1 @@
-"""Page bodies become batches of nested rows, each judged by itself. Pure."""
+"""Decodes page bodies into batches of nested rows, each row on its own merits. Pure."""

@@ -1,4 +1,4 @@
-"""Pages decoded beside the work that comes after, and joined to what is worth loading at once."""
+"""Decodes pages in the background, and joins batches until they are worth loading."""
 
 from __future__ import annotations
 
@@ -21,29 +21,27 @@ JOINED_SECONDS = 2.0
 def decoded(
     resource: Resource, reading: Iterable[list[bytes]], limits: Limits = USUAL
 ) -> Iterator[Batch]:
-    """Decode one batch while the one before it is written: Arrow frees the interpreter."""
+    """Decode one batch while the one before it is written: Arrow releases the GIL."""
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[Batch] | None = None
         for bodies in reading:
-            # One ahead and no more: each would keep another batch of pages, and its table, in
-            # memory.
-            coming = pool.submit(decode, resource, bodies, limits)
+            # Only one ahead: each further one would keep its pages and its table in memory.
+            upcoming = pool.submit(decode, resource, bodies, limits)
             if waiting:
                 yield waiting.result()
-            waiting = coming
+            waiting = upcoming
         if waiting:
             yield waiting.result()
 
 
 def joined(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Join batches: dlt takes as long for a few rows of a table as for many.
+    """Join batches up to the limits, because dlt takes as long for a few rows as for many.
 
-    A joined one stays below the limits, unless a single batch is beyond them.
+    A single batch may exceed the limits.
     """
     held: list[Batch] = []
     since = time.monotonic()
     for batch in batches:
-        # Asked before the batch is added: a joined one has to stay below the limits.
         if held and _is_enough([*held, batch]):
             yield _join(held)
             held = []
@@ -57,7 +55,7 @@ def joined(batches: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def up_to(end: datetime, batch: Batch, *, is_open: bool = False) -> Batch:
-    """Return a batch with the rows that were updated by an instant; before it if it `is_open`."""
+    """Return a batch without rows that were updated after an instant, or at it if it `is_open`."""
     compare = pc.less if is_open else pc.less_equal
     inside = compare(batch.rows[CURSOR], pa.scalar(end, INSTANT))
     if pc.all(inside).as_py():

@@ -1,8 +1,8 @@
-"""Page bodies in, one nested Arrow table out; rows that break the API's promises are set aside.
+"""Decodes page bodies into one nested Arrow table, and sets rows aside that break a promise.
 
 Pure. The usual path makes no Python object per row: Arrow parses, types and checks all bodies at
-once, and accepts promised keys alone. It refuses a batch with anything else in it, whose rows are
-then read one by one. Arrow makes a table of those as well, so that a row comes out the same.
+once, and accepts promised keys only. It refuses a batch with anything else; then its rows are read
+one by one. Arrow makes the table of those too, so that a row always comes out the same.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from unify_source.decode.unreadable import Unreadable
 from unify_source.limits import USUAL, Limits
 from unify_source.resources import CURSOR, JSON, KEY, TEXT, Path, Resource
 
-# Arrow's default, 1 MB. It refuses a document that straddles two blocks, so a block has to hold the
-# longest page.
+# Arrow's default, 1 MB. It refuses a document that straddles two blocks, so a block must be at
+# least as long as the longest page.
 _BLOCK = 1 << 20
 _PAGE_CURSOR = "next_cursor"
 
@@ -34,9 +34,9 @@ _PAGE_CURSOR = "next_cursor"
 class Batch:
     """Rows in the order in which they were read, and those that could not be read as promised.
 
-    `rows` has the same schema for every batch of a resource. Its columns are the promised keys of a
-    row, nested objects are structs, instants are such. Whatever else an object held is JSON text,
-    under the key `MORE` of that object.
+    `rows` has the same schema for every batch of a resource: a column for each promised key, with
+    nested objects as structs and times as instants. The other keys of an object are JSON text
+    under its key `MORE`.
     """
 
     rows: pa.Table
@@ -49,17 +49,17 @@ class Batch:
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes in memory."""
+        """Its approximate size in memory, in bytes."""
         return int(self.rows.nbytes) + sum(len(row.raw) for row in self.unreadable)
 
 
 def decode(resource: Resource, bodies: Sequence[bytes], limits: Limits = USUAL) -> Batch:
-    """Read pages (JSON objects with the list of the resource) as one batch.
+    """Read pages (JSON objects with the resource's list) as one batch.
 
-    Raises BrokenPage for a body that is no such page.
+    Raises BrokenPage for a body that is not such a page.
     """
     for read in (_promised_alone, _promised_and_more):
-        # What one of them accepts comes out of those after it the same, if more slowly.
+        # A page that one of them accepts would come out of the slower ones below the same.
         with suppress(ValueError, TypeError, RecursionError):
             return Batch(read(resource, bodies, limits))
     rows = [row for body in bodies for row in rows_of(resource, body, limits)]
@@ -69,21 +69,21 @@ def decode(resource: Resource, bodies: Sequence[bytes], limits: Limits = USUAL) 
 
 
 def _promised_alone(resource: Resource, bodies: Sequence[bytes], limits: Limits) -> pa.Table:
-    """Read pages that hold promised keys alone, as nearly all do."""
+    """Read pages that contain only promised keys, as nearly all do."""
     for body in bodies:
         if not body.isascii():
-            body.decode()  # Arrow would take any bytes for text.
-        # A shorter body cannot hold a row that is too long, so its rows need no measuring.
+            body.decode()  # Arrow would accept invalid UTF-8.
+        # A shorter body cannot contain a row that is too long, so its rows need no measuring.
         if len(body) > limits.max_row_bytes:
             raise ValueError("a row may be too long")
     promised = resource.promised_type()
     if _holds_json(promised):
-        raise ValueError("Arrow does not keep JSON as its text")
+        raise ValueError("Arrow does not keep the text of JSON")
     return _checked(resource, _parsed(resource, bodies, promised))
 
 
 def _promised_and_more(resource: Resource, bodies: Sequence[bytes], limits: Limits) -> pa.Table:
-    """Read pages whose rows are as promised, but for keys that nobody promised."""
+    """Read pages whose rows are as promised, but have further keys."""
     rows = [row for body in bodies for row in stripped_rows(resource, body, limits)]
     return _table(resource, rows)
 
@@ -100,17 +100,17 @@ def _parsed(resource: Resource, bodies: Sequence[bytes], row: pa.StructType) -> 
         read_options=pj.ReadOptions(use_threads=False, block_size=max(_BLOCK, longest)),
         parse_options=pj.ParseOptions(
             explicit_schema=pa.schema({resource.list_key: pa.list_(row), _PAGE_CURSOR: TEXT}),
-            # Never "infer": Arrow would then type a column by the rows of one batch, turn long
-            # whole numbers into floats, and texts that look like times into times.
+            # Not "infer": Arrow would type a column by the rows of one batch, and turn long whole
+            # numbers into floats and texts that look like times into times.
             unexpected_field_behavior="error",
-            # Unless told otherwise, Arrow ends a document at a line break: a pretty-printed page
-            # has hundreds.
+            # By default Arrow ends a document at a line break, of which a pretty-printed page has
+            # hundreds.
             newlines_in_values=any(b"\n" in body or b"\r" in body for body in bodies),
         ),
     )
     lists = pages[resource.list_key]
-    # An empty body vanishes between two line breaks, and one with two documents counts as two
-    # pages: Arrow takes either without a word.
+    # Arrow silently drops an empty body between two line breaks, and reads a body with two
+    # documents as two pages.
     if len(lists) != len(bodies) or lists.null_count:
         raise ValueError("a page without its list")
     rows = pa.concat_arrays([pc.list_flatten(chunk) for chunk in lists.chunks])
@@ -146,8 +146,7 @@ def _with_instants(objects: pa.StructArray, paths: Iterable[Path]) -> pa.StructA
     for name, rests in below.items():
         column = fields[name]
         fields[name] = _with_instants(column, rests) if any(rests) else instants(column)
-    # `from_arrays` takes every struct for valid: a null object would become one whose keys are
-    # null.
+    # Without a mask, `from_arrays` would turn a null object into one whose keys are null.
     mask = pc.is_null(objects) if objects.null_count else None
     return pa.StructArray.from_arrays(list(fields.values()), list(fields), mask=mask)
 
@@ -175,7 +174,7 @@ def _check_keys(objects: pa.ChunkedArray) -> None:
         if objects.null_count:
             raise ValueError("a list with null")
     keys = pc.struct_field(objects, KEY)
-    # Kleene's "or": the plain one makes null of "is null, or null = ''", and null is not true.
+    # Kleene's "or": the plain one returns null for "is null, or null = ''", and null is not true.
     keyless = pc.or_kleene(pc.is_null(keys), pc.equal(keys, ""))
     if pc.any(pc.and_(pc.is_valid(objects), keyless)).as_py():
         raise ValueError("an object without its key")

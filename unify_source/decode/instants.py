@@ -1,4 +1,4 @@
-"""RFC 3339 texts cast to instants by the column, with the outcome of `parse_instant`. Pure."""
+"""Casts a column of RFC 3339 texts to instants, with the results of `parse_instant`. Pure."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _LAST = pa.scalar(datetime(9999, 12, 31, 23, 59, 59, 999_999, timezone.utc), INS
 
 
 def instants(texts: pa.Array) -> pa.Array:
-    """Read texts as instants in UTC, cut to microseconds, each like any other in its place.
+    """Read texts as instants in UTC, cut to microseconds; no text affects another's result.
 
-    Raises ArrowInvalid if one is not RFC 3339, or lies outside the years 1 to 9999, which Python
-    and most databases cannot hold.
+    Raises ArrowInvalid if one is not RFC 3339, or is outside the years 1 to 9999, which Python and
+    most databases cannot store.
     """
     try:
         cast = pc.cast(texts, INSTANT)
     except pa.ArrowInvalid:
-        # Arrow takes no lower-case letters, leap seconds or nanoseconds.
+        # Arrow accepts no lower-case letters, leap seconds or nanoseconds.
         return _one_by_one(texts)
     if not _are_rfc3339(texts):
         return _one_by_one(texts)
@@ -38,7 +38,7 @@ def instants(texts: pa.Array) -> pa.Array:
 
 
 def _are_rfc3339(texts: pa.Array) -> bool:
-    """Tell whether what Arrow could cast is RFC 3339: it also takes hours alone."""
+    """Tell whether texts that Arrow could cast are RFC 3339: it also accepts hours alone."""
     is_utc = pc.and_(pc.ends_with(texts, "Z"), pc.greater_equal(pc.binary_length(texts), _SHORTEST))
     return bool(
         pc.all(is_utc).as_py() or pc.all(pc.match_substring_regex(texts, _WITH_OFFSET)).as_py()

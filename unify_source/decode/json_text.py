@@ -21,12 +21,12 @@ _BRACKET = re.compile(rb"[\[\]{}]")
 
 @dataclass(frozen=True)
 class Number:
-    """A number that Python would spell in another way, if it can hold it at all."""
+    """A number that Python would write differently, or cannot represent."""
 
     text: str
 
     def value(self) -> int | float | None:
-        """Return the same number, None where neither 64 bits nor a float can hold its digits."""
+        """Return the same number, None if neither 64 bits nor a float can hold its digits."""
         if not set(self.text) & set(".eE"):
             return _whole(self.text)
         value = float(self.text)
@@ -40,18 +40,18 @@ class Number:
 
 
 def parsed(text: str) -> Any:
-    """Read a JSON value; numbers are int and float, or Number where those would lose a letter.
+    """Read a JSON value; numbers are int and float, or Number where those would lose a character.
 
-    Raises ValueError for what is not JSON. It recurses: check the depth of foreign text before.
+    Raises ValueError for anything but JSON. It recurses: check the depth of untrusted text first.
     """
     value, end = _decoder.raw_decode(text)
     if end != len(text):
-        raise ValueError(f"Extra data at letter {end}")
+        raise ValueError(f"Extra data at character {end}")
     return value
 
 
 def text_of(value: Any) -> str:
-    """Write a value that `parsed` returned, in the order and with the digits that it came with.
+    """Write a value that `parsed` returned, in its original order and with its original digits.
 
     Raises TypeError for text that is not Unicode.
     """
@@ -60,11 +60,11 @@ def text_of(value: Any) -> str:
 
 
 def brackets(text: bytes) -> Iterator[int]:
-    """Yield where the brackets and braces stand that are not within a string.
+    """Yield the positions of the brackets and braces outside strings.
 
-    A loop that knows nothing of depth: 100,000 levels would overflow the stack of any parser.
+    It does not recurse: 100,000 levels would overflow the stack of any parser.
     """
-    # As long as the text itself, without escapes: every quote left begins or ends a string.
+    # The same length without escapes: every remaining quote begins or ends a string.
     plain = text.replace(rb"\\", b"  ").replace(rb"\"", b"  ") if b"\\" in text else text
     outside = 0
     while match := _BRACKET.search(plain, outside):
@@ -86,7 +86,7 @@ def levels(text: bytes) -> int:
 
 
 def _whole(text: str) -> int | None:
-    # Python refuses thousands of digits, which no 64 bits hold either.
+    # Python refuses thousands of digits, which 64 bits cannot hold either.
     value = int(text) if len(text) <= _SURE_DIGITS + 2 else _INT64
     return value if -_INT64 <= value < _INT64 else None
 
@@ -101,8 +101,8 @@ def _int(text: str) -> int | Number:
 
 def _float(text: str) -> float | Number:
     value = float(text)
-    # Python's repr is the shortest text that reads back as the same float. Where the API wrote
-    # another, 1.10 or 1E3 or too many digits, its own text is kept.
+    # Python's repr is the shortest text that reads back as the same float. If the API wrote it
+    # differently, as 1.10 or 1E3 or with too many digits, its text is kept.
     return value if repr(value) == text else Number(text)
 
 

@@ -1,4 +1,4 @@
-"""Keys that nobody promised, taken out of the objects of a page and kept as JSON text. Pure."""
+"""Takes unpromised keys out of a page's objects, and keeps them as JSON text. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from unify_source.limits import Limits
 from unify_source.resources import JSON, Resource
 
 MORE = "$more"
-"""The key under which an object carries the JSON text of all its keys that nobody promised."""
+"""The key under which an object carries the JSON text of its unpromised keys."""
 
 Strip = Callable[[Any], None]
 
 
 class Odd(ValueError):
-    """What is wrong with a row; `plain` says it without a value of the row."""
+    """What is wrong with a row; `plain` says it without quoting a value of the row."""
 
     def __init__(self, problem: str, plain: str | None = None) -> None:
         super().__init__(problem)
@@ -27,22 +27,22 @@ class Odd(ValueError):
 
 
 def too_deep(most: int) -> Odd:
-    """Return what is wrong with a row of more than so many levels."""
+    """Return the error for a row with too many levels."""
     return Odd(f"is nested more than {most} levels deep (max_depth)")
 
 
 def stripped_rows(resource: Resource, body: bytes, limits: Limits) -> list[Any]:
     """Return the rows of a page, unchecked, with all unpromised keys in `MORE`.
 
-    Raises ValueError for a page that has to be looked at more closely.
+    Raises ValueError for a page that must be read row by row.
     """
     if len(body) > limits.max_row_bytes:
         raise ValueError("a row may be too long")
-    orjson.loads(body)  # It stops at a depth that would overflow the stack of the next parser.
+    orjson.loads(body)  # It refuses a depth that would overflow the stack of the next parser.
     page = parsed(body.decode())
     rows = page.get(resource.list_key) if isinstance(page, dict) else None
     if not isinstance(rows, list):
-        raise ValueError("a page without its list")  # noqa: TRY004 - as all that is not a page
+        raise ValueError("a page without its list")  # noqa: TRY004 - like any other broken page
     strip = _stripper(resource.promised_type(), 1, limits.max_depth)
     for row in rows:
         strip(row)
@@ -50,21 +50,21 @@ def stripped_rows(resource: Resource, body: bytes, limits: Limits) -> list[Any]:
 
 
 def unpromised(value: dict[str, Any], promised: KeysView[str]) -> dict[str, Any] | None:
-    """Return what an object holds under keys that nobody promised, None for nothing."""
+    """Return the values of an object's unpromised keys, None if there are none."""
     if promised >= value.keys():
         return None
     return {k: v for k, v in value.items() if k not in promised and v is not None} or None
 
 
 def json_within(value: Any, level: int, max_depth: int) -> str:
-    """Return the JSON text of a value that stands so many levels deep in its row.
+    """Return the JSON text of a value at a level of its row.
 
-    Raises Odd for what no column can hold.
+    Raises Odd for a value that no column can hold.
     """
     text = text_of(value)
     if "\\u0000" in text and _has_nul_key(value):
         raise Odd("has a key with U+0000")
-    # Most have so few brackets that nobody need look how they are nested.
+    # Most have too few brackets to be too deep, so their nesting need not be measured.
     if text.count("[") + text.count("{") > max_depth - level < levels(text.encode()):
         raise too_deep(max_depth)
     return text
@@ -81,7 +81,7 @@ def _stripper(kind: pa.StructType, level: int, max_depth: int) -> Strip:
             raise Odd("is not an object")
         if not promised >= value.keys():
             more = unpromised(value, promised)
-            # In place: copying every object would cost this path its speed.
+            # In place: copying every object would be too slow.
             for key in value.keys() - promised:
                 del value[key]
             if more:

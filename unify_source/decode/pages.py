@@ -1,4 +1,4 @@
-"""Pages cut into the texts of their rows, so that each row can be judged by itself. Pure."""
+"""Cuts a page into the texts of its rows, so that each row can be read by itself. Pure."""
 
 from __future__ import annotations
 
@@ -22,32 +22,33 @@ class RawRow:
 
 
 def raw_rows(body: bytes, list_key: str) -> list[RawRow]:
-    """Cut a page into its rows, whatever is in them.
+    """Cut a page into its rows, whatever they contain.
 
-    Raises BrokenPage for a body that is no JSON object with that list, its rows left aside.
+    Raises BrokenPage unless the body without its rows is a JSON object with that list.
     """
     body = body.removeprefix(_BOM)
     spans = _row_spans(body, f'"{list_key}"'.encode())
-    # Without its rows the page is short, flat, and shows whether commas and brackets are right.
+    # Without its rows the page is short and flat, and its commas and brackets can be checked.
     ends = [0, *(end for _, end, _ in spans)]
     starts = [*(start for start, _, _ in spans), len(body)]
     between = [body[end:start] for end, start in zip(ends, starts, strict=True)]
     try:
         items = orjson.loads(b"{}".join(between))[list_key]
         if not isinstance(items, list) or items.count({}) != len(spans):
-            raise TypeError(f"{list_key} is not one list")  # noqa: TRY301 - told as the others are
+            raise TypeError(f"{list_key} is not one list")  # noqa: TRY301 - reported like the others
     except (ValueError, TypeError, KeyError) as error:
         raise BrokenPage(
             f"The API sent a page that cannot be read ({type(error).__name__}: {error}).",
-            "Nothing is lost: run it again. If it stays so, the API changed: please report it.",
+            "Nothing is lost: run it again. If it happens again, the API has changed: please report"
+            " it.",
         ) from None
     rows = (RawRow(body[start:end], levels) for start, end, levels in spans)
-    # An item that is no object, such as null or a number, has no brackets to find it by.
+    # An item that is not an object, such as null or a number, has no brackets to find it by.
     return [next(rows) if item == {} else RawRow(orjson.dumps(item), 0) for item in items]
 
 
 def top_level(row: RawRow) -> bytes:
-    """Return the text of a row with null in place of all that is nested in it."""
+    """Return the text of a row with null in place of its nested values."""
     pieces, end, depth = [], 0, 0
     for at in brackets(row.text):
         is_opening = row.text[at] in OPENING
@@ -60,7 +61,7 @@ def top_level(row: RawRow) -> bytes:
 
 
 def _row_spans(body: bytes, quoted_key: bytes) -> list[tuple[int, int, int]]:
-    """Return where each row with brackets begins and ends, and its levels."""
+    """Return the start, the end and the levels of each row that has brackets."""
     spans: list[tuple[int, int, int]] = []
     depth, start, deepest, is_listed = 0, 0, 0, False
     for at in brackets(body):
@@ -81,6 +82,6 @@ def _row_spans(body: bytes, quoted_key: bytes) -> list[tuple[int, int, int]]:
 
 
 def _follows(body: bytes, at: int, quoted_key: bytes) -> bool:
-    # Only the few letters before the bracket are looked at, not a copy of all that precedes it.
+    # Only the few characters before the bracket, not a copy of all that precedes it.
     before = body[max(0, at - len(quoted_key) - 64) : at].rstrip()
     return body[at] in b"[" and before.endswith(b":") and before[:-1].rstrip().endswith(quoted_key)

@@ -1,6 +1,6 @@
-"""Rows read one by one: which of them break the API's promises, and how. Pure.
+"""Reads rows one by one, and finds those that break the API's promises. Pure.
 
-A row is judged by its own text and by nothing else, so that its fate is the same in any page.
+The result depends on the row's own text only, so it is the same in any page.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _NOT = {TEXT: "not text", FLAG: "not true or false", WHOLE: "not a whole number 
 
 
 def rows_of(resource: Resource, body: bytes, limits: Limits) -> Iterator[Row | Unreadable]:
-    """Yield each row of a page: its promised keys and `MORE`, or why it cannot be read so.
+    """Yield each row of a page: its promised keys and `MORE`, or why it cannot be read.
 
-    Raises BrokenPage for a body that is no page.
+    Raises BrokenPage for a body that is not a page.
     """
     read = _reader(resource, limits.max_depth)
     for raw in raw_rows(body, resource.list_key):
@@ -39,15 +39,15 @@ def rows_of(resource: Resource, body: bytes, limits: Limits) -> Iterator[Row | U
 
 
 def _value(raw: RawRow, limits: Limits) -> Any:
-    # Checked before parsing: the parser recurses, and allocates memory for whatever it is given.
+    # Checked before parsing: the parser recurses, and allocates memory for all of its input.
     if len(raw.text) > limits.max_row_bytes:
         raise Odd(f"is longer than {limits.max_row_bytes:,} bytes (max_row_bytes)")
     if raw.levels > limits.max_depth:
         raise too_deep(limits.max_depth)
     try:
         value = parsed(raw.text.decode())
-        # A lone surrogate, "\ud83d", is legal JSON and no text that a database can store. Writing
-        # the value again finds it.
+        # A lone surrogate, "\ud83d", is legal JSON, but no database can store it. Writing the value
+        # again finds it.
         text_of(value)
     except UnicodeDecodeError:
         raise Odd("holds bytes that are not UTF-8") from None
@@ -84,7 +84,7 @@ def _object(
         row = {}
         for name, read_value in reads.items():
             item = value.get(name)
-            # A key with null and a missing one are the same to a table.
+            # To a table, null and a missing key are the same.
             if item is not None:
                 row[name] = read_value(item)
         if not row.get(KEY):

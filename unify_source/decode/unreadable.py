@@ -15,10 +15,10 @@ from unify_source.times import parse_instant
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A row that its table cannot hold, whole: `raw` is its JSON text, as the API sent it.
+    """A row that its table cannot hold: `raw` is its whole JSON text, as the API sent it.
 
-    `plain_reason` is the reason without a value of the row. `digest` stands for `raw` where that
-    was changed since.
+    `plain_reason` is the reason without a value of the row. `digest` identifies the original `raw`
+    if that was changed.
     """
 
     id: str | None
@@ -30,30 +30,30 @@ class Unreadable:
 
     @classmethod
     def of(cls, row: RawRow, reason: str, plain_reason: str = "") -> Unreadable:
-        """Set a row aside, with what is known of it."""
+        """Set a row aside, with its id and time if they can be read."""
         own = _known(row)
         key, changed = own.get(KEY), own.get(CURSOR)
         return cls(
-            # With a lone surrogate in it, or a byte that is no UTF-8: no database stores that, and
-            # no address can be made of it.
+            # An id with a lone surrogate, or a byte that is not UTF-8, can neither be stored nor be
+            # part of an address.
             id=key if isinstance(key, str) and key and _is_unicode(key) else None,
             updated_at=parse_instant(changed) if isinstance(changed, str) else None,
             reason=reason,
-            # The column takes Unicode alone, and a person will want to see which bytes were sent.
+            # The column holds only Unicode, and a person will want to see which bytes were sent.
             raw=row.text.decode(errors="backslashreplace"),
             plain_reason=plain_reason or reason,
         )
 
     @property
     def key(self) -> str:
-        """The row's id, or a hash of `raw` where it has none."""
+        """The row's id, or a hash of `raw` if it has none."""
         return self.id or self.digest or hashlib.sha256(self.raw.encode()).hexdigest()
 
 
 def _known(row: RawRow) -> dict[str, Any]:
     try:
-        # A row may be unreadable for something deep within it. Its id and time, at the top, still
-        # tell where it belongs.
+        # A row may be unreadable because of something deep within it. Its id and time, at the top,
+        # still tell where it belongs.
         value = parsed(top_level(row).decode(errors="surrogateescape"))
     except ValueError:
         return {}

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from unify_source.decode.json_text import parsed, text_of
-from unify_source.decode.limits import MOST_PATH_LETTERS
+from unify_source.decode.limits import MAX_PATH_LENGTH
 from unify_source.flatten.names import Names, Splitting
 from unify_source.flatten.values import ARROW_TYPES, chosen, fitted, kind_of
 from unify_source.resources import JSON_METADATA, Path, Table
@@ -142,4 +142,4 @@ def _place(target: dict[str, Any], path: Path, value: Any) -> None:
 
 
 def _is_too_long(path: Path) -> bool:
-    return sum(map(len, path)) > MOST_PATH_LETTERS
+    return sum(map(len, path)) > MAX_PATH_LENGTH
