@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import dlt
 import pyarrow as pa
 import pytest
+from conftest import start_and_kill
+from dying import COMMITTING
 from hypothesis import given
 from hypothesis import strategies as st
+from lakes import Delta, Iceberg
+from standing import Serve, account, change, load
+from warehouse import shown
 
 from unify_source.destinations.lake import lake_format, newest_of_each, standing
 from unify_source.errors import ConfigurationError
@@ -67,3 +73,17 @@ def test_a_format_that_no_lake_has_is_refused_by_name() -> None:
 
 def test_a_lake_keeps_delta_tables_unless_told_otherwise() -> None:
     assert checked_settings({"api_key": "key"}).table_format == "delta"
+
+
+@pytest.mark.lane
+@pytest.mark.parametrize("warehouse", [Delta, Iceberg], indirect=True, ids=["Delta", "Iceberg"])
+def test_what_a_first_load_left_that_died_as_it_committed_is_merged_with(
+    serve: Serve, warehouse: Any
+) -> None:
+    api = serve(account(100))
+    start_and_kill(api, "sync", "--quiet", "--destination", "filesystem", at=COMMITTING)
+    change(api.account, 80)
+
+    load(warehouse, api)
+
+    assert warehouse.stored() == shown(api.account)

@@ -59,7 +59,7 @@ def carried_rows(
     client: Any = pipeline.destination_client()
     table = BY_NAME[str(column.references)]
     if isinstance(client, FSClientBase):
-        return carried_in_lake(client, table, listed, column.name)
+        return carried_in_lake(table, listed, column.name)
     with client.sql_client as sql:
         other = sql.make_qualified_table_name(table.name)
     owner = f"carried.{table.dies_with}"

@@ -142,9 +142,9 @@ def _gone(standing: pa.Table, table: Table, rows: pa.Table, living: pa.Table) ->
 
 def _opened(table_format: str, name: str) -> Any:
     """Open a table of the running pipeline in its own library (of files, list them); or None."""
-    if name not in dlt.current.source_schema().tables:
+    client = _running_client()
+    if name not in client.schema.tables:
         return None
-    client: Any = running_pipeline().destination_client()
     try:
         if table_format == PARQUET:
             return client.list_table_files(name) or None
@@ -153,13 +153,22 @@ def _opened(table_format: str, name: str) -> Any:
         return None
 
 
+def _running_client() -> Any:
+    client = running_pipeline().destination_client()
+    # Until a load is committed the pipeline has no schema, though tables may stand in the lake that
+    # a first load made before it died.
+    client.schema = dlt.current.source_schema()
+    return client
+
+
 def _standing(table_format: str, opened: Any, table: Table) -> pa.Table:
     columns = tuple(dict.fromkeys([KEY, table.dies_with or KEY]))
     return _rows_with(table_format, opened, columns, not_null=KEY)
 
 
-def carried_in_lake(client: Any, table: Table, listed: Table, column: str) -> list[Carried]:
+def carried_in_lake(table: Table, listed: Table, column: str) -> list[Carried]:
     """Return the rows of a table that a listed row refers to by a column, and another row owns."""
+    client = _running_client()
     if not {table.name, listed.name} <= client.schema.tables.keys():
         return []
     kind = client.prepare_load_table(listed.name).get("table_format")
