@@ -203,3 +203,17 @@ def test_a_file_of_another_name_is_not_refused(file: str, api: Sandbox) -> None:
     pipeline.run(unify_source())
 
     assert api.requests
+
+
+@pytest.mark.parametrize("naming", ["nowhere", "nowhere.at_all", "os.path", "os"])
+def test_a_naming_convention_that_is_none_ends_with_a_sentence(
+    naming: str, api: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCHEMA__NAMING", naming)
+    pipeline = dlt.pipeline("unify_gtm", destination="duckdb", dataset_name="unify")
+
+    with pytest.raises(ConfigurationError) as caught:
+        sync(pipeline)
+
+    assert naming.split(".", maxsplit=1)[0] in str(caught.value)
+    assert api.requests == []

@@ -18,9 +18,12 @@ from dlt.common.configuration.exceptions import (
     ConfigValueCannotBeCoercedException,
 )
 from dlt.common.configuration.providers.toml import TomlProviderReadException
-from dlt.common.destination.exceptions import DestinationException
-from dlt.common.exceptions import MissingDependencyException, SignalReceivedException
-from dlt.pipeline.exceptions import PipelineStepFailed
+from dlt.common.exceptions import (
+    DltException,
+    MissingDependencyException,
+    SignalReceivedException,
+)
+from dlt.common.normalizers.naming.exceptions import NormalizersException
 
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.files import unreadable_file
@@ -122,14 +125,7 @@ def meaning(error: BaseException) -> BaseException:
 def _failures() -> tuple[type[Exception], ...]:
     # dlt wraps errors of queries, but not those of connecting to Postgres.
     driver = sys.modules.get("psycopg2")
-    return (
-        ConfigurationException,
-        MissingDependencyException,
-        PipelineStepFailed,
-        DestinationException,
-        OSError,
-        *((driver.Error,) if driver else ()),
-    )
+    return (DltException, OSError, *((driver.Error,) if driver else ()))
 
 
 def _explanation(error: BaseException) -> BaseException:
@@ -141,7 +137,7 @@ def _explanation(error: BaseException) -> BaseException:
             return KeyboardInterrupt()
         if isinstance(cause, TomlProviderReadException):
             return unreadable_file(cause.full_paths)
-        if isinstance(cause, ConfigurationException):
+        if isinstance(cause, (ConfigurationException, NormalizersException)):
             return _misconfigured(cause)
         if isinstance(cause, MissingDependencyException):
             return _not_installed(cause)
