@@ -14,8 +14,15 @@ import pytest
 import yaml
 from dlt.common import validation
 from dlt.common.configuration import resolve
+from dlt.common.configuration.container import Container
 from dlt.common.configuration.providers import environ
-from dlt.common.configuration.specs import base_configuration
+from dlt.common.configuration.specs import (
+    BaseConfiguration,
+    ConfigSectionContext,
+    RuntimeConfiguration,
+    base_configuration,
+)
+from dlt.common.destination import DestinationCapabilitiesContext, client, utils
 from dlt.common.libs import pyarrow as dlt_pyarrow
 from dlt.common.runtime.signals import intercepted_signals
 from dlt.common.schema.typing import TColumnSchema, TStoredSchema, TTableSchema
@@ -23,6 +30,7 @@ from dlt.common.storages.load_package import PackageStorage, create_load_id
 from dlt.common.time import increasing_precise_time
 from dlt.common.typing import TSecretStrValue
 from dlt.extract import extract
+from dlt.normalize import worker
 from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.exceptions import PipelineStepFailed
 
@@ -333,3 +341,31 @@ def test_what_dlt_derives_from_types_it_derives_once_and_with_the_same_result() 
     assert yaml.safe_load(vars(extract)["yaml"].dump(columns, sort_keys=False)) == columns, (
         "dlt writes the columns of its metrics in another way"
     )
+
+
+def test_a_configuration_is_as_long_as_its_fields_are_many() -> None:
+    dlt_seam.prepare_dlt(is_json)
+    assert hasattr(BaseConfiguration.__len__, "__wrapped__")
+    for kind in (BaseConfiguration, ConfigSectionContext, RuntimeConfiguration):
+        assert len(kind()) == len(list(kind())) == len(kind()), (
+            "dlt counts fields that follow from more than a configuration's type"
+        )
+
+
+def test_a_table_is_prepared_for_the_capabilities_that_are_given() -> None:
+    dlt_seam.prepare_dlt(is_json)
+    given = DestinationCapabilitiesContext.generic_capabilities()
+    given.preferred_table_format = "iceberg"
+    tables: Any = {"one": {"name": "one", "write_disposition": "merge", "columns": {}}}
+    for module in (client, utils, worker):
+        prepare: Any = vars(module).get("prepare_load_table")
+        assert hasattr(prepare, "__wrapped__"), f"{module.__name__} no longer prepares tables"
+        prepared = prepare(tables, tables["one"], given)
+        assert prepared == prepare.__wrapped__(tables, tables["one"], given), (
+            "dlt takes more than the capabilities from configuration where it prepares a table"
+        )
+        assert prepared == {**tables["one"], "table_format": "iceberg"}
+        with Container().injectable_context(given):
+            assert prepare(tables, tables["one"]) == prepared, (
+                "dlt no longer takes capabilities from the context where none are given"
+            )

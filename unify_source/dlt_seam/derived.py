@@ -13,8 +13,10 @@ from dlt.common import validation
 from dlt.common.configuration import resolve
 from dlt.common.configuration.providers import environ
 from dlt.common.configuration.specs import base_configuration
+from dlt.common.destination import client, utils
 from dlt.common.libs import pyarrow as dlt_pyarrow
 from dlt.extract import extract
+from dlt.normalize import worker
 
 
 def prepare_dlt(is_json: Callable[[pa.Field], bool]) -> None:
@@ -40,6 +42,39 @@ def _derive_once() -> None:
         vars(module)["is_secret_hint"] = is_secret_hint
     if yaml.__with_libyaml__:
         vars(extract)["yaml"] = SimpleNamespace(dump=partial(yaml.dump, Dumper=yaml.CDumper))
+    _count_once()
+    _prepare_tables_as_told()
+
+
+def _count_once() -> None:
+    # Whether a configuration was given dlt asks by its length, and counts its fields each time.
+    configured: Any = base_configuration.BaseConfiguration
+    count = configured.__len__
+    lengths: dict[type, int] = {}
+
+    @wraps(count)
+    def length(configuration: Any) -> int:
+        kind = type(configuration)
+        if kind not in lengths:
+            lengths[kind] = count(configuration)
+        return lengths[kind]
+
+    configured.__len__ = length
+
+
+def _prepare_tables_as_told() -> None:
+    # A load prepares tables 250 times. dlt resolves a configuration for each, although all that it
+    # could find, the capabilities, is among the arguments.
+    prepare: Any = utils.prepare_load_table
+
+    @wraps(prepare)
+    def prepared(tables: Any, table: Any, destination_capabilities: Any = None) -> Any:
+        if destination_capabilities is None:
+            return prepare(tables, table)
+        return prepare.__wrapped__(tables, table, destination_capabilities)
+
+    for module in (client, utils, worker):
+        vars(module)["prepare_load_table"] = prepared
 
 
 def _infer_json(is_json: Callable[[pa.Field], bool]) -> None:
