@@ -1,1 +1,1 @@
-"""A closed window of time becomes page bodies, several requests at a time."""
+"""Reads the pages of a closed window, several requests at a time."""

@@ -1,4 +1,4 @@
-"""How many rows a window holds, and where, estimated from a page here and there."""
+"""Estimates from sample pages how many rows a window holds, and where."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _MOST_PAGES = 5
 
 @dataclass(frozen=True)
 class Estimate:
-    """A window and the rows in it: counted, or guessed from how dense a page of it is.
+    """A window and the number of its rows: counted, or guessed from the density of a page.
 
-    The rows are a lower bound where many share an instant and were not read to the last.
+    It is a lower bound if many rows share an instant and were not all read.
     """
 
     window: Window
@@ -42,20 +42,19 @@ class Estimate:
 
     @property
     def is_settled(self) -> bool:
-        """Whether another look would tell no more."""
+        """Whether another sample would add nothing."""
         return self.is_counted or _length(self.window) < 2 * _SHORTEST
 
 
 def rows_over_time(
     client: Client, resource: Resource, settings: Settings, window: Window, parts: int
 ) -> list[Estimate]:
-    """Return a window in equal parts, each with about how many rows it holds.
+    """Return a window in equal parts, each with its estimated number of rows.
 
-    Asks for some eight pages of each part, `workers` at a time, and for a few more where rows seem
-    to crowd. Most often it is right within a fifth, where the list is in no order of time within
-    half to twice. A burst of more than five pages, or one that begins behind other rows, is
-    counted in part only, and the part says so where a page meets it in the order of time. Raises
-    an ApiError.
+    Asks for about eight pages of each part, `workers` at a time, and for a few more in dense parts.
+    It is usually right within a fifth, or within a factor of two if the list is not in the order of
+    time. A burst of more than five pages, or one that begins behind other rows, is not counted in
+    full; the part is marked so if the order of the list shows the burst. Raises an ApiError.
     """
     with ThreadPoolExecutor(settings.workers) as pool:
 
@@ -64,8 +63,7 @@ def rows_over_time(
             try:
                 return [each.result() for each in waiting]
             except BaseException:
-                # On its own, leaving the `with` would first wait for every queued page, even after
-                # Ctrl-C.
+                # Otherwise leaving the `with` would wait for every queued page, even after Ctrl-C.
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
@@ -144,7 +142,7 @@ def _listed(
 def _is_amid_a_burst(
     seen: Sequence[datetime], listed: Iterator[tuple[list[datetime], bool]]
 ) -> bool:
-    """Tell whether more rows share the last instant than any other, to beyond the next page."""
+    """Tell whether the last instant has more rows than any other, beyond the next page too."""
     edge, rows_of = seen[-1], Counter(seen)
     if rows_of[edge] == 1 or rows_of.most_common(1)[0][1] > rows_of[edge]:
         return False
@@ -165,7 +163,7 @@ def _evenly(window: Window, parts: int) -> list[Window]:
 
 
 def _apart(window: Window, parts: int) -> list[Window]:
-    # What many rows share, midnight perhaps, is a boundary sooner or later, and counts once.
+    # An instant that many rows share, such as midnight, may be a boundary, and must count once.
     first, *others = _evenly(window, parts)
     return [first, *(Window((other.after or EPOCH) + TICK, other.before) for other in others)]
 

@@ -1,4 +1,4 @@
-"""Pages on their way from the threads that read them to the one that decodes them."""
+"""Passes pages from the threads that read them to the one that decodes them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class _Kept(NamedTuple):
 
 
 class PageQueue:
-    """Pages from any thread, taken out in batches by one; holds about `AHEAD_BYTES` at most.
+    """Takes pages from any thread and yields them in batches to one; holds about `AHEAD_BYTES`.
 
-    Until `ask` is called it holds `ahead` pages at most, compressed.
+    Until `ask` is called, it holds at most `ahead` pages, compressed.
     """
 
     def __init__(self, ahead: int | None = None) -> None:
@@ -57,7 +57,7 @@ class PageQueue:
         return self._bytes >= AHEAD_BYTES or (is_ahead and len(self._pages) >= (self._ahead or 0))
 
     def ask(self) -> None:
-        """Make room for more than is read ahead: the pages are wanted now."""
+        """Lift the limit on reading ahead: the pages are needed now."""
         with self._lock:
             self._is_asked_for = True
             self._drained.notify_all()
@@ -81,23 +81,22 @@ class PageQueue:
                 self._filled.notify()
 
     def end(self) -> None:
-        """Note that all pages have come."""
+        """Note that all pages have been put."""
         with self._lock:
             self.has_ended = True
             self._filled.notify()
 
     def close(self, error: Exception | None = None) -> None:
-        """Stop all waiting: no page is taken any more, and `batches` raises the error."""
+        """End all waiting: further pages are dropped, and `batches` raises the error."""
         with self._lock:
             self._closed = True
-            # Of the errors of several workers the first is the cause; those after it often follow
-            # from it.
+            # The first error is the cause; those of other workers often follow from it.
             self._error = self._error or error
             self._filled.notify()
             self._drained.notify_all()
 
     def batches(self, heartbeat: Callable[[], None]) -> Iterator[list[bytes]]:
-        """Yield batches of about `BATCH_BYTES`, or of what came in two seconds, until the end.
+        """Yield batches of about `BATCH_BYTES`, or of what arrived in two seconds, until the end.
 
         Raises a reader's error at once, even if pages are left. Calls `heartbeat` twice a second.
         """

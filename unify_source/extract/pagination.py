@@ -1,4 +1,4 @@
-"""Follows one list from cursor to cursor, until it ends or has to be taken for endless."""
+"""Follows one list from cursor to cursor, until it ends or appears to be endless."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def follow(
 def follow_closely(
     ask: Callable[[Parameters], Page | None], parameters: Parameters, window: Window
 ) -> bool:
-    """Read the list of a window while its rows change; tell whether no row that stayed was skipped.
+    """Read a window's list while its rows change; tell whether no unchanged row was skipped.
 
-    Takes two requests a page. `ask` returns None where it has been asked too often.
+    Takes two requests a page. `ask` returns None once it has been called too often.
     """
     asked = [*parameters, *window.parameters()]
     here = asked
@@ -80,14 +80,14 @@ def follow_closely(
 def updated_since(
     ask: Callable[[Parameters], Page], since: datetime | None, most_pages: int
 ) -> set[Version] | None:
-    """Return the rows that were updated since an instant; None if they fill more than the pages.
+    """Return the rows that were updated since an instant; None if they fill more pages than that.
 
-    Rows that change while they are listed may be skipped, but not those that changed before, unless
-    others are among the rows returned. `since` is None where the server does not tell its time.
+    Rows that change during the listing may be skipped; one that changed before can be skipped only
+    if such a row is returned. `since` is None if the server's time is unknown.
     """
     if since is None:
         return None
-    # Without filters: a row that leaves them is not listed under them any more.
+    # Without filters, which would hide a row that no longer matches them.
     asked = [("limit", str(_LOOK)), ("updated_after", rfc3339(since))]
     versions: set[Version] = set()
     for page in islice(follow(ask, asked), most_pages):
@@ -102,14 +102,14 @@ def _keys(page: Page) -> set[str]:
 
 
 class _Progress:
-    """Remembers which rows a list has brought, in a megabyte, however many they are.
+    """Remembers which rows a list has contained, in one megabyte, however many they are.
 
-    Two rows may share a slot, so that a new one is taken for known. Not a hundred pages of them.
+    Two rows may share a slot, so a new row may look known, but not a hundred pages of them.
     """
 
     def __init__(self, window: Window | None) -> None:
         self._window = window
-        # Made when it is needed: of a list that is short, nothing is.
+        # Allocated when it is needed: a short list does without.
         self._seen = bytearray()
         self._idle_pages = 0
 
@@ -126,7 +126,7 @@ class _Progress:
         return self._idle_pages
 
     def _is_inside(self, row: Any) -> bool:
-        # A row whose time cannot be read counts as the window's: judging it is a decoder's work.
+        # A row with an unreadable time counts as inside: judging it is the decoder's task.
         text = row.get(CURSOR) if isinstance(row, dict) else None
         instant = instant_in(text) if isinstance(text, str) else None
         return self._window is None or instant is None or self._window.holds(instant)

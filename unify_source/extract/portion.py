@@ -1,10 +1,9 @@
-"""A portion of a window, and the work in it: slices to read, checks of them, pieces to read again.
+"""A portion of a window, and its work: slices to read, checks of them, pieces to read again.
 
-A cursor may hide an offset. Then a row that leaves a slice while it is read, because it changes,
-moves all rows behind it to the front, and the next page skips one of them: a row that did not
-change, and that no later run would read. A single page skips nothing. So a slice that took several
-pages is checked: if one of its rows has changed meanwhile, it is read again, in pieces that fit a
-page each.
+A page cursor may hide an offset. If a row of a slice then changes while the slice is read, it
+leaves the slice, all rows behind it move up, and the next page skips one that did not change, which
+no later run would read. A single page skips nothing. So a slice of several pages is checked: if one
+of its rows has changed meanwhile, it is read again, in pieces that fit one page each.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from unify_source.extract.steps import Steps
 from unify_source.extract.window import Window, begin
 from unify_source.times import parse_instant
 
-# A look at what changed costs a request: one for so many pages, and one when a portion ends. It may
-# be a page longer for so many: to read them again, where rows changed before, costs much more.
+# A check costs a request: one for so many pages, and one when a portion ends. It may take one more
+# page for so many: reading them all again costs much more.
 _CHECKED_PAGES, _PAGES_A_LOOK = 64, 16
-# The first look comes early: what is left can be read in another way if rows change.
+# The first check comes early: if rows change, the rest can be read in another way.
 _FIRST_CHECKED_PAGES = 16
-# Rows leave a piece, but those that were skipped are in it as well.
+# Rows leave a piece, but it also contains those that were skipped.
 _FILLED = 0.9
 # A bulk change puts many rows at one instant, and a server may ignore the bounds: neither fits a
 # page, however it is cut. A run must end all the same.
 _MOST_AGAIN, _FREE_AGAIN = 2, 100
 _MOST_TEXTS = 100_000
-# In 16 bytes each; of a longer slice, any row that changes may have been one.
+# In 16 bytes each. In a longer slice, any row that changes counts as one of its own.
 _MOST_KNOWN = 250_000
 
 
@@ -65,19 +64,19 @@ class Slice:
     _full: int = 1
 
     def begin(self, page: Page, ago: timedelta) -> None:
-        """Note when its first page was asked for, so long ago.
+        """Note the instant, `ago` before its first page, from which changes matter.
 
-        A row that changes gets an `updated_at` by so much, at most, before it is listed with it.
+        A change is listed at most that long after its `updated_at`.
         """
         sent_at = http_date(page.date)
         self.changed_from = sent_at - ago if sent_at else None
 
     def note(self, page: Page) -> None:
-        """Keep what a page tells about its rows, in case they have to be read again."""
+        """Keep the keys and times of a page's rows, in case they have to be read again."""
         self.rows += len(page.versions)
         self._full = max(self._full, len(page.versions))
         updated = [each.updated for each in page.versions]
-        # As text: parsing each costs more than the whole rest of a page.
+        # As text: parsing each takes longer than all other work on a page.
         self._texts += updated[:: self._every]
         if len(self._texts) > _MOST_TEXTS:
             self._texts, self._every = self._texts[::2], 2 * self._every
@@ -94,28 +93,28 @@ class Slice:
         return sample
 
     def lacks_past(self, page: list[datetime]) -> bool:
-        """Tell whether it cannot be cut as long as it is not known when its rows begin.
+        """Tell whether it cannot be cut before the time of its first row is known.
 
-        That is so where they come newest first.
+        That is the case if the newest rows come first.
         """
         is_open = self.window.after is None and not self.is_past_known
         return is_open and len(set(page)) > 1 and page[0] > page[-1] and is_in_order(page)
 
     def may_have_skipped(self, recent: Collection[Version] | None) -> bool:
-        """Tell whether others of its rows were skipped, given all that changed since it began.
+        """Tell whether it may have skipped rows, given the rows that changed since it began.
 
-        `recent` may have rows that changed before as well; None stands for any.
+        `recent` may include rows that changed before; None means that they are unknown.
         """
         if recent is None or self.changed_from is None:
             return True
         if not recent or len(self._keys) > _MOST_KNOWN:
             return bool(recent)
-        # A row that becomes visible late may come into its window and leave it, both unseen.
+        # A row that becomes visible late may enter and leave the window unseen.
         if self.window.before >= self.changed_from and any(map(self._is_beyond, recent)):
             return True
         versions = {(hash(each.key), hash(each.updated)) for each in recent}
         keys = {key for key, _ in versions}
-        # The first row to leave the pages that had been read was on one of them, as it was before.
+        # The first row that left the pages already read was on one of them, in its old version.
         return any(
             key in keys and (key, updated) not in versions
             for key, updated in zip(self._keys, self._updated, strict=True)
@@ -141,7 +140,7 @@ class Piece:
     def cut(self, page: list[datetime]) -> bool:
         """Cut it by its first page if it does not fit in one; False if it cannot be."""
         halves = fitting(self.window, page, max(1, len(page) // 2))
-        # A server that does not heed the bounds would be asked for ever smaller pieces.
+        # A server that ignores the bounds would be asked for ever smaller pieces.
         if len(halves) == 1 or not all(map(self.window.holds, page)):
             return False
         self.portion.read_again(halves)
@@ -157,12 +156,12 @@ class Check:
 
     @property
     def changed_from(self) -> datetime | None:
-        """Since when what has changed was updated; None where the server did not tell its time."""
+        """The instant from which changes matter; None if the server's time is unknown."""
         return min(filter(None, (each.changed_from for each in self.slices)), default=None)
 
     @property
     def most_pages(self) -> int:
-        """How many pages of what has changed are worth a look."""
+        """How many pages of changed rows are worth reading."""
         return 1 + ceil(sum(each.pages for each in self.slices) / _PAGES_A_LOOK)
 
 
@@ -171,7 +170,7 @@ Work = Slice | Piece | Check
 
 @dataclass(eq=False)
 class Portion:
-    """What is loaded together: a window, or all that is left as long as not enough has come.
+    """What is loaded together: a window, or everything left until there is enough.
 
     `reached` holds the far ends of its slices that were begun, `in_hand` counts what is in work.
     `unsettled` are the windows that changed too often to be read without a gap.
@@ -191,7 +190,7 @@ class Portion:
 
     @property
     def is_full(self) -> bool:
-        """Whether enough pages have come, so that it ends with the slices that were begun."""
+        """Whether it has enough pages, so that it ends with the slices that were begun."""
         return self.pages_left is not None and self.pages_left <= 0
 
     @property

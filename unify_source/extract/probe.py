@@ -1,4 +1,4 @@
-"""Looks into a list for the instants of its rows: hints of where to cut, never bounds."""
+"""Samples the instants of a list's rows: hints where to cut, never bounds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LOOKS_BACK = 27
 
 
 def first_instant(ask: Ask, before: datetime) -> datetime | None:
-    """Return an instant before which, when asked, there was no row; None if none was found.
+    """Return an instant before which there was no row when it was asked; None if none was found.
 
     It is just before the first row where the list begins with the oldest, else as in `first_look`.
     Takes seven requests of one row at most, one after another.
@@ -35,7 +35,7 @@ def first_instant(ask: Ask, before: datetime) -> datetime | None:
 def first_look(ask: Ask, before: datetime) -> datetime | None:
     """Return an instant before which there was no row, whatever the order of the list.
 
-    It is up to half as long ago again as the first row, or a day. Takes five requests.
+    Its age is at most one and a half times that of the first row, or a day. Takes five requests.
     """
     if before <= EPOCH:
         return None
@@ -53,7 +53,7 @@ def _first_page(ask: Ask, until: datetime) -> Page:
 
 def _is_empty(ask: Ask, until: datetime) -> bool:
     page = _first_page(ask, until)
-    # A server that filters after it has cut its pages sends empty ones in the middle of a list.
+    # A server that filters after paging sends empty pages in the middle of a list.
     return page.next_cursor is None and not page.rows
 
 
@@ -66,12 +66,12 @@ def without_past(ask: Ask, window: Window) -> list[Window]:
 
 
 def instants(page: Page) -> list[datetime]:
-    """Return the `updated_at` of a page's rows in their order, of those that tell one."""
+    """Return the readable `updated_at` of a page's rows, in their order."""
     return [instant for each in page.versions if (instant := instant_in(each.updated))]
 
 
 def instant_in(text: str) -> datetime | None:
-    """Return the instant in a row's `updated_at`, None where it tells none since 1970."""
+    """Return the instant of a row's `updated_at`, None if it is unreadable or before 1970."""
     instant = parse_instant(text)
     # An unset time is written 0001-01-01T00:00:00Z, and nothing comes before it.
     return instant if instant and instant > EPOCH else None

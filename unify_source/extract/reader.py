@@ -1,4 +1,4 @@
-"""Reads every page of a closed window, several at a time, in no promised order."""
+"""Reads every page of a closed window, several at a time, in no particular order."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from unify_source.extract.window import Window, joined
 from unify_source.limits import USUAL, Limits
 from unify_source.resources import Resource
 
-# To ask when the rows of a shorter list begin takes more requests than to read it on.
+# Finding the first row of a shorter list takes more requests than reading it to the end.
 _LONG = 4
 
 
 class Reading:
     """The pages of adjoining windows, read by threads that share the work in slices.
 
-    Iterating yields batches of page bodies, some perhaps twice, in the order of arrival, while the
-    threads read ahead; a page that cannot be had raises its ApiError at once. Only an iteration
-    that ends by itself has read all of it: then `covered` is the window of which every row has
-    come. That is the whole or, once `enough` rows have come, a portion that ends at the boundary of
-    a slice: the oldest or, with `newest_first`, the newest. Iterate again for the next portion, of
-    which most may have been read by then, or call `close`. `unsettled` are windows of it, the
-    oldest first, in which changing rows may have hidden others. `heartbeat` is called at least
-    twice a second, and may end the iteration by raising.
+    Iterating yields batches of page bodies in the order of arrival, some perhaps twice, while the
+    threads read ahead. A page that cannot be read raises its ApiError at once. Only an iteration
+    that ends by itself is complete: then every row of the window `covered` was read. That is the
+    whole or, once there are `enough` rows, a portion that ends at the boundary of a slice: the
+    oldest or, with `newest_first`, the newest. Iterate again for the next portion, most of which
+    may have been read by then, or call `close`. In the windows `unsettled`, oldest first, changing
+    rows may have hidden others. `heartbeat` is called at least twice a second; raising there ends
+    the iteration.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class Reading:
         self._page = client.pages(resource, self._stopped)
         self._lookback = lookback
         self._threads = [
-            # Nothing in Python ends a thread that waits for a silent server: as a daemon it does
-            # not keep the process alive after Ctrl-C.
+            # Python cannot end a thread that waits for a silent server. A daemon at least does not
+            # keep the process alive after Ctrl-C.
             threading.Thread(target=self._work, name=f"page-{number}", daemon=True)
             for number in range(workers)
         ]
@@ -85,12 +85,12 @@ class Reading:
             self.close()
             raise
         with self._changed:
-            # Only now: an iteration that broke off has covered nothing, whatever pages it yielded.
+            # Only now: an interrupted iteration has covered nothing, whatever pages it yielded.
             portion = portions.popleft()
             self.covered, self.unsettled = portion.window, joined(portion.unsettled)
 
     def close(self, error: Exception | None = None) -> None:
-        """Stop the threads: what is left is not read. An iteration under way raises the error."""
+        """Stop the threads and leave the rest unread. A running iteration raises the error."""
         self._stopped.set()
         with self._changed:
             for portion in self._schedule.portions:
@@ -110,8 +110,8 @@ class Reading:
                         self._schedule.checked(work, recent)
                 with self._changed:
                     if not self._stopped.is_set():
-                        # A stopped slice was not read to its end: counted as done, its rest would
-                        # be lost.
+                        # A stopped slice was not read to its end: if it counted as done, the rest
+                        # would be lost.
                         self._schedule.done(work)
                     self._changed.notify_all()
         except Exception as error:  # noqa: BLE001 - raised again where the pages are read
@@ -132,8 +132,7 @@ class Reading:
             if not slice_.pages:
                 took = timedelta(seconds=time.monotonic() - asked_at)
                 slice_.begin(page, took + self._lookback)
-            # Outside the lock: `put` waits while the queue is full, and would hold up every other
-            # worker.
+            # Outside the lock: `put` waits while the queue is full, and would block all workers.
             slice_.portion.queue.put(page.body)
             slice_.note(page)
             with self._changed:
@@ -156,7 +155,7 @@ class Reading:
             return self._schedule.cut(slice_, at)
 
     def _read_again(self, piece: Piece) -> None:
-        """Read a piece in one request, in which nothing can be skipped."""
+        """Read a piece in one request, which cannot skip a row."""
 
         def ask(parameters: Parameters) -> Page | None:
             with self._changed:

@@ -1,10 +1,10 @@
-"""Decides which slice is read next, and when enough has been read to be loaded.
+"""Decides which slice is read next, and when there is enough to load.
 
-Three words: a `Window` is a closed range of time. A `Slice` is a window that one worker reads page
-by page. A `Portion` is what is loaded together, of about `enough` pages: while the nearest portion
-is read whole, slices of the one after it are begun, so that no worker waits for a load. A portion
-ends once its slices have been checked, and read again where rows may have been skipped. Knows
-neither threads nor HTTP: callers hold a lock.
+A `Window` is a closed range of time. A `Slice` is a window that one worker reads page by page. A
+`Portion` is what is loaded together, about `enough` pages. While the nearest portion is finished,
+slices of the next are begun, so that no worker waits for a load. A portion ends once its slices
+have been checked, and read again where rows may have been skipped. Knows neither threads nor HTTP:
+callers hold a lock.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from unify_source.extract.steps import STEP_PAGES, Steps, Waiting, in_steps
 from unify_source.extract.window import Window, begin
 
 _FEWEST_SLICES = 4
-# A slice that is begun when enough has come may hold this share of what is enough.
+# The size of a slice, at most, as a share of what is enough: one may be begun too many.
 _SHARE = 12
-# How much of the next portion may be read while one is loaded: a run that is killed loses it.
+# How much of the next portion may be read while one is loaded: a kill loses it.
 _AHEAD = 0.75
-# The changes of a few hours come in bursts: reading on is fewer requests than cutting.
+# Changes within a few hours come in bursts: reading on takes fewer requests than cutting.
 _SHORT_READ, _SHORT_WINDOW = 16, timedelta(hours=6)
 
 
@@ -78,7 +78,7 @@ class Schedule:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing waits, nor will."""
+        """Whether no work is left, and none can follow."""
         return not (self._waiting or self._settling()) and self.idle == self._workers
 
     def take(self) -> Work:
@@ -142,7 +142,7 @@ class Schedule:
             portion.pages_left -= 1
             if portion.pages_left == 0:
                 self._end_with_what_was_begun(portion)
-        # Looking at a page means parsing it once more: that pays on a few pages, or while a worker
+        # Inspecting a page means parsing it once more, which pays on a few pages, or while a worker
         # is idle.
         return self.idle > 0 or slice_.pages == slice_.look_at
 
@@ -161,7 +161,7 @@ class Schedule:
         if slice_.pages < _SHORT_READ and window.before - begin(window) < _SHORT_WINDOW:
             return False
         seen = [instant for page in sample.values() for instant in page]
-        # A server that does not heed the bounds would be asked for ever smaller slices.
+        # A server that ignores the bounds would be asked for ever smaller slices.
         if not all(map(window.holds, seen)):
             return False
         if not is_in_order(seen):

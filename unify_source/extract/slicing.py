@@ -1,8 +1,8 @@
-"""Where to cut the rest of a window into slices, by what its first pages have shown. Pure.
+"""Cuts the rest of a window into slices, by what its first pages have shown. Pure.
 
-A list in the order of `updated_at` shows how dense it is, and the rest is cut into slices of about
-as many pages each. A list in another order shows only where rows are. The cuts are guesses: slices
-cover the whole window again, so that a wrong guess costs requests and never rows.
+A list in the order of `updated_at` shows its density, and the rest is cut into slices of about the
+same number of pages. A list in another order shows only where rows are. The cuts are guesses, but
+the slices always cover the window, so a wrong guess costs requests and never rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BURST_PAGES = 2
 # Slices of more pages are more likely a dense spot that was taken for the whole.
 _PLAUSIBLE_PAGES = 16
 _TELLING_INSTANTS = 5
-# A slice of which this share has been read is not worth reading again from its first page.
+# A slice is not worth cutting once this share has been read: a cut reads it from its first page.
 _WASTE = 0.4
 _SMALLEST_SHARE = 1 / 16
 

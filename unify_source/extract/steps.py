@@ -1,8 +1,8 @@
-"""How far to read next where a list does not tell, or where its rows change too fast. Pure.
+"""Reads in steps, if a list's order does not show its density or rows change too fast. Pure.
 
-A list in an order of its own shows where rows are, but not how many. So its window is read in
-steps, each as long as the steps before make a few pages of it. Whatever a step holds, it is read to
-its end: a wrong guess costs requests and never rows.
+A list in another order than time shows where rows are, but not how many. So its window is read in
+steps, each as long as a few pages seem to span by the steps before. A step is always read to its
+end: a wrong guess costs requests and never rows.
 """
 
 from __future__ import annotations

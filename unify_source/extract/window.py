@@ -1,4 +1,4 @@
-"""A closed range of `updated_at`, and where it is cut. Pure."""
+"""Closed ranges of `updated_at`, cut and joined. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unify_source.errors import BrokenPage
 from unify_source.times import EPOCH, TICK, rfc3339
 
 AHEAD_TOLERANCE = timedelta(minutes=5)
-# What a clock leaves out that is some minutes behind, one of the next runs loads.
+# If a clock is some minutes behind, one of the next runs loads what it leaves out.
 BEHIND_TOLERANCE = timedelta(days=1)
 
 
@@ -37,8 +37,8 @@ class Window:
 
     def parameters(self) -> list[tuple[str, str]]:
         """Return it as the API's parameters."""
-        # Both bounds are inclusive in the API's reference. So rows on a shared boundary come twice,
-        # which the merge forgives; with a gap they would not come at all.
+        # The API's reference says that both bounds are inclusive. So rows on a shared boundary come
+        # twice, which the merge absorbs; with a gap they would be lost.
         lower = [("updated_after", rfc3339(self.after))] if self.after else []
         return [*lower, ("updated_before", rfc3339(self.before))]
 
@@ -79,9 +79,9 @@ class Interval:
 
 
 def cut(window: Window, at: Sequence[datetime]) -> list[Window]:
-    """Cut a window at the given instants; neighbours share theirs, so that nothing falls between.
+    """Cut a window at the given instants, which neighbours share, so that no row falls between.
 
-    An instant may be finer than a microsecond on the server, hence no gap of one is left.
+    The server's instants may be finer than a microsecond, so there is no gap of one either.
     """
     inside = sorted(
         {i for i in at if i < window.before and (window.after is None or i > window.after)}
@@ -104,12 +104,12 @@ def joined(windows: Iterable[Window]) -> list[Window]:
 
 
 def wrong_clock(server: datetime, here: datetime) -> str | None:
-    """Return a warning where the clock that closes a window is far from this machine's."""
+    """Return a warning if the clock that closes a window is far from this machine's."""
     if -BEHIND_TOLERANCE <= server - here <= AHEAD_TOLERANCE:
         return None
     harm = (
-        "rows that it stamps so are not current, and what changes after the clock was put right"
-        " lies before them. Then load from that time on with a backfill."
+        "the cursor is ahead too, and later runs miss what changes after the clock is set right."
+        " Then load from that time on with a backfill."
     )
     if server < here:
         harm = (
@@ -117,8 +117,8 @@ def wrong_clock(server: datetime, here: datetime) -> str | None:
             " is right, run it again: that loads them."
         )
     return (
-        f"The API's clock says {rfc3339(server)}, but this machine's {rfc3339(here)}: if it is the"
-        f" API's that is wrong, {harm}"
+        f"The API's clock says {rfc3339(server)}, but this machine's {rfc3339(here)}: if the API's"
+        f" is wrong, {harm}"
     )
 
 
@@ -135,11 +135,11 @@ def refuse_set_back(window: Window) -> None:
     # The window would be empty, and the run would say that nothing changed.
     if window.is_empty and window.after:
         raise BrokenPage(
-            f"The API's clock says {rfc3339(window.before)}, before {rfc3339(window.after)}, where"
-            " this run has to begin: it must have been set back.",
+            f"The API's clock says {rfc3339(window.before)}, but this run has to begin later, at"
+            f" {rfc3339(window.after)}: the clock must have been set back.",
             "Nothing was loaded. If the clock is wrong now, run it again once it is right. If it"
-            " was ahead before, what changes now lies before the cursor: until that has passed,"
-            f" load it with a backfill from {rfc3339(window.before)}.",
+            " was ahead before, changes are behind the cursor until its time has passed: load them"
+            f" with a backfill from {rfc3339(window.before)}.",
         )
 
 
