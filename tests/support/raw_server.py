@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from listening import listening
 
 Query = dict[str, str]
 
@@ -40,35 +41,22 @@ class RawServer:
 @contextmanager
 def raw_server(answer: Callable[[Asked, socket.socket], None]) -> Iterator[RawServer]:
     """Serve one request a connection: `answer` writes to it, and it is closed afterwards."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-        server = RawServer(listener.getsockname()[1])
+    requests: list[Asked] = []
 
-        def serve(client: socket.socket) -> None:
-            # The client may have had enough in the middle of it.
-            with client, suppress(OSError):
-                head = b""
-                while b"\r\n\r\n" not in head and (data := client.recv(65536)):
-                    head += data
-                if not head:
-                    return
-                target = urlsplit(head.split(b" ", 2)[1].decode())
-                query = dict(parse_qsl(target.query, keep_blank_values=True))
-                asked = Asked(target.path, query, head)
-                server.asked.append(asked)
-                answer(asked, client)
+    def serve(client: socket.socket) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head and (data := client.recv(65536)):
+            head += data
+        if not head:
+            return
+        target = urlsplit(head.split(b" ", 2)[1].decode())
+        query = dict(parse_qsl(target.query, keep_blank_values=True))
+        request = Asked(target.path, query, head)
+        requests.append(request)
+        answer(request, client)
 
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    client, _ = listener.accept()
-                    threading.Thread(target=serve, args=[client], daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield server
-        finally:
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+    with listening(serve) as port:
+        yield RawServer(port, requests)
 
 
 def response(

@@ -1,19 +1,20 @@
-"""Commands that tell a test of each statement, before it is run and once it has been.
+"""Commands that announce each statement to a test, before and after it is run.
 
-What Postgres is asked passes a proxy, which reads it. DuckDB works within the process, and a lake
-is a folder: there a process that finds a port in its environment tells it what it asks DuckDB,
-deltalake and fsspec for, and waits. What the test does meanwhile it does to the world.
+A proxy reads the statements for Postgres. But DuckDB works within the process, and a lake is a
+folder: there a process that finds a port in its environment announces what it asks DuckDB,
+deltalake and fsspec for, and waits while the test changes the world.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
+
+from listening import listening
 
 TELLS = "UNIFY_TEST_TELLS"
 
@@ -25,7 +26,7 @@ _OF_A_LAKE = (
 
 
 def prepare() -> None:
-    """Let this process tell of its statements where its environment names a port."""
+    """Let this process announce its statements if its environment names a port."""
     if asked := os.environ.get(TELLS):
         kind, port = asked.split()
         if kind == "duckdb":
@@ -68,7 +69,7 @@ def _telling_each(execute: Callable[..., Any], _name: str, port: int) -> Callabl
 
 @contextmanager
 def _told(port: int, text: str) -> Iterator[None]:
-    """Tell of a statement, and wait until the test has done what it wanted to do."""
+    """Announce a statement, and wait until the test has done what it wants to do."""
     with socket.create_connection(("127.0.0.1", port)) as to:
         to.sendall(" ".join(text[:10_000].split()).encode(errors="replace") + b"\n")
         to.recv(1)
@@ -81,28 +82,15 @@ def _told(port: int, text: str) -> Iterator[None]:
 
 @contextmanager
 def heard(before: Callable[[str], bool], after: Callable[[bool], None]) -> Iterator[int]:
-    """Listen at a port, and call both around each statement that is told of."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+    """Listen at a port, and call both around each statement that a process announces there."""
 
-        def hear(client: socket.socket) -> None:
-            # A process that was killed tells no more.
-            with client, suppress(OSError):
-                text = client.makefile().readline()
-                is_hit = before(text)
-                client.sendall(b".")
-                client.recv(1)
-                after(is_hit)
-                client.sendall(b".")
+    def hear(client: socket.socket) -> None:
+        text = client.makefile().readline()
+        is_hit = before(text)
+        client.sendall(b".")
+        client.recv(1)
+        after(is_hit)
+        client.sendall(b".")
 
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    client, _ = listener.accept()
-                    threading.Thread(target=hear, args=[client], daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        try:
-            yield int(listener.getsockname()[1])
-        finally:
-            with suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+    with listening(hear) as port:
+        yield port
