@@ -1,1 +1,1 @@
-"""Nested rows become flat Arrow tables, one for each table of the warehouse. Pure."""
+"""Flattens nested rows into Arrow tables, one for each table of the warehouse. Pure."""

@@ -1,4 +1,4 @@
-"""People who asked to be forgotten: no row that names one of them goes on. Pure."""
+"""Leaves out the rows of people who asked to be forgotten. Pure."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
 def digest_of(person_id: str, salt: str) -> str:
-    """Return what is remembered of a person: the hash of an id, and never the id."""
-    # Ids are random, so that nobody can try them all, and a salt is enough. A key could be changed,
-    # and everybody who was forgotten would come back.
+    """Return what is stored about a person: a hash of the id, never the id."""
+    # A salt is enough, because ids are random and cannot all be tried. A secret key could change,
+    # and then everybody who was forgotten would come back.
     return sha256(f"{salt} {person_id.lower()}".encode()).hexdigest()
 
 
@@ -45,7 +45,7 @@ class Forgotten:
             # A row without a person stays: null is in no set.
             is_theirs = pc.is_in(people, value_set=pa.array(theirs, people.type))
             rows = rows.filter(pc.invert(is_theirs))
-        # What cannot be read may name a person anywhere.
+        # An unreadable row may name a person anywhere.
         unreadable = [
             row for row in batch.unreadable if not any(map(self.has, _ID.findall(row.raw)))
         ]

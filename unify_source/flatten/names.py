@@ -1,4 +1,4 @@
-"""Which column a source key has: found again by what is stored, and never shared. Pure."""
+"""Names the columns of source keys: the same in every run, and never shared. Pure."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ MORE_FIELDS = "more_fields"
 """The column for fields that have no column of their own, as one JSON object a row."""
 
 _UNNAMED = "unnamed"
-# Postgres has these in every table, and dlt whatever begins with its prefix.
+# Postgres has these columns in every table, and dlt owns all that begin with its prefix.
 _SYSTEM = ("ctid", "tableoid", "xmin", "cmin", "xmax", "cmax", "oid")
 _DLT = "_dlt"
 _PLAIN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 
 class KnownColumn(NamedTuple):
-    """A column that stands in the warehouse: its type in dlt, and the keys that lead to it.
+    """A column that exists in the warehouse: its type in dlt, and the keys that lead to it.
 
-    `path` is None where nothing recorded it. A variant holds what the path's own column cannot.
+    `path` is None if it was not recorded. A variant holds values that the path's main column
+    cannot.
     """
 
     type: str
@@ -35,9 +36,9 @@ class KnownColumn(NamedTuple):
 
 @dataclass(frozen=True)
 class Splitting:
-    """How to split: names as the destination writes them, and the columns that it already has.
+    """How to split: the destination's spelling of names, and the columns that it already has.
 
-    Without `json_columns` JSON stands in columns of text.
+    Without `json_columns`, JSON is stored in text columns.
     """
 
     normalize: Callable[[str], str] = lambda name: name
@@ -48,7 +49,7 @@ class Splitting:
 
 
 class Names:
-    """The new columns of one table: those that stand, and those that a batch adds."""
+    """The new columns of one table: those that exist, and those that a batch adds."""
 
     def __init__(self, table: Table, how: Splitting) -> None:
         self._normalize = how.normalize
@@ -56,8 +57,7 @@ class Names:
         self.rest = self._normal(MORE_FIELDS)
         promised = [self._normal(column.name) for column in table.columns]
         reserved = {*promised, AS_OF, DELETED, *_SYSTEM, self.rest, *how.reserved}
-        # DuckDB and others find a column in any case: there `Score` and `score` are one and the
-        # same.
+        # DuckDB and others ignore case: to them `Score` and `score` are the same column.
         self._taken = {name.casefold() for name in reserved}
         new = {
             name: column
@@ -65,8 +65,8 @@ class Names:
             if name.casefold() not in self._taken and not name.casefold().startswith(_DLT)
         }
         self._room = how.max_new_columns - len(new)
-        # Made by hand, or by a version that recorded no path: the first key that is spelled like it
-        # gets it, or its values would move to a new column.
+        # Created by hand, or by a version that recorded no path. The first key with such a name
+        # gets it; otherwise its values would move to a new column.
         self._unclaimed = {name for name, column in new.items() if column.path is None}
         self._taken |= {name.casefold() for name in new.keys() - self._unclaimed}
         self._types = {
@@ -82,27 +82,27 @@ class Names:
 
     @property
     def types(self) -> dict[Path, str]:
-        """The types of the columns that stand in the warehouse, by the keys that lead to them."""
+        """The types of the columns that exist in the warehouse, by the keys that lead to them."""
         return self._types
 
     def main(self, path: Path) -> str | None:
-        """Return the column of these keys, a new one if need be; None where there is no room."""
+        """Return the column of these keys, if needed a new one; None if there is no room."""
         return self._found(path, "", "__".join(path))
 
     def variant(self, path: Path, kind: str) -> str | None:
-        """Return the column for values of a kind that the one of these keys cannot hold."""
-        # Spelled as dlt spells the columns for values of another type.
+        """Return the column for values of a kind that the main column cannot hold."""
+        # dlt's own spelling for such columns.
         return self._found(path, kind, f"{self._names[path, '']}__v_{kind}")
 
     def type_of(self, name: str) -> str | None:
-        """Return the type of a column that stands in the warehouse, None for a new one."""
+        """Return the type of a column that exists in the warehouse, None for a new one."""
         column = self._known.get(name)
         return column.type if column else None
 
     def in_order(self, paths: Iterable[Path]) -> list[Path]:
-        """Sort new keys by who chooses first: those that are written as their columns will be.
+        """Sort new keys by their right to a name: first those spelled like their columns.
 
-        Of `score` and `Score` the first is `score`, whichever came first.
+        So `score` comes before `Score`, whichever the API sent first.
         """
         return sorted(paths, key=lambda path: (not all(map(_PLAIN.fullmatch, path)), path))
 
@@ -120,7 +120,7 @@ class Names:
         return name
 
     def _free(self, wanted: str, path: Path, variant: str) -> str:
-        # A counter would depend on which of two keys came first, which differs from run to run.
+        # Not a counter: it would depend on which of two keys came first, which varies between runs.
         digest = blake2b(text_of([path, variant]).encode(), digest_size=16).hexdigest()
         name, size = wanted, 6
         while name.casefold() in self._taken:
@@ -131,5 +131,5 @@ class Names:
     def _normal(self, name: str) -> str:
         try:
             return self._normalize(name)
-        except ValueError:  # as dlt tells that nothing is left of it
+        except ValueError:  # dlt's way to say that nothing is left of it
             return ""

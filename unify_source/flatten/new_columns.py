@@ -1,8 +1,8 @@
-"""Fields that the API does not promise become columns, each value by itself. Pure.
+"""Turns fields that the API does not promise into columns, value by value. Pure.
 
-A key has one column in all runs, of one type, and a value that the type cannot hold stands in a
-column beside it: in `score__v_text` a text among the numbers of `score`. Neither hangs on what else
-comes in a batch, nor on its order, but for a key that is new: then the kinds of its values decide.
+A key has one column of one type in all runs. A value that does not fit the type goes to a column
+beside it: a text among the numbers of `score` goes to `score__v_text`. Neither depends on the rest
+of a batch or its order, except for a new key, whose values in its first batch decide the type.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SOURCE_PATH = "x-source-path"
 """The metadata of a column, and its hint in dlt: the keys that lead to its values, as JSON."""
 
 IS_VARIANT = "x-is-variant"
-"""The mark of a column for values that do not fit the one that their key has."""
+"""The mark of a column for values that do not fit the main column of their key."""
 
 _CROWD = 100
 _PARSED_ROWS = 1_000
@@ -46,7 +46,7 @@ def new_columns(
 def _values(more: pa.Array) -> Iterator[tuple[int, Path, Any]]:
     """Yield each value with its row and the keys that lead to it.
 
-    Many texts are parsed at once, for speed, but not all: the objects take far more memory.
+    Many texts are parsed at once for speed, but not all: the objects take far more memory.
     """
     rows = pc.indices_nonzero(pc.is_valid(more))
     for start in range(0, len(rows), _PARSED_ROWS):
@@ -58,9 +58,9 @@ def _values(more: pa.Array) -> Iterator[tuple[int, Path, Any]]:
 
 
 def _surveyed(more: pa.Array, names: Names, how: Splitting) -> dict[Path, set[str]]:
-    """Return the kinds of value at each path that can have a new column.
+    """Return the kinds of value at each path that can get a new column.
 
-    Of more than can have one it keeps the first by name, so that memory has a limit as well.
+    If there are too many, it keeps the first by name, which also limits the memory.
     """
     new: dict[Path, set[str]] = {}
     for _, path, value in _values(more):
@@ -82,13 +82,13 @@ class _Cells:
         self._rest: dict[int, dict[str, Any]] = {}
 
     def plan(self, new: dict[Path, set[str]]) -> None:
-        """Choose a column for each new path, as long as there is room, and a type for it."""
+        """Choose a column and a type for each new path, while there is room."""
         for path, kinds in new.items():
             if name := self._names.main(path):
                 self._types[path] = self._names.type_of(name) or chosen(kinds)
 
     def put(self, row: int, path: Path, value: Any) -> None:
-        """Add a value to its column, to the one beside it, or to what has none."""
+        """Add a value to its column, to the one beside it, or to `more_fields`."""
         kind = self._types.get(path)
         if kind is not None:
             fits, stored = fitted(value, kind, json_columns=self._json)
@@ -96,14 +96,14 @@ class _Cells:
                 self._values.setdefault((path, kind, False), {})[row] = stored
                 return
             own = kind_of(value, json_columns=self._json)
-            # Beside the column, and never instead of it: retyping or emptying that one for a single
-            # odd value would make every sum over it wrong without a word.
+            # Beside the column, never instead of it: changing its type or emptying it for a single
+            # odd value would silently falsify every sum over it.
             if self._names.variant(path, own):
                 _, stored = fitted(value, own, json_columns=self._json)
                 self._values.setdefault((path, own, True), {})[row] = stored
                 return
-        # An object keyed by ids brings new keys with every row. Postgres stops at 1,600 columns,
-        # DuckDB where memory ends.
+        # An object keyed by ids has new keys in every row. Postgres stops at 1,600 columns, DuckDB
+        # when memory runs out.
         _place(self._rest.setdefault(row, {}), path, value)
 
     def columns(self) -> Iterator[tuple[pa.Field, pa.Array]]:

@@ -1,8 +1,8 @@
-"""Personal data is hashed or left out here, before a row is compared, remembered or written. Pure.
+"""Hashes or drops personal data, before a row is compared, remembered or written. Pure.
 
-All that comes after the parser, digests in the state and the files of a load included, sees rows as
-they may be stored. Only the facts in `resources/` say what is personal. A field that they do not
-know may be anybody's, and so is treated as personal as well.
+Everything after the parser, including digests in the state and the files of a load, sees rows only
+as they may be stored. Only the facts in `resources/` say what is personal. A field that they do not
+know is treated as personal too.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _TYPES = {TEXT: str, FLAG: bool, WHOLE: int}
 
 @dataclass(frozen=True)
 class Privacy:
-    """What becomes of personal data in a run: `apply` makes rows as they may be stored.
+    """How a run treats personal data: `apply` returns rows as they may be stored.
 
-    `kept` are the fields, as TABLE.FIELD, that the user says are not personal. A row beyond the
-    `limits` is not looked into.
+    `kept` are the fields, as TABLE.FIELD, that the user declared not personal. A row beyond the
+    `limits` is not parsed.
     """
 
     mode: str = KEEP
@@ -55,7 +55,7 @@ class Privacy:
 
     @classmethod
     def of(cls, settings: Settings, forgotten: Forgotten | None = None) -> Privacy:
-        """Return what the settings ask for, and leave out who is forgotten."""
+        """Return the treatment that the settings ask for, without the forgotten people."""
         key = (settings.pii_key or "").encode() if settings.pii == HASH else b""
         kept = frozenset(settings.pii_keep or ())
         return cls(settings.pii, key, kept, forgotten or Forgotten(), settings.limits)
@@ -75,8 +75,8 @@ class Privacy:
     def value(self, value: Any, column: Column | None = None) -> str | None:
         """Return what is stored in place of a personal value: its keyed hash, or nothing.
 
-        HMAC-SHA-256 in hexadecimal, of the text, or of the JSON text of what is no text. The same
-        address has the same hash in every table.
+        HMAC-SHA-256 in hexadecimal, of a text itself, or of the JSON text of any other value. The
+        same address has the same hash in every table.
         """
         if value is None or self.mode == DROP:
             return None
@@ -103,14 +103,14 @@ class Privacy:
             elif columns[item.name].pii and self._hides(part.table, item.name):
                 child = self._column(child, columns[item.name])
             arrays.append(child)
-        # `from_arrays` takes every struct for valid, unless it is told which are null.
+        # Without a mask, `from_arrays` would turn a null object into one whose keys are null.
         mask = pc.is_null(objects) if objects.null_count else None
         return pa.StructArray.from_arrays(arrays, fields=list(objects.type), mask=mask)
 
     def _column(self, texts: pa.Array, column: Column) -> pa.Array:
         if self.mode == DROP:
             return pa.nulls(len(texts), texts.type)
-        # Each text is hashed once, however many rows share it: that is where the time goes.
+        # Hashing takes most of the time, so each text is hashed once, however many rows share it.
         encoded = texts.dictionary_encode()
         hashes = [self.value(text, column) for text in encoded.dictionary.to_pylist()]
         return pa.array(hashes, TEXT).take(encoded.indices)
@@ -121,7 +121,7 @@ class Privacy:
         return pa.array([text and self._fields(table, text) for text in more.to_pylist()], TEXT)
 
     def _fields(self, table: Table, text: str) -> str | None:
-        # An object is one value, its keys included: some name their fields by addresses.
+        # An object is one value, including its keys: some objects have addresses as keys.
         fields = {
             name: self.value(value) if self._hides(table, name) else value
             for name, value in parsed(text).items()
@@ -130,7 +130,7 @@ class Privacy:
         return text_of(fields) if fields else None
 
     def _set_aside(self, resource: Resource, row: Unreadable) -> Unreadable:
-        """Return a row for the quarantine with nothing but what can be told apart in it."""
+        """Return a row for the quarantine, keeping only values that may be stored."""
         known: dict[str, Any] = {KEY: row.id} if row.id else {}
         known |= {CURSOR: rfc3339(row.updated_at)} if row.updated_at else {}
         try:
@@ -138,19 +138,19 @@ class Privacy:
             raw = text_of(value or known)
         except (ValueError, TypeError):  # text that is not Unicode among them
             raw = text_of(known)
-        # Two rows without an id, of which nothing can be told, are still two.
+        # Two rows without an id, of which nothing else is kept, must stay two.
         digest = self.value(row.raw) or row.key
         return replace(row, reason=row.plain_reason, raw=raw, digest=digest)
 
     def _parsed(self, raw: str) -> Any:
-        # Checked before parsing: the parser recurses, and allocates memory for all it is given.
+        # Checked before parsing: the parser recurses, and allocates memory for all of its input.
         limits = self.limits
         if len(raw) > limits.max_row_bytes or levels(raw.encode()) > limits.max_depth:
             raise ValueError("too much to be read")
         return parsed(raw)
 
     def _known(self, resource: Resource, value: Any, kind: pa.DataType, path: Path) -> Any:
-        """Return of a value what stands where it is promised, and is what is promised there."""
+        """Return the parts of a value that have a promised place and the promised type."""
         if pa.types.is_list(kind):
             items = value if type(value) is list else []
             known = [self._known(resource, item, kind.value_type, path) for item in items]

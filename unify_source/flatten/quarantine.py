@@ -1,4 +1,4 @@
-"""The quarantine's rows: what could not be read, and what leaves it. Pure."""
+"""Makes the quarantine's rows: unreadable ones, and those that delete others. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from unify_source.resources import DELETED, INSTANT, KEY, QUARANTINE
 
 
 def quarantined(rows: Iterable[Unreadable], seen_at: datetime) -> pa.Table:
-    """Make the quarantine's rows: the id, the reason, and the row as it came."""
+    """Make the quarantine's rows: the id, the reason, and the row as the API sent it."""
     rows = list(rows)
     columns = {
         KEY: [row.key for row in rows],
@@ -26,6 +26,6 @@ def quarantined(rows: Iterable[Unreadable], seen_at: datetime) -> pa.Table:
 
 
 def released(ids: pa.Array, seen_at: datetime) -> pa.Table:
-    """Make rows that take others out of the quarantine."""
+    """Make rows that delete others from the quarantine."""
     times = pa.repeat(pa.scalar(seen_at, INSTANT), len(ids))
     return tombstones(QUARANTINE, {KEY: ids, "seen_at": times})

@@ -1,7 +1,7 @@
-"""Rows that several listed rows carry: which of those to ask when the owner lets go of one. Pure.
+"""Finds the rows to read again when a row that several of them carry loses its owner. Pure.
 
-A reply has one row, whose owner is the enrollment that showed it last. When that one no longer has
-it, the merge deletes it, though another enrollment may carry the same reply, and has not changed.
+The owner of a reply is the enrollment that showed it last. When that one no longer has it, the
+merge deletes it, although another enrollment, which has not changed, may carry the same reply.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Carried(NamedTuple):
 
 
 class Shared:
-    """Notes what a load writes, and tells which carriers it leaves behind.
+    """Notes what a load writes, and tells which carriers must be read again.
 
-    `stored` is asked once, and not before a row is written that may have been there before.
+    `stored` is called once, and only if a row is written that may have been stored before.
     """
 
     def __init__(self, stored: Callable[[], Iterable[Carried]]) -> None:
@@ -52,7 +52,7 @@ class Shared:
             self._kept |= {(name, key) for key in _among(stays, keys)}
 
     def left_behind(self) -> list[str]:
-        """Return the rows that carry what its owner has let go of, and were not written."""
+        """Return the unwritten rows that carry something that its owner no longer has."""
         return sorted(
             {
                 each.carrier

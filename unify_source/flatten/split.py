@@ -1,7 +1,6 @@
-"""One nested batch in, one Arrow table per warehouse table out. Pure.
+"""Splits one nested batch into an Arrow table for each warehouse table. Pure.
 
-What the API promises goes where `resources/` says. What it does not promise goes along: see
-`new_columns`.
+Promised fields go where `resources/` says, all others to `new_columns`.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ def split(
     """Split listed rows into the tables of their resource, in its order.
 
     Every table has its promised columns, typed, then new ones. A sequence, a person, a mailbox or a
-    play may stand several times, with a `known_as_of` that rises by a microsecond a row from
-    `read_at` on: the last row that showed it is right. A table whose rows die with the listed one
-    carries a row marked deleted for each listed row without any, so that what is gone from the API
-    goes from the table, but for the rows that `new` says were never loaded before.
+    play may appear several times, with a `known_as_of` that rises by a microsecond a row from
+    `read_at` on, because the last row that showed it is right. A table whose rows die with the
+    listed one gets a row marked deleted for each listed row without any, so that what is gone from
+    the API is deleted; not for rows that were never loaded before, according to `new`.
     """
     rows = rows.combine_chunks()
     older = rows if new is None else rows.filter(pc.invert(new))
@@ -155,14 +154,14 @@ def _with_childless(children: pa.Table, table: Table, rows: pa.Table) -> pa.Tabl
     childless = pc.invert(pc.is_in(rows[KEY], value_set=_single(children[owner])))
     bare = rows.select([KEY, CURSOR]).filter(childless)
     keys = _single(bare[KEY])
-    # A tombstone needs a key, and there is no child to name. The owner's id stands in: it matches
-    # no child, and the merge finds what to delete by the owner alone.
+    # A tombstone needs a key, but there is no child to name. The owner's id serves: it matches no
+    # child, and the merge finds the rows to delete by their owner.
     gone = tombstones(table, {KEY: keys, owner: keys, AS_OF: _single(bare[CURSOR])})
     return pa.concat_tables([children, gone], promote_options="default")
 
 
 def _last_of_each(table: pa.Table) -> pa.Table:
-    # The merge finds the last as well: where most stand once, it is quicker at it.
+    # The merge also finds the last, and is faster at it if most keys appear once.
     if 2 * pc.count_distinct(table[KEY]).as_py() > len(table):
         return table
     numbered = pa.table({KEY: table[KEY], "row": _numbers(len(table))})

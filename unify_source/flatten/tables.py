@@ -1,4 +1,4 @@
-"""The Arrow tables as the merge wants them, with its own columns, empty or of marks. Pure."""
+"""Makes Arrow tables for the merge: with its own columns, empty, or of rows to delete. Pure."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def empty(table: Table, *, json_columns: bool = True) -> pa.Table:
 
 
 def marked_deleted(table: Table, keys: pa.Table) -> pa.Table:
-    """Make rows that take others out of a table, by their keys and what they die with."""
+    """Make rows that delete others from a table, by their keys and owners."""
     return tombstones(table, {name: keys[name] for name in keys.schema.names})
 
 
 def tombstones(table: Table, known: dict[str, pa.Array]) -> pa.Table:
-    """Make rows that are marked deleted, null but for the columns that are known."""
+    """Make rows that are marked deleted, null except in the known columns."""
     length = len(known[KEY])
     schema = empty(table).schema
     columns = [
@@ -45,7 +45,7 @@ def filled(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 
 def with_merge_columns(table: Table, rows: pa.Table) -> pa.Table:
-    """Add the columns that the table is merged by, where it has such."""
+    """Add the columns that the merge of the table needs, if any."""
     if table.dies_with or table is QUARANTINE:
         for column in table.columns:
             if column.name not in rows.schema.names:

@@ -20,20 +20,20 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "text": TEXT,
     "json": TEXT,
 }
-"""dlt's types of new columns. A column that begins with several kinds takes the first of these."""
+"""dlt's types of new columns. A column that begins with several kinds gets the first of these."""
 
 DLT_TYPES = {arrow: name for name, arrow in ARROW_TYPES.items() if name != "json"}
-"""The same the other way round: JSON is text with a mark."""
+"""The reverse, without JSON, which is text with a mark."""
 
 _INT64 = 1 << 63
-# More than six digits of a fraction would not survive.
+# A fraction of more than six digits would lose some.
 _INSTANT = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)"
 )
 
 
 def kind_of(value: Any, *, json_columns: bool) -> str:
-    """Return the type of a column that holds this value as it is."""
+    """Return the type of a column that holds this value unchanged."""
     if isinstance(value, list):
         return "json" if json_columns else "text"
     return _scalar(value)[0]
@@ -42,8 +42,8 @@ def kind_of(value: Any, *, json_columns: bool) -> str:
 def chosen(kinds: AbstractSet[str]) -> str:
     """Choose the type of a new column from all kinds that it begins with, whatever their order.
 
-    Numbers come first, so that a sum over them is right, and text last: what is no number stands
-    beside them, and not they beside it.
+    Numbers come first, so that sums are right, and text last: odd texts go to a column beside the
+    numbers, not the other way round.
     """
     # A later whole number that a double cannot hold goes to a column beside it: see `_same_number`.
     if {"bigint", "double"} <= kinds:
@@ -75,8 +75,8 @@ def _same_number(number: float, kind: str) -> tuple[bool, float | None]:
 
 def _scalar(value: Any) -> tuple[str, Any]:
     if isinstance(value, str):
-        # Only a complete RFC 3339 time, zone included. A date, or a time without a zone, does not
-        # say which instant it means, and stays the text that it was.
+        # Only a complete RFC 3339 time with a zone. A date, or a time without a zone, does not
+        # define an instant, and stays text.
         instant = parse_instant(value) if _INSTANT.fullmatch(value) else None
         return ("timestamp", instant) if instant else ("text", value)
     if isinstance(value, Number):
