@@ -1,1 +1,1 @@
-"""The dlt source: a resource for each table, and what becomes of a load package."""
+"""The dlt source: a resource for each table, and the handling of load packages."""

@@ -1,6 +1,6 @@
-"""One window read, decoded, sifted, and split into tables.
+"""Reads, decodes, sifts and splits one window.
 
-A straight pipe: pages -> batch -> what is new in it -> tables. State changes only at its end.
+A straight pipe: pages -> batch -> new rows -> tables. State changes only at its end.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _log = logging.getLogger(__name__)
 class Extraction:
     """Reads one window of a resource, and rows by their `ids`, and splits them into tables.
 
-    Once `batches` has ended, `covered` is the part of `window` that was read whole, `rows` counts
-    the keys that it passed on, `pages` what it read, `late` what became visible late, and `reading`
-    goes on to read ahead what is left of the span, for the extraction after this one.
+    Once `batches` has ended, `covered` is the part of `window` that was read completely, `rows`
+    counts the keys to write, `pages` the pages read, `late` the rows that became visible late, and
+    `reading` reads ahead the rest of the span for the next extraction.
     """
 
     def __init__(
@@ -68,20 +68,20 @@ class Extraction:
         self._span, self.ids = span, list(ids)
         self._interval = interval or Interval()
         self._read_at = EPOCH
-        # The first load of a run, that is.
+        # That is, of a run.
         self._is_first = span is None or span.window.after is None
         self._unsettled: list[Window] = []
 
     @property
     def rest(self) -> Window | None:
-        """Return what is left of the span's window, None where all of it was read."""
+        """Return what is left of the span's window, None if all of it was read."""
         return self._span.rest(self.covered) if self._span and self.covered else None
 
     @property
     def left(self) -> timedelta:
-        """Return the range of `updated_at` that is left of the longer run, none where unknown.
+        """Return the range of `updated_at` that is left of the longer run, zero if unknown.
 
-        The newest first, it may reach back to long before the first row.
+        With the newest first it is unknown: the range may begin long before the first row.
         """
         rest = None if self._span and self._span.newest_first else self.rest
         return rest.before - rest.after if rest and rest.after else timedelta()
@@ -98,10 +98,10 @@ class Extraction:
             refuse_set_back(window)
         dependents = (part.table for part in self._resource.parts if part.table.dies_with)
         is_first = not any(target.warehouse.has(table.name) for table in dependents)
-        # Of two clocks the one behind: taken for new, a row would keep a reply that it lost.
+        # The clock that is behind: a row that wrongly counted as new would keep a reply it lost.
         filled_at = min(window.before, datetime.now(timezone.utc))
         ids = [*memory.opened(filled_at, is_empty=is_first), *self.ids]
-        # A run over an orchestrator's interval may be all that ever runs.
+        # An interval of an orchestrator counts too: such runs may be the only ones.
         is_due = self._is_first and (target.moves_cursors or self._interval.end is not None)
         again = target.cursors.unsettled_beside(window) if is_due else []
         newest, shared = EPOCH, Shared(target.carried)
@@ -131,8 +131,8 @@ class Extraction:
             window = self._span.window
             after = window.after or self._start(target)
             return Window(memory.begin(after), window.before)
-        # The server's clock, never ours: a window closed by a clock that runs ahead would cover a
-        # time whose rows have yet to be written, and the cursor would skip them.
+        # The server's clock, never ours: a window closed by a clock that is ahead would cover a
+        # time whose rows are not written yet, and the cursor would skip them.
         now, end = self._client.server_time(self._resource), self._interval.end
         if warning := wrong_clock(now, datetime.now(timezone.utc)):
             _log.warning(warning)
@@ -140,7 +140,7 @@ class Extraction:
 
     def _start(self, target: Target) -> datetime | None:
         cursors = target.cursors if target.moves_cursors else None
-        # As dlt has it: an initial value without an end counts until there is a cursor.
+        # As in dlt, an initial value without an end counts until there is a cursor.
         first = None if cursors and cursors.oldest else self._interval.start
         earliest = max(filter(None, [first, self.settings.start]), default=None)
         return cursors.start(earliest, self.settings.lookback) if cursors else earliest
@@ -159,7 +159,7 @@ class Extraction:
         is_open = window.before == self._interval.end and not self._interval.closed
         for read in chain(unsettled, listed):
             batch = target.privacy.apply(self._resource, read)
-            # What a server lists from beyond the window is the next load's, as is its cursor.
+            # Rows that a server lists from beyond the window belong to the next load.
             sifted = memory.sift(up_to(window.before, batch, is_open=is_open), is_listed=True)
             if not sifted.is_empty:
                 yield sifted
@@ -173,7 +173,7 @@ class Extraction:
                 self.pages += 1
                 yield decode(self._resource, [page.body], limits)
         else:
-            # What lies within the lookback is read again by the run after this one.
+            # The next run reads again what is within the lookback.
             again_from = window.before - self.settings.lookback if target.moves_cursors else None
             if not self.reading:
                 self.reading = self._new_reading([window], self._span, again_from)
@@ -222,7 +222,7 @@ class Extraction:
         return batch, [*gone, *sorted(read.keys - batch.keys)]
 
     def _tables(self, sifted: Sifted, warehouse: Warehouse) -> Tables:
-        # Every row is read a microsecond after the one before it: the last one wins the merge.
+        # Each row counts as read a microsecond after the one before, so the last wins the merge.
         read_at = max(datetime.now(timezone.utc), self._read_at)
         self._read_at = read_at + timedelta(microseconds=len(sifted.rows))
         self.quarantined += len(sifted.unreadable)

@@ -1,4 +1,4 @@
-"""One reading, many resources: each batch of tables goes to every resource that was selected."""
+"""Feeds many resources from one reading: each batch goes to every selected resource."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Begin = Callable[[frozenset[str]], Generator[Batch, None, None]]
 
 
 class FanOut:
-    """Evaluates a reading once a run, and lets one generator for each table take its rows from it.
+    """Evaluates a reading once a run, and feeds one generator for each table from it.
 
-    `begin` gets the names of the tables that are selected, before anything is read, and returns
+    `begin` is called with the names of the selected tables, before anything is read, and returns
     the batches.
     """
 
@@ -32,7 +32,7 @@ class FanOut:
     ) -> Generator[pa.Table, None, None]:
         """Yield the rows of one table, in the order of the batches, until the reading ends.
 
-        The tables of one `run` share a reading. A table that has begun in it begins another.
+        The tables of one `run` share a reading. A table that has already begun starts another.
         """
         with self._lock:
             evaluation = self._evaluation
@@ -49,10 +49,9 @@ class FanOut:
 
 
 class _Evaluation:
-    """One reading. Whichever generator runs dry first pulls the next batch for all.
+    """One reading. The first generator that needs rows pulls the next batch for all.
 
-    dlt takes turns between resources, so that hardly more than one batch waits; it may run them in
-    threads.
+    dlt alternates between resources, so little more than one batch is pending; it may use threads.
     """
 
     def __init__(self, begin: Begin, selected: frozenset[str]) -> None:
@@ -77,7 +76,7 @@ class _Evaluation:
             with self._lock:
                 self._waiting.pop(table, None)
                 self._open -= 1
-                # The last one turns off the light: nobody else will take what is read.
+                # The last one ends the reading: nothing else would consume its rows.
                 if not self._open:
                     self._batches.close()
 

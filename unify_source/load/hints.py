@@ -42,7 +42,7 @@ def column_hints(table: Table, account: str | None = None) -> dict[str, Any]:
     own = [Column(ACCOUNT, TEXT, DESCRIPTION)] if account else []
     mark = [_DELETED] if table.dies_with or table is QUARANTINE else []
     columns = {column.name: _hint(column) for column in (*own, *table.columns, *mark)}
-    # Of two rows with one key in a load dlt keeps either, unless a column tells which is the newer.
+    # Of two rows with one key, dlt keeps an arbitrary one unless a column says which is newer.
     columns[table.newest]["dedup_sort"] = "desc"
     if DELETED in columns:
         columns[DELETED]["hard_delete"] = True
@@ -88,8 +88,8 @@ def merge_disposition(table: Table, account: str | None = None) -> Any:
 
 
 def _scope(owner: str, account: str | None) -> str:
-    # By its own key as well: a reply may have moved here from another enrollment. Not as two
-    # conditions with OR: Postgres would scan the loaded rows again for every row it has.
+    # By its own key too: a reply may have moved here from another enrollment. Not two conditions
+    # with OR, for which Postgres would scan the loaded rows again for every stored row.
     loaded = f"SELECT {KEY} FROM {{staging_table}}"  # noqa: S608 - our own names
     stored = f"SELECT stored.{KEY} FROM {{table}} AS stored"  # noqa: S608 - our own names
     same_owner = f"JOIN {{staging_table}} AS loaded ON stored.{owner} = loaded.{owner}"
@@ -107,9 +107,9 @@ def json_as_text(table: Table) -> dict[str, Any]:
 
 
 def new_columns(rows: pa.Table) -> dict[str, Any]:
-    """Return hints for what the types of an Arrow table hide: JSON, and where a new column is from.
+    """Return hints for what Arrow's types do not show: JSON, and the source of a new column.
 
-    dlt stores them with its schema: by them the next run finds the column of each key again.
+    dlt stores them with its schema, where the next run looks up the column of each key.
     """
     return {name: {"name": name, **hints} for name, hints in source_hints(rows.schema).items()}
 
@@ -155,15 +155,14 @@ def _checked_hints(
     carriers: Sequence[str],
     key: Sequence[str],
 ) -> Mapping[str, Any]:
-    """Return the hints of a resource, but for those that lose or double rows, or do nothing.
+    """Return the hints of a resource, refusing those that lose or double rows, or do nothing.
 
     Raises ConfigurationError, by name and before the first request.
     """
     hints = resource.compute_table_schema()
     _refuse_disposition(table, hints, is_lake=is_lake)
     columns = hints["columns"].items()
-    # With a merge_key beside the primary key, dlt would delete whatever shares either with a loaded
-    # row.
+    # With a merge_key as well, dlt would delete every row that shares either key with a loaded row.
     keys = [name for name, hint in columns if hint.get("primary_key") or hint.get("merge_key")]
     if sorted(keys) != sorted(key):
         raise ConfigurationError(
@@ -173,9 +172,9 @@ def _checked_hints(
         )
     if hints["name"] != table.name:
         raise ConfigurationError(
-            f"table_name of {table.name} is {hints['name']!r}, but the tables refer to one another"
-            " by the names they have.",
-            "Leave it out, and make a view of that name, or choose another dataset.",
+            f"table_name of {table.name} is {hints['name']!r}, but the tables refer to each other"
+            " by their names.",
+            "Leave it out, and create a view with that name, or choose another dataset.",
         )
     asked = hints.get("file_format")
     if asked and asked not in carriers:
@@ -195,13 +194,13 @@ def _refuse_disposition(table: Table, hints: Mapping[str, Any], *, is_lake: bool
     asked = strategy if disposition in own else disposition
     raise ConfigurationError(
         f"write_disposition of {table.name} is {asked!r}, but a run reads only what changed, and"
-        " some rows twice: rows would be lost, or stand in the table twice.",
-        "Leave it out; to load everything anew, run with refresh='drop_data'.",
+        " some rows twice: rows would be lost or doubled.",
+        "Leave it out; to reload everything, run with refresh='drop_data'.",
     )
 
 
 def note_privacy(resources: Iterable[DltResource], noted: Mapping[str, LoadedWith]) -> None:
-    """Give the tables of these resources the hint by which the next run knows them."""
+    """Give the tables of these resources the hint that records how they were loaded."""
     for resource in resources:
         if resource.name in noted:
             resource.apply_hints(additional_table_hints={HINT: noted[resource.name].as_hint()})

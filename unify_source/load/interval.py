@@ -1,4 +1,4 @@
-"""What a run was asked for: a range, by an incremental or an orchestrator, or a sample of rows."""
+"""What a run is asked for: a range, from an incremental or an orchestrator, or a sample of rows."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ START, END = "DLT_INTERVAL_START", "DLT_INTERVAL_END"
 def asked_interval(updated_at: Any) -> Interval:
     """Return the range that a `dlt.sources.incremental` asks for, in dlt's own meaning.
 
-    An `end_value` belongs to the range only with `range_end="closed"`. An orchestrator's interval
-    is taken where external schedulers are allowed. Raises ConfigurationError for what an
-    incremental may say and this source could not do.
+    The range includes its `end_value` only with `range_end="closed"`. An orchestrator's interval
+    counts if external schedulers are allowed. Raises ConfigurationError for options of an
+    incremental that this source cannot honour.
     """
     allowed = allows_external_schedulers()
     if updated_at is None:
@@ -72,7 +72,7 @@ def sample_pages(resources: Mapping[str, DltResource], page_size: int) -> int | 
     limits = [resource.limit for resource in resources.values() if resource.limit]
     if not limits:
         return None
-    # A limit of time alone is dlt's to keep: it ends the reading.
+    # dlt itself enforces a limit of time alone, by ending the reading.
     rows = [limit.limit(page_size) for limit in limits]
     return ceil(max(_LONGEST_SAMPLE if each is None else each for each in rows) / page_size)
 

@@ -1,6 +1,6 @@
-"""A list without a time filter: read whole once a run, written where it changed.
+"""A list without a time filter: read completely once a run, and written if it changed.
 
-A row that is gone from the list stays in its table, with the time since when it is missing.
+A row that is gone from the list stays in its table, with the time since when it has been missing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from unify_source.state.tail import digest_of
 
 State = dict[str, Any]
 
-# How long a list that is no list is tried for, in seconds: the other list does without it.
+# How long to retry a broken list, in seconds: the run can do without it.
 _PATIENCE = 5.0
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 class Listing:
     """The list that has no windows, read when it is first asked for, and kept for the run.
 
-    With `writes_all` its rows are written again even where they are as the last run wrote them.
+    With `writes_all` its rows are rewritten even if they are as the last run wrote them.
     """
 
     def __init__(self, settings: Settings, client: Client, *, writes_all: bool = False) -> None:
@@ -55,7 +55,7 @@ class Listing:
 
     @cached_property
     def rows(self) -> pa.Table | None:
-        """The rows of the list; None where the API has no list, so that nested rows are all."""
+        """The rows of the list; None if the API has no list, and only nested rows exist."""
         asked, limits = [("limit", str(self._settings.page_size))], self._settings.limits
         try:
             bodies = [page.body for page in follow(self._page, asked, limits=limits)]
@@ -63,7 +63,7 @@ class Listing:
         except (RateLimited, ServerFailed, Unreachable):
             raise
         except (ApiError, KeyRefused) as error:
-            # The rows of the other list matter more: one that cannot be had stops nothing.
+            # The rows of the main list matter more: failing here would stop them too.
             _log.warning(
                 "%s %s stay as they are nested in other rows.", error.what, self._root.name
             )
@@ -84,28 +84,28 @@ class Listing:
     def tables(
         self, selected: Collection[str], warehouse: Warehouse, state_of: Callable[[str], State]
     ) -> dict[str, pa.Table]:
-        """Return the rows to write: of the selected tables whose state tells of another list.
+        """Return the rows to write: of the selected tables that were written from another list.
 
-        The rows that are gone from the list come along, marked.
+        They include the rows that are gone from the list, marked.
         """
         names = [part.table.name for part in self.resource.parts if part.table.name in selected]
-        # Not even read where none of its tables is selected.
+        # Not even read if none of its tables is selected.
         rows = self.rows if names else None
         if rows is None:
             return {}
-        # In one order: that of the list is not documented, and another order is no change.
-        # Of the columns as well: one that a new version fills in is null until the list is written.
+        # Sorted, because the order of the list is not documented. With the names of the columns,
+        # because one that a new version adds is null until the list is written.
         columns = [name for part in self.resource.parts for name in part.table.schema().names]
         digest = digest_of([columns, *sorted(rows.to_pylist(), key=itemgetter(KEY))])
         states = {name: state_of(name) for name in names}
         changed = [n for n in names if self._writes_all or states[n].get("listed") != digest]
-        made = split(self.resource, rows, self._read_at, warehouse.splitting) if changed else {}
-        tables, root, is_settled = {name: made[name] for name in changed}, self._root.name, True
+        flat = split(self.resource, rows, self._read_at, warehouse.splitting) if changed else {}
+        tables, root, is_settled = {name: flat[name] for name in changed}, self._root.name, True
         if root in changed:
             gone, is_settled = self._gone(rows)
             tables[root] = pa.concat_tables([tables[root], gone], promote_options="default")
         for name in changed:
-            # A row of which nobody knows yet whether it is gone is looked for by the next run.
+            # If it is unknown whether a row is gone, the next run has to ask again.
             if is_settled or name != root:
                 states[name]["listed"] = digest
             if len(tables[name]):
@@ -114,45 +114,45 @@ class Listing:
 
     @cached_property
     def _stored(self) -> pa.Table:
-        # Without a destination, where a source is only iterated, nothing is stored.
-        whose = self._settings.account
-        rows = stored_rows(running_pipeline(), self._root, whose) if capabilities() else None
+        # A source that is only iterated has no destination, and nothing is stored.
+        account = self._settings.account
+        rows = stored_rows(running_pipeline(), self._root, account) if capabilities() else None
         return self._root.schema().empty_table() if rows is None else rows
 
     def _gone(self, listed: pa.Table) -> tuple[pa.Table, bool]:
-        """Return the stored rows that are gone from the list, marked; and whether all is known."""
+        """Return the stored rows that are gone from the list, marked; and whether all are known."""
         unmarked = self._stored.filter(pc.is_null(self._stored[MISSING_SINCE]))
         unlisted = _without(unmarked, listed[KEY])
-        keys = unlisted[KEY].to_pylist()
-        fates = self._fates(keys)
-        gone = unlisted.filter(pa.array([fates[key] is None for key in keys], pa.bool_()))
+        ids = unlisted[KEY].to_pylist()
+        rows = self._by_id(ids)
+        gone = unlisted.filter(pa.array([rows[key] is None for key in ids], pa.bool_()))
         since = pa.repeat(pa.scalar(self._read_at, INSTANT), len(gone))
         marked = filled(filled(gone, MISSING_SINCE, since), KNOWN_AS_OF, since)
-        return marked, b"" not in fates.values()
+        return marked, b"" not in rows.values()
 
-    def _fates(self, ids: Iterable[str]) -> dict[str, bytes | None]:
-        """Return for each id None where the API no longer has it, "" where nobody knows."""
-        # A row that moved in the list while its pages were read can be missing from all of them,
-        # and one that was made since then cannot be in any.
+    def _by_id(self, ids: Iterable[str]) -> dict[str, bytes | None]:
+        """Return the row with each id: None if the API no longer has it, empty if unknown."""
+        # Asked, because a row that moved in the list while its pages were read may be missing from
+        # all of them, and one that was created since then is in none.
         asked, workers = list(dict.fromkeys(ids)), self._settings.workers
         return each_by_id(
             self._client, self.resource, asked, workers=workers, unavailable=lambda _: b""
         )
 
     def fill_in(self, rows: pa.Table) -> pa.Table:
-        """Return those rows, nested in another list, that neither this list nor the table has.
+        """Return the rows nested in another list that are neither in this list nor in the table.
 
-        A row that the API no longer has by its id either is marked as missing.
+        Those that the API does not have by id either are marked as missing.
         """
         unknown = rows if self.rows is None else _without(rows, self.rows[KEY])
         if not len(unknown):
             return unknown
         unknown = _without(_without(unknown, self._stored[KEY]), pa.array(self._asked, TEXT))
         ids = unknown[KEY].to_pylist()
-        # Each is asked for once a run; without the list there is no telling what is missing.
+        # Each is asked for once a run. Without the list it is unknown what is missing.
         self._asked.update(ids)
-        fates = self._fates(ids if self.rows is not None else ())
-        since = [self._read_at if fates.get(key, b"") is None else None for key in ids]
+        found = self._by_id(ids if self.rows is not None else ())
+        since = [self._read_at if found.get(key, b"") is None else None for key in ids]
         return filled(unknown, MISSING_SINCE, pa.array(since, INSTANT))
 
 

@@ -31,11 +31,11 @@ ALL = tuple(BY_NAME)
 
 
 def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
-    """Bring the pipeline to the state of its destination, and return the schema that stands there.
+    """Restore the pipeline's state from its destination, and return the schema stored there.
 
-    The working folder is emptied: what a run left in it that died may be older than what another
-    machine has loaded since, and the cursor in the destination knows what has been loaded. A
-    pipeline that loads other sources as well keeps its folder, and loses what is ours in it.
+    The working folder is emptied: rows that a dead run left in it may be older than those that
+    another machine has loaded since, and the stored cursor says what has been loaded. A pipeline
+    that also loads other sources keeps its folder, without our part of it.
     """
     is_shared = bool(set(pipeline.schema_names) - {SOURCE})
     if not is_shared:
@@ -54,19 +54,19 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
 
 
 def stored_schema(pipeline: dlt.Pipeline) -> dlt.Schema:
-    """Return the schema that stands in the destination, an empty one before the first load."""
+    """Return the schema stored in the destination, an empty one before the first load."""
     return newest_schema(pipeline.destination_client(), SOURCE) or dlt.Schema(SOURCE)
 
 
 def _forget_unloaded(pipeline: dlt.Pipeline, client: Any) -> None:
-    """Take our state from the destination, and delete the packages that wait and say otherwise."""
+    """Restore our state from the destination, and delete pending packages that contradict it."""
     ours = _of_source(_stored_state(pipeline, client))
     with pipeline.managed_state() as state:
         if ours or _of_source(state):
             state.setdefault("sources", {})[SOURCE] = ours
         for package in _waiting(pipeline):
             shutil.rmtree(package)
-            # What it says of the other sources shall be written again.
+            # The package also contained the state of other sources: write it again.
             force_state_extract(state)
 
 
@@ -94,14 +94,14 @@ def _stored_state(pipeline: dlt.Pipeline, client: Any) -> Any:
 
 
 def take_back(pipeline: dlt.Pipeline, loads: list[str]) -> None:
-    """Let the next run begin where these loads began: their rows stay, and are read again."""
+    """Let the next run begin where these loads began: their rows stay, and are reloaded."""
     files: Any = pipeline.destination_client()
     if isinstance(files, FSClientBase):
         for name in files.list_table_files("_dlt_pipeline_state"):
             if any(f"__{load}__" in name for load in loads):
                 files.fs_client.rm_file(name)
         return
-    # dlt restores the state of no load but one with status 0. Not every database has an UPDATE.
+    # dlt restores the state only of loads with status 0. Not every database has an UPDATE.
     change = "UPDATE {} SET status = 1" if merges_in_transactions(pipeline) else "DELETE FROM {}"
     with pipeline.sql_client() as client:
         table = client.make_qualified_table_name("_dlt_loads")
@@ -119,7 +119,7 @@ def packages_with_rows(extracted: ExtractInfo) -> set[str]:
 
 
 def state_of(pipeline: dlt.Pipeline, account: str | None = None) -> dict[str, Any]:
-    """Return what the resource keeps between runs, as the pipeline knows it."""
+    """Return the state that the main resource keeps between runs, as the pipeline knows it."""
     return state_of_account(resource_state(_of_source(pipeline.state), MAIN_LIST.name), account)
 
 
@@ -136,7 +136,7 @@ def cursor(
 
 
 def quarantined(pipeline: dlt.Pipeline, account: str | None = None) -> int:
-    """Return how many rows stand in quarantine, from any run."""
+    """Return how many rows are in quarantine, from any run."""
     return row_counts(pipeline, (QUARANTINE.name,), account).get(QUARANTINE.name, 0)
 
 
@@ -149,8 +149,8 @@ def row_counts(
 
 
 def refuse_failed_jobs(loaded: Any) -> None:
-    """Raise LoadFailed for a load that left a job behind, whatever dlt was told to make of it."""
-    # dlt can be told to go on where a job failed: then rows are missing, and the load looks done.
+    """Raise LoadFailed for a load with a failed job, whatever dlt's configuration says."""
+    # dlt can be configured to ignore failed jobs: then rows are missing, and the load looks done.
     if loaded.has_failed_jobs:
         tables = sorted(
             {
@@ -161,5 +161,5 @@ def refuse_failed_jobs(loaded: Any) -> None:
         )
         raise LoadFailed(
             f"The destination refused rows of {', '.join(tables)}: the window was not committed.",
-            "Nothing is lost: mend the cause and run it again; --verbose shows what was refused.",
+            "Nothing is lost: fix the cause and run it again; --verbose shows what was refused.",
         )

@@ -1,4 +1,4 @@
-"""The tables and columns that the warehouse already has, and what each is read from."""
+"""The tables and columns that the warehouse already has, and the source of each."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from unify_source.state.memory import Memory, State
 class Warehouse:
     """The tables as dlt's schema knows them, with what this load adds.
 
-    A column that the load adds because values do not fit where they belong goes to `notices`: once,
-    for later runs find it in the schema.
+    A column that the load adds because values do not fit their main column is reported to
+    `notices`, once: later runs find it in the schema.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Warehouse:
         json_columns: bool,
         notices: Notices | None = None,
     ) -> Warehouse:
-        """Return those of a run with these settings."""
+        """Return the warehouse of a run with these settings."""
         return cls(
             schema,
             json_columns=json_columns,
@@ -83,9 +83,9 @@ class Warehouse:
         return table in self._made
 
     def content(self, table: Table) -> dict[str, str]:
-        """Return the types of a table's columns that hold what the API sent, by their names.
+        """Return the types, by name, of the columns that hold what the API sent.
 
-        Without a table, those that it will have.
+        If the table does not exist yet, those that it will have.
         """
         promised = {
             column.name: "json" if column.type == JSON else DLT_TYPES[column.type]
@@ -98,7 +98,7 @@ class Warehouse:
         return {n: kind for n, kind in kinds.items() if n not in aside and not n.startswith("_")}
 
     def note(self, name: str, schema: pa.Schema) -> None:
-        """Remember what is written to a table."""
+        """Note the columns that are written to a table."""
         self._made.add(name)
         columns = self._columns.setdefault(name, {})
         before = set(columns)
@@ -115,7 +115,7 @@ class Warehouse:
         new = columns[column]
         if column == self.splitting.normalize(MORE_FIELDS):
             self._notices.add(
-                f"{table} has {self.splitting.max_new_columns} columns that nobody documents"
+                f"{table} has {self.splitting.max_new_columns} undocumented columns"
                 " (max_new_columns), or a key is too long for one: further fields are kept in its"
                 f" column {column}, as JSON."
             )
@@ -125,23 +125,23 @@ class Warehouse:
                 self._notices.add(
                     f"{table}.{main} is {stands.type}, and the API also sends {new.type}: such"
                     f" values are in {table}.{column}, and {main} is null there. Read both columns,"
-                    " or ask Unify which type is meant; this is said once."
+                    " or ask Unify which type is meant. This warning appears only once."
                 )
 
 
 def take_over_columns() -> None:
-    """Let the running load forget the column by which versions before 0.2.0 merged dimensions."""
-    # dlt refuses a table in which two columns tell which of two rows is the newer.
+    """Remove the hint of the column by which versions before 0.2.0 merged dimensions."""
+    # dlt refuses a table in which two columns say which of two rows is newer.
     for table in BY_NAME.values():
         if table.newest == KNOWN_AS_OF:
             forget_column(table.name, AS_OF)
 
 
 def source_hints(schema: pa.Schema, *, with_types: bool = False) -> dict[str, dict[str, Any]]:
-    """Return the hints that dlt shall keep of columns: which are JSON, and what each is read from.
+    """Return the hints of columns for dlt to store: which are JSON, and the source of each.
 
-    Without the second, the next run could not tell which of two keys of like names has the column.
-    Types that dlt sees for itself are left out, unless asked for.
+    Without the source, the next run could not tell which of two similar keys has the column. Types
+    that dlt infers itself are left out, unless asked for.
     """
     hints: dict[str, dict[str, Any]] = {}
     for item in schema:
@@ -168,11 +168,11 @@ def _known(hints: Any) -> KnownColumn:
 
 @dataclass(frozen=True)
 class Target:
-    """Where an extraction's rows go: the warehouse as it is, and the state it keeps there.
+    """Where an extraction's rows go: the warehouse as it is, and the state kept there.
 
-    `cursors` are those of the selected tables, and `privacy` what becomes of personal data on the
-    way. Without `state` the run remembers nothing: it loads a sample, or some of the tables only.
-    `carried` returns the rows that others than their owners carry as well.
+    `cursors` are those of the selected tables, `privacy` is applied on the way. Without `state` the
+    run remembers nothing: it loads a sample, or only some of the tables. `carried` returns the rows
+    that are also carried by others than their owners.
     """
 
     warehouse: Warehouse
@@ -185,10 +185,10 @@ class Target:
     carried: Callable[[], list[Carried]] = list
 
     def memory(self, settings: Settings, *, is_first: bool) -> Memory:
-        """Return what a load remembers; `is_first` of its run."""
-        # A range is read as it was asked for; what is in quarantine waits for the next sync.
+        """Return the memory of a load, which `is_first` in its run or not."""
+        # A backfill reads only its range; rows in quarantine wait for the next sync.
         cursors, is_sync = self.cursors, self.moves_cursors and self.state is not None
-        # What was skipped by a reading that left a gap was visible in time.
+        # After a gap, rows look late that were visible in time but skipped.
         is_measured = is_sync and is_first and cursors.is_settled
         return Memory(
             self.state if self.state is not None else {},
@@ -203,7 +203,7 @@ class Target:
 
 
 def carried_by_others(selected: frozenset[str], account: str | None) -> list[Carried]:
-    """Return the stored rows of these tables that others than their owners carry as well."""
+    """Return the stored rows of these tables that are also carried by others than their owners."""
     if not capabilities():
         return []
     shared = [each for each in MAIN_LIST.shared() if each.references in selected]

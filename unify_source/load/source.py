@@ -1,4 +1,4 @@
-"""The dlt source: a resource for each table, all of them fed by one reading."""
+"""The dlt source: a resource for each table, all fed by one reading."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from unify_source.settings import SECTION, SETTINGS
 SOURCE = SECTION
 
 
-# With an empty spec dlt looks nothing up itself: it would refuse a wrong type without saying which
-# value it had, and take another program's WORKERS or BASE_URL from the environment.
+# With an empty spec dlt resolves nothing itself: it would refuse a wrong type without quoting the
+# value, and read another program's WORKERS or BASE_URL from the environment.
 @dlt.source(name=SOURCE, section=SOURCE, spec=BaseConfiguration)
 def unify_source(
     api_key: str | None = None,
@@ -61,11 +61,11 @@ def unify_source(
     updated_at: dlt.sources.incremental[Any] | None = None,
     **limits: Unpack[LimitArguments],
 ) -> list[DltResource]:
-    """Load who was enrolled in which sequence, and what came of it, by an incremental cursor.
+    """Load Unify's sequence enrollments and all that is nested in them, incrementally.
 
-    Every argument but `updated_at` is a setting, which the section `sources.unify` may give
-    instead. `updated_at` takes a `dlt.sources.incremental` with an `initial_value` and an
-    `end_value`, or `allow_external_schedulers`, to load one range without touching the cursor.
+    Every argument but `updated_at` is a setting, which may also come from the configuration section
+    `sources.unify`. `updated_at` takes a `dlt.sources.incremental` with an `initial_value` and an
+    `end_value`, or `allow_external_schedulers`, to load one range without moving the cursor.
     """
     given = {name: value for name, value in locals().items() if name in SETTINGS}
     redact_dlt(pipeline := active_pipeline())

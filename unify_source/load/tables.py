@@ -1,4 +1,4 @@
-"""A dlt resource for each table; those that are selected share one reading."""
+"""Makes a dlt resource for each table; the selected ones share one reading."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class TableResources:
         self._at_end = at_end
         self._entry, self._is_last = entry, is_last
         self._feed = FanOut(self._begin)
-        # dlt takes two milliseconds to compute those of a table: once a run is enough.
+        # Computed once a run: dlt takes two milliseconds for each table.
         self._hints: dict[str, Mapping[str, Any]] = {}
 
     def resources(self, tables: Iterable[Table] = ALL_TABLES) -> list[DltResource]:
@@ -167,7 +167,7 @@ class TableResources:
         sample = sample_pages(resources, self._settings.page_size)
         state_of = self._state_of if sample is None else _no_state
         privacy = self._privacy(resources)
-        # Before any cursor is looked at: each table would otherwise seem never to have been loaded.
+        # Before any cursor is read: otherwise each table would seem never to have been loaded.
         main, quarantine = state_of(MAIN_LIST.name), state_of(QUARANTINE.name)
         take_over(main, quarantine, _tables_of(MAIN_LIST), state_of)
         listing = self._listing or Listing(self._settings, self._client)
@@ -194,14 +194,14 @@ class TableResources:
         return state_of_account(dlt.current.resource_state(name), self._settings.account)
 
     def _privacy(self, resources: Resources) -> Privacy:
-        """Return what becomes of personal data, unless rows in the tables were loaded otherwise."""
+        """Return the treatment of personal data; raise if the tables were loaded with another."""
         if not capabilities():
             return Privacy.of(self._settings)
         pipeline, emptied = running_pipeline(), emptied_tables()
         ours = resources.keys() & BY_NAME.keys()
         noted = self._checked or checked_privacy(pipeline, self._settings, ours, emptied)
         note_privacy(resources.values(), noted)
-        # dlt overwrites a copy with the next rows of its table, if there ever are any.
+        # Staging copies would stay until the next rows of their table, which may never come.
         empty_staging(pipeline, emptied)
         return Privacy.of(self._settings, forgotten(pipeline, self._settings.account))
 

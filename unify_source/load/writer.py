@@ -1,4 +1,4 @@
-"""The rows of one table on their way to dlt, as the destination of this run takes them."""
+"""Prepares the rows of one table for dlt, as this run's destination needs them."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class TableWriter:
             yield self._hinted(rows)
         if self._is_first and not self._known:
             rows = without_rows(self._of_account(empty(self._table)))
-            # dlt writes it from Arrow without a detour, and warns of others. That it does not tell
-            # the empty text from null matters to rows alone.
+            # dlt writes CSV straight from Arrow, and warns about other formats. CSV does not
+            # distinguish empty text from null, but there are no rows.
             how = CSV if format_without_rows(self._caps) else None
             hints = {"file_format": how, "columns": self._columns}
             yield with_hints(rows, **hints) if any(hints.values()) else rows
@@ -67,7 +67,7 @@ class TableWriter:
     def _hinted(self, rows: pa.Table) -> Any:
         self._is_first = False
         rows = self._of_account(storable(self._caps, rows))
-        # With every batch: dlt drops hints together with a batch that a map of the user's drops.
+        # With every batch: if a user's map drops a batch, dlt drops its hints too.
         return with_hints(
             rows,
             columns={**self._columns, **new_columns(rows)} or None,
@@ -96,6 +96,6 @@ class TableWriter:
 
 
 def _may_lose_all_rows(table: Table) -> bool:
-    # A contract is applied behind everything else: it can leave a batch without a row.
+    # A contract is applied last, and can leave a batch without a row.
     contract = dlt.current.source_schema().resolve_contract_settings_for_table(table.name)
     return "discard_row" in contract.values()
