@@ -61,7 +61,7 @@ def unify_source(
     updated_at: dlt.sources.incremental[Any] | None = None,
     **limits: Unpack[LimitArguments],
 ) -> list[DltResource]:
-    """Load Unify's sequence enrollments and all that is nested in them, incrementally.
+    """Load who was enrolled in which sequence, with replies and all that is nested, incrementally.
 
     Every argument but `updated_at` is a setting, which may also come from the configuration section
     `sources.unify`. `updated_at` takes a `dlt.sources.incremental` with an `initial_value` and an

@@ -117,7 +117,7 @@ class Comparison:
             )
         if gaps:
             notes.append(
-                f"Rows changed so fast that others beside them may have been skipped, in {gaps:,}"
+                f"Rows changed so fast that others may have been skipped, in {gaps:,}"
                 " ranges of time: verify again when less changes."
             )
         if not self.is_loaded:
