@@ -1,1 +1,1 @@
-"""What becomes of each run, noted in a table beside the data."""
+"""Records each run in a table beside the data."""

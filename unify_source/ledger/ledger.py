@@ -1,8 +1,7 @@
-"""Notes runs in a dataset's ledger as they begin, go on and end.
+"""Records runs in a dataset's ledger when they begin, progress and end.
 
-Databases with transactions are written at once, in a statement or two: so that even a run that is
-killed, and one that has nothing to load, stands there. Elsewhere the row goes along with the last
-rows of the run.
+Databases with transactions are written at once, in a statement or two, so that the ledger also has
+runs that were killed or had nothing to load. Elsewhere the row is loaded with the run's last rows.
 """
 
 from __future__ import annotations
@@ -40,9 +39,9 @@ _log = logging.getLogger(__name__)
 
 
 class Ledger:
-    """One run's place in the ledger of its dataset. Where it cannot be written, no run fails.
+    """One run's row in the ledger of its dataset. If it cannot be written, the run does not fail.
 
-    `is_loaded` says that its row is loaded with those of the last window.
+    `is_loaded` if the row is loaded with those of the last window.
     """
 
     def __init__(self, pipeline: dlt.Pipeline, table_format: str, entry: Entry) -> None:
@@ -53,7 +52,7 @@ class Ledger:
 
     @contextmanager
     def open(self, lock_timeout: float | str = 0) -> Iterator[None]:
-        """Note how the run gets on and ends, once it has begun: one that gets no turn does not."""
+        """Record how the run ends, if it has begun: one that does not get the lock never does."""
         self._is_open = True
         try:
             yield
@@ -67,13 +66,13 @@ class Ledger:
             self._add(lock_timeout)
 
     def begin(self, *, is_held: bool = True) -> None:
-        """Note that the run begins. If it holds the dataset, whichever else is noted has died."""
+        """Record that the run begins. If it holds the dataset, any other running one has died."""
         self._has_begun, self._is_held = self._is_open, is_held
         if self._has_begun and is_held:
             self._write(begins=True)
 
     def go_on(self, *, waiting: bool = False) -> None:
-        """Note how far the run has come, and whether it is about to let another one in."""
+        """Record the run's progress, and whether it is about to let another run in."""
         if self._has_begun:
             self._entry.outcome = WAITING if waiting else RUNNING
             self._write()
@@ -93,7 +92,7 @@ class Ledger:
         if self.is_loaded:
             return
         with _if_possible(self._entry):
-            # To make one, dlt resolves all of its configuration.
+            # Kept, because for each new one dlt resolves its whole configuration.
             self._client = self._client or self._pipeline.sql_client()
             with self._client as client:
                 _put(client, self._entry, begins=begins)
@@ -101,9 +100,9 @@ class Ledger:
 
 @contextmanager
 def begun_by_dlt(settings: Settings, client: Client) -> Iterator[Entry]:
-    """Note that `pipeline.run` begins.
+    """Record that `pipeline.run` begins.
 
-    The dataset is open in the body: of several connections to a DuckDB file only the first is slow.
+    The dataset stays open in the body, because only the first connection to a DuckDB file is slow.
     """
     pipeline = running_pipeline()
     kind = REFRESH if emptied_tables() else BY_DLT
@@ -119,9 +118,9 @@ def begun_by_dlt(settings: Settings, client: Client) -> Iterator[Entry]:
 
 
 def noted_at_once(entry: Entry) -> bool:
-    """Note a run by dlt that has nothing to load, and tell whether that could be done.
+    """Record a run by dlt that has nothing to load, and tell whether that was possible.
 
-    To load its row alone would take longer than the whole run.
+    Loading only this row would take longer than the whole run.
     """
     pipeline = running_pipeline()
     if not merges_in_transactions(pipeline):
@@ -141,7 +140,7 @@ def _put(client: Any, entry: Entry, *, begins: bool) -> None:
     unmade = nullcontext() if entry.outcome == SUCCEEDED else suppress(DatabaseUndefinedRelation)
     with unmade, client.begin_transaction():
         if begins:
-            # A run by dlt takes no turn and may be alive: it replaces its row when it ends.
+            # A run by dlt takes no lock and may be alive: it replaces its row when it ends.
             died = f"UPDATE {table} SET outcome = %s WHERE outcome = %s"  # noqa: S608
             client.execute_sql(died, KILLED, RUNNING)
         client.execute_sql(f"DELETE FROM {table} WHERE {KEY} = %s", row[KEY])  # noqa: S608
@@ -154,6 +153,6 @@ def _if_possible(entry: Entry) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - the data matters more, whatever it was
-        # Where the run itself failed, its own error says enough.
+        # If the run itself failed, its own error says enough.
         level = logging.INFO if entry.outcome == FAILED else logging.WARNING
         _log.log(level, "The run is not in %s: %s", LEDGER.name, redacted(str(error)))

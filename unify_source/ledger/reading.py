@@ -1,4 +1,4 @@
-"""The last runs on a dataset, as its ledger has them, for `status`."""
+"""Reads the last runs on a dataset from its ledger, for `status`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from unify_source.resources import LEDGER
 from unify_source.times import aware
 
 _READ, _SHOWN = 1_000, 5
-# Of the lookback: beyond this share, the next row may well be later than it.
+# Beyond this share of the lookback, the next row may be later than all of it.
 _NEAR = 0.5
 
-# What every run has: the other columns are null in some.
+# The columns that are set for every run.
 _IN_JSON = ("id", "kind", "outcome", "started_at", "seconds", "rows_loaded", "requests")
 
 Run = dict[str, Any]
@@ -39,7 +39,7 @@ class Runs:
 
     @property
     def lookback(self) -> int:
-        """The seconds that the newest run which loads reads back."""
+        """The lookback, in seconds, of the newest run that loads."""
         return next((run["lookback_seconds"] for run in self.rows if not run["verdict"]), 0)
 
     @property
@@ -57,7 +57,7 @@ class Runs:
         }
 
     def as_lines(self) -> list[str]:
-        """Return what is to be known of them as sentences."""
+        """Return what a person should know about them, as sentences."""
         lines = []
         if self.rows and self.rows[0]["outcome"] in ("failed", "killed"):
             error = self.rows[0]["error"]
@@ -71,8 +71,8 @@ class Runs:
             )
         if self.is_near_lookback:
             lines.append(
-                "That is more than half of it, and a row that is later is missed: raise lookback,"
-                " and run unify-source verify --repair once."
+                "That is more than half of it, and later rows are missed: raise lookback, and run"
+                " unify-source verify --repair once."
             )
         return lines
 
@@ -103,8 +103,8 @@ def last_runs(pipeline: dlt.Pipeline, account: str | None) -> Runs:
     else:
         names = [column.name for column in LEDGER.columns]
         newest = f"WHERE {only(account)} ORDER BY started_at DESC LIMIT {_READ}"
-        found = selected(client, LEDGER.name, ", ".join(names), newest)
-        rows = [dict(zip(names, row, strict=True)) for row in found]
+        stored = selected(client, LEDGER.name, ", ".join(names), newest)
+        rows = [dict(zip(names, row, strict=True)) for row in stored]
     return Runs([{name: _in_utc(value) for name, value in row.items()} for row in rows[:_READ]])
 
 

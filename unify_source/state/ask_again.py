@@ -1,6 +1,6 @@
-"""What the next run asks for by id: rows in quarantine, and rows that came in two versions.
+"""The rows that the next run asks for by id: those in quarantine or read in two versions. Pure.
 
-Of the older version of a row, replies may have been written that the newer one no longer has. Pure.
+The older of two versions may have written replies that the newer one no longer has.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from unify_source.extract.window import Window
 from unify_source.resources import KEY, TEXT
 from unify_source.times import EPOCH, kept_instant
 
-# A page brings a hundred rows and a request by id one: for more than this, reading the list again
-# costs less. The state carries every one of them, too.
+# A page has a hundred rows, a request by id one: for more rows, reading the list again is cheaper.
+# The state stores each of them, too.
 ASK_AGAIN_LIMIT = 1_000
 ASK_AGAIN_KEYS = ("ask_again", "reread_from")
-"""Where it stands in the state."""
+"""Its keys in the state."""
 
 State = dict[str, Any]
 
 
 class AskAgain:
-    """Keeps which rows the next run asks for by id, and from which instant on it reads again.
+    """Keeps the rows that the next run asks for by id, and the instant from which it reads again.
 
-    Up to `ASK_AGAIN_LIMIT` are asked for one by one, by the first load of a run that `asks`. For
-    the others the list is read again from the oldest on: single requests would take too long. A
-    run that `rereads` stores with each load how far that got; rows that are still unreadable are
-    read again by the next run.
+    Up to `ASK_AGAIN_LIMIT` rows are asked for one by one, by the first load of a run that `asks`.
+    For more, the list is read again from the oldest on, because single requests would take too
+    long. A run that `rereads` stores its progress with each load; the next run reads rows again
+    that are still unreadable.
     """
 
     def __init__(self, state: State, *, asks: bool, rereads: bool) -> None:
@@ -49,8 +49,8 @@ class AskAgain:
     def ids(self) -> list[str]:
         """The ids to ask for."""
         asked = self._before.items() if self._asks else ()
-        # "#" marks a row without a usable id. It is kept under a hash of its text, which the API
-        # does not know.
+        # "#" marks a row without a usable id, kept under a hash of its text, which the API does not
+        # know.
         return [key for key, digest in asked if not digest.startswith("#")]
 
     def begin(self, start: datetime | None) -> datetime | None:
@@ -58,13 +58,13 @@ class AskAgain:
         if not (self._asks and self._rereads and start and self._reread_from):
             return start
         if self._reread_from >= start:
-            # The last run read all of it again; what changed meanwhile is released by this load.
+            # The last run read all of it again; this load releases what changed meanwhile.
             self._reread_from = None
             return start
         return self._reread_from
 
     def news(self, rows: Iterable[Unreadable]) -> list[Unreadable]:
-        """Return those that are not in quarantine as they stand, and keep them all in mind."""
+        """Return the rows that are not in quarantine yet as they are, and remember all of them."""
         fresh = []
         for row in rows:
             digest = ("" if row.id else "#") + _digest(row.raw)
@@ -76,8 +76,8 @@ class AskAgain:
     def released(self, rows: pa.Table) -> list[str]:
         """Return the ids that leave the quarantine, now that these rows were read as promised."""
         if not self._is_known_whole:
-            # More rows were unreadable than ids are kept, so any row of this reading may be one of
-            # them. Releasing an id that is not in quarantine deletes nothing.
+            # More rows were unreadable than ids are kept, so any row may be one of them. Releasing
+            # an id that is not in quarantine deletes nothing.
             keys = rows[KEY].to_pylist()
         elif self._before:
             before = pa.array(list(self._before), TEXT)
@@ -91,12 +91,12 @@ class AskAgain:
         keys = list(ids)
         for key in keys:
             self._next.pop(key, None)
-            # The list may show what is gone by its id: then it goes back into quarantine.
+            # If the list still shows a row that is gone by its id, it is quarantined again.
             self._before.pop(key, None)
         return keys
 
     def state(self, in_two_versions: Mapping[str, datetime], covered: Window) -> State:
-        """Return what the next load asks again, after one that read all of `covered`."""
+        """Return the state for the next load, after one that read all of `covered`."""
         for key, updated_at in in_two_versions.items():
             # No row has an empty digest: if it comes back unreadable, it counts as new.
             self._keep(key, "", updated_at)

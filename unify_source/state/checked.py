@@ -1,4 +1,4 @@
-"""How the tables of a dataset were loaded, and whether a run may load them its own way."""
+"""Checks that a run's settings match those with which the tables of a dataset were loaded."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def checked_privacy(
     tables: Iterable[str] = BY_NAME,
     emptied: AbstractSet[str] = frozenset(),
 ) -> dict[str, LoadedWith]:
-    """Return how these tables are loaded from now on; those of `emptied` lose their rows first.
+    """Return how these tables are loaded from now on; those in `emptied` lose their rows first.
 
-    Raises ConfigurationError where one of them holds rows that any pipeline loaded otherwise.
+    Raises ConfigurationError if one holds rows that any pipeline loaded with other settings.
     """
     if settings.account:
         _refuse_where_accounts_would_mix(pipeline, settings.account, emptied)
     stored = _stored(pipeline)
     now, noted = LoadedWith.of(settings), {}
-    # The key of a table is what it is, even while there is no row; and who names no account would
-    # empty the tables of all.
+    # Even for empty tables, whose key is fixed. And without an account, a refresh would empty the
+    # tables of all accounts.
     _refuse_clash_of_accounts(now, stored)
     for name in sorted(tables):
         before = stored.get(name, LoadedWith())
@@ -45,7 +45,7 @@ def checked_privacy(
 
 def refuse_other_accounts(pipeline: dlt.Pipeline, account: str | None) -> None:
     """Raise ConfigurationError where an account is named to a dataset without, or is missing."""
-    # Of how personal data was loaded nothing is asked here.
+    # Accounts only: the other settings do not matter here.
     _refuse_clash_of_accounts(LoadedWith(by_account=account is not None), _stored(pipeline))
 
 
@@ -67,7 +67,7 @@ def _refuse_clash_of_accounts(now: LoadedWith, stored: dict[str, LoadedWith]) ->
 def _refuse_where_accounts_would_mix(
     pipeline: dlt.Pipeline, account: str, emptied: AbstractSet[str]
 ) -> None:
-    # A lake is merged by one key column, and a warehouse's own SQL is not known well enough.
+    # A lake is merged by one key column, and the SQL of other warehouses is not known well enough.
     if not merges_in_transactions(pipeline):
         raise ConfigurationError(
             f"is {account!r}, but several accounts in one dataset are supported only on DuckDB and"
@@ -75,7 +75,7 @@ def _refuse_where_accounts_would_mix(
             "Leave it out, and load each account into a dataset of its own.",
             setting=ACCOUNT,
         )
-    # dlt empties whole tables, whoever's rows they hold.
+    # dlt empties whole tables, with the rows of all accounts.
     if emptied:
         raise ConfigurationError(
             f"is {account!r}, but refresh would empty the tables of all accounts.",

@@ -1,7 +1,7 @@
-"""Each table's own cursor: how far it has been loaded, kept in its resource's state as dlt does.
+"""Each table's cursor: how far it has been loaded, stored in its resource's state as dlt does.
 
-A selection of tables moves the cursors of what it loads, and no other; a run begins at the oldest
-cursor of what it loads. So a table that was left out, or emptied by `refresh`, catches up.
+A run moves only the cursors of the tables that it loads, and begins at the oldest of them. So a
+table that was left out, or emptied by `refresh`, catches up.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def cursor_name(settings: Settings) -> str:
     """Return the name of the cursor of a run with these filters: a filtered run has its own."""
     if not settings.filters:
         return CURSOR
-    # A filtered run sees some of the rows. Were it to move the common cursor, the next full run
-    # would skip all the others for good.
+    # A filtered run sees only some rows. If it moved the common cursor, the next full run would
+    # skip all others for good.
     return f"{CURSOR}_{blake2b(orjson.dumps(settings.filters), digest_size=6).hexdigest()}"
 
 
@@ -92,9 +92,9 @@ class Cursors:
             cursors[self.name] = {"initial_value": None, "last_value": at, "unique_hashes": []}
 
     def unsettled_beside(self, window: Window) -> list[Window]:
-        """Return what an earlier run could not read without a gap, up to the end of a window.
+        """Return the ranges that earlier runs could not read without a gap, before a window's end.
 
-        What lies in the window is read with it.
+        Those within the window are read with it.
         """
         kept = (_unsettled(state, self.name) for state in self._states.values())
         joined = Unsettled.of(each for unsettled in kept for each in unsettled.windows)
@@ -104,10 +104,10 @@ class Cursors:
     def settle(
         self, read: Sequence[Window], unsettled: Iterable[Window], *, is_once: bool = False
     ) -> None:
-        """Forget the unsettled windows that have been `read` again, and keep those that are new.
+        """Forget the unsettled windows that have been `read` again, and keep the new ones.
 
-        Those of a run that `is_once`, such as a backfill with filters, are for the next full run:
-        nobody may ever run it again.
+        Those of a run that `is_once`, such as a filtered backfill, are left to the next full run,
+        because the same run may never come again.
         """
         new = list(unsettled)
         if is_once and self.name != CURSOR:

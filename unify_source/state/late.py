@@ -1,6 +1,6 @@
-"""Rows that became visible late: seen for the first time although the cursor had passed them. Pure.
+"""Counts rows that became visible late, after the cursor had passed them. Pure.
 
-The lookback is there for such rows, and one that is later than it is missed.
+The lookback exists for such rows; one that is later still is missed.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Late:
 class Lateness:
     """Measures a run that begins with a cursor and the tail that belongs to it.
 
-    `known` are the rows that earlier runs have seen from `since` on, all of them: what is older may
-    have been seen by a run whose digests are gone.
+    `known` are all rows that earlier runs have seen from `since` on. Older rows may have been seen
+    by runs whose digests are gone.
     """
 
     def __init__(self, known: Mapping[str, list[str]], since: datetime, cursor: datetime) -> None:
@@ -38,9 +38,9 @@ class Lateness:
         self._late: dict[str, datetime] = {}
 
     def note(self, rows: pa.Table, seen: Collection[str]) -> None:
-        """Note the late ones among listed rows, but for the ids that were `seen` in any case.
+        """Note the late ones among listed rows, except ids that were `seen` in any case.
 
-        A row that was seen with an earlier `updated_at` is late as well: its change is.
+        A row that was seen with an earlier `updated_at` is late too, because its change is.
         """
         if not len(rows):
             return
@@ -56,7 +56,7 @@ class Lateness:
                 self._late[key] = min(at, self._late.get(key, at))
 
     def measured(self) -> Late:
-        """Return what was noted."""
+        """Return the late rows noted so far."""
         if not self._late:
             return Late()
         behind = self._cursor - min(self._late.values())

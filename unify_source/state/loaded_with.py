@@ -1,7 +1,7 @@
-"""With which settings the personal data of each table was loaded, so that a change shows. Pure.
+"""Records the privacy and account settings of each table, so that a change is noticed. Pure.
 
-Kept as a hint of each table in the stored schema, which all pipelines on a dataset share. dlt
-stores it before the first row, so that a load that dies has left it as well.
+Stored as a hint of each table in dlt's schema, which all pipelines on a dataset share. dlt stores
+the schema before the first row, so even a load that dies leaves the hint.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from unify_source.settings import Settings
 HINT = "x-loaded-with"
 
 _AGAIN = (
-    "Leave the setting as it was, load into another dataset, or load everything anew: in Python,"
+    "Keep the setting as it was, load into another dataset, or reload everything: in Python,"
     " pipeline.run(unify_source(), refresh='drop_data'), with the pipeline that loaded it before."
 )
 
 
 @dataclass(frozen=True)
 class LoadedWith:
-    """The settings that rows were loaded with; `key` tells one key from another, and no more.
+    """The settings that rows were loaded with; `key` only tells one key from another.
 
-    `change` counts the changes since the first load: of two versions of a schema, neither the clock
-    nor dlt's number tells which is the newer, where two pipelines have extended the same one.
+    `change` counts the changes since the first load. If two pipelines have extended the same
+    schema, neither the clock nor dlt's version number tells which of the two is newer.
     """
 
     mode: str = KEEP
@@ -41,7 +41,7 @@ class LoadedWith:
 
     @classmethod
     def of(cls, settings: Settings) -> LoadedWith:
-        """Return those of this run."""
+        """Return the settings of a run."""
         by_account = settings.account is not None
         if settings.pii == KEEP:
             return cls(by_account=by_account)
@@ -53,13 +53,13 @@ class LoadedWith:
 
     @classmethod
     def from_hint(cls, hint: Mapping[str, Any]) -> LoadedWith:
-        """Return those of a stored table; without a hint its rows were loaded as they came."""
+        """Return the settings of a stored table; without a hint, its rows were stored as sent."""
         mode, key = hint.get("mode", KEEP), hint.get("key", "")
         kept, by_account = tuple(hint.get("kept", ())), hint.get("by_account", False)
         return cls(mode, key, kept, by_account, hint.get("change", 0))
 
     def as_hint(self) -> dict[str, Any]:
-        """Return what a table is stored with."""
+        """Return them as the hint of a table."""
         hint = {**asdict(self), "kept": list(self.kept)}
         return hint if self.by_account else {n: v for n, v in hint.items() if n != "by_account"}
 
@@ -68,7 +68,7 @@ class LoadedWith:
         return replace(self, change=before.change + (self != before))
 
     def clash_of_accounts(self, before: LoadedWith, table: str) -> ConfigurationError | None:
-        """Return the error where a table was made with accounts, and not now, or the reverse."""
+        """Return the error if only one of the two, the table or this run, has accounts."""
         if self.by_account == before.by_account:
             return None
         if before.by_account:
@@ -80,7 +80,7 @@ class LoadedWith:
         )
 
     def clash_with(self, before: LoadedWith, table: str) -> ConfigurationError | None:
-        """Return the error where a table holds rows that were loaded with others, None if not."""
+        """Return the error for a table whose rows were loaded with other settings, or None."""
         if clash := self.clash_of_accounts(before, table):
             return clash
         if self.mode != before.mode:

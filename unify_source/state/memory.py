@@ -1,9 +1,9 @@
-"""What one load remembers for the next, besides the cursor: one object, used from begin to end.
+"""What one load remembers for the next, besides the cursor, in one object.
 
-Pure: a state dict in, a changed one out. Its keys, each gone where it is empty:
+Pure: it changes a state dict, whose keys are missing when they are empty:
 
 - `tails`: by cursor, the digests of the newest rows (see `tail`)
-- `tails_since`: by cursor, from which instant on its tail knows every row that was seen
+- `tails_since`: by cursor, the instant from which its tail knows every row that was seen
 - `ask_again`, `reread_from`: rows to ask for by id, or to read again (see `ask_again`)
 - `empty_until`, `loaded_until`: until when rows are certainly new (see `news`)
 - `backfills`, `unfinished`: see `runs`
@@ -31,7 +31,7 @@ State = dict[str, Any]
 
 
 def forget_known(state: State, ids: Iterable[str]) -> None:
-    """Forget the digests of rows that are taken away: one that comes back has to look new."""
+    """Forget the digests of rows that are deleted: one that comes back has to look new."""
     for known in state.get("tails", {}).values():
         for key in ids:
             known.pop(key, None)
@@ -59,8 +59,8 @@ class Sifted:
 class Memory:
     """Sifts the rows of one load: which are new, known, or older than what the warehouse holds.
 
-    `begin` says from where to read and which ids to ask for, `sift` takes every batch, `end` stores
-    what the next load needs once all of a window has been read. What is in quarantine is remembered
+    `begin` returns where to start reading, `opened` the ids to ask for, `sift` takes every batch,
+    and `end` stores what the next load needs once a window has been read. The quarantine's ids are
     in the state of its own resource, so that both are emptied together. With `measured_from`, the
     cursor that the run begins with, late rows are counted.
     """
@@ -92,13 +92,13 @@ class Memory:
 
     @property
     def late(self) -> Late | None:
-        """Return what was late, None where there is no telling."""
+        """Return the late rows, None if that is unknown."""
         return self._lateness.measured() if self._lateness else None
 
     def _measuring(self, cursor: datetime | None) -> Lateness | None:
         known = self._state.get("tails", {}).get(self._cursor, {})
         since = self._since()
-        # Rows that no id was kept of are read again from afar, and nobody knows which.
+        # The list is read again for rows whose ids were not kept: they would look late.
         if not (cursor and known and since) or "reread_from" in self._quarantine:
             return None
         return Lateness(known, since, cursor)
@@ -113,17 +113,17 @@ class Memory:
         return self._start
 
     def opened(self, filled_at: datetime, *, is_empty: bool) -> list[str]:
-        """Take the time at which a window is read; return the ids to ask for by themselves.
+        """Note the time at which a window is read, and return the ids to ask for.
 
-        `is_empty` says that the warehouse holds none of the tables whose rows die with others.
+        `is_empty` if none of the tables whose rows die with others exists in the warehouse.
         """
         self._news = News(self._state, filled_at, self._lookback, is_empty=is_empty)
         return self._again.ids
 
     def sift(self, batch: Batch, *, is_listed: bool) -> Sifted:
         """Return what is left to write of a batch; `is_listed` unless it was asked for by id."""
-        # The quarantine comes before the tail: a row may come back exactly as the tail knows it,
-        # and would be filtered out without ever leaving the quarantine.
+        # The quarantine before the tail: a row may come back exactly as the tail knows it, and
+        # would be filtered out without leaving the quarantine.
         unreadable = self._again.news(batch.unreadable)
         released = self._again.released(batch.rows)
         rows = self._tail.unseen(batch.rows)
@@ -145,8 +145,7 @@ class Memory:
 
     def end(self, covered: Window) -> None:
         """Store what the next load needs, after all of `covered` has been read."""
-        # Counted first: what came in two versions is asked for again, and must not be remembered as
-        # known.
+        # Counted first: rows in two versions are asked for again, and must not count as known.
         self.rows, in_two_versions = self._tail.count()
         for key in ASK_AGAIN_KEYS:
             self._quarantine.pop(key, None)

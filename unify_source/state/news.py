@@ -18,8 +18,9 @@ class News:
     """Tells which rows the warehouse cannot have held before, in any version.
 
     The first load began with empty tables, at a known instant of the server's clock. A row that was
-    updated before then, and lies behind the cursor, is read for the first time: a newer version
-    would lie later. That spares the first loads a million tombstones for replies that never were.
+    updated before then, but after the cursor, is read for the first time: a newer version would
+    have a later `updated_at`. This saves the first loads a million tombstones for replies that
+    never existed.
     """
 
     def __init__(
@@ -28,8 +29,8 @@ class News:
         first = state.get("empty_until")
         if first is None:
             # Not up to the window's end: a row that was updated within the lookback may become
-            # visible late, after an older version of it has been loaded. Tables that already hold
-            # rows were filled before this key was kept, so of those nothing is certain.
+            # visible late, after an older version of it was loaded. Tables that already hold rows
+            # were filled before this key existed, so nothing is certain about those.
             first = rfc3339(closed_at - lookback if is_empty else EPOCH)
         self._empty_until: str = first
         self._loaded_until: str = state.get("loaded_until", rfc3339(EPOCH))
@@ -40,8 +41,8 @@ class News:
         if not is_listed or not len(rows):
             return pa.repeat(pa.scalar(value=False), len(rows))
         self._newest = max(self._newest, pc.max(rows[CURSOR]).as_py())
-        # Within what has been loaded a row may be read a second time, by the lookback or by a run
-        # that resumes: it may have lost a reply since that the warehouse still holds.
+        # A row within the loaded range may be read a second time, because of the lookback or by a
+        # run that resumes: it may have lost a reply that the warehouse still holds.
         after = pc.greater(rows[CURSOR], _scalar(self._loaded_until))
         return pc.and_(after, pc.less_equal(rows[CURSOR], _scalar(self._empty_until)))
 

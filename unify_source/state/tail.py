@@ -1,7 +1,7 @@
 """The tail: digests of the rows within the lookback of the newest row that a cursor has seen.
 
-The next load reads these rows again, to catch what became visible late, and need not write again
-those that did not change. Pure.
+The next load reads these rows again, to catch what became visible late, but need not rewrite those
+that did not change. Pure.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from unify_source.times import EPOCH, kept_instant, rfc3339
 # dlt writes its state whole into the destination whenever it has changed: an entry takes some 90
 # bytes there, before compression, and a burst may bring half a million rows.
 TAIL_LIMIT = 2_000
-# Every combination of filters has a cursor, and so a tail. A script that loops over ids as filters
-# would fill the state with tails that nobody reads again.
+# Every combination of filters has a cursor, and so a tail. A script that filters by one id after
+# another would fill the state with tails that are never read again.
 MOST_TAILS = 4
 
 Known = dict[str, list[str]]
@@ -30,11 +30,11 @@ Known = dict[str, list[str]]
 
 
 class Tail:
-    """Tells rows that an earlier load wrote from new ones, by id and content.
+    """Tells new rows from those that an earlier load wrote, by id and content.
 
-    Each cursor has a tail of its own. A row that is older than any of them knows is not written;
-    one that is written loses its digest in the others. Without `trusts_own`, rows that the
-    cursor's own tail knows are written again all the same.
+    Each cursor has its own tail. A row is not written if any tail knows a newer version; one that
+    is written loses its digest in the other tails. Without `trusts_own`, rows that the cursor's own
+    tail knows are rewritten.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class Tail:
     ) -> None:
         self._cursor = cursor
         own = tails.get(cursor, {}) if cursor else {}
-        # Where the cursors of the tables differ, one of them was left out of a run or emptied: it
-        # lacks rows that this tail knows, so they have to be written again.
+        # If the tables' cursors differ, one table was left out of a run or emptied: it lacks rows
+        # that this tail knows, so they have to be rewritten.
         self._known = own if trusts_own else {}
         self._others = {name: known for name, known in tails.items() if name != cursor}
         self._in_warehouse = _newest_of([self._known, *self._others.values()])
@@ -60,7 +60,7 @@ class Tail:
         self._written: list[pa.Table] = []
 
     def unseen(self, rows: pa.Table) -> pa.Table:
-        """Return the rows without those that the warehouse holds as they are, or newer."""
+        """Return the rows without those that the warehouse already holds, or holds newer."""
         if not len(rows):
             return rows
         self._remember(rows)
@@ -92,7 +92,7 @@ class Tail:
         recent = rows.filter(pc.greater_equal(rows[CURSOR], since_then))
         self._overflows = len(recent) + len(self._recent) > TAIL_LIMIT
         if self._overflows:
-            # A tail that misses rows is safe: what it does not know is written again.
+            # A tail that lacks rows is safe: they are rewritten.
             recent = recent.slice(0, TAIL_LIMIT)
         for key, (at, digest) in _digests(recent):
             known_at, _ = self._recent.get(key, ("", ""))
@@ -107,11 +107,11 @@ class Tail:
             tails = {name: {**known, **_among(written, known)} for name, known in tails.items()}
         if self._cursor and (own := self._own(in_two_versions)):
             tails[self._cursor] = own
-        # The tail of this run has moved to the end, so the one that was not used for longest goes.
+        # This run's tail has moved to the end, so the least recently used one is dropped.
         return dict(list(tails.items())[-MOST_TAILS:])
 
     def _own(self, in_two_versions: Mapping[str, datetime]) -> Known:
-        """Return the cursor's tail; a long one is forgotten, and its rows are just read again."""
+        """Return the cursor's tail; one that is too long is dropped, and its rows are rewritten."""
         if not self._recent:
             return self._known
         since = rfc3339(self._newest - self._lookback)
@@ -119,11 +119,11 @@ class Tail:
         if self._overflows or len({*self._recent, *kept}) > TAIL_LIMIT:
             return {}
         for key, (at, digest) in self._recent.items():
-            # The list may show an older version than it did before, as a server with lagging
-            # replicas does. What the warehouse holds stays known.
+            # A server with lagging replicas may show an older version than before. The one in the
+            # warehouse stays known.
             stands = self._in_warehouse.get(key, at)
             kept[key] = [at, digest] if at >= stands else self._known.get(key, [stands, ""])
-        # Those are asked for again by id. A digest would make the answer look known, and the
+        # Rows in two versions are asked for again. With a digest the answer would look known, and
         # replies that only the older version had would stay.
         return {key: entry for key, entry in kept.items() if key not in in_two_versions}
 

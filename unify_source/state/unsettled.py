@@ -11,17 +11,17 @@ from unify_source.extract.window import Window, begin, joined
 from unify_source.times import kept_instant, rfc3339
 
 WARNING = (
-    "Rows changed so fast that others beside them may have been skipped, in %d ranges of time."
-    " The next sync reads them again."
+    "Rows changed so fast that others may have been skipped, in %d ranges of time. The next sync"
+    " reads them again."
 )
 _VERSION = 1
-# The state is written whole into the destination: beyond so many, the nearest ones are joined.
+# The whole state is written into the destination, so the nearest of more windows are joined.
 _MOST = 50
 
 
 @dataclass(frozen=True)
 class Unsettled:
-    """Windows that have to be read again, the oldest first, none beside another."""
+    """Windows to read again, oldest first; no two of them touch."""
 
     windows: tuple[Window, ...] = ()
 
