@@ -1,7 +1,7 @@
 """Reads what a destination holds, in the same way from a database and from a lake.
 
-A lake is read with the libraries that write it: DuckDB, through which dlt reads files, would fetch
-an extension for each of them from the network.
+A lake is read with the libraries that write it: DuckDB, with which dlt reads files, would download
+an extension for each format.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def row_count(pipeline: dlt.Pipeline, name: str, account: str | None = None) -> 
 
 
 def stored_rows(pipeline: dlt.Pipeline, table: Table, account: str | None) -> pa.Table | None:
-    """Return the rows of a table in its promised columns, None where it has none.
+    """Return the rows of a table in its promised columns, None if it has none.
 
-    A column that an older version did not make is null. Made for tables of some thousand rows.
+    A column that an older version did not create is null. Meant for tables of some thousand rows.
     """
     client: Any = pipeline.destination_client()
     is_lake = isinstance(client, FSClientBase)
@@ -52,9 +52,9 @@ def stored_rows(pipeline: dlt.Pipeline, table: Table, account: str | None) -> pa
 def carried_rows(
     pipeline: dlt.Pipeline, listed: Table, column: Column, account: str | None
 ) -> list[Carried]:
-    """Return the rows that `column` of a listed row refers to, where another row owns them.
+    """Return the rows that `column` of a listed row refers to, if another row owns them.
 
-    None from Parquet files, which keep what each row carries until it is written again itself.
+    An empty list for Parquet files, which keep what each row carries until that row is rewritten.
     """
     client: Any = pipeline.destination_client()
     table = BY_NAME[str(column.references)]
@@ -106,7 +106,7 @@ def rows_of_files(client: Any, table: Table) -> pa.Table | None:
 
 
 def may_hold_rows(pipeline: dlt.Pipeline, name: str) -> bool:
-    """Tell whether a table holds rows, as far as a pipeline that has not loaded it can tell."""
+    """Tell whether a table may hold rows, even to a pipeline that has never loaded it."""
     count = row_count(pipeline, name)
     client = pipeline.destination_client()
     if count is not None or not isinstance(client, FSClientBase):
@@ -120,7 +120,7 @@ def may_hold_rows(pipeline: dlt.Pipeline, name: str) -> bool:
 
 def selected(client: Any, name: str, columns: str, last: str = "") -> list[Any]:
     """Return rows of a table in a database, none where there is no such table."""
-    # A destination that is a function has nothing to ask.
+    # A destination that is a function cannot be queried.
     if not hasattr(client, "sql_client"):
         return []
     with client.sql_client as sql:

@@ -11,7 +11,7 @@ import dlt
 from unify_source.dlt_seam import database_of, kind_of
 
 STORAGE_VERSION = "v1.2.0"
-"""What new files can be opened with, and anything later: the oldest DuckDB that we run with."""
+"""The oldest DuckDB that can open new files: the oldest that we support."""
 
 _SETTING = "storage_compatibility_version"
 
@@ -39,20 +39,20 @@ def duckdb_database(pipeline: dlt.Pipeline) -> DuckDBDatabase | None:
 def file_of(client: Any) -> Path | None:
     """Return the file of a DuckDB client; None for memory and for a server."""
     name = database_of(client.config.credentials)
-    # `:memory:` and the address of a server are no file that two runs could share.
+    # `:memory:` and the address of a server are not files that two runs could share.
     return None if name.startswith(":") or "://" in name else Path(name)
 
 
 def make_readable_by_older(credentials: Any, file: Path) -> None:
-    """Make a file that is not there yet in an older format, which it then keeps.
+    """Create a file that does not exist yet in an older format, which it then keeps.
 
-    DuckDB 2 writes files that DuckDB 1 refuses, and many tools still bring that along. To get the
-    newest format, set `storage_compatibility_version` in dlt's `global_config` of the credentials.
-    The setting counts only as a file is made, which dlt gives no way to do.
+    DuckDB 2 writes files that DuckDB 1 refuses, and many tools still include that. For the newest
+    format, set `storage_compatibility_version` in dlt's `global_config` of the credentials. The
+    setting only counts when a file is created, for which dlt has no option.
     """
     if file.exists():
         return
-    # Runs on other destinations do without: it takes 15 MB and a twentieth of a second.
+    # Imported here: it takes 15 MB and 50 ms, which runs on other destinations do not need.
     import duckdb  # noqa: PLC0415
 
     asked = (credentials.global_config or {}).get(_SETTING, STORAGE_VERSION)

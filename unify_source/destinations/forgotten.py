@@ -1,7 +1,7 @@
-"""Takes one person out of a dataset, and remembers it there, as a hash, for all later runs.
+"""Deletes one person from a dataset, and stores a hash there so that later runs leave them out.
 
-In a table of its own, not in dlt's state: it is written in one transaction with the deletions, and
-stays when tables are dropped and loaded anew.
+It is in a table of its own, not in dlt's state: that is written in one transaction with the
+deletions, and survives when tables are dropped and reloaded.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ TABLE = "_unify_forgotten"
 DIFFERENCES = "unify_verify_differences"
 """What differs from the API, by the key of each row."""
 
-# So many values fit into the parameters of one statement everywhere.
+# Every database accepts so many parameters in one statement.
 _MOST_VALUES = 500
 
 
 def forgotten(pipeline: dlt.Pipeline, account: str | None) -> Forgotten:
-    """Return the people who were taken out of a pipeline's dataset, or of one account in it."""
+    """Return the people who were deleted from a pipeline's dataset, or from one account in it."""
     if not merges_in_transactions(pipeline):
         return Forgotten()
     with pipeline.sql_client() as client:
@@ -36,9 +36,9 @@ def forgotten(pipeline: dlt.Pipeline, account: str | None) -> Forgotten:
 
 
 def take_out(pipeline: dlt.Pipeline, person_id: str, account: str | None) -> dict[str, int]:
-    """Delete all rows of a person, and remember the person; return the rows of each table.
+    """Delete all rows of a person, and store the hash; return how many were in each table.
 
-    All in one transaction. Copies in the staging dataset go as well, and are not counted.
+    All in one transaction. Copies in the staging dataset are deleted too, and not counted.
     """
     with pipeline.sql_client() as client:
         before = _stored(client, account)
@@ -47,14 +47,14 @@ def take_out(pipeline: dlt.Pipeline, person_id: str, account: str | None) -> dic
             _remember(client, before, person_id, account)
             named = _named(client, person_id, account)
             with staging():
-                # What is there was merged, or a run that died left it.
+                # Its rows were merged, or left by a run that died.
                 named |= _named(client, person_id, account)
                 _delete(client, person_id, named, account)
             return _delete(client, person_id, named, account)
 
 
 def take_back_differences(pipeline: dlt.Pipeline, verify_id: str) -> None:
-    """Delete what one comparison wrote, if it wrote anything."""
+    """Delete the rows that one comparison wrote, if any."""
     with pipeline.sql_client() as client:
         if (DIFFERENCES, "verify_id") in _columns(client):
             _delete_where(client, DIFFERENCES, "verify_id = %s", [verify_id])
@@ -81,8 +81,8 @@ def _stored(client: Any, account: str | None) -> Forgotten:
 def _remember(client: Any, before: Forgotten, person_id: str, account: str | None) -> None:
     table = client.make_qualified_table_name(table_of(TABLE, account))
     client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} (salt VARCHAR(64), digest VARCHAR(64))")
-    # A table for each account: a person of one may have the id of a person of another.
-    # One salt for all: each row of a run is hashed once, however many people are forgotten.
+    # A table for each account, because two accounts may have people with the same id. One salt for
+    # all people, so that a run hashes each row once, however many are forgotten.
     salt = before.salt or token_hex(16)
     if not Forgotten(salt, before.digests).has(person_id):
         insert = f"INSERT INTO {table} VALUES (%s, %s)"  # noqa: S608 - our own names
@@ -92,7 +92,7 @@ def _remember(client: Any, before: Forgotten, person_id: str, account: str | Non
 def _named(client: Any, person_id: str, account: str | None) -> set[str]:
     """Return the keys of the person's rows, in every table."""
     keys, columns = {person_id}, _columns(client)
-    # Twice: what dies with a row is found by the key of that row.
+    # Twice: the second time finds the rows that die with those found the first time.
     for _ in range(2):
         for table, column in _links():
             if (table, column) in columns:
@@ -101,12 +101,12 @@ def _named(client: Any, person_id: str, account: str | None) -> set[str]:
 
 
 def _keys(client: Any, table: str, column: str, values: set[str], account: str | None) -> set[str]:
-    name, found = client.make_qualified_table_name(table), set()
+    name, keys = client.make_qualified_table_name(table), set()
     for some in _pieces(values):
         where = f"{only(account)} AND {column} IN ({_marks(some)})"
         rows = client.execute_sql(f"SELECT {KEY} FROM {name} WHERE {where}", *some)  # noqa: S608
-        found |= {key.lower() for (key,) in rows or []}
-    return found
+        keys |= {key.lower() for (key,) in rows or []}
+    return keys
 
 
 def _delete(client: Any, person_id: str, named: set[str], account: str | None) -> dict[str, int]:
@@ -119,7 +119,7 @@ def _delete(client: Any, person_id: str, named: set[str], account: str | None) -
             for some in _pieces(named)
         )
         if table == QUARANTINE.name:
-            # A row that cannot be read may name a person anywhere.
+            # An unreadable row may name a person anywhere.
             where = f"{own} AND lower(raw) LIKE %s"
             gone[table] += _delete_where(client, table, where, [f"%{person_id}%"])
     return gone

@@ -1,7 +1,7 @@
-"""What differs from destination to destination, told by dlt's capabilities where they say it.
+"""What differs between destinations, by dlt's capabilities where they say it.
 
-The format of the files that carry rows, texts that cannot be stored, indexes on keys, and views
-that keep a table from being dropped.
+The file format of rows, text that cannot be stored, indexes on keys, and views that prevent a table
+from being dropped.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from unify_source.errors import ConfigurationError
 from unify_source.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
 
 PARQUET, CSV = "parquet", "csv"
-# dlt's CSV does not tell the empty text from null, and its JSON lines lose what Arrow types.
+# dlt's CSV does not distinguish empty text from null, and its JSON lines lose Arrow's types.
 INSERTS = "insert_values"
 CARRIERS = (PARQUET, INSERTS)
 
-# What no capability says. A scan of a table of millions for every merge is what an index spares
-# where rows are kept by row; and a text of Postgres cannot hold U+0000.
+# Facts that no capability states. In a row store, an index saves a scan of the table, perhaps of
+# millions of rows, in every merge. Postgres cannot store U+0000 in text.
 _INDEXED = ("postgres",)
 _WITHOUT_NUL = ("postgres", "redshift")
 # Postgres drops no table that a view reads.
@@ -51,9 +51,9 @@ _log = logging.getLogger(__name__)
 
 
 def prepare(pipeline: dlt.Pipeline, tables: Collection[str]) -> None:
-    """Make the destination ready to merge rows into tables, of which `tables` are known by now.
+    """Prepare the destination for a merge, given the `tables` that exist.
 
-    Merges become transactions, and missing indexes are made before the first rows are merged.
+    Merges become transactions, and missing indexes are created before the first rows are merged.
     """
     merge_in_transactions(pipeline.destination)
     warn_of_slow_format(capabilities())
@@ -62,9 +62,9 @@ def prepare(pipeline: dlt.Pipeline, tables: Collection[str]) -> None:
 
 
 def format_without_rows(caps: DestinationCapabilitiesContext | None) -> str | None:
-    """Return the format that a table without rows can be loaded from, None where any will do.
+    """Return the format from which a table without rows can be loaded, None if any will do.
 
-    dlt's ADBC job fails for a Parquet file without a row, and the package stays pending for good.
+    dlt's ADBC job fails for a Parquet file without rows, and the package stays pending forever.
     """
     supported = (caps.supported_loader_file_formats if caps else None) or []
     return INSERTS if CSV in supported and INSERTS in supported else None
@@ -73,10 +73,10 @@ def format_without_rows(caps: DestinationCapabilitiesContext | None) -> str | No
 def file_format(caps: DestinationCapabilitiesContext | None, known: dict[str, Any]) -> str | None:
     """Return the format to ask dlt for, for a table that its schema knows as `known`.
 
-    Where dlt would take CSV: any other, the fastest that the destination takes, for dlt's CSV does
-    not tell the empty text from null. None leaves the choice to dlt. A table whose JSON columns
-    were made for another format than Parquet stays without it: where the type of such a column
-    depends on the format, Parquet files could never be loaded into it.
+    Where dlt would choose CSV, which does not distinguish empty text from null, the fastest other
+    format of the destination; elsewhere None, which leaves the choice to dlt. Not Parquet if the
+    type of JSON columns depends on the format and the table's were created for another: Parquet
+    files could not be loaded into them.
     """
     if not caps or CSV not in (caps.supported_loader_file_formats or []):
         return None
@@ -89,9 +89,9 @@ def file_format(caps: DestinationCapabilitiesContext | None, known: dict[str, An
 
 
 def has_json_columns(caps: DestinationCapabilitiesContext | None) -> bool:
-    """Tell whether JSON columns can be loaded; if not, JSON has to be text.
+    """Tell whether JSON columns can be loaded; if not, JSON is stored as text.
 
-    BigQuery cannot load them from Parquet files, and a table's files are all of one format.
+    BigQuery cannot load them from Parquet files, and all files of a table have one format.
     """
     if not caps or not caps.type_mapper or PARQUET not in _supported(caps, {})[1]:
         return True
@@ -104,7 +104,7 @@ def has_json_columns(caps: DestinationCapabilitiesContext | None) -> bool:
 
 
 def warn_of_slow_format(caps: DestinationCapabilitiesContext | None) -> None:
-    """Log a warning where Parquet could be loaded, were its driver installed."""
+    """Log a warning if only a missing driver prevents loading Parquet."""
     if caps and PARQUET in (caps.supported_loader_file_formats or []):
         preferred, supported = _supported(caps, {})
         if PARQUET not in supported:
@@ -116,21 +116,21 @@ def warn_of_slow_format(caps: DestinationCapabilitiesContext | None) -> None:
 
 
 def storable(caps: DestinationCapabilitiesContext | None, rows: pa.Table) -> pa.Table:
-    """Return rows that the destination can store: U+FFFD where it has no U+0000."""
+    """Return rows that the destination can store: with U+FFFD if it cannot store U+0000."""
     if not caps or caps.sqlglot_dialect not in _WITHOUT_NUL:
         return rows
     for number, item in enumerate(rows.schema):
         if item.type == TEXT and pc.any(pc.match_substring(rows[number], _NUL)).as_py():
-            # One such text in a subject line would make the server refuse the whole file of rows.
-            mended = pc.replace_substring(rows[number], _NUL, _REPLACEMENT)
-            rows = rows.set_column(number, item, mended)
+            # For one such subject line, the server would refuse the whole file of rows.
+            texts = pc.replace_substring(rows[number], _NUL, _REPLACEMENT)
+            rows = rows.set_column(number, item, texts)
     return rows
 
 
 def refuse_views_of(pipeline: dlt.Pipeline, dropped: Collection[str]) -> None:
-    """Raise ConfigurationError where a view reads a table that the load is going to drop.
+    """Raise ConfigurationError if a view reads a table that the load is going to drop.
 
-    Postgres would refuse the load, after all rows have been read. DuckDB's views outlive a table.
+    Postgres would refuse that after all rows have been read. DuckDB lets views outlive a table.
     """
     if not dropped or kind_of(pipeline.destination) not in _WITH_DEPENDENTS:
         return
@@ -143,21 +143,21 @@ def refuse_views_of(pipeline: dlt.Pipeline, dropped: Collection[str]) -> None:
             f"This refresh drops tables that views read, which Postgres refuses: {shown}"
             + (f" and {others} more." if others > 0 else "."),
             "Use refresh='drop_data', which empties the tables and keeps them, or drop the views"
-            " first; unify-source models makes its own again.",
+            " first; unify-source models creates its own again.",
         )
 
 
 def keep_in_order(pipeline: dlt.Pipeline, new: Collection[str] = ()) -> None:
-    """Make the missing indexes and comments of the tables that exist, of which some are `new`."""
+    """Create missing indexes and comments of the existing tables, of which some are `new`."""
     _keep_indexed(pipeline)
     keep_described(pipeline, new)
 
 
 def _keep_indexed(pipeline: dlt.Pipeline) -> None:
-    """Make the missing indexes of the tables that exist: on keys, and on what rows die with.
+    """Create the missing indexes of the existing tables: on keys, and on the owners of rows.
 
-    Made after the first rows, which is faster than before them. Does nothing where rows are found
-    without, or where the role may load the tables but does not own them.
+    After the first rows, which is faster than before. Does nothing on destinations that need no
+    index, or if the role may load the tables but does not own them.
     """
     if kind_of(pipeline.destination) not in _INDEXED:
         return
@@ -176,8 +176,8 @@ def _keep_indexed(pipeline: dlt.Pipeline) -> None:
             where = client.make_qualified_table_name(table)
             try:
                 client.execute_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {where} ({column})")
-                # Autovacuum has not been here yet, and without statistics Postgres guesses how many
-                # rows share a key: the next merges might scan the table all the same.
+                # Autovacuum has not run yet, and without statistics Postgres guesses how many rows
+                # share a key: the next merges might scan the table anyway.
                 client.execute_sql(f"ANALYZE {where}")
             except DatabaseTerminalException as error:
                 _log.warning("No index on %s of %s: %s", column, table, str(error).strip())

@@ -1,7 +1,7 @@
-"""Runs on one dataset take turns: a lock that is kept where the data is, and dies with its holder.
+"""Lets runs on one dataset take turns, by a lock beside the data that dies with its holder.
 
 DuckDB: a file beside the database, locked by the operating system. Postgres: an advisory lock in
-the database. Elsewhere a lease: a claim that its holder renews, and that runs out if it dies.
+the database. Elsewhere a lease: a claim that its holder renews, and that expires if it dies.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _FOREVER = 1e9
 class Turns:
     """Hands out turns on a pipeline's dataset; `turn` waits up to `timeout` seconds for the first.
 
-    For later ones it waits as long as it takes: a run that gave way must not fail because another
-    run's window is long.
+    For later ones it waits as long as it takes: a run that let another in must not fail because
+    that one's window is long.
     """
 
     def __init__(self, pipeline: dlt.Pipeline, timeout: float | str) -> None:
@@ -54,7 +54,7 @@ class Turns:
         self._taken.close()
 
     def refuse_lost(self) -> None:
-        """Raise LoadFailed where the turn was lost: with its connection, or as a lease."""
+        """Raise LoadFailed if the lock was lost: its connection broke, or its lease expired."""
         if not self._locks or not all(lock.is_held() for lock in self._locks):
             raise LoadFailed(
                 "This run lost its lock on the dataset: the connection broke, or it could not renew"
@@ -76,8 +76,8 @@ class Turns:
         folder.mkdir(parents=True, exist_ok=True)
         wait = Wait(self._timeout)
         with (
-            # Always the folder before the dataset: two runs that took them in different orders
-            # could wait for each other for ever.
+            # Always the folder before the dataset: two runs that locked them in different orders
+            # could deadlock.
             _file_turn(folder / self._pipeline.pipeline_name, wait) as of_folder,
             self._dataset_turn(wait) as of_dataset,
         ):
@@ -94,14 +94,14 @@ class Turns:
             # Entering the client would open the file, which another run may have.
             client = self._pipeline.destination_client()
             file = file_of(client)
-            # Nobody else has a database in memory.
+            # A database in memory belongs to this process alone.
             return _database_turn(client, file, wait) if file else nullcontext(Held())
         turn = postgres_turn if kind == "postgres" else leased_turn
         return turn(self._pipeline, wait)
 
 
 def seconds_to_wait(timeout: float | str) -> float:
-    """Return a timeout as a number. Raises ConfigurationError for one that cannot be."""
+    """Return a timeout as a number. Raises ConfigurationError for an invalid one."""
     return float(str(LOCK_TIMEOUT.read("lock_timeout", timeout)))
 
 
@@ -109,7 +109,7 @@ def seconds_to_wait(timeout: float | str) -> float:
 def opened_file(pipeline: dlt.Pipeline, timeout: float | str) -> Iterator[None]:
     """Hold a pipeline's DuckDB file open, if it has one that exists, without taking turns.
 
-    Waits for a process that has it open. Leaves no file of locks behind. Raises LockHeld.
+    Waits for a process that has it open. Leaves no lock file behind. Raises LockHeld.
     """
     seconds = seconds_to_wait(timeout)
     database = duckdb_database(pipeline)
@@ -135,7 +135,7 @@ def _held_open(client: Any, wait: Wait) -> Iterator[None]:
 def _database_turn(client: Any, file: Path, wait: Wait) -> Iterator[Held]:
     with _file_turn(file, wait) as held:
         make_readable_by_older(client.config.credentials, file)
-        # For DuckDB writes all to disk whenever the last connection is closed.
+        # Held open, because DuckDB checkpoints whenever the last connection is closed.
         with _held_open(client.sql_client, wait):
             yield held
 
@@ -148,18 +148,18 @@ def _file_turn(file: Path, wait: Wait) -> Iterator[Held]:
     with _acquired(_queue(file), note, wait):
         _acquired(lock, note, wait)
     try:
-        # For people alone: a file lock does not say who holds it.
+        # Only for people: a file lock does not say who holds it.
         note.write_text(json.dumps(this_run()))
         yield Held(is_wanted=lambda: _is_queued_for(file))
     finally:
         with suppress(OSError):
-            # While the lock is still held: a moment later the note could be the next holder's.
+            # Before the lock is released: later the note could be that of the next holder.
             note.unlink()
         lock.release()
 
 
 def _acquired(lock: FileLock, note: Path, wait: Wait) -> AbstractContextManager[Any]:
-    # The lock's own waiting hears no signal.
+    # filelock's own waiting ignores signals.
     while True:
         with suppress(Timeout):
             return lock.acquire(timeout=0)
@@ -179,12 +179,12 @@ def _is_queued_for(file: Path) -> bool:
 
 
 def _opened_by(client: Any) -> Holder | None:
-    # Any program that has the file open keeps others from writing, a reader included.
+    # Any program that has the file open, even a reader, prevents others from writing.
     try:
         client.open_connection()
     except DestinationConnectionError as error:
-        # dlt raises the same error for whatever keeps a file from being opened. Only DuckDB's text
-        # tells that it is locked, and waiting helps with nothing else.
+        # dlt raises this error for any file that cannot be opened. Only DuckDB's text says that it
+        # is locked, and waiting helps only then.
         if "Could not set lock" not in str(error):
             raise
         _, _, holder = str(error).partition("Conflicting lock is held in ")
@@ -194,7 +194,7 @@ def _opened_by(client: Any) -> Holder | None:
 
 def _read_note(note: Path) -> Holder:
     try:
-        # It may be half written, or that of a run that was killed: nothing relies on it.
+        # It may be incomplete, or left by a run that was killed: nothing relies on it.
         holder = json.loads(note.read_text())
     except (OSError, ValueError):
         return {}

@@ -1,4 +1,4 @@
-"""Tries whether a destination can be written, with a scratch table that does not stay."""
+"""Tests whether a destination can be written, with a temporary table."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _NAME = "unify_source_check"
 
 
 def try_writing(pipeline: dlt.Pipeline) -> None:
-    """Create a table where rows would be loaded, and take it away; dlt's error where that fails.
+    """Create a table where rows would be loaded, and drop it; raise dlt's error if that fails.
 
-    A dataset that does not exist yet is tried with one of another name, which goes again. A file or
+    If the dataset does not exist yet, one with another name is created and dropped. A file or
     folder that does not exist yet is not created: its nearest folder has to be writable.
     """
     database = duckdb_database(pipeline)
-    # To connect would create the file, and `check` promises to leave nothing behind.
+    # Connecting would create the file, and `check` promises to leave nothing behind.
     if database and not database.file.exists():
         _refuse_closed_folder(database.file.absolute().parent)
         return
@@ -45,7 +45,7 @@ def _try_tables(client: Any) -> None:
             sql.create_dataset()
             _try_table(sql, name)
         finally:
-            # What could not be created cannot be dropped either, and the first error tells why.
+            # A dataset that could not be created cannot be dropped: the first error matters.
             with suppress(Exception):
                 sql.drop_dataset()
 

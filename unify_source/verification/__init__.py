@@ -1,1 +1,1 @@
-"""`verify`: does every table hold what the API shows, and how what differs is mended."""
+"""`verify`: compares every table with the API, and repairs what differs."""

@@ -1,4 +1,4 @@
-"""One comparison from beginning to end: read the API, read the tables, confirm what differs."""
+"""One comparison: reads the API, reads the tables, and confirms the differences."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from unify_source.verification.sides.scratch import API, COMPARED, Scratch
 from unify_source.verification.sides.stored import ROOTS, read_stored
 
 _EXAMPLES = 10
-# DuckDB would keep all that it reads, up to four fifths of the machine.
+# DuckDB would cache what it reads, up to four fifths of the machine's memory.
 _WHILE_STREAMING = "100MB"
 
 
 class Comparison:
-    """Compares a range; None as its start reaches back to the first row.
+    """Compares a range; a start of None means from the first row on.
 
-    `began` is the server's time at which the last comparison began, `is_loaded` whether there were
-    tables to compare, and `forgotten` are the people whose rows it left out. `window` is what was
-    read, and `client` asks the API.
+    `began` is the server's time when the last comparison began, `is_loaded` whether there were
+    tables to compare, `forgotten` the people whose rows it left out, `window` the range that it
+    read, and `client` the API's client.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Comparison:
         self._pipeline = pipeline
         self._settings = settings
         self._until = until
-        # What was updated before `start` is not loaded, so that it cannot be missing.
+        # Rows that were updated before `start` are not loaded, so they cannot be missing.
         self._since = max(filter(None, [since, settings.start]), default=None)
         self._is_whole = not (self._since or until or settings.filters)
         self._lock_timeout = lock_timeout
@@ -85,12 +85,11 @@ class Comparison:
                 api.read(API, window)
             lists = (MAIN_LIST, SEQUENCE_LIST) if api.read_sequences(API) else (MAIN_LIST,)
             [(quarantined,)] = sides.run("SELECT count(DISTINCT id) FROM unreadable")
-            # After the API: a row that a run loads meanwhile is then newer than what was read, and
-            # not missing.
+            # After the API, so that a row loaded meanwhile is newer than the one read, not missing.
             self._read_tables(looking, warehouse, api, window, sides)
             self._doing("Comparing")
             suspect(sides, lists, is_whole=self._is_whole)
-            # Who was forgotten since the API was read is in no table, and not missing there.
+            # People who were forgotten since then are in no table, but not missing.
             api.privacy = self._privacy(looking)
             confirm(sides, api, began)
         self.began = began
@@ -111,14 +110,14 @@ class Comparison:
         [(unasked,)] = sides.run("SELECT count(*) FROM unasked")
         if unasked:
             notes.append(
-                f"{unasked:,} more rows were not asked for by id, of which the list shows no trace:"
-                f" a comparison asks for {MOST_ASKED:,}. They count as different, and --repair"
-                " leaves them to the next comparison."
+                f"{unasked:,} more rows are not in the list, and were not asked for by id: a"
+                f" comparison asks for at most {MOST_ASKED:,}. They count as different, and"
+                " --repair leaves them to the next comparison."
             )
         if gaps:
             notes.append(
                 f"Rows changed so fast that others may have been skipped, in {gaps:,}"
-                " ranges of time: verify again when less changes."
+                " ranges of time: verify again when fewer rows change."
             )
         if not self.is_loaded:
             notes.append("Nothing has been loaded yet: run unify-source sync.")
@@ -167,7 +166,7 @@ class Comparison:
             with opened_file(looking, self._lock_timeout):
                 looking.sync_destination()
                 schema = stored_schema(looking)
-                # With another key for hashes every row with a person would differ.
+                # With another pii_key, every row with personal data would differ.
                 checked_privacy(looking, self._settings, COMPARED)
         return Warehouse.of(schema, self._settings, json_columns=has_json_columns(caps))
 

@@ -1,7 +1,7 @@
-"""What differs between the two sides: first suspected, then confirmed, in SQL on their digests.
+"""Finds the differences between the two sides, and confirms them, in SQL on their digests.
 
-A suspect counts only if the API, asked once more, still shows something else than the table holds,
-and if it has not changed since the comparison began.
+A suspect counts only if the API, asked once more, still differs from the table, and if the row has
+not changed since the comparison began.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ MISSING, STALE, EXTRA, DUPLICATE, ORPHANED = KINDS = (
     "orphaned",
 )
 
-# A page brings a hundred rows and a request by id one: beyond this many, the list costs less.
+# A page has a hundred rows, a request by id one: for more rows, reading the list is cheaper.
 MOST_BY_ID = 1_000
 """How many rows are asked for one by one; for more, the list is read."""
 MOST_ASKED = 10_000
-"""How many rows a comparison asks for by id that the list does not show.
+"""How many rows that are not in the list a comparison asks for by id.
 
-Were a list to come back empty, all rows of the table would be asked for.
+Without a limit, an empty list would mean asking for all rows of the table.
 """
 _SECOND = TICK * 1_000_000
 _ROOT = MAIN_LIST.parts[0].table.name
@@ -73,7 +73,7 @@ def _queries(
         nested = _shown(f"{api}_nested ANTI JOIN {stored} USING (id)")
         yield MISSING, f"({nested}) ANTI JOIN {api} USING (id)"
         return
-    # First what has no equal: nearly all rows have one, and take part in this join alone.
+    # First the rows without an equal: nearly all have one, and take part only in this join.
     rest = _shown(f"({scratch.shown(name, equal=False)}) ANTI JOIN {stored} USING (id, digest)")
     same = f"SELECT id FROM {api} SEMI JOIN {stored} USING (id, digest)"
     yield MISSING, f"({rest}) ANTI JOIN {stored} USING (id)"
@@ -82,7 +82,7 @@ def _queries(
     in_range = "true" if is_whole else f"({inside} OR id IN (SELECT id FROM {api}))"
     doubled = f"SELECT id FROM {stored} GROUP BY id HAVING count(*) > 1"
     held = f"FROM ({_held(f'{stored} SEMI JOIN ({doubled}) USING (id)')}) WHERE {in_range}"
-    # A person in the table does not tell who shows it: the API does.
+    # The owner comes from the API: a person in the table does not say which row shows it.
     yield DUPLICATE, _DOUBLED.format(held, _shown(f"{api} SEMI JOIN ({doubled}) USING (id)"))
     orphaned = "false"
     if parent := parent_of(part.table):
@@ -120,7 +120,7 @@ def confirm(scratch: Scratch, api: Api, began: datetime) -> None:
     for resource in (MAIN_LIST, SEQUENCE_LIST):
         _ask_again(scratch, api, resource)
     if scratch.run("FROM suspects LIMIT 1"):
-        # After all others: whatever they saw that is newer than the beginning has changed by then.
+        # Last: every newer version that the requests before may have seen is listed by then.
         now = api.client.server_time(MAIN_LIST) + _SECOND
         api.read(CHANGED, Window(began + TICK, now), filtered=False)
     scratch.run(f"CREATE OR REPLACE TABLE differences ({_SUSPECTS})")
@@ -164,7 +164,7 @@ def _confirmed(resource: Resource, part: Part) -> str:
         f" OR owner IN (SELECT id FROM again_{root} WHERE moment > $1)"
     )
     gone = f"SELECT id FROM asked WHERE list = '{resource.name}' AND fate = '{GONE}'"
-    # A child that its owner no longer shows is gone with it.
+    # A child is also gone if its owner no longer shows it.
     is_gone = f"owner IN ({gone})"
     if part.table.dies_with:
         is_gone += f" OR owner IN (SELECT id FROM again_{root})"

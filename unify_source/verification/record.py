@@ -1,4 +1,4 @@
-"""Writes what differs into a table of the dataset, for whoever looks into it."""
+"""Writes the differences into a table of the dataset."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def record(
     comparison: Comparison,
     sides: Scratch,
 ) -> None:
-    """Add the differences of a comparison to the table, which is made with the first one.
+    """Add the differences of a comparison to the table, which the first one creates.
 
-    Where it cannot be written, a warning says so: the verdict matters more.
+    If it cannot be written, a warning is logged: the verdict matters more.
     """
     rows = sides.arrow(
         "SELECT tbl AS table_name, kind, id AS key, CAST(moment AS DATE) AS day FROM differences"
@@ -52,7 +52,7 @@ def record(
         with looking_at(pipeline) as looking, opened_file(looking, lock_timeout):
             if forgotten(looking, settings.account) == comparison.forgotten:
                 append_to(looking, settings.table_format, DIFFERENCES, rows)
-            # Again: who was forgotten while they were written may be named in them.
+            # Checked again: they may name a person who was forgotten while they were written.
             if forgotten(looking, settings.account) != comparison.forgotten:
                 take_back_differences(looking, verify_id)
                 _warn("a person was forgotten meanwhile. Verify again.")
@@ -61,4 +61,4 @@ def record(
 
 
 def _warn(cause: str) -> None:
-    _log.warning("What differs was not written to %s: %s", DIFFERENCES, cause)
+    _log.warning("The differences were not written to %s: %s", DIFFERENCES, cause)

@@ -1,4 +1,4 @@
-"""Mends what differs: loads it again by its ids, and then takes away what is gone."""
+"""Repairs differences: reloads rows by their ids, then deletes those that are gone."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from unify_source.verification.sides.buckets import parent_of
 from unify_source.verification.sides.rows import keep_one, merges_leave_doubles, remove
 from unify_source.verification.sides.scratch import AGAIN, API, CHANGED, Scratch
 
-MOST_TAKEN_AWAY = 0.05
-"""The share of a table that is taken away without being asked for."""
+MOST_DELETED = 0.05
+"""The share of a table that is deleted without `--yes`."""
 
 _AT_ONCE = 1_000
 _ROOT = MAIN_LIST.parts[0].table.name
 
 
 def plan_removal(sides: Scratch) -> None:
-    """Note in the table `removed` which rows are to be taken away, by table.
+    """Note in the table `removed` which rows to delete, by table.
 
-    Enrollments that are gone, then their children, whatever else is wrong with those.
+    These are enrollments that are gone, and then their children, whatever else is wrong with those.
     """
     sides.run("CREATE OR REPLACE TABLE removed (tbl VARCHAR, id VARCHAR)")
     gone = f"SELECT id FROM asked WHERE list = '{MAIN_LIST.name}' AND fate = '{GONE}'"
@@ -40,7 +40,7 @@ def plan_removal(sides: Scratch) -> None:
         name, parent = part.table.name, parent_of(part.table)
         if part.path and not parent:
             continue
-        # What the API shows elsewhere has moved, and is loaded again before anything is removed.
+        # A row that the API shows elsewhere has moved, and is reloaded before anything is deleted.
         moved = " UNION ALL ".join(
             f"SELECT id FROM {side}_{name}" for side in (API, AGAIN, CHANGED)
         )
@@ -59,35 +59,35 @@ def plan_removal(sides: Scratch) -> None:
 
 
 def brakes(sides: Scratch) -> list[str]:
-    """Return a sentence for each table that would lose more of its rows than goes unasked."""
+    """Return a sentence for each table that would lose more rows than `--yes` is needed for."""
     stopped = []
-    # Were only those counted that were asked for, a broken list would empty a table bit by bit.
+    # Unasked rows count too: otherwise a broken list would empty a table bit by bit.
     unasked = f"SELECT tbl, id FROM differences WHERE kind = '{EXTRA}' AND owner IN (FROM unasked)"
     for name, count in sides.run(
         f"SELECT tbl, count(DISTINCT id) FROM (FROM removed UNION ALL {unasked})"
         " WHERE tbl IN (SELECT tbl FROM removed) GROUP BY tbl"
     ):
-        # What is equal was not fetched.
+        # Equal rows were not fetched.
         rows = f"SELECT id FROM stored_{name} UNION SELECT id {sides.shown(name, equal=True)}"
         [(held,)] = sides.run(f"SELECT count(*) FROM ({rows})")
-        if count > MOST_TAKEN_AWAY * held:
+        if count > MOST_DELETED * held:
             stopped.append(
                 f"Nothing was repaired: {count:,} of {held:,} rows of {name} are gone from the API,"
-                f" more than {MOST_TAKEN_AWAY:.0%}. If that is so, add --yes to take them away."
+                f" more than {MOST_DELETED:.0%}. If that is right, add --yes to delete them."
             )
     return stopped
 
 
-def mend(
+def repair(
     pipeline: dlt.Pipeline,
     settings: Settings,
     lock_timeout: float | str,
     sides: Scratch,
     entry: Entry,
 ) -> None:
-    """Load again and take away, portion by portion: a run that waits gets in between two.
+    """Reload and delete, portion by portion, so that a waiting run gets in between two.
 
-    In an order in which a kill leaves too much, and never too little: a later repair finds it.
+    In such an order that a kill leaves too many rows, never too few: a later repair finds them.
     """
     run = WindowRun(pipeline, settings, lock_timeout, entry, moves_cursors=False)
     with closing(run):
@@ -102,7 +102,7 @@ def _reload(run: WindowRun, sides: Scratch) -> None:
     removed = {key for (key,) in sides.run(f"SELECT id FROM removed WHERE tbl = '{_ROOT}'")}
 
     def at_end(state: dict[str, Any], _extraction: Extraction) -> None:
-        # Before they are removed: one that was gone for a moment would otherwise seem to be loaded.
+        # Before they are deleted: one that was gone for a moment must look new when it returns.
         forget_known(state, removed)
 
     owners = _owners(sides)
@@ -131,7 +131,7 @@ def _in_portions(
 
 
 def _owners(sides: Scratch) -> list[str]:
-    """Return the listed rows that show what differs, but for those that are gone."""
+    """Return the listed rows that show the differences, except those that are gone."""
     return [
         owner
         for (owner,) in sides.run(
@@ -144,7 +144,7 @@ def _owners(sides: Scratch) -> list[str]:
 
 
 def _window(sides: Scratch) -> Window | None:
-    """Return the range of `updated_at` in which most of what differs lies."""
+    """Return the range of `updated_at` that contains the differences."""
     [(first, last)] = sides.run(
         f"SELECT min(moment), max(moment) FROM differences WHERE list = '{MAIN_LIST.name}'"
         " AND kind IS NOT NULL"

@@ -1,4 +1,4 @@
-"""What a comparison found, as JSON or as plain lines. Pure."""
+"""The result of a comparison, as JSON or as plain lines. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_DAYS = 10
 class Group:
     """The differences of one kind in one table on one day of `updated_at`, with some of the ids.
 
-    `day` is None where the table does not tell when its rows were updated.
+    `day` is None if the table does not say when its rows were updated.
     """
 
     table: str
@@ -34,10 +34,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Verified:
-    """The outcome of `verify`: how many rows differ, by table and kind, and how many were mended.
+    """The outcome of `verify`: how many rows differ, by table and kind, and how many were repaired.
 
-    `compared` rows stand in the API's list. `quarantined` are those of them that cannot be read as
-    promised. `groups` has the differences by day.
+    The API's list has `compared` rows, of which `quarantined` cannot be read as promised. `groups`
+    has the differences by day.
     """
 
     dataset: str
@@ -57,19 +57,19 @@ class Verified:
 
     @property
     def verdict(self) -> str:
-        """Whether the tables equal the API, now that what can be was mended."""
+        """Whether the tables equal the API, after any repair."""
         return DIFFERENT if self.differences else EQUAL
 
     @property
     def exit_code(self) -> int:
         """The exit code of the command.
 
-        Rows in quarantine are no difference: `sync` tells of them, with a code of its own.
+        Rows in quarantine are not differences: `sync` reports them, with a code of its own.
         """
         return EXIT_DIFFERENT if self.differences else 0
 
     def after_repair_of(self, before: Verified) -> Verified:
-        """Return this outcome with what has been mended since another."""
+        """Return this outcome with the rows that were repaired since an earlier one."""
         return replace(
             self,
             repaired=before.repaired + max(before.differences - self.differences, 0),

@@ -1,4 +1,4 @@
-"""`verify`: compare every table with the API, id by id, and mend what differs."""
+"""`verify`: compares every table with the API, row by row, and repairs what differs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from unify_source.settings import LOCK_TIMEOUT, RangeArguments, Settings
 from unify_source.times import EPOCH, parse_range
 from unify_source.verification.comparison import Comparison
 from unify_source.verification.record import record
-from unify_source.verification.repair import brakes, mend, plan_removal
+from unify_source.verification.repair import brakes, plan_removal
+from unify_source.verification.repair import repair as run_repair
 from unify_source.verification.result import Verified
 from unify_source.verification.sides.buckets import digests_for
 from unify_source.verification.sides.scratch import Scratch, scratch
 
-# What one repair leaves, such as rows that a cursor lost again, the next one asks for by their ids.
+# The second asks by id for rows that the first missed, for example because a page skipped them.
 _MOST_REPAIRS = 2
 
 
@@ -36,12 +37,12 @@ def verify(
     lock_timeout: float | str = LOCK_TIMEOUT.default,
     **settings: Unpack[RangeArguments],
 ) -> Verified:
-    """Compare every table with the API, for what was updated from `start` to `end`, or for all.
+    """Compare every table with the API, for rows updated from `start` to `end`, or for all rows.
 
-    The ends are read as `backfill` reads them. Rows that change while it runs are no difference.
-    What differs is written to the table `unify_verify_differences`, the verdict to
-    `unify_sync_runs`. With `repair` what differs is loaded again or taken away, and all is compared
-    again; more than a twentieth of a table is taken away only with `yes`. Raises a UnifyError.
+    The range means what it means to `backfill`. Rows that change while it runs do not count. The
+    differences are written to the table `unify_verify_differences`, the verdict to
+    `unify_sync_runs`. With `repair` rows are reloaded or deleted, and everything is compared again;
+    more than a twentieth of a table is deleted only with `yes`. Raises a UnifyError.
     """
     since, until = parse_range(EPOCH if start is None else start, end)
     with explained(pipeline):
@@ -60,7 +61,7 @@ def verify(
 
 @dataclass(frozen=True)
 class _Run:
-    """One run: what it compares, and where it notes what differs and how it ends."""
+    """One run: its comparison, and where its result is recorded."""
 
     pipeline: dlt.Pipeline
     settings: Settings
@@ -70,7 +71,7 @@ class _Run:
     ledger: Ledger
 
     def verified(self, repairs: int, *, yes: bool) -> Verified:
-        """Compare, and repair what differs up to so many times."""
+        """Compare, and repair the differences at most so many times."""
         before: Verified | None = None
         for repairs_left in reversed(range(repairs + 1)):
             with scratch(digests_for(self.pipeline)) as sides:
@@ -82,7 +83,7 @@ class _Run:
                 plan_removal(sides)
                 if not yes and (stopped := brakes(sides)):
                     return replace(outcome, notes=(*outcome.notes, *stopped))
-                mend(self.pipeline, self.settings, self.lock_timeout, sides, self.entry)
+                run_repair(self.pipeline, self.settings, self.lock_timeout, sides, self.entry)
             before = outcome
         return outcome
 
