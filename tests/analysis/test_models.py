@@ -281,7 +281,7 @@ def test_the_command_makes_the_views_says_so_and_may_come_again(
     assert first.returncode == second.returncode == 0, first.stderr
     assert only_json(first)["dataset"] == "unify_models"
     assert only_json(first)["models"] == [*models()]
-    assert f"{len(models())} views made in duckdb, dataset unify_models." in second.stdout
+    assert f"{len(models())} views created in duckdb, dataset unify_models." in second.stdout
     shown = [model for model in models().values() if not model.is_intermediate]
     assert all(model.description in second.stdout for model in shown)
 

@@ -59,17 +59,17 @@ def export(
     time_zone: str = "UTC",
     lock_timeout: float | str = LOCK_TIMEOUT.default,
 ) -> Exported:
-    """Write all rows of a table or model into a file; its ending says the format.
+    """Write all rows of a table or model to a file, whose ending decides the format.
 
-    `NAME.csv` unless set. An older file of that name is replaced once the new one is whole. Raises
-    ConfigurationError for what cannot be, LockHeld, or another UnifyError.
+    The file is `NAME.csv` unless set. It replaces an older one only once it is complete. Raises
+    ConfigurationError for an invalid argument, LockHeld, or another UnifyError.
     """
     target = Path(file or f"{name}.csv")
     write = WRITERS.get(target.suffix.lower())
     if write is None:
         raise ConfigurationError(
             f"{target} ends with {target.suffix or 'no format'!r}.",
-            f"Let its name end with {', '.join(WRITERS)}.",
+            f"Choose a name that ends with {', '.join(WRITERS)}.",
         )
     zone = _zone(time_zone)
     with client_of(pipeline, lock_timeout) as client:
@@ -82,11 +82,11 @@ def export(
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    # A name of nothing, of a folder, or with characters that no name has.
+    # An empty name, that of a folder, or one with invalid characters.
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ConfigurationError(
-            f"is {name[:100]!r}, which is no time zone.",
-            "Name one as in Europe/Berlin, or UTC.",
+            f"is {name[:100]!r}, which is not a time zone.",
+            "Name one such as Europe/Berlin or UTC.",
             setting="time_zone",
         ) from None
 
@@ -102,7 +102,7 @@ def _schema(pipeline: dlt.Pipeline, name: str) -> pa.Schema:
     else:
         raise ConfigurationError(
             f"There is no table or model {name!r}.",
-            f"Name one of {', '.join([*tables, *models()])}.",
+            f"Choose from {', '.join([*tables, *models()])}.",
         )
     return pa.schema([(column, _TYPES.get(kind, TEXT)) for column, kind in types.items()])
 
@@ -115,7 +115,7 @@ def _batches(client: Any, name: str, schema: pa.Schema) -> Iterator[list[tuple[A
     columns = ", ".join(map(client.escape_column_name, schema.names)) or "1"
     is_text = [pa.types.is_string(kind) for kind in schema.types]
     try:
-        # In order of the first column, the key, so that two exports can be compared.
+        # Sorted by the first column, the key, so that two exports can be compared.
         with client.execute_query(f"SELECT {columns} FROM {place} ORDER BY 1") as cursor:  # noqa: S608 - names of our own
             while rows := cursor.fetchmany(_BATCH):
                 yield [tuple(map(_plain, row, is_text)) for row in rows]

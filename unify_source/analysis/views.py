@@ -1,4 +1,4 @@
-"""`models`: makes a view of each model, in a dataset beside that of the tables."""
+"""`models`: creates a view for each model, in a dataset beside that of the tables."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from unify_source.settings import LOCK_TIMEOUT
 from unify_source.state.checked import has_accounts
 
 _WRITTEN_IN = "postgres"
-# ClickHouse alone joins what is missing as "" or 0, and takes an alias for the column of its name.
+# Only ClickHouse fills the missing side of a join with "" or 0, and prefers an alias to a column.
 _SETTINGS = {"clickhouse": " SETTINGS join_use_nulls = 1, prefer_column_name_to_alias = 1"}
 _LONGEST = 300
 _ONLY_A_CODE = re.compile(r"Code: \d+\.?")
@@ -34,7 +34,7 @@ _ONLY_A_CODE = re.compile(r"Code: \d+\.?")
 
 @dataclass(frozen=True)
 class Views:
-    """The views that were made, each with what it answers; `dataset` is where they are."""
+    """The views that were created, and their `dataset`."""
 
     pipeline: str
     destination: str
@@ -54,12 +54,12 @@ class Views:
     def as_lines(self) -> list[str]:
         """Return it as plain sentences."""
         return [
-            f"{len(self.made)} views made in {self.destination}, dataset {self.dataset}. Ask them:",
+            f"{len(self.made)} views created in {self.destination}, dataset {self.dataset}. Try:",
             f"  SELECT * FROM {self.dataset}.sequence_funnel",  # noqa: S608 - to be read
         ]
 
     def grid(self) -> list[list[str]]:
-        """Return each model that answers a question, and what it is."""
+        """Return each model that answers a question, with its description."""
         return [[m.name, m.description] for m in self.made if not m.is_intermediate]
 
 
@@ -71,10 +71,10 @@ def models_dataset(dataset: str) -> str:
 def make_models(
     pipeline: dlt.Pipeline, *, lock_timeout: float | str = LOCK_TIMEOUT.default
 ) -> Views:
-    """Make the views, or replace them; the tables stay as they are.
+    """Create or replace the views; the tables stay as they are.
 
     Waits up to `lock_timeout` seconds for a DuckDB file that another process has open. Raises
-    ConfigurationError where there is nothing to make views of, LoadFailed, LockHeld.
+    ConfigurationError if there are no tables, LoadFailed, LockHeld.
     """
     with client_of(pipeline, lock_timeout) as client:
         _refuse_several_accounts(pipeline)
@@ -83,7 +83,7 @@ def make_models(
             if not client.has_dataset():
                 client.create_dataset()
             dataset = client.dataset_name
-        # All or none, where a database can take back that it made a view.
+        # All or none, if the database can roll back the creation of a view.
         in_one = client.capabilities.supports_ddl_transactions
         with client.begin_transaction() if in_one else nullcontext():
             for model in models().values():
@@ -108,7 +108,7 @@ def _refuse_several_accounts(pipeline: dlt.Pipeline) -> None:
 
 @contextmanager
 def client_of(pipeline: dlt.Pipeline, lock_timeout: float | str) -> Iterator[Any]:
-    """Give the SQL client of a dataset that exists; ConfigurationError where there is none."""
+    """Yield the SQL client of a dataset. Raises ConfigurationError if it does not exist."""
     with explained(pipeline):
         refuse_unsafe(pipeline)
         if isinstance(pipeline.destination_client(), FSClientBase):

@@ -58,9 +58,7 @@ _IN_SILENCE = "a load that failed would end as if all were well"
 _SWITCHES = (
     _Switch("dev_mode", _PIPELINES, _is_on, "every run would load all into a new dataset"),
     _Switch("full_refresh", _PIPELINES, _is_on, "every run would load all into a new dataset"),
-    _Switch(
-        "restore_from_destination", _PIPELINES, _is_off, "every run would load everything again"
-    ),
+    _Switch("restore_from_destination", _PIPELINES, _is_off, "every run would reload everything"),
     _Switch("dataset_name_layout", _PIPELINES, _is_bare, _ELSEWHERE),
     _Switch("destination_name", _PIPELINES, _is_bare, _ELSEWHERE),
     _Switch("credentials", _DESTINATION, _is_bare, _ELSEWHERE),
@@ -68,7 +66,7 @@ _SWITCHES = (
         "staging_dataset_name_layout",
         _DESTINATION,
         _is_the_name_itself,
-        "each load would empty the tables, which would have the name of the staging dataset",
+        "each load would empty the tables, since the staging dataset would have the same name",
     ),
     *(
         _Switch("workers", (step,), _is_no_count, "a step of dlt needs a number of workers above 0")
@@ -79,7 +77,7 @@ _SWITCHES = (
         "raise_on_max_retries",
         _LOAD,
         _is_off,
-        "a load that keeps failing would be tried for ever",
+        "a load that keeps failing would be retried forever",
         of_source=True,
     ),
     _Switch(
@@ -95,10 +93,10 @@ _SWITCHES = (
 def refuse_unsafe(pipeline: dlt.Pipeline, *, of_source: bool = False) -> None:
     """Raise ConfigurationError for a switch or a name with which a run cannot keep its promises.
 
-    `sync`, `backfill`, `check` and `status` refuse them all. With `of_source`, for a pipeline that
-    a user of dlt runs, only those are refused with which rows could be missing in silence: a
-    dataset of one's own for development, another dataset or no state are then the user's choice.
-    What is written in code (`dlt.pipeline(dev_mode=True)`) is never refused.
+    The commands refuse them all. With `of_source`, for a pipeline that a user of dlt runs, only
+    those are refused that could silently lose rows: a development dataset, another dataset or no
+    state are then the user's choice. What is written in code (`dlt.pipeline(dev_mode=True)`) is
+    never refused.
     """
     names = {
         "pipeline": pipeline.pipeline_name,

@@ -59,7 +59,7 @@ def configured(**given: Any) -> Settings:
 
 
 def configured_account(given: str | None) -> str | None:
-    """Return the account of a function that takes no other setting, None where there is none."""
+    """Return the account for a function that takes no other setting, None if there is none."""
     value = _configured(ACCOUNT) if given is None else given
     return None if value is None else read_account(ACCOUNT, value)
 
@@ -84,7 +84,7 @@ def _configured(name: str) -> Any:
         if not found.may_be_secret:
             what = "The API key" if name == _KEY else name
             raise ConfigurationError(
-                f"{what} stands as {found.where}, which is not for secrets.",
+                f"{what} is set as {found.where}, which is not for secrets.",
                 f"Move it to .dlt/secrets.toml or to the environment variable {SECRETS[name]}.",
             )
     return found.value if found else None
@@ -94,7 +94,7 @@ def _refuse_mistyped_names() -> None:
     of_dlt = names_in_a_sources_section()
     for name, where in _names_in_the_section():
         if name not in of_dlt:
-            refuse_unknown(name, f"is not a setting, but stands in {where}")
+            refuse_unknown(name, f"is not a setting, but is set in {where}")
 
 
 def _names_in_the_section() -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ def kind_of(destination: AnyDestination) -> str:
 
 
 def database_of(credentials: Any) -> str:
-    """Return what DuckDB is asked to open: a path, `:memory:` or an address."""
+    """Return the database that DuckDB opens: a path, `:memory:` or an address."""
     return str(credentials._conn_str())  # noqa: SLF001 - dlt has no public name for it
 
 

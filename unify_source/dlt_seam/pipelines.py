@@ -33,8 +33,8 @@ __all__ = [
 
 
 def active_pipeline() -> dlt.Pipeline | None:
-    """Return the pipeline that was created or run last, None where there is none."""
-    # Asked for first: dlt would make a pipeline where there is none.
+    """Return the pipeline that was created or run last, None if there is none."""
+    # Checked first: dlt would create a pipeline if there is none.
     return running_pipeline() if Container()[PipelineContext].is_active() else None
 
 
@@ -65,7 +65,7 @@ def looking_at(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
             with quick_clients(looking):
                 yield looking
         finally:
-            # dlt takes the pipeline that was made last for the active one, and would go on with
+            # dlt regards the pipeline that was created last as active, and would continue with
             # this one.
             pipeline.activate()
 
@@ -93,9 +93,9 @@ def load_after(load_id: str) -> None:
 
 
 def watch_steps(module: Any) -> None:
-    """Let a module hear of each step of every pipeline, before dlt writes its trace."""
+    """Notify a module of each step of every pipeline, before dlt writes its trace."""
     if module not in dlt_trace.TRACKING_MODULES:
-        # The first: those behind it may send the trace elsewhere.
+        # As the first: later ones may send the trace elsewhere.
         dlt_trace.TRACKING_MODULES.insert(0, module)
 
 
@@ -106,12 +106,12 @@ class BeforeExtraction:
         self._call = call
 
     def on_start_trace_step(self, _trace: Any, step: str, pipeline: Any) -> None:
-        """Hear of a step that begins."""
+        """Handle the start of a step."""
         if step == "extract":
             self._call(pipeline)
 
     def on_start_trace(self, *_: Any) -> None:
-        """Hear of anything else."""
+        """Ignore all other events."""
 
     on_end_trace_step = on_end_trace = on_start_trace
 

@@ -1,4 +1,4 @@
-"""What a resource sees of the run that it is part of, and gives to it."""
+"""What a resource can read and change of the run that it is part of."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MADE_EMPTY = b"unify-source: no rows yet"
 
 
 def capabilities() -> DestinationCapabilitiesContext | None:
-    """Return what the destination of the running pipeline can do, None where there is none."""
+    """Return the capabilities of the running pipeline's destination, None if there is none."""
     try:
         return Container()[DestinationCapabilitiesContext]
     except ContextDefaultCannotBeCreated:
@@ -78,7 +78,7 @@ def forget_column(table: str, column: str) -> None:
 
 
 class _LastFilter(FilterItem):
-    # dlt puts steps in this order, whenever they are added: behind all that a user adds.
+    # dlt sorts steps by this, whenever they are added: after all that a user adds.
     placement_affinity: ClassVar[float] = 2
 
 
