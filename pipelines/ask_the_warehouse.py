@@ -1,6 +1,6 @@
-"""Ask a question of the models, through dlt: the same on every database.
+"""Query the models through dlt, with the same SQL on every database.
 
-Prints for each sequence how many of the people contacted replied, the best one first.
+Prints for each sequence how many of the contacted people replied, the best one first.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The exit code is that of `unify-source sync`: 0 done, 1 failed (run it again), 2 misconfigured, 3
 loaded but with rows in quarantine, 5 another run held the dataset. Use your own destination: the
-state travels with the data, so that this may run on a machine that knows nothing of the last run.
+state is stored with the data, so this may run on any machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The plain dlt use: run it again and it loads what changed since.
+"""Load with plain dlt: each further run loads what changed since the last.
 
 The key is read from UNIFY_API_KEY, or from api_key under [sources.unify] in .dlt/secrets.toml.
 """

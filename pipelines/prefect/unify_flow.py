@@ -1,6 +1,6 @@
 """A Prefect flow: `python unify_flow.py 2026-05-01 2026-05-31` loads those days, the newest first.
 
-Set UNIFY_API_KEY, and the credentials of the destination where it has any. To load the day before,
+Set UNIFY_API_KEY, and the credentials of the destination if it needs any. To load the previous day
 every day: `python unify_flow.py --serve`.
 """
 
@@ -18,20 +18,20 @@ from prefect.client.schemas.objects import TaskRun
 from unify_source import UnifyError, backfill
 
 MISCONFIGURED = 2
-# What became visible late belongs to a day that has been loaded: begin a little earlier.
+# Rows that became visible late belong to a day already loaded: begin a little earlier.
 LOOKBACK = timedelta(minutes=10)
 
 
 def is_worth_a_retry(_task: Any, _run: TaskRun, state: Any) -> bool:
-    """Tell whether a try more may help: not where the key or a setting is wrong."""
+    """Tell whether a retry may help: not if the key or a setting is wrong."""
     error = state.result(raise_on_failure=False)
     return not (isinstance(error, UnifyError) and error.exit_code == MISCONFIGURED)
 
 
 @task(retries=3, retry_delay_seconds=[30, 120, 600], retry_condition_fn=is_worth_a_retry)
 def load_day(day: date) -> dict[str, Any]:
-    """Load what was updated on a day in UTC; another try goes on where this one stopped."""
-    # Nothing is lost with the folder: what was loaded says how far a run has come.
+    """Load what was updated on a day in UTC; a retry resumes where this try stopped."""
+    # The folder may be lost: the progress is stored with the rows.
     with tempfile.TemporaryDirectory() as folder:
         pipeline = dlt.pipeline(
             "unify_gtm", destination="duckdb", dataset_name="unify", pipelines_dir=folder

@@ -1,4 +1,4 @@
-"""The assets: one step loads all tables that are selected, another makes the models."""
+"""The assets: one step loads all selected tables, another creates the models."""
 
 # No `from __future__ import annotations`: Dagster reads these types itself, and not as text.
 
@@ -20,7 +20,7 @@ from unify_source.runs.report import Report
 from unify_source.runs.status import status
 from unify_source.times import EPOCH
 
-# A run that failed for a while goes on where it was: the next try costs only what is left.
+# A failed run resumes where it stopped: a retry costs only what is left.
 RETRIES = dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL)
 
 
@@ -47,7 +47,7 @@ def unify_tables(
         unify_dataset: UnifyDataset,
     ) -> Iterator[dg.MaterializeResult]:
         names = [key.path[-1] for key in context.selected_asset_keys]
-        # All of them are no selection: a run of all goes on where one of all stopped.
+        # All tables count as no selection, so that such a run resumes an earlier one.
         only = [] if set(names) == BY_NAME.keys() else names
         rows: Counter[str] = Counter()
         facts: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def _loaded(each: Range, only: list[str], account: UnifyAccount, dataset: UnifyD
     arguments = account.arguments(each.account)
     start = EPOCH
     if each.start:
-        # What became visible late belongs to a partition that has been loaded.
+        # Rows that became visible late belong to a partition already loaded.
         start = each.start - configured(**arguments).lookback
     return backfill(
         dataset.pipeline(each.account),

@@ -62,7 +62,7 @@ class UnifyDataset(dg.ConfigurableResource):
     lock_timeout: float = 600
 
     def pipeline(self, account: str | None = None) -> dlt.Pipeline:
-        """Open the pipeline of one account, in a working folder that goes with the process."""
+        """Open the pipeline of one account, in a working folder that is removed with the process."""
         if account is None:
             return open_pipeline(
                 self.pipeline_name, self.destination, self.dataset, credentials=self.credentials
@@ -78,7 +78,7 @@ class UnifyDataset(dg.ConfigurableResource):
 
 
 def refuse_odd_name(account: str) -> None:
-    """Raise ConfigurationError for an account whose dataset might be another's as well."""
+    """Raise ConfigurationError for an account whose dataset might also be another's."""
     if not _NAME.fullmatch(account):
         raise ConfigurationError(
             f"The account {account!r} cannot be part of a dataset's name.",
@@ -88,11 +88,11 @@ def refuse_odd_name(account: str) -> None:
 
 @contextmanager
 def failing_as_dagster_does() -> Iterator[None]:
-    """Turn an error into Dagster's own: one that no retry mends is not tried again."""
+    """Turn an error into Dagster's own, without retries if none can help."""
     try:
         yield
     except UnifyError as error:
-        # Not from it: its cause may hold what the error itself has struck out.
+        # Not `from` it: its cause may contain secrets that the error itself has redacted.
         raise dg.Failure(
             str(error),
             metadata={"exit_code": error.exit_code, "next_step": error.next_step},
