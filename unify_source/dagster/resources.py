@@ -62,7 +62,7 @@ class UnifyDataset(dg.ConfigurableResource):
     lock_timeout: float = 600
 
     def pipeline(self, account: str | None = None) -> dlt.Pipeline:
-        """Open the pipeline of one account, in a working folder that is removed with the process."""
+        """Open the pipeline of one account, in a working folder that is removed at exit."""
         if account is None:
             return open_pipeline(
                 self.pipeline_name, self.destination, self.dataset, credentials=self.credentials
