@@ -217,3 +217,23 @@ def test_a_naming_convention_that_is_none_ends_with_a_sentence(
 
     assert naming.split(".", maxsplit=1)[0] in str(caught.value)
     assert api.requests == []
+
+
+OF_DLT = {
+    "RUNTIME__LOG_LEVEL": ("loud", "not a level of logging"),
+    "RUNTIME__REQUEST_TIMEOUT": ("soon", "request_timeout"),
+    "PROVIDERS__ENABLE_AWS_SECRETS": ("true", "AwsCredentials"),
+    "STAGING_TYPE": ("filesystem", "STAGING_TYPE"),
+    "STAGING_NAME": ("mine", "`mine`"),
+}
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize("name", OF_DLT)
+def test_a_variable_that_dlt_cannot_use_is_told_in_a_sentence(name: str) -> None:
+    value, said = OF_DLT[name]
+
+    ran = command("status", **{name: value})
+
+    assert (ran.returncode, "Traceback" in ran.stderr) == (2, False)
+    assert said in ran.stderr

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import dlt
-from dlt.common.destination.exceptions import DestinationException
+from dlt.common.destination.exceptions import DestinationException, UnknownDestinationModule
 from dlt.common.runtime.collector import NULL_COLLECTOR
 from dlt.pipeline.exceptions import InvalidPipelineName
 
@@ -48,12 +48,8 @@ def open_pipeline(
         )
     except InvalidPipelineName:
         raise _no_name(name) from None
-    except DestinationException:
-        raise ConfigurationError(
-            f"is {destination!r}, which dlt does not know.",
-            "Name one of dlt's destinations, such as duckdb or postgres.",
-            setting="destination",
-        ) from None
+    except DestinationException as error:
+        raise _no_destination(destination, error) from None
     return pipeline
 
 
@@ -62,6 +58,20 @@ def _no_name(name: str) -> ConfigurationError:
         f"is {name[:_LONGEST_NAME]!r}, which cannot be the name of a folder.",
         f"Use letters, digits, - and _, at most {_LONGEST_NAME}.",
         setting="pipeline_name",
+    )
+
+
+def _no_destination(name: str, error: DestinationException) -> ConfigurationError:
+    if isinstance(error, UnknownDestinationModule) and error.ref == name:
+        return ConfigurationError(
+            f"is {name!r}, which dlt does not know.",
+            "Name one of dlt's destinations, such as duckdb or postgres.",
+            setting="destination",
+        )
+    return ConfigurationError(
+        f"is {name!r}, which dlt refuses: {str(error).splitlines()[0].rstrip('.:')}.",
+        "dlt also takes a STAGING_TYPE or STAGING_NAME of another program: unset it for this run.",
+        setting="destination",
     )
 
 

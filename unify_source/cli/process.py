@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from unify_source.runs.report import Report
 
 FAILED, QUARANTINED = 1, 3
+_LOG_LEVEL = "RUNTIME__LOG_LEVEL"
 STOPPED = "Nothing is lost: run it again and it resumes from here."
 # M_ARENA_MAX of glibc's malloc.h.
 _MOST_HEAPS = -8
@@ -65,7 +66,7 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
 
     The screen shows `doing` at first. `stopped` is the next step shown after Ctrl-C.
     """
-    os.environ.setdefault("RUNTIME__LOG_LEVEL", "INFO" if options.verbose else "CRITICAL")
+    os.environ.setdefault(_LOG_LEVEL, "INFO" if options.verbose else "CRITICAL")
     screen = Screen(as_json=options.json, quiet=options.quiet, verbose=options.verbose)
     log = logging.getLogger("unify_source")
     level = log.level
@@ -76,6 +77,7 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
         screen.progress.begin(doing)
     try:
         _refuse_vanished_folder()
+        _refuse_odd_log_level()
         yield screen
     except UnifyError as error:
         if options.verbose:
@@ -99,6 +101,16 @@ def _refuse_vanished_folder() -> None:
         raise ConfigurationError(
             "The folder that this command was started in is gone.", "Change into one that exists."
         ) from None
+
+
+def _refuse_odd_log_level() -> None:
+    # dlt raises an error of logging's own as it starts.
+    level = os.environ[_LOG_LEVEL]
+    if not isinstance(logging.getLevelName(level), int):
+        raise ConfigurationError(
+            f"{_LOG_LEVEL} is {level[:40]!r}, which is not a level of logging.",
+            "Use DEBUG, INFO, WARNING, ERROR or CRITICAL, or unset it.",
+        )
 
 
 @contextmanager

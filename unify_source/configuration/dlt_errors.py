@@ -91,9 +91,9 @@ def explained(pipeline: dlt.Pipeline | None = None) -> Iterator[None]:
     error, log record or file of dlt's shows a secret of the configuration or of the pipeline's
     code.
     """
-    redact_dlt(pipeline)
     clients = quick_clients(pipeline) if pipeline else nullcontext()
     try:
+        redact_dlt(pipeline)
         # dlt forgets a signal that arrives during one of its steps, unless this encloses them all.
         with intercepted_signals(), redacted_logs(), clients:
             yield

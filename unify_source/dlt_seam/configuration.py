@@ -73,8 +73,14 @@ def names_in_a_sources_section() -> set[str]:
 
 
 def providers() -> Sequence[ConfigProvider]:
-    """Return where dlt keeps configuration: environment, files, vaults; the first comes first."""
-    return Container()[PluggableRunContext].providers.providers
+    """Return where dlt keeps configuration: environment, files, vaults; the first comes first.
+
+    Raises dlt's error for a setting of its runtime that cannot be, which it itself raises only once
+    and then goes on without a log.
+    """
+    context = Container()[PluggableRunContext]
+    context.context.runtime_config  # noqa: B018 - it is read as it is asked for
+    return context.providers.providers
 
 
 def config_sections() -> tuple[str | None, tuple[str, ...]]:
