@@ -55,6 +55,14 @@ def test_a_control_character_in_a_text_is_the_rows_own_trouble(text: str) -> Non
         assert len(server.asked) == 1
 
 
+def test_a_byte_order_mark_before_a_page_is_none_of_it() -> None:
+    body = b'\xef\xbb\xbf{"enrollments": [{"id": "1"}], "next_cursor": null}'
+    with raw_server(lambda _, to: to.sendall(response(body))) as server:
+        assert page(server.url).rows == [{"id": "1"}]
+
+        assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize(
     "body",
     [

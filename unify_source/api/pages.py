@@ -154,7 +154,7 @@ def _parsed(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
-        text = body.decode(errors="surrogateescape")
+        text = body.decode("utf-8-sig", errors="surrogateescape")
         return json.loads(text, parse_int=str, strict=False)
 
 
