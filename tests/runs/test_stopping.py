@@ -99,3 +99,21 @@ def test_waiting_for_rows_in_quarantine_it_stops(
     wait_until(lambda: len(api.requests) > 1)
 
     assert_stops(process)
+
+
+INTERRUPTED_AT_ITS_END = """
+import atexit, os, signal
+from unify_source.cli.process import run
+
+atexit.register(print, "the rest of it")
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+run(lambda: None)
+"""
+
+
+def test_ctrl_c_once_the_work_is_done_changes_nothing() -> None:
+    words = [sys.executable, "-c", INTERRUPTED_AT_ITS_END]
+
+    ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "the rest of it\n", "")

@@ -7,6 +7,7 @@ import ctypes
 import gc
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -50,6 +51,8 @@ def run(app: Callable[[], Any]) -> NoReturn:
         code = ended.code if isinstance(ended.code, int) else FAILED if ended.code else 0
         if isinstance(ended.code, str):
             sys.stderr.write(f"{ended.code}\n")
+    # The work is done: Ctrl-C would only leave the working folder behind, with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not _is_written(output):
         code = code or FAILED
     # Python would also collect garbage among all imported modules, which takes longer than many
