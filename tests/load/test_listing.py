@@ -14,6 +14,7 @@ import pytest
 import requests
 from conftest import KEY
 from destinations import Destination, DuckDB
+from loaded import loaded
 from standing import account, change
 from warehouse import shown
 
@@ -67,8 +68,7 @@ def refusing(api: Sandbox, answer: tuple[int, bytes]) -> Iterator[str]:
 def test_a_renamed_and_a_paused_sequence_are_right_after_the_next_sync(
     serve: Serve, warehouse: Destination
 ) -> None:
-    api = serve(account(100))
-    load(warehouse, api.url)
+    api = loaded(warehouse, serve)
     renamed, paused = api.account.sequences()[:2]
     api.account.rename_sequence(renamed["id"], "Another name")
     api.account.pause_sequence(paused["id"])
@@ -85,8 +85,7 @@ def test_a_renamed_and_a_paused_sequence_are_right_after_the_next_sync(
 
 @on_duckdb
 def test_a_second_sync_without_changes_writes_nothing(serve: Serve, warehouse: Destination) -> None:
-    api = serve(account(100))
-    load(warehouse, api.url)
+    api = loaded(warehouse, serve)
     done = warehouse.loads()
     api.reset()
     load(warehouse, api.url)
@@ -97,8 +96,7 @@ def test_a_second_sync_without_changes_writes_nothing(serve: Serve, warehouse: D
 def test_a_sequence_that_is_gone_is_marked_and_its_row_and_enrollments_stay(
     serve: Serve, warehouse: Destination
 ) -> None:
-    api = serve(account(100))
-    load(warehouse, api.url)
+    api = loaded(warehouse, serve)
     before = warehouse.stored()
     gone = api.account.sequences()[0]["id"]
     whole = sequence(warehouse, gone)
@@ -138,8 +136,7 @@ def test_a_sequence_that_was_gone_before_the_first_sync_is_filled_in_and_marked(
 def test_an_upgraded_sequence_comes_with_its_new_version(
     serve: Serve, warehouse: Destination
 ) -> None:
-    api = serve(account(100))
-    load(warehouse, api.url)
+    api = loaded(warehouse, serve)
     api.account.upgrade_sequence(api.account.sequences()[0]["id"])
     api.account.clock.advance(timedelta(seconds=1))
     load(warehouse, api.url)
@@ -150,8 +147,7 @@ def test_an_upgraded_sequence_comes_with_its_new_version(
 def test_a_list_that_cannot_be_had_stops_nothing_and_takes_nothing_away(
     serve: Serve, warehouse: Destination
 ) -> None:
-    api = serve(account(100))
-    load(warehouse, api.url)
+    api = loaded(warehouse, serve)
     before = warehouse.stored()["sequences"]
 
     for seed, answer in enumerate([(404, b""), (403, b"{}"), (200, b"<html>"), (400, b"{}")]):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import atexit
 import shutil
 import tempfile
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from destinations import MACHINES, Destination
 from standing import Serve, account, load
@@ -17,15 +19,23 @@ from unify_source.sandbox import Sandbox
 def loaded(warehouse: Destination, serve: Serve, size: int = 300) -> Sandbox:
     """Serve an account that stands still, which an empty warehouse holds then as loaded once."""
     api: Sandbox = serve(account(size))
-    kept = _kept() / f"{warehouse.dlt_name} {size}"
+    once(warehouse, str(size), Path(MACHINES), lambda: load(warehouse, api))
+    return api
+
+
+def once(warehouse: Destination, name: str, folder: Path, run: Callable[[], Any]) -> None:
+    """Make a run, or restore what it left in an empty warehouse and in the folder of its pipelines.
+
+    The name says which run it is.
+    """
+    kept = _kept() / f"{warehouse.dlt_name} {name}"
     if kept.exists():
         warehouse.restore(kept)
-        shutil.copytree(kept / MACHINES, MACHINES)
+        shutil.copytree(kept / "pipelines", folder)
     else:
-        load(warehouse, api)
+        run()
         if warehouse.keep(kept):
-            shutil.copytree(MACHINES, kept / MACHINES)
-    return api
+            shutil.copytree(folder, kept / "pipelines")
 
 
 @cache
