@@ -344,11 +344,10 @@ def test_what_an_incremental_says_and_this_source_cannot_do_is_refused(
 @before_any_destination
 @pytest.mark.parametrize("mode", ["evolve", "discard_value", "discard_row", "freeze"])
 def test_a_schema_contract_does_what_dlt_documents(
-    serve: Serve, warehouse: Destination, mode: Any
+    api: Sandbox, serve: Serve, warehouse: Destination, mode: Any
 ) -> None:
-    living = account(60)
-    loaded = pipeline(warehouse)
-    loaded.run(source(serve(living)))
+    living = api.account
+    loaded = first_run(api, warehouse)
     before, columns = warehouse.stored(), set(warehouse.columns("enrollments"))
     change(living, 30)
     changed = serve(living, reshape=DRIFTS["new-fields"])
