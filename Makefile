@@ -57,7 +57,7 @@ soak: .venv/ready  ## kill runs, and start two at once, fifty times instead of a
 	UNIFY_TEST_ROUNDS=50 $(BIN)/python -m pytest -m "rounds and not lane" --durations=10
 
 faults: .venv-warehouse/ready  ## try every fault in every place, and write how each ends into docs/reliability.md
-	.venv-warehouse/bin/python -m pytest -n 4 -m matrix -k "duckdb or postgres or (Delta and folder)" \
+	.venv-warehouse/bin/python -m pytest -n 4 -m matrix -k "duckdb or postgres or (Delta and folder) or (S3 and outages)" \
 	  --matrix docs/reliability.md tests/runs/test_faults.py tests/destinations/test_outages.py
 
 check: .venv/ready  ## run the gate: format, lint, types, order of imports, shape of the code

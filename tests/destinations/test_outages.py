@@ -12,7 +12,7 @@ from conftest import start_command
 from destinations import Destination, DuckDB, Postgres, opened
 from faults import PLACES, noticed
 from held import held, lost
-from lakes import Delta
+from lakes import Delta, DeltaOnS3
 from matrix import note
 from outages import (
     AWAY,
@@ -21,6 +21,7 @@ from outages import (
     MOMENTS,
     OUTAGES,
     WHILE_READING,
+    Bucket,
     Database,
     Folder,
     Moment,
@@ -31,7 +32,7 @@ from outages import (
 )
 from postgres import Server, database
 from standing import account, change, load
-from statements import StatementProxy
+from statements import BucketProxy, StatementProxy
 from warehouse import shown
 
 from unify_source.sandbox import Sandbox
@@ -39,6 +40,7 @@ from unify_source.sandbox import Sandbox
 Serve = Callable[..., Sandbox]
 
 CREDENTIALS = "DESTINATION__POSTGRES__CREDENTIALS"
+KINDS = (DuckDB, Postgres, Delta, DeltaOnS3)
 FEW, CHANGES = 160, 900
 
 
@@ -53,7 +55,7 @@ def test_a_destination_that_fails_within_a_merge_loses_nothing(
 @pytest.mark.matrix
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("outage", OUTAGES)
-@pytest.mark.parametrize("kind", [DuckDB, Postgres, Delta], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_destination_that_fails_at_any_statement_loses_nothing(
     outage: str,
     moment: str,
@@ -74,7 +76,7 @@ def test_a_destination_that_fails_at_any_statement_loses_nothing(
 @pytest.mark.matrix
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("outage", WHILE_READING)
-@pytest.mark.parametrize("kind", [DuckDB, Postgres, Delta], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_destination_that_fails_while_a_run_reads_loses_nothing(
     outage: str,
     place: str,
@@ -149,6 +151,10 @@ def standing(
         ):
             patch.setenv(CREDENTIALS, dsn)
             yield Postgres({CREDENTIALS: dsn}), Database(server, dsn, proxy)
+        return
+    if kind is DeltaOnS3:
+        with opened(kind, home, request) as found, BucketProxy(found.options["endpoint_url"]) as s3:
+            yield found, Bucket(s3)
         return
     (home / "disk").mkdir()
     with opened(kind, home / "disk", request) as found:

@@ -43,7 +43,7 @@ class Matrix:
         noted = [str(value) for name, value in report.user_properties if name == CELL]
         if noted and report.when == "call":
             fault, place, destination, ended = noted[-1].split("|")
-            destination = destination.partition(",")[0]
+            destination = destination.replace(", folder", "").replace(", ", " on ")
             self._outcomes[fault, place].setdefault(ended, []).append(destination)
 
     def pytest_sessionfinish(self) -> None:

@@ -1,7 +1,8 @@
 """Faults of a destination, at a statement or a request of a run: it goes away, or is full.
 
-Nothing of the run is replaced. The path to Postgres is cut, the folder with a DuckDB file or with
-a lake is moved, and a limit on the size of files stands in for the end of a disk.
+Nothing of the run is replaced. The path to Postgres or to S3 is cut, the folder with a DuckDB file
+or with a lake is moved, and a limit on the size of files stands in for the end of a disk. A bucket
+has no end: there a server that refuses to write stands in for it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
 from postgres import Server, ask
-from statements import StatementProxy
+from servers import s3_environment
+from statements import BucketProxy, StatementProxy
 from telling import TELLS, heard
 from turns import wait_until
 
@@ -67,12 +69,15 @@ def first(pattern: str) -> Moment:
 MERGE = "a statement of a merge"
 MOMENTS: dict[str, Moment] = {
     "first statement": at(lambda number: number == 0),
-    # DuckDB's second, Postgres's both in one, Delta's.
+    # DuckDB's second, Postgres's both in one, Delta's in a folder and in a bucket.
     MERGE: first(
         r'^INSERT INTO "unify"\."enrollments"'
         r'|^DELETE FROM "unify"\."enrollments".*INSERT INTO|^execute .*/enrollments'
+        r"|^(PUT|POST) \S+/enrollments/"
     ),
-    "commit of the load": first(r'INSERT INTO "unify"\."_dlt_loads"|_dlt_loads/\S+ w'),
+    "commit of the load": first(
+        r'INSERT INTO "unify"\."_dlt_loads"|_dlt_loads/\S+ w|^PUT \S+/_dlt_loads/'
+    ),
     "every third statement": at(lambda number: number % 3 == 2),
 }
 
@@ -179,6 +184,33 @@ class Database(World):
 
     def make_room(self) -> None:
         self._server.limit_files(resource.RLIM_INFINITY)
+
+
+class Bucket(World):
+    """A server that speaks S3, behind a proxy."""
+
+    is_cut = True
+
+    def __init__(self, proxy: BucketProxy) -> None:
+        self._proxy = proxy
+        self.reached = s3_environment(f"http://{proxy.at}")
+
+    @contextmanager
+    def watched(self, striking: Striking) -> Iterator[dict[str, str]]:
+        self._proxy.before, self._proxy.after = striking.before, striking.after
+        yield {**self.reached}
+
+    def leave(self) -> None:
+        self._proxy.leave()
+
+    def come_back(self) -> None:
+        self._proxy.come_back()
+
+    def fill(self) -> None:
+        self._proxy.is_full = True
+
+    def make_room(self) -> None:
+        self._proxy.is_full = False
 
 
 class Striking:

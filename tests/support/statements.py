@@ -1,7 +1,8 @@
-"""A way to Postgres that reads each statement as it passes, and can be cut at any of them."""
+"""A way to Postgres or S3 that reads each statement as it passes, and can be cut at any of them."""
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -43,10 +44,10 @@ class StatementProxy(Proxy):
                 asked: list[bool] = []
                 back = threading.Thread(target=self._answer, args=[server, client, asked])
                 back.start()
-                for message in _messages(client):
-                    if message[:1] in (_QUERY, _PARSE):
-                        asked.append(self.before(message[5:].decode(errors="replace").strip("\0")))
-                    server.sendall(message)
+                for message in self._messages(client):
+                    if text := self._statement(message):
+                        asked.append(self.before(text))
+                    self._pass(message, client, server, asked)
                 server.shutdown(socket.SHUT_WR)
                 back.join()
 
@@ -58,6 +59,19 @@ class StatementProxy(Proxy):
                 client.sendall(data)
         with suppress(OSError):
             client.shutdown(socket.SHUT_RDWR)
+
+    def _messages(self, client: socket.socket) -> Iterator[bytes]:
+        return _messages(client)
+
+    def _statement(self, message: bytes) -> str:
+        is_one = message[:1] in (_QUERY, _PARSE)
+        return message[5:].decode(errors="replace").strip("\0") if is_one else ""
+
+    def _pass(
+        self, message: bytes, client: socket.socket, server: socket.socket, asked: list[bool]
+    ) -> None:
+        del client, asked
+        server.sendall(message)
 
     def _greeted(self, client: socket.socket) -> tuple[socket.socket, bytes]:
         """Decline to speak TLS, as often as a client asks."""
@@ -79,6 +93,58 @@ def _messages(client: socket.socket) -> Iterator[bytes]:
             start = 1 if buffer[0] else 0
             size = start + int.from_bytes(buffer[start : start + 4], "big")
             if len(buffer) < max(size, 5):
+                break
+            yield buffer[:size]
+            buffer = buffer[size:]
+
+
+class BucketProxy(StatementProxy):
+    """The same before a server that speaks S3, whose statements are requests: `PUT /bucket/key`.
+
+    While it is `full`, it answers 503 to each that would write.
+    """
+
+    is_full = False
+
+    def _greeted(self, client: socket.socket) -> tuple[socket.socket, bytes]:
+        return client, b""
+
+    def _messages(self, client: socket.socket) -> Iterator[bytes]:
+        return _requests(client)
+
+    def _statement(self, message: bytes) -> str:
+        return message.partition(b" HTTP/")[0].decode()
+
+    def _pass(
+        self, message: bytes, client: socket.socket, server: socket.socket, asked: list[bool]
+    ) -> None:
+        if not self.is_full or message.startswith((b"GET ", b"HEAD ")):
+            server.sendall(message)
+            return
+        self.after(asked.pop())
+        client.sendall(_SLOW_DOWN)
+
+
+_SLOW_DOWN = (
+    b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: 87\r\n\r\n"
+    b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+)
+
+
+def _requests(client: socket.socket) -> Iterator[bytes]:
+    """Yield what a client asks by HTTP, request by request."""
+    buffer = b""
+    while data := client.recv(65536):
+        buffer += data
+        while b"\r\n\r\n" in buffer:
+            head, _, body = buffer.partition(b"\r\n\r\n")
+            if re.search(rb"(?im)^expect: 100-continue\r?$", head):
+                client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+                head = re.sub(rb"(?im)^expect: 100-continue\r\n", b"", head + b"\r\n")[:-2]
+                buffer = head + b"\r\n\r\n" + body
+            length = re.search(rb"(?im)^content-length: (\d+)", head)
+            size = len(head) + 4 + (int(length[1]) if length else 0)
+            if len(buffer) < size:
                 break
             yield buffer[:size]
             buffer = buffer[size:]

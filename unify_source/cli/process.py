@@ -70,6 +70,9 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
     The screen shows `doing` at first. `stopped` is the next step shown after Ctrl-C.
     """
     os.environ.setdefault(_LOG_LEVEL, "INFO" if options.verbose else "CRITICAL")
+    if not options.verbose:
+        # S3's library drops errors of requests that it retries, and asyncio prints their traces.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     screen = Screen(as_json=options.json, quiet=options.quiet, verbose=options.verbose)
     log = logging.getLogger("unify_source")
     level = log.level

@@ -66,7 +66,8 @@ _UNREACHABLE = re.compile(
     r"closed the connection|connection (is |was |has been |already )?(refused|reset|closed|lost)"
     r"|terminating connection|could not (connect|receive|send|translate host name)"
     r"|timeout expired|timed out|no route to host|network is unreachable"
-    r"|the database system is|too many (clients|connections)|remaining connection slots",
+    r"|the database system is|too many (clients|connections)|remaining connection slots"
+    r"|SlowDown|ServiceUnavailable|status code: 503",
     re.IGNORECASE,
 )
 # Their words for an address, a user or a password that will never connect.
@@ -123,9 +124,12 @@ def meaning(error: BaseException) -> BaseException:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    # dlt wraps errors of queries, but not those of connecting to Postgres.
-    driver = sys.modules.get("psycopg2")
-    return (DltException, OSError, *((driver.Error,) if driver else ()))
+    # dlt wraps errors of queries, but not those of connecting to Postgres or S3.
+    drivers = (
+        getattr(sys.modules.get(module), name, OSError)
+        for module, name in (("psycopg2", "Error"), ("botocore.exceptions", "BotoCoreError"))
+    )
+    return (DltException, OSError, *drivers)
 
 
 def _explanation(error: BaseException) -> BaseException:
@@ -172,6 +176,9 @@ def _fix(cause: BaseException) -> str:
         # DuckDB, Postgres and deltalake raise errors of their own, in the system's words.
         if os.strerror(number) in text:
             return _FIXES[number]
+    # A commit to Delta that got no answer is retried, and conflicts with itself.
+    if "concurrent transaction" in text:
+        return "make sure that nothing else writes to these tables"
     return _REACH if _UNREACHABLE.search(text) else "fix the cause"
 
 
