@@ -18,7 +18,7 @@ from unify_source.runs.progress import WindowProgress
 
 _COUNTED = MAIN_LIST.name
 _READING = "Reading pages"
-_LONGEST_NAME = 100
+_LONGEST_NAME = 64
 
 
 def open_pipeline(
@@ -56,7 +56,7 @@ def open_pipeline(
 def _no_name(name: str) -> ConfigurationError:
     return ConfigurationError(
         f"is {name[:_LONGEST_NAME]!r}, which cannot be the name of a folder.",
-        f"Use letters, digits, - and _, at most {_LONGEST_NAME}.",
+        f"Use letters, digits and _, at most {_LONGEST_NAME}.",
         setting="pipeline_name",
     )
 

@@ -24,6 +24,7 @@ from dlt.common.exceptions import (
     SignalReceivedException,
 )
 from dlt.common.normalizers.naming.exceptions import NormalizersException
+from dlt.common.schema.exceptions import InvalidSchemaName
 
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.files import unreadable_file
@@ -141,7 +142,7 @@ def _explanation(error: BaseException) -> BaseException:
             return KeyboardInterrupt()
         if isinstance(cause, TomlProviderReadException):
             return unreadable_file(cause.full_paths)
-        if isinstance(cause, (ConfigurationException, NormalizersException)):
+        if isinstance(cause, (ConfigurationException, NormalizersException, InvalidSchemaName)):
             return _misconfigured(cause)
         if isinstance(cause, MissingDependencyException):
             return _not_installed(cause)
@@ -196,6 +197,12 @@ def _misconfigured(error: BaseException) -> ConfigurationError:
             f"dlt's setting {name} has an invalid value.",
             "Correct it in .dlt/config.toml or the environment, where dlt also reads another"
             f" program's variable {name.upper()}.",
+        )
+    if isinstance(error, InvalidSchemaName):
+        return ConfigurationError(
+            f"is {error.name!r}, which dlt refuses.",
+            "Use letters, digits and _, at most 64 of them.",
+            setting="pipeline_name",
         )
     encode = f" {_ENCODE}" if has_unencoded_password() else ""
     return ConfigurationError(
