@@ -52,15 +52,7 @@ _FIXES = {
     errno.EIO: "make sure that the disk or network folder works",
     errno.ESTALE: "make sure that the disk or network folder works",
 }
-_DISK_ERRORS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EROFS,
-    errno.ENOTDIR,
-    errno.EIO,
-    errno.ESTALE,
-)
+_DISK_ERRORS = tuple(_FIXES.keys() - {errno.EACCES, errno.EPERM, errno.ENOENT})
 _REACH = "make sure that the destination can be reached"
 # The words of the drivers of databases and of S3 if nobody answers.
 _UNREACHABLE = re.compile(
