@@ -17,7 +17,19 @@ from unify_source.sandbox import Account, Sandbox
 
 Serve = Callable[..., Sandbox]
 
-COMMANDS = ("sync", "backfill", "check", "status", "demo", "sandbox")
+COMMANDS = (
+    "check",
+    "sync",
+    "backfill",
+    "status",
+    "verify",
+    "forget",
+    "models",
+    "report",
+    "export",
+    "demo",
+    "sandbox",
+)
 
 
 @pytest.fixture
@@ -35,11 +47,16 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert (ran.returncode, ran.stdout) == (0, f"unify-source {version('unify-source')}\n")
 
 
-def test_help_names_every_command_and_every_command_has_help_of_its_own() -> None:
+def test_help_lists_the_commands_in_the_order_of_use() -> None:
     whole = command("--help")
+
     assert whole.returncode == 0
+    listed = whole.stdout.partition("Commands:\n")[2].partition("\n\n")[0]
+    assert tuple(line.split()[0] for line in listed.splitlines()) == COMMANDS
+
+
+def test_every_command_has_help_of_its_own() -> None:
     for name in COMMANDS:
-        assert f" {name} " in whole.stdout
         ran = command(name, "--help")
         assert (ran.returncode, ran.stderr) == (0, "")
         assert f"Usage: python -m unify_source {name} " in ran.stdout

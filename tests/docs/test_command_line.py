@@ -44,7 +44,7 @@ def test_the_settings_are_those_of_the_source_with_their_defaults() -> None:
 def test_the_commands_are_those_of_the_program() -> None:
     listed = rows_of(PAGE, "command", "what it does")
 
-    assert {code(cell) for cell, _ in listed} == {f"unify-source {name}" for name in COMMANDS}
+    assert [code(cell) for cell, _ in listed] == [f"unify-source {name}" for name in COMMANDS]
 
 
 def test_the_options_are_those_of_the_commands() -> None:

@@ -24,8 +24,17 @@ _accepting = click.option(
 )
 
 
+class InOrderOfUse(click.Group):
+    """Lists its commands in the order in which they were added, which is that of their use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click calls it so
+        """Return the names of the commands, which click would sort."""
+        return list(self.commands)
+
+
 @click.group(
     name="unify-source",
+    cls=InOrderOfUse,
     context_settings={"help_option_names": ["-h", "--help"], "show_default": True},
     epilog="Start with demo (no key needed), then check, then sync.",
 )
@@ -34,6 +43,23 @@ _accepting = click.option(
 )
 def app() -> None:
     """Load Unify's sequence enrollments into your own database, warehouse or lake."""
+
+
+@app.command()
+@taking(*READING)
+def check(options: Options) -> None:
+    """Check the key, the clock and the destination before a load."""
+    with screen_of(options, "Checking the key, the clock and the destination") as screen:
+        with importing():
+            from unify_source.runs.check import check as run_check
+
+        # Each line as soon as it is known, so that what passed stands above the error.
+        checked = run_check(
+            pipeline_of(options),
+            lock_timeout=options.lock_timeout,
+            in_order=lambda line: None if options.json else screen.note(line),
+        )
+        screen.result(checked.as_json(), [])
 
 
 @app.command()
@@ -108,23 +134,6 @@ def backfill(
 
 
 @app.command()
-@taking(*READING)
-def check(options: Options) -> None:
-    """Check the key, the clock and the destination before a load."""
-    with screen_of(options, "Checking the key, the clock and the destination") as screen:
-        with importing():
-            from unify_source.runs.check import check as run_check
-
-        # Each line as soon as it is known, so that what passed stands above the error.
-        checked = run_check(
-            pipeline_of(options),
-            lock_timeout=options.lock_timeout,
-            in_order=lambda line: None if options.json else screen.note(line),
-        )
-        screen.result(checked.as_json(), [])
-
-
-@app.command()
 @taking(*READING, "account")
 def status(options: Options) -> None:
     """Show how fresh the tables are, their rows, and the last runs."""
@@ -179,6 +188,22 @@ def make_models(options: Options) -> None:
 
 
 @app.command()
+@click.option("--output", default="unify_report.html", help="The file to write.")
+@click.option("--open", "is_opened", is_flag=True, help="Show it in the browser.")
+@taking(*READING)
+def report(options: Options, *, output: str, is_opened: bool) -> None:
+    """Write a report as one HTML file, to read, print or mail."""
+    with screen_of(options, "Querying the models", _NOT_EXPORTED) as screen:
+        with importing():
+            from unify_source.analysis.report.report import report as run_report
+
+        written = run_report(pipeline_of(options), output, lock_timeout=options.lock_timeout)
+        screen.result(written.as_json(), written.as_lines())
+        if is_opened and not webbrowser.open(written.file.resolve().as_uri()):
+            screen.warn("No browser was found to open it.")
+
+
+@app.command()
 @click.argument("name", metavar="TABLE|MODEL")
 @click.option("--output", help="A file ending in .csv, .parquet or .xlsx. NAME.csv unless set.")
 @click.option("--time-zone", default="UTC", help="The zone that times are written in.")
@@ -197,22 +222,6 @@ def export(options: Options, *, name: str, output: str | None, time_zone: str) -
             lock_timeout=options.lock_timeout,
         )
         screen.result(written.as_json(), written.as_lines())
-
-
-@app.command()
-@click.option("--output", default="unify_report.html", help="The file to write.")
-@click.option("--open", "is_opened", is_flag=True, help="Show it in the browser.")
-@taking(*READING)
-def report(options: Options, *, output: str, is_opened: bool) -> None:
-    """Write a report as one HTML file, to read, print or mail."""
-    with screen_of(options, "Querying the models", _NOT_EXPORTED) as screen:
-        with importing():
-            from unify_source.analysis.report.report import report as run_report
-
-        written = run_report(pipeline_of(options), output, lock_timeout=options.lock_timeout)
-        screen.result(written.as_json(), written.as_lines())
-        if is_opened and not webbrowser.open(written.file.resolve().as_uri()):
-            screen.warn("No browser was found to open it.")
 
 
 app.add_command(demo)
