@@ -277,6 +277,17 @@ def test_a_server_that_asks_for_no_wait_is_not_hammered(status: int, asked: str)
     assert 2 <= asking.requests <= 12
 
 
+def test_the_shortest_wait_is_announced_as_a_second_not_as_none(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("tenacity.wait.random.uniform", lambda low, _high: low + 0.01)
+    api = serve(Account(1), faults=[Fault("500", times=1)])
+
+    Client(checked_settings({"api_key": KEY, "base_url": api.url})).server_time(ENROLLMENT_LIST)
+
+    assert caplog.messages[0].endswith(" Trying again in 1 s.")
+
+
 def test_who_was_told_to_wait_as_long_as_others_does_not_come_back_with_them() -> None:
     asked: list[tuple[str, float]] = []
     workers = 8

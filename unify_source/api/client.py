@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -200,7 +201,8 @@ class Client:
             and now >= self._warned_at + _WARN_EVERY
         ):
             self._warned_at = now
-            _log.warning("%s Trying again in %.0f s.", error.what, state.next_action.sleep)
+            seconds = math.ceil(state.next_action.sleep)
+            _log.warning("%s Trying again in %d s.", error.what, seconds)
 
     def _accepted(self, response: Response) -> Response:
         if response.status != OK:
