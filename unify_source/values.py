@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -83,11 +84,14 @@ class Whole:
     def __call__(self, name: str, value: object) -> int:
         """Return the number."""
         text = str(value).strip()
+        is_whole = not isinstance(value, bool) and re.fullmatch(r"-?\d+", text)
         # At most twelve digits: beyond 4,300, `int` raises an error that names no setting.
-        is_whole = not isinstance(value, bool) and re.fullmatch(r"\d{1,12}", text)
-        if not is_whole or not self.low <= int(text) <= self.high:
+        if not is_whole or len(text) > 12 or not self.low <= int(text) <= self.high:
+            wrong = "out of range" if is_whole else "not a whole number"
             raise ConfigurationError(
-                f"is {shown(value)}.", f"Give a whole number, {self.limits}.", setting=name
+                f"is {shown(value)}, which is {wrong}.",
+                f"Give a whole number, {self.limits}.",
+                setting=name,
             )
         return int(text)
 
@@ -104,11 +108,12 @@ class Seconds:
         try:
             seconds = float(str(value))
         except ValueError:
-            seconds = -1.0
+            seconds = math.nan
         if not 0 <= seconds <= DAY_SECONDS or (seconds == 0 and not self.may_be_zero):
+            wrong = "not a number of seconds" if math.isnan(seconds) else "out of range"
             least = "0 or more" if self.may_be_zero else "more than 0"
             raise ConfigurationError(
-                f"is {shown(value)}, which is not a number of seconds.",
+                f"is {shown(value)}, which is {wrong}.",
                 f"Choose {least}, at most {DAY_SECONDS:,}.",
                 setting=name,
             )

@@ -200,7 +200,7 @@ def test_an_error_names_an_option_only_where_the_option_was_given(
     ran = command("sync", *flags, SOURCES__UNIFY__WORKERS="0")
 
     assert ran.returncode == 2
-    assert ran.stderr.startswith(f"Error: {name} is '0'.")
+    assert ran.stderr.startswith(f"Error: {name} is '0', which is out of range.")
 
 
 def test_a_start_in_configuration_is_not_taken_for_the_range_of_a_backfill() -> None:

@@ -206,6 +206,35 @@ def test_what_is_no_length_of_time_is_refused(value: Any) -> None:
     assert str(value) in what
 
 
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"workers": "many"}, "which is not a whole number."),
+    ({"workers": 2.5}, "which is not a whole number."),
+    ({"workers": True}, "which is not a whole number."),
+    ({"workers": "65"}, "which is out of range."),
+    ({"workers": -1}, "which is out of range."),
+    ({"max_new_columns": "1" * 5_000}, "which is out of range."),
+    ({"retry_budget": "long"}, "which is not a number of seconds."),
+    ({"retry_budget": "nan"}, "which is not a number of seconds."),
+    ({"retry_budget": 0}, "which is out of range."),
+    ({"retry_budget": "inf"}, "which is out of range."),
+    ({"table_format": "hudi"}, "which is not one of its values."),
+    ({"status": "DONE"}, "which is not one of its values."),
+    ({"lookback": "5w"}, "which is not a duration of up to a year."),
+    ({"person_id": "me"}, "which is not an id of Unify's."),
+    ({"base_url": "api"}, "which is not the address of an API."),
+    ({"base_url": "http://x.test"}, "over plain http, others could read the key."),
+]
+
+
+@pytest.mark.parametrize(("wrong", "reason"), WRONG)
+def test_a_value_is_refused_with_the_reason(wrong: dict[str, Any], reason: str) -> None:
+    refused = refusal(**wrong)
+
+    [(name, value)] = wrong.items()
+    assert refused.what.startswith(f"{name} is '{str(value)[:100]}")
+    assert refused.what.endswith(reason)
+
+
 @given(st.sampled_from(ID_FILTERS), st.uuids())
 def test_ids_are_taken_in_any_spelling_of_theirs(name: str, wanted: UUID) -> None:
     for said in (wanted, str(wanted), str(wanted).upper(), f" {wanted} "):
