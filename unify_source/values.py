@@ -23,6 +23,8 @@ _KEY_LIKE = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 _SHOWN = 100
+# Beyond 4,300 digits, `int` raises an error that names no setting.
+_MOST_DIGITS = 12
 
 
 class Reader(Protocol):
@@ -85,8 +87,7 @@ class Whole:
         """Return the number."""
         text = str(value).strip()
         is_whole = not isinstance(value, bool) and re.fullmatch(r"-?\d+", text)
-        # At most twelve digits: beyond 4,300, `int` raises an error that names no setting.
-        if not is_whole or len(text) > 12 or not self.low <= int(text) <= self.high:
+        if not is_whole or len(text) > _MOST_DIGITS or not self.low <= int(text) <= self.high:
             wrong = "out of range" if is_whole else "not a whole number"
             raise ConfigurationError(
                 f"is {shown(value)}, which is {wrong}.",
