@@ -4,12 +4,28 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import time
 from datetime import timedelta
+
+import pytest
 
 from unify_source.cli.progress import Progress
 
 DAYS = timedelta(days=1)
+
+
+class Noted(io.StringIO):
+    """Notes when the first text is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.at = threading.Event(), 0.0
+
+    def write(self, text: str) -> int:
+        self.at = self.at or time.monotonic()
+        self.begun.set()
+        return super().write(text)
 
 
 def started() -> Progress:
@@ -54,3 +70,22 @@ def test_the_clock_and_counts_start_anew_with_each_run() -> None:
 
     assert progress.text() == "0:00 Connecting"
     progress.close()
+
+
+def test_elsewhere_than_on_a_terminal_the_first_line_of_a_run_comes_after_some_time_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    every = 0.2
+    monkeypatch.setattr("unify_source.cli.progress._PLAIN_SECONDS", every)
+    stream = Noted()
+    progress = Progress(stream, is_live=False)
+    progress.begin("Reading pages")
+    time.sleep(every / 2)
+
+    before = time.monotonic()
+    progress.begin("Connecting")
+
+    assert stream.begun.wait(60)
+    progress.close()
+    assert stream.at - before >= every
+    assert stream.getvalue().startswith("0:00 Connecting\n")

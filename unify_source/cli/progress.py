@@ -28,7 +28,6 @@ class Progress:
         self._is_silent = is_silent
         self._lock = threading.RLock()
         self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
         self._shown = ""
         self._reset("")
 
@@ -41,15 +40,15 @@ class Progress:
 
     def begin(self, doing: str) -> None:
         """Start the clock and count from zero; `doing` is shown at once on a terminal."""
+        # A thread for each run: that of the last one would print its next line in the middle of
+        # this one, which has nothing to tell yet.
+        self._ended.set()
         with self._lock:
             self._reset(doing)
             self._draw_live()
-        if self._thread is None and not self._is_silent:
+        if not self._is_silent:
             self._ended = threading.Event()
-            self._thread = threading.Thread(
-                target=self._keep_showing, args=[self._ended], daemon=True
-            )
-            self._thread.start()
+            threading.Thread(target=self._keep_showing, args=[self._ended], daemon=True).start()
 
     def now(self, doing: str) -> None:
         """Show what the run does now, without touching the clock and the counts."""
@@ -72,16 +71,14 @@ class Progress:
     def hidden(self) -> Iterator[None]:
         """Erase the live line while something else is printed."""
         with self._lock:
-            if self._shown:
-                self._write(_ERASE)
-                self._shown = ""
+            self._erase()
             yield
 
     def close(self) -> None:
         """Erase the live line for good."""
         self._ended.set()
-        with self.hidden():
-            self._thread = None
+        with self._lock:
+            self._erase()
 
     def text(self) -> str:
         """Return the line: time elapsed, activity, rows, speed, windows, share, time left."""
@@ -128,6 +125,11 @@ class Progress:
             # Back to the start, so that what others print, such as dlt on Ctrl-C, replaces it.
             self._write(f"{_ERASE}{text}\r")
             self._shown = text
+
+    def _erase(self) -> None:
+        if self._shown:
+            self._write(_ERASE)
+            self._shown = ""
 
     def _write(self, text: str) -> None:
         self._stream.write(text)
