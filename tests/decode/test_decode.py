@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shapes import anything, enrollments, keys, moments, written
 
 from unify_source.decode.decode import decode
-from unify_source.decode.more import MORE
+from unify_source.decode.more import MORE_KEY
 from unify_source.errors import BrokenPage
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.times import parse_instant
@@ -25,13 +25,13 @@ def page(*rows: Any, indent: int | None = None) -> bytes:
 
 
 def promised(value: Any) -> Any:
-    """Return decoded rows without their `MORE`, which has to be null."""
+    """Return decoded rows without their `MORE_KEY`, which has to be null."""
     if isinstance(value, list):
         return [promised(item) for item in value]
     if not isinstance(value, dict):
         return value
-    assert value[MORE] is None
-    return {key: promised(item) for key, item in value.items() if key != MORE}
+    assert value[MORE_KEY] is None
+    return {key: promised(item) for key, item in value.items() if key != MORE_KEY}
 
 
 def with_instants(row: dict[str, Any]) -> dict[str, Any]:
@@ -207,4 +207,4 @@ def test_a_new_date_keeps_its_spelling(rows: list[dict[str, Any]]) -> None:
 
     batch = decode(ENROLLMENT_LIST, [page(*rows)])
 
-    assert batch.rows[MORE].to_pylist() == ['{"renewal":{"day":"2026-01-31"}}'] * len(rows)
+    assert batch.rows[MORE_KEY].to_pylist() == ['{"renewal":{"day":"2026-01-31"}}'] * len(rows)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from unify_source.decode.instants import instants
-from unify_source.decode.more import MORE, stripped_rows
+from unify_source.decode.more import MORE_KEY, rows_with_more
 from unify_source.decode.row_by_row import rows_of
 from unify_source.decode.unreadable import Unreadable
 from unify_source.limits import USUAL, Limits
@@ -36,7 +36,7 @@ class Batch:
 
     `rows` has the same schema for every batch of a resource: a column for each promised key, with
     nested objects as structs and times as instants. The other keys of an object are JSON text
-    under its key `MORE`.
+    under its key `MORE_KEY`.
     """
 
     rows: pa.Table
@@ -84,7 +84,7 @@ def _promised_alone(resource: Resource, bodies: Sequence[bytes], limits: Limits)
 
 def _promised_and_more(resource: Resource, bodies: Sequence[bytes], limits: Limits) -> pa.Table:
     """Read pages whose rows are as promised, but have further keys."""
-    rows = [row for body in bodies for row in stripped_rows(resource, body, limits)]
+    rows = [row for body in bodies for row in rows_with_more(resource, body, limits)]
     return _table(resource, rows)
 
 
@@ -121,10 +121,10 @@ def _parsed(resource: Resource, bodies: Sequence[bytes], row: pa.StructType) -> 
 
 
 def _with_more(kind: pa.DataType) -> pa.DataType:
-    """Return the type of decoded rows: JSON is text, and each object has `MORE`."""
+    """Return the type of decoded rows: JSON is text, and each object has `MORE_KEY`."""
     if pa.types.is_struct(kind):
         fields = [(item.name, _with_more(item.type)) for item in kind]
-        return pa.struct([*fields, (MORE, TEXT)])
+        return pa.struct([*fields, (MORE_KEY, TEXT)])
     if pa.types.is_list(kind):
         return pa.list_(_with_more(kind.value_type))
     return TEXT if kind == JSON else kind

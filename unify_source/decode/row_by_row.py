@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from unify_source.decode.json_text import Number, parsed, text_of
-from unify_source.decode.more import MORE, Odd, json_within, too_deep, unpromised
+from unify_source.decode.more import MORE_KEY, RowProblem, json_within, too_deep, unpromised
 from unify_source.decode.pages import RawRow, raw_rows
 from unify_source.decode.unreadable import Unreadable
 from unify_source.limits import Limits
@@ -26,7 +26,7 @@ _NOT = {TEXT: "not text", FLAG: "not true or false", WHOLE: "not a whole number 
 
 
 def rows_of(resource: Resource, body: bytes, limits: Limits) -> Iterator[Row | Unreadable]:
-    """Yield each row of a page: its promised keys and `MORE`, or why it cannot be read.
+    """Yield each row of a page: its promised keys and `MORE_KEY`, or why it cannot be read.
 
     Raises BrokenPage for a body that is not a page.
     """
@@ -34,14 +34,14 @@ def rows_of(resource: Resource, body: bytes, limits: Limits) -> Iterator[Row | U
     for raw in raw_rows(body, resource.list_key):
         try:
             yield read(_value(raw, limits))
-        except Odd as odd:
-            yield Unreadable.of(raw, str(odd), odd.plain)
+        except RowProblem as problem:
+            yield Unreadable.of(raw, str(problem), problem.plain_reason)
 
 
 def _value(raw: RawRow, limits: Limits) -> Any:
     # Checked before parsing: the parser recurses, and allocates memory for all of its input.
     if len(raw.text) > limits.max_row_bytes:
-        raise Odd(f"is longer than {limits.max_row_bytes:,} bytes (max_row_bytes)")
+        raise RowProblem(f"is longer than {limits.max_row_bytes:,} bytes (max_row_bytes)")
     if raw.levels > limits.max_depth:
         raise too_deep(limits.max_depth)
     try:
@@ -50,11 +50,11 @@ def _value(raw: RawRow, limits: Limits) -> Any:
         # again finds it.
         text_of(value)
     except UnicodeDecodeError:
-        raise Odd("holds bytes that are not UTF-8") from None
+        raise RowProblem("holds bytes that are not UTF-8") from None
     except ValueError as error:
-        raise Odd(f"is not JSON: {error}") from None
+        raise RowProblem(f"is not JSON: {error}") from None
     except TypeError:
-        raise Odd("holds text that is not Unicode") from None
+        raise RowProblem("holds text that is not Unicode") from None
     return value
 
 
@@ -64,7 +64,7 @@ def _reader(resource: Resource, max_depth: int) -> Read:
     def read(value: Any) -> Row:
         row: Row = read_object(value)
         if resource.windowed and CURSOR not in row:
-            raise Odd(f"{CURSOR} is missing")
+            raise RowProblem(f"{CURSOR} is missing")
         return row
 
     return read
@@ -80,7 +80,7 @@ def _object(
 
     def read(value: Any) -> Row:
         if type(value) is not dict:
-            raise Odd(f"{'.'.join(path)} is {_name(value)}, not an object".strip())
+            raise RowProblem(f"{'.'.join(path)} is {_name(value)}, not an object".strip())
         row = {}
         for name, read_value in reads.items():
             item = value.get(name)
@@ -88,9 +88,9 @@ def _object(
             if item is not None:
                 row[name] = read_value(item)
         if not row.get(KEY):
-            raise Odd(f"{where} is missing")
+            raise RowProblem(f"{where} is missing")
         if more := unpromised(value, promised):
-            row[MORE] = json_within(more, level - 1, max_depth)
+            row[MORE_KEY] = json_within(more, level - 1, max_depth)
         return row
 
     return read
@@ -111,9 +111,9 @@ def _read(resource: Resource, kind: pa.DataType, path: Path, level: int, max_dep
 def _list(read_item: Read, where: str) -> Read:
     def read(value: Any) -> list[Row]:
         if type(value) is not list:
-            raise Odd(f"{where} is {_name(value)}, not a list")
+            raise RowProblem(f"{where} is {_name(value)}, not a list")
         if None in value:
-            raise Odd(f"{where} has null")
+            raise RowProblem(f"{where} has null")
         return [read_item(item) for item in value]
 
     return read
@@ -125,7 +125,7 @@ def _scalar(kind: pa.DataType, where: str) -> Read:
     def read(value: Any) -> Any:
         # Not isinstance: to Python, true is a whole number.
         if type(value) is not expected:
-            raise Odd(f"{where} is {_name(value)}, {_NOT[kind]}")
+            raise RowProblem(f"{where} is {_name(value)}, {_NOT[kind]}")
         return value
 
     return read
@@ -134,11 +134,11 @@ def _scalar(kind: pa.DataType, where: str) -> Read:
 def _instant(where: str) -> Read:
     def read(value: Any) -> str:
         if type(value) is not str:
-            raise Odd(f"{where} is {_name(value)}, not text")
+            raise RowProblem(f"{where} is {_name(value)}, not text")
         if parse_instant(value) is None:
             far = is_beyond_years(value)
             why = "outside the years 1 to 9999 in UTC" if far else "not an RFC 3339 time"
-            raise Odd(f"{where} is {value[:40]!r}, {why}", f"{where} is text, {why}")
+            raise RowProblem(f"{where} is {value[:40]!r}, {why}", f"{where} is text, {why}")
         return value
 
     return read

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from unify_source.decode.decode import Batch
 from unify_source.decode.json_text import levels, parsed, text_of
-from unify_source.decode.more import MORE
+from unify_source.decode.more import MORE_KEY
 from unify_source.decode.unreadable import Unreadable
 from unify_source.flatten.forgotten import Forgotten
 from unify_source.limits import USUAL, Limits
@@ -96,7 +96,7 @@ class Privacy:
         arrays = []
         for item in objects.type:
             child = objects.field(item.name)
-            if item.name == MORE:
+            if item.name == MORE_KEY:
                 child = self._more(part.table, child)
             elif pa.types.is_nested(item.type):
                 child = self._objects(resource, child, (*path, item.name))

@@ -10,7 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.decode.more import MORE
+from unify_source.decode.more import MORE_KEY
 from unify_source.flatten.names import Splitting
 from unify_source.flatten.new_columns import new_columns
 from unify_source.flatten.tables import filled, tombstones, with_merge_columns
@@ -94,7 +94,7 @@ def _flat(rows: pa.Table, part: Part, how: Splitting) -> tuple[pa.Table, pa.Arra
     if not how.json_columns:
         fields = [item.remove_metadata() for item in fields]
     arrays = list(columns.values())
-    for item, column in new_columns(table, pc.struct_field(objects, MORE), how):
+    for item, column in new_columns(table, pc.struct_field(objects, MORE_KEY), how):
         fields.append(item)
         arrays.append(column)
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields)), parents
