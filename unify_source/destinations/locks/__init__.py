@@ -1,1 +1,1 @@
-"""How runs on one dataset take turns, by what each destination offers."""
+"""Makes runs on one dataset take turns, with what each destination offers."""

@@ -1,9 +1,9 @@
-"""The lock of a dataset whose destination has none: a claim that is written into it and renewed.
+"""Locks a dataset whose destination has no locks: with a claim, written into it and renewed.
 
-A run writes its claim first and looks for others afterwards. Of two runs that begin together at
-least one therefore sees the other, and takes its claim back: the destination need not compare and
-swap. No clock says whether an owner lives, for clocks differ from machine to machine: a run that
-has watched a claim for the length of a lease, and has not seen it change, takes it for dead.
+A run writes its claim before it looks for others. So of two runs that begin together, at least one
+sees the other and withdraws its claim: the destination needs no compare-and-swap. Clocks differ
+between machines, so they do not decide whether an owner lives: a run treats a claim as dead once it
+has watched it unchanged for the length of a lease.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from unify_source.destinations.locks.life import died_here, forget, living, swee
 from unify_source.destinations.locks.wait import Held, Holder, Wait, this_run
 
 LEASE_SECONDS = 45.0
-"""How long a claim counts that does not change: less than the time a run waits by default."""
+"""How long an unchanged claim counts: less than a run waits by default."""
 
 _BEATS_IN_A_LEASE = 4
 _DATASET, _QUEUE = "dataset", "next"
@@ -41,14 +41,14 @@ def leased_turn(pipeline: dlt.Pipeline, wait: Wait) -> Iterator[Held]:
 
 @contextmanager
 def turn_by_claims(claims: Claims, wait: Wait, seconds: float) -> Iterator[Held]:
-    """Hold what the claims are on. A claim that is silent for so many seconds counts no more."""
+    """Hold what the claims are on. A claim that is unchanged for so many seconds is dead."""
     lease, queue = (_Lease(claims, turn, seconds) for turn in (_DATASET, _QUEUE))
 
     def pause(first: Holder) -> None:
         holder = next(iter(lease.others()), first)
         wait.pause(lambda: holder, claims.poll_seconds)
 
-    # A waiting run holds the queue, so that the holder sees it and lets it go first.
+    # A waiting run claims the queue: the holder sees it, and lets it go first.
     with ExitStack() as queued:
         if lease.others() or queue.others():
             queued.enter_context(queue.taken(pause))
@@ -58,7 +58,7 @@ def turn_by_claims(claims: Claims, wait: Wait, seconds: float) -> Iterator[Held]
 
 
 class _Lease:
-    """A claim of this run on a turn, kept alive by a thread, beside those of others."""
+    """The run's claim on a turn, renewed by a thread, beside the claims of others."""
 
     def __init__(self, claims: Claims, turn: str, seconds: float) -> None:
         self._claims, self._turn, self._seconds = claims, turn, seconds
@@ -67,20 +67,20 @@ class _Lease:
         self._ended = threading.Event()
 
     def others(self) -> list[Holder]:
-        """Return who else has, or wants, the turn and lives."""
+        """Return the live runs that have or want the turn."""
         return [claim.holder for claim in self._living(self._claims.all())]
 
     def is_held(self) -> bool:
-        """Tell whether this run still has the turn: its claim stands, and nobody else's has it."""
+        """Tell whether this run still has the turn: it has its claim, and no other run has one."""
         try:
             claims = self._claims.all()
-        except Exception:  # noqa: BLE001 - whatever it was, nothing is known of the turn
+        except Exception:  # noqa: BLE001 - whatever the error, the turn is unknown
             return False
         return self._name in claims and all(each.beat <= 0 for each in self._living(claims))
 
     @contextmanager
     def taken(self, pause: Callable[[Holder], None]) -> Iterator[None]:
-        """Have the turn, after as many pauses as it takes."""
+        """Hold the turn, after as many pauses as it takes."""
         heart = threading.Thread(target=self._beat, daemon=True, name="unify-source lease")
         try:
             with living(self._name):
@@ -91,7 +91,7 @@ class _Lease:
                     yield
                 finally:
                     self._ended.set()
-                    # Its last beat would otherwise write the claim again.
+                    # Its last beat would otherwise restore the claim.
                     heart.join()
         finally:
             self._forget(self._name)
@@ -100,16 +100,16 @@ class _Lease:
     def _is_claimed(self) -> bool:
         if self.others():
             return False
-        # First the claim and then the look: the other way round, two runs could each see nobody and
-        # then both claim.
+        # The claim before the look: the other way round, two runs could each see no other, and then
+        # both claim.
         self._put(0)
         if self.others():
             self._drop(self._name)
-            # Of different length, or two runs would go on like this for ever.
+            # For a random time, or two runs would collide forever.
             time.sleep(random.uniform(0, self._claims.poll_seconds))  # noqa: S311 - no secret
             return False
-        # From now on it says that this run has the turn. One that was taken for dead, and wakes,
-        # sees so before it commits anything.
+        # From here on, the claim says that this run has the turn. A run that was treated as dead
+        # and wakes up sees so before it commits anything.
         self._put(1)
         for dead in self._watched:
             self._forget(dead)
@@ -118,10 +118,10 @@ class _Lease:
     def _beat(self) -> None:
         beat = 1
         while not self._ended.wait(self._seconds / _BEATS_IN_A_LEASE):
-            # What fails now may succeed with the next beat, and others see whether it does.
+            # If this beat fails, the next one may succeed; others see only the beats that do.
             with suppress(Exception):
                 if self._name not in self._claims.all():
-                    # It was silent for too long, and another run has taken the turn.
+                    # It was silent for too long, so another run has taken the turn.
                     return
                 beat += 1
                 self._put(beat)
@@ -150,12 +150,12 @@ class _Lease:
         self._claims.put(self._name, Claim(self._turn, beat, self._holder))
 
     def _drop(self, name: str) -> bool:
-        # A claim that stays counts until it has been silent for the length of a lease.
+        # A claim that remains counts until it has been silent for the length of a lease.
         with suppress(Exception):
             return self._claims.drop(name)
         return False
 
     def _forget(self, name: str) -> None:
-        # Where its claim stays, the next run on this machine sees that its process has ended.
+        # If the claim remains, the next run on this machine sees that its process has ended.
         if self._drop(name):
             forget(name)

@@ -1,4 +1,4 @@
-"""Tells of a process of this machine whether it lives, whatever container it is in."""
+"""Tells whether a process of this machine is alive, in whatever container it runs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _KEPT_SECONDS = 24 * 60 * 60
 
 
 class LifeLock(FileLock):
-    """The lock of a file that is held as long as a process lives."""
+    """A file's lock that is held as long as the process lives."""
 
-    # A fork has the lock as well, and would let go of it for all when it ends.
+    # A forked process has the lock too, and would release it for all when it ends.
     def __del__(self, *_: object) -> None:
         pass
 
 
 @contextmanager
 def living(name: str) -> Iterator[None]:
-    """Let other processes of this machine know that what has this name lives."""
+    """Show other processes of this machine that the owner of this name is alive."""
     lock = LifeLock(_file(name), thread_local=False)
-    # A folder that cannot be written leaves others to wait until a lease runs out.
+    # If the folder is read-only, others have to wait until a lease runs out.
     with suppress(OSError):
         lock.acquire(timeout=0)
     try:
@@ -35,33 +35,33 @@ def living(name: str) -> Iterator[None]:
 
 
 def forget(name: str) -> None:
-    """Leave no file of what had this name, once nothing asks any more whether it lives."""
+    """Delete the file of a name, once no process asks for it any more."""
     with suppress(OSError):
         _file(name).unlink()
 
 
 def sweep() -> None:
-    """Clear away what was left a day ago by processes that have died since.
+    """Delete files that dead processes left behind a day ago or earlier.
 
-    Their claims may still stand somewhere, and the next run there would wait for them. A day is
-    longer than most schedules leave between two runs.
+    Their claims may still exist, and the next run there would wait for them. Most schedules run
+    more often than once a day.
     """
     until = time.time() - _KEPT_SECONDS
     for file in _file("*").parent.glob(_file("*").name):
         with suppress(OSError):
-            # A file that is new may not have its lock yet; an old one without a lock gets none.
+            # A new file may not have its lock yet; an old one without a lock never gets one.
             if file.stat().st_mtime < until:
                 with FileLock(file).acquire(timeout=0):
                     file.unlink()
 
 
 def died_here(name: str) -> bool:
-    """Tell whether what has this name was a process of this machine, and has died.
+    """Tell whether the owner of this name was a process of this machine and is dead.
 
-    What another machine wrote has no file here, and nothing is known of it.
+    The owner of a claim from another machine has no file here, so nothing is known about it.
     """
     file = _file(name)
-    # To try the lock would make the file.
+    # Trying the lock would create the file.
     if not file.exists():
         return False
     try:

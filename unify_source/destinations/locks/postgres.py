@@ -1,4 +1,4 @@
-"""The lock of a dataset in Postgres: an advisory one, which ends with its holder's session."""
+"""Locks a dataset in Postgres with an advisory lock, which ends with its holder's session."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from dlt.destinations.exceptions import DatabaseException
 
 from unify_source.destinations.locks.wait import Held, Holder, Wait, this_run
 
-# Postgres cuts the name of a session there.
+# Postgres truncates a session's name to this length.
 _LONGEST_NAME = 63
-# A machine that vanishes without a word lets go after a minute, not after the system's two hours.
+# A machine that vanishes without a word loses its lock after a minute, not the default two hours.
 _OF_THE_SESSION = {
     "tcp_keepalives_idle": 30,
     "tcp_keepalives_interval": 10,
     "tcp_keepalives_count": 3,
 }
-# The lock's session says nothing while a window is read. Servers below 14 end no idle ones.
+# The lock's session is idle while a window is read. Servers before 14 do not end idle sessions.
 _STAY = "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'idle_session_timeout'"
 # An advisory lock is a number, shared by the whole database. Two datasets whose names hash alike
-# would take turns with each other, which is slow but safe.
+# would share it, which is slow but safe.
 _TRY = "SELECT pg_try_advisory_lock(hashtext(%s))"
 _LET_GO = "SELECT pg_advisory_unlock(hashtext(%s))"
 # `pg_locks` shows a lock of one 64-bit number in two halves, the lower in `objid`, and marks it
-# with `objsubid` 1. hashtext is signed, an oid is not.
+# with `objsubid` 1. hashtext is signed, an oid is unsigned.
 _HOLDER = (
     "FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted"
     " AND objsubid = 1 AND objid = (hashtext(%s)::bigint & 4294967295)::oid"
@@ -43,18 +43,18 @@ def postgres_turn(pipeline: dlt.Pipeline, wait: Wait) -> Iterator[Held]:
         for setting, value in _OF_THE_SESSION.items():
             client.execute_sql(f"SET {setting} = {value}")
         client.execute_sql(_STAY)
-        # A waiting run holds the second key, so that the holder sees it and lets it go first.
+        # A waiting run holds the second key: the holder sees it, and lets it go first.
         for wanted in (queue, key):
-            # Polled: `pg_advisory_lock` would wait inside the driver, where no signal is heard.
+            # Polled: `pg_advisory_lock` would wait inside the driver, where signals do not arrive.
             while not _true(client, _TRY, wanted):
                 wait.pause(lambda: _holder(client, key))
         client.execute_sql(_LET_GO, queue)
-        # Others read it from here: a role may see the name of another's session, and little else.
+        # Others read it from here: a role sees the name of another role's session, but little else.
         client.execute_sql("SELECT set_config('application_name', %s, false)", _session_name())
         try:
             yield Held(lambda: _holds(client, key), lambda: _is_locked(client, queue))
         finally:
-            # A connection that broke has let go of the lock by itself.
+            # If the connection broke, the lock is already released.
             with suppress(Exception):
                 client.execute_sql(_LET_GO, key)
 
@@ -68,8 +68,8 @@ def _is_locked(client: Any, key: str) -> bool:
 
 def _holds(client: Any, key: str) -> bool:
     try:
-        # Only if this very session holds it: one that was opened anew, after the connection broke,
-        # holds nothing.
+        # Only if this very session holds it: after the connection broke, a new session holds
+        # nothing.
         return _true(client, f"SELECT count(*) = 1 {_HOLDER} AND pid = pg_backend_pid()", key)
     except DatabaseException:
         return False

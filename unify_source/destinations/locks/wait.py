@@ -1,4 +1,4 @@
-"""What the locks of all destinations share: who holds one, and how to wait for it."""
+"""What the locks of all destinations share: the holder of a lock, and how to wait for it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import LockHeld
 
 Holder = dict[str, str]
-"""What is known of the holder of a lock: `what` it is, `where` and `since` when."""
+"""What is known about a lock's holder: `what` it is, `where` it runs, `since` when it holds it."""
 
 _POLL_SECONDS = 0.05
-_TOLD_AFTER = 2.0
+_WARN_AFTER = 2.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Held:
-    """A lock that is held: whether it still is, and whether another run waits for it."""
+    """A held lock: whether it is still held, and whether another run waits for it."""
 
     is_held: Callable[[], bool] = lambda: True
     is_wanted: Callable[[], bool] = lambda: False
 
 
 def this_run() -> Holder:
-    """Return what others are told while this run holds a lock."""
+    """Return this run as the holder of a lock, as other runs see it."""
     now = datetime.now(timezone.utc)
     return {
         "what": f"process {os.getpid()}",
@@ -40,7 +40,7 @@ def this_run() -> Holder:
 
 
 class Wait:
-    """Waits up to `timeout` seconds in all, and says for whom as soon as it takes a while."""
+    """Waits up to `timeout` seconds in all, and logs the holder if that takes a while."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
@@ -48,13 +48,13 @@ class Wait:
         self._has_warned = False
 
     def pause(self, holder: Callable[[], Holder], seconds: float = _POLL_SECONDS) -> None:
-        """Let a moment pass. Raises LockHeld once all have passed, and what a signal raises."""
+        """Sleep a moment. Raises LockHeld after the timeout, and what a signal raises."""
         waited = time.monotonic() - self._began
         if waited >= self._timeout:
             raise LockHeld(
                 f"The dataset is in use: {_named(holder())}, for longer than {self._timeout:g} s."
             )
-        if waited >= _TOLD_AFTER and not self._has_warned:
+        if waited >= _WARN_AFTER and not self._has_warned:
             self._has_warned = True
             _log.warning("Waiting: the dataset is in use (%s).", _named(holder()))
         raise_if_signalled()
