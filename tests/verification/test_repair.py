@@ -160,7 +160,7 @@ def test_rows_that_no_list_shows_are_asked_for_up_to_a_limit_and_never_removed_u
 
     said = " ".join(stopped.as_lines())
     assert (asked, stopped.tables["enrollments"]["extra"]) == (4, 9)
-    assert "5 more rows were not asked for by id" in said
+    assert "5 more rows are not in the list, and were not asked for by id" in said
     assert "9 of 100 rows of enrollments" in said
     # Four, and four again, by the two repairs of one run.
     assert (taken.tables["enrollments"]["extra"], taken.exit_code) == (1, 4)

@@ -38,7 +38,7 @@ _WHILE_STREAMING = "100MB"
 
 
 class Comparison:
-    """Compares a range; a start of None means from the first row on.
+    """Compares a range; without a start, from the first row on.
 
     `began` is the server's time when the last comparison began, `is_loaded` whether there were
     tables to compare, `forgotten` the people whose rows it left out, `window` the range that it

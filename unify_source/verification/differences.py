@@ -1,4 +1,4 @@
-"""Finds the differences between the two sides, and confirms them, in SQL on their digests.
+"""Finds the differences between the two sides, and confirms them, in SQL on digests.
 
 A suspect counts only if the API, asked once more, still differs from the table, and if the row has
 not changed since the comparison began.
@@ -28,7 +28,7 @@ MISSING, STALE, EXTRA, DUPLICATE, ORPHANED = KINDS = (
 
 # A page has a hundred rows, a request by id one: for more rows, reading the list is cheaper.
 MOST_BY_ID = 1_000
-"""How many rows are asked for one by one; for more, the list is read."""
+"""How many rows are asked for one by one; beyond that, the list is read."""
 MOST_ASKED = 10_000
 """How many rows that are not in the list a comparison asks for by id.
 
@@ -47,12 +47,12 @@ _DOUBLED = (
 
 
 def parts(lists: tuple[Resource, ...]) -> Iterator[tuple[Resource, Part]]:
-    """Yield the parts of lists, each with its own."""
+    """Yield the parts of lists, each with its list."""
     return ((resource, part) for resource in lists for part in resource.parts)
 
 
 def suspect(scratch: Scratch, lists: tuple[Resource, ...], *, is_whole: bool) -> None:
-    """Note in the table `suspects` what differs; `is_whole` without a range and filters."""
+    """Note in the table `suspects` what differs. `is_whole`: no range and no filters apply."""
     scratch.run(f"CREATE OR REPLACE TABLE suspects ({_SUSPECTS})")
     for resource, part in parts(lists):
         name = part.table.name
@@ -73,7 +73,7 @@ def _queries(
         nested = _shown(f"{api}_nested ANTI JOIN {stored} USING (id)")
         yield MISSING, f"({nested}) ANTI JOIN {api} USING (id)"
         return
-    # First the rows without an equal: nearly all have one, and take part only in this join.
+    # Rows without an equal first: nearly all have one, and take part in this join only.
     rest = _shown(f"({scratch.shown(name, equal=False)}) ANTI JOIN {stored} USING (id, digest)")
     same = f"SELECT id FROM {api} SEMI JOIN {stored} USING (id, digest)"
     yield MISSING, f"({rest}) ANTI JOIN {stored} USING (id)"
@@ -116,11 +116,11 @@ def _inside(resource: Resource, part: Part) -> str:
 
 
 def confirm(scratch: Scratch, api: Api, began: datetime) -> None:
-    """Ask the API once more for every suspect; what still differs goes to `differences`."""
+    """Ask the API again for every suspect; what still differs goes to `differences`."""
     for resource in (MAIN_LIST, SEQUENCE_LIST):
         _ask_again(scratch, api, resource)
     if scratch.run("FROM suspects LIMIT 1"):
-        # Last: every newer version that the requests before may have seen is listed by then.
+        # Last: by then, any newer version that the earlier requests may have seen is listed.
         now = api.client.server_time(MAIN_LIST) + _SECOND
         api.read(CHANGED, Window(began + TICK, now), filtered=False)
     scratch.run(f"CREATE OR REPLACE TABLE differences ({_SUSPECTS})")

@@ -59,7 +59,7 @@ def plan_removal(sides: Scratch) -> None:
 
 
 def brakes(sides: Scratch) -> list[str]:
-    """Return a sentence for each table that would lose more rows than `--yes` is needed for."""
+    """Return a sentence for each table that would lose more rows than it may without `--yes`."""
     stopped = []
     # Unasked rows count too: otherwise a broken list would empty a table bit by bit.
     unasked = f"SELECT tbl, id FROM differences WHERE kind = '{EXTRA}' AND owner IN (FROM unasked)"
@@ -85,9 +85,9 @@ def repair(
     sides: Scratch,
     entry: Entry,
 ) -> None:
-    """Reload and delete, portion by portion, so that a waiting run gets in between two.
+    """Reload and delete portion by portion, so that a waiting run gets its turn in between.
 
-    In such an order that a kill leaves too many rows, never too few: a later repair finds them.
+    In this order, a kill leaves too many rows, never too few: a later repair finds them.
     """
     run = WindowRun(pipeline, settings, lock_timeout, entry, moves_cursors=False)
     with closing(run):
@@ -102,7 +102,7 @@ def _reload(run: WindowRun, sides: Scratch) -> None:
     removed = {key for (key,) in sides.run(f"SELECT id FROM removed WHERE tbl = '{_ROOT}'")}
 
     def at_end(state: dict[str, Any], _extraction: Extraction) -> None:
-        # Before they are deleted: one that was gone for a moment must look new when it returns.
+        # Before the deletion: a row that was gone for a moment must look new when it returns.
         forget_known(state, removed)
 
     owners = _owners(sides)

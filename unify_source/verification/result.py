@@ -16,7 +16,7 @@ _MOST_DAYS = 10
 class Group:
     """The differences of one kind in one table on one day of `updated_at`, with some of the ids.
 
-    `day` is None if the table does not say when its rows were updated.
+    `day` is None if it is unknown when the rows were updated.
     """
 
     table: str
@@ -26,7 +26,7 @@ class Group:
     examples: tuple[str, ...]
 
     def as_line(self) -> str:
-        """Return it as a line below its table."""
+        """Return the group as a line below its table."""
         day = f"{self.day}: " if self.day else ""
         rest = ", …" if self.count > len(self.examples) else ""
         return f"  {day}{self.count:,} {self.kind}: {', '.join(self.examples)}{rest}"
@@ -77,7 +77,7 @@ class Verified:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as what `--json` prints."""
+        """Return the outcome as `--json` prints it."""
         return {
             "verdict": self.verdict,
             "tables": self.tables,
@@ -86,7 +86,7 @@ class Verified:
         }
 
     def as_lines(self) -> list[str]:
-        """Return it as plain sentences, the verdict first."""
+        """Return the outcome as plain sentences, the verdict first."""
         took = f"{self.compared:,} enrollments, {self.requests:,} requests, {self.seconds:.1f} s"
         many = f"{self.differences:,} row{'s differ' if self.differences > 1 else ' differs'}"
         verdict = f"{many} from the API" if self.differences else "The tables equal the API"

@@ -23,7 +23,7 @@ from unify_source.verification.result import Verified
 from unify_source.verification.sides.buckets import digests_for
 from unify_source.verification.sides.scratch import Scratch, scratch
 
-# The second asks by id for rows that the first missed, for example because a page skipped them.
+# The second asks by id for rows that the first missed, such as those that a page skipped.
 _MOST_REPAIRS = 2
 
 
@@ -71,7 +71,7 @@ class _Run:
     ledger: Ledger
 
     def verified(self, repairs: int, *, yes: bool) -> Verified:
-        """Compare, and repair the differences at most so many times."""
+        """Compare, and repair the differences in at most so many rounds."""
         before: Verified | None = None
         for repairs_left in reversed(range(repairs + 1)):
             with scratch(digests_for(self.pipeline)) as sides:

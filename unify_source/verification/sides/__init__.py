@@ -1,1 +1,1 @@
-"""The two sides of a comparison: what the API shows, and what the destination holds."""
+"""The two sides of a comparison: the API and the destination."""

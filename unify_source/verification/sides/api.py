@@ -1,4 +1,4 @@
-"""The API's side: lists read whole and rows asked for by id, digested as they would be loaded."""
+"""The API's side: whole lists and rows by id, digested as they would be loaded."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from unify_source.settings import Settings
 from unify_source.verification.sides.scratch import Scratch
 
 HERE, GONE, UNKNOWN = "here", "gone", "unknown"
-"""What the API says of a row that it is asked for by id."""
+"""The API's answer for a row that was asked for by id."""
 
 _BAD_REQUEST = 400
 _ASKED_AT_ONCE = 1_000
 
 
 class Api:
-    """Reads the API into the scratch database, split and spelled as a load would write it."""
+    """Reads the API into the scratch database, split and formatted as a load would write it."""
 
     def __init__(
         self,
@@ -50,25 +50,25 @@ class Api:
     ) -> None:
         self.client = client
         self.columns: dict[str, set[str]] = {}
-        """The columns that any row brought, by table."""
+        """The columns that any row had, by table."""
         self.gaps = 0
-        """In how many ranges of time rows changed too fast to be read without a gap."""
+        """The number of ranges of time in which rows changed too fast to be read without a gap."""
         self._settings = settings
         self._warehouse = warehouse
         self._caps = caps
         self.privacy = privacy
-        """What becomes of personal data in what is read from now on."""
+        """How personal data is treated in the rows read from now on."""
         self._scratch = scratch
         self._progress = progress
 
     def read(self, side: str, window: Window, *, filtered: bool = True) -> None:
-        """Read the main list over a window that is closed."""
+        """Read the main list over a closed window."""
         windows = without_past(partial(self.client.page, MAIN_LIST), window)
         if self._progress:
             after = windows[-1].after
             self._progress.began(window.before - after if after else None)
         for read in self._batches(windows, filtered=filtered):
-            # Hidden as in a load, before anything else: what is hidden is compared hidden.
+            # Hidden first, as in a load: personal data is compared in its hidden form.
             batch = up_to(window.before, self.privacy.apply(MAIN_LIST, read))
             if window.after:
                 later = pc.greater_equal(batch.rows[CURSOR], pa.scalar(window.after, INSTANT))
@@ -88,7 +88,7 @@ class Api:
     def _portions_of(
         self, windows: list[Window], *, filtered: bool
     ) -> Generator[list[bytes], None, list[Window]]:
-        """Yield the pages of windows; return those in which changes may have hidden a row."""
+        """Yield the pages of windows; return the windows in which changes may have hidden a row."""
         settings = self._settings
         reading = Reading(
             self.client,
@@ -116,7 +116,7 @@ class Api:
             reading.close()
 
     def read_sequences(self, side: str) -> bool:
-        """Read the list that has no windows; tell whether the API has it."""
+        """Read the list without windows; tell whether the API has it."""
         rows = Listing(self._settings, self.client).rows
         if rows is None:
             return False
@@ -124,7 +124,7 @@ class Api:
         return True
 
     def ask(self, side: str, resource: Resource, ids: Sequence[str]) -> None:
-        """Ask for rows by id, and note the fate of each in the table `asked`."""
+        """Ask for rows by id, and note the answer for each in the table `asked`."""
         if self._progress and ids:
             self._progress.doing(f"Asking again about {len(ids):,} rows")
         for start in range(0, len(ids), _ASKED_AT_ONCE):
@@ -162,7 +162,7 @@ class Api:
             self.columns.setdefault(name, set()).update(rows.schema.names)
             if not len(rows):
                 continue
-            # What another list fills in is compared by its own: here it only has to exist.
+            # What another list fills in is compared with that list: here it only has to exist.
             into = f"{name}_nested" if part.fills_in else name
             types = self._warehouse.content(part.table)
             own = CURSOR in part.table.schema().names
@@ -170,11 +170,11 @@ class Api:
             self._scratch.add(side, into, rows, types, owner=rows[SHOWN_BY], moment=moment)
 
     def _flattened(self, resource: Resource, rows: pa.Table) -> dict[str, pa.Table]:
-        # The only place where rows take the form in which they would be loaded.
+        # The only place where rows take the form that a load writes.
         tables = versions(resource, rows, self._warehouse.splitting)
         return {name: storable(self._caps, table) for name, table in tables.items()}
 
 
 def _unavailable(error: RowUnavailable) -> bytes | None:
-    # An id that cannot be one is not the API's: somebody else wrote that row.
+    # An invalid id does not come from the API: somebody else wrote that row.
     return None if error.status == _BAD_REQUEST else b""

@@ -1,7 +1,7 @@
-"""Sums of digests by bucket of keys: only rows of a bucket whose sums differ have to be fetched.
+"""Sums digests by bucket of keys, so that only rows of buckets with different sums are fetched.
 
-By key and not by day: most tables have no time of their own, and a row that refers to another
-tells only the other's key.
+The buckets are of keys, not of days: most tables have no time of their own, and a row that refers
+to another has only the other's key.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from unify_source.verification.sides.digests import (
 )
 from unify_source.verification.sides.scratch import COMPARED, STORED, Scratch
 
-# Beyond, a list of them costs a database more than to return all rows.
+# Beyond this number, a list of buckets costs a database more than returning all rows.
 _MOST_LISTED = BUCKETS // 4
 _COMPUTE: dict[str, tuple[Digests, Digests]] = {
     "duckdb": (HASHED, HASHED),
     "motherduck": (HASHED, HASHED),
     "postgres": (SPELLED, SPELLED_BY_POSTGRES),
 }
-"""Destinations that compute digests: as DuckDB writes them here, and as they do."""
+"""Destinations that compute digests: their SQL in DuckDB here, and in the destination."""
 _SUMMED = {part.table.name for part in MAIN_LIST.parts if not part.fills_in}
 
 
 def digests_for(pipeline: dlt.Pipeline) -> Digests:
-    """Return the digests by which to compare with a destination."""
+    """Return the digests for comparing with a destination."""
     here, _ = _COMPUTE.get(kind_of(pipeline.destination), (HASHED, HASHED))
     return here
 
 
 def parent_of(table: Table) -> Column | None:
-    """Return the column by which a row that dies with another refers to its parent."""
+    """Return the column by which a row that is deleted with its parent refers to it."""
     return next((c for c in table.columns if table.dies_with and c.references), None)
 
 
 class Buckets:
-    """Tells which rows of a destination can differ from the API's, by sums of its own."""
+    """Finds out by the destination's own sums which of its rows can differ from the API's."""
 
     def __init__(self, pipeline: dlt.Pipeline, scratch: Scratch, account: str | None) -> None:
         self._client: Any = pipeline.destination_client()
@@ -61,13 +61,13 @@ class Buckets:
         self._differ: dict[str, set[int]] = {}
 
     def compare(self, name: str, types: Mapping[str, str]) -> None:
-        """Compare the sums of a table, and note what is `equal`, if the destination computes any.
+        """Compare the sums of a table and note its `equal` buckets, if the destination has sums.
 
-        Without, all its rows are fetched.
+        If not, all its rows are fetched.
         """
-        # A database spells JSON as it likes: it is compared as spelled here.
+        # A database formats JSON in its own way: it is compared in the form used here.
         if self._there and name in _SUMMED and "json" not in types.values():
-            # What it cannot compute, or a table that is not there, shows as its rows are read.
+            # An error here, such as a missing table, is reported when its rows are read.
             with suppress(DatabaseException):
                 self._note(name, self._sums(name, types, self._there))
 
@@ -86,10 +86,10 @@ class Buckets:
         self._scratch.put("equal", pa.table({"tbl": [name] * len(equal), "bucket": equal}))
 
     def condition(self, table: Table) -> str:
-        """Return which rows of a table to fetch, in its destination's SQL.
+        """Return the condition, in the destination's SQL, for the rows of a table to fetch.
 
-        Those in buckets that differ; those that refer into one, which may be orphans; and those
-        that any row refers to which was fetched before.
+        They are the rows in buckets that differ, those that refer into one (they may be orphans),
+        and those that any row fetched before refers to.
         """
         return of_account(self._account, self._in_buckets(table))
 

@@ -1,7 +1,7 @@
-"""What a row holds as one number, by an expression that some destinations compute as DuckDB does.
+"""Digests of rows as one number, in SQL that some destinations evaluate exactly as DuckDB does.
 
-Both sides of a comparison use one of them. A destination that computed another number than DuckDB
-would only be read in vain: rows are then fetched, and compared by what DuckDB makes of them.
+Both sides of a comparison use the same one. If a destination computed another number than DuckDB,
+that would only cost time: its rows are then fetched, and digested by DuckDB.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 Columns = Mapping[str, tuple[str, str]]
-"""By their names: what stands for each column in SQL, and its type, dlt's."""
+"""By name: each column's SQL expression, and its dlt type."""
 
-# Few enough to fetch a sum of each, and so many that a thousand changes leave most of them equal.
+# Few enough to fetch a sum for each, and so many that a thousand changes leave most buckets equal.
 BUCKETS = 1 << 14
-"""Into how many buckets keys are divided."""
+"""The number of buckets that keys are divided into."""
 
 _ARGUMENTS = 50
 
@@ -23,35 +23,35 @@ class Digests(Protocol):
     """Writes the SQL of a digest."""
 
     def bucket(self, key: str) -> str:
-        """Return the number of the bucket in which a key is."""
+        """Return the number of a key's bucket."""
 
     def row(self, columns: Columns) -> str:
-        """Return the digest of a row. A column without a value counts as none."""
+        """Return the digest of a row. NULLs do not change it."""
 
 
 class Hashed:
-    """DuckDB's own hashes, the quickest."""
+    """DuckDB's own hashes, which are the fastest."""
 
     def bucket(self, key: str) -> str:
-        """Return the number of the bucket in which a key is."""
+        """Return the number of a key's bucket."""
         return f"CAST(hash({key}) & {BUCKETS - 1} AS INTEGER)"
 
     def row(self, columns: Columns) -> str:
-        """Return the digest of a row. A column without a value counts as none."""
+        """Return the digest of a row. NULLs do not change it."""
         digest = "0::UBIGINT"
         for name, (column, _) in columns.items():
-            # Once more around it: DuckDB joins the hashes of two arguments by an XOR, so that two
-            # columns that exchange their values would leave the digest as it was.
+            # Hashed twice: DuckDB combines the hashes of two arguments by XOR, so the digest would
+            # stay the same if two columns swapped their values.
             own = f"hash(hash({literal(name)}, {column}))"
             digest = f"xor({digest}, CASE WHEN {column} IS NULL THEN 0::UBIGINT ELSE {own} END)"
         return digest
 
 
 class Spelled(NamedTuple):
-    """MD5 of the values as text, for two databases that agree on it.
+    """MD5 of the values as text, for two databases whose results agree.
 
-    The fields are SQL of one of them: of a text's bytes, of an instant's microseconds, of the bits
-    of a double, and of a number that is written in hexadecimal digits.
+    The fields are SQL for one of them: for the length of a text in bytes, the microseconds of an
+    instant, the bits of a double, and the number in a string of hexadecimal digits.
     """
 
     length: str
@@ -60,12 +60,12 @@ class Spelled(NamedTuple):
     number: str
 
     def bucket(self, key: str) -> str:
-        """Return the number of the bucket in which a key is."""
+        """Return the number of a key's bucket."""
         return f"{self.number.format(f'md5({key})', 4, 16, 'INTEGER')} & {BUCKETS - 1}"
 
     def row(self, columns: Columns) -> str:
-        """Return the digest of a row. A column without a value counts as none."""
-        # `concat` leaves out what is null, and takes a hundred arguments in Postgres.
+        """Return the digest of a row. NULLs do not change it."""
+        # `concat` skips NULLs, and takes at most a hundred arguments in Postgres.
         texts = [self._text(name, *columns[name]) for name in sorted(columns)]
         parts = [texts[n : n + _ARGUMENTS] for n in range(0, len(texts), _ARGUMENTS)]
         whole = " || ".join(f"concat({', '.join(part)})" for part in parts)
@@ -74,7 +74,7 @@ class Spelled(NamedTuple):
     def _text(self, name: str, column: str, kind: str) -> str:
         label = literal(f"{name}=")
         if kind == "text":
-            # Only a text can hold what the next column begins with.
+            # Only a text can contain what looks like the start of the next column.
             return f"{label} || {self.length.format(column)} || ':' || {column}"
         if kind == "bool":
             is_true, is_false = literal(f"{name}=t;"), literal(f"{name}=f;")
@@ -84,7 +84,7 @@ class Spelled(NamedTuple):
 
 
 def literal(text: str) -> str:
-    """Return a text as it is written in SQL."""
+    """Return a text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -97,7 +97,7 @@ SPELLED = Spelled(
 )
 SPELLED_BY_POSTGRES = Spelled(
     length="octet_length({})",
-    # A number of any length since Postgres 14, and a double before that.
+    # A numeric since Postgres 14, a double before.
     instant="CAST(extract(epoch FROM {}) * 1000000 AS BIGINT)",
     double="encode(float8send({}), 'hex')",
     number="CAST(CAST('x' || substr({0}, 1, {1}) AS BIT({2})) AS {3})",

@@ -1,4 +1,4 @@
-"""The rows of a table that may be larger than memory: streamed out, or deleted by their keys."""
+"""Streams the rows of a table that may be larger than memory, or deletes rows by key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unify_source.settings import DELTA, ICEBERG
 
 _BATCH = 50_000
 _KEYS_AT_ONCE = 1_000
-# Their drivers fetch a whole result before its first row, unless a cursor of the server is asked.
+# Their drivers fetch a whole result before the first row, unless a server-side cursor is used.
 _WITH_CURSORS = ("postgres", "redshift")
 
 _log = logging.getLogger(__name__)
@@ -32,11 +32,11 @@ _log = logging.getLogger(__name__)
 def batches(
     pipeline: dlt.Pipeline, name: str, types: Mapping[str, str], where: str = "true"
 ) -> Iterator[pa.Table]:
-    """Yield the rows of a table in these columns, in any order, nothing where there is no table.
+    """Yield these columns of all rows of a table, in any order; nothing if there is no table.
 
-    `types` are dlt's; those of the batches are the destination's. `where` is a condition in its
-    SQL, if it has any. Of Parquet files, which hold every version of a row, the newest are read,
-    all at once.
+    `types` are dlt's; the batches have the destination's. `where` is a condition in its SQL, if it
+    has SQL. Parquet files hold every version of a row: of those, only the newest are yielded, in
+    one batch.
     """
     client: Any = pipeline.destination_client()
     if isinstance(client, FSClientBase):
@@ -56,14 +56,14 @@ def batches(
 
 def _query(sql: Any, name: str, columns: Iterable[str], where: str) -> str:
     table = sql.make_qualified_table_name(name)
-    # Not every database knows `true`.
+    # Not every database has a literal `true`.
     last = "" if where == "true" else f" WHERE {where}"
     return f"SELECT {', '.join(columns)} FROM {table}{last}"
 
 
 def _by_arrow(sql: Any, query: str) -> Iterator[pa.Table]:
     if isinstance(sql.native_connection, duckdb.DuckDBPyConnection):
-        # dlt's cursor holds the whole result, which a relation streams.
+        # dlt's cursor would hold the whole result; a relation streams it.
         relation: Any = sql.native_connection.sql(query)
         read = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
         for batch in read(_BATCH):
@@ -74,7 +74,7 @@ def _by_arrow(sql: Any, query: str) -> Iterator[pa.Table]:
 
 
 def _by_cursor(sql: Any, name: str, types: Mapping[str, str], where: str) -> Iterator[pa.Table]:
-    # As text: the driver would parse JSON, and round its numbers.
+    # As text: the driver would parse JSON and round its numbers.
     columns = [
         f"CAST({sql.escape_column_name(column)} AS text)"
         if kind == "json"
@@ -115,9 +115,9 @@ def _of_files(client: Any, name: str, columns: Sequence[str]) -> Iterator[pa.Tab
 
 
 def remove(pipeline: dlt.Pipeline, name: str, keys: Sequence[str], account: str | None) -> None:
-    """Delete every row of a table, or of an account in it, that has one of these keys.
+    """Delete all rows of a table, or of one account, that have one of these keys.
 
-    Of Parquet files nothing can be deleted; a warning says so.
+    Nothing can be deleted from Parquet files; a warning is logged.
     """
     if not keys:
         return
@@ -136,9 +136,9 @@ def remove(pipeline: dlt.Pipeline, name: str, keys: Sequence[str], account: str 
 
 
 def keep_one(pipeline: dlt.Pipeline, name: str, keys: Sequence[str]) -> None:
-    """Leave one row of each of these keys in a table of a lake, the newest.
+    """Keep only the newest row of each of these keys in a table of a lake.
 
-    In one commit of the table: removed and loaded again, they would be gone after a kill.
+    In a single commit: if they were deleted and then reloaded, a kill in between would lose them.
     """
     client: Any = pipeline.destination_client()
     table_format = client.prepare_load_table(name).get("table_format")
@@ -160,7 +160,7 @@ def keep_one(pipeline: dlt.Pipeline, name: str, keys: Sequence[str]) -> None:
 
 
 def merges_leave_doubles(pipeline: dlt.Pipeline) -> bool:
-    """Tell whether a merge updates each of two rows with one key, and leaves both."""
+    """Tell whether a merge updates both of two rows with the same key, and keeps both."""
     return isinstance(pipeline.destination_client(), FSClientBase)
 
 
@@ -171,7 +171,7 @@ def _remove_from_files(client: Any, name: str, keys: list[str]) -> None:
     elif table_format == DELTA:
         client.load_open_table(table_format, name).delete(_has_key(keys))
     else:
-        _log.warning("%s is in Parquet files, from which no row can be taken away.", name)
+        _log.warning("%s is in Parquet files, from which rows cannot be deleted.", name)
 
 
 def _has_key(keys: Sequence[str]) -> str:

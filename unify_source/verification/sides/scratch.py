@@ -1,8 +1,7 @@
-"""Both sides of a comparison, as digests in a DuckDB of its own.
+"""Both sides of a comparison, as digests in a DuckDB database of its own.
 
-It goes to disk with what exceeds its memory: ten million rows are joined there. A digest is made by
-the same expression from the same types on either side, so that it says nothing of where a row comes
-from.
+It spills to disk what exceeds its memory: ten million rows are joined there. Both sides' digests
+come from the same expression on the same types, so they do not depend on where a row comes from.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ COMPARED = tuple(name for name in BY_NAME if name != QUARANTINE.name)
 """The tables whose rows the API shows."""
 
 API, STORED, AGAIN, CHANGED = SIDES = ("api", "stored", "again", "changed")
-"""Where rows were seen: in the API, in the destination, when asked again, changed since then."""
+"""Where rows come from: the API, the destination, the API asked again, the rows changed since."""
 
 NEWEST_OWNER = "coalesce(arg_max(owner, moment), any_value(owner))"
-"""The listed row that shows an object and was updated last, of several that show it"""
+"""Of several listed rows that show an object, the one that was updated last."""
 
 _COLUMNS = "id VARCHAR, owner VARCHAR, parent VARCHAR, moment TIMESTAMPTZ, inside BOOLEAN"
 _SEEN = {"owner": TEXT, "parent": TEXT, "moment": INSTANT, "inside": FLAG}
@@ -40,10 +39,10 @@ _SAMPLE = 10_000
 
 
 class Scratch:
-    """Takes rows in batches, and answers questions about them in SQL.
+    """Takes rows in batches, and runs SQL on them.
 
-    For each side and table there is `SIDE_TABLE`: see `add`. Objects that are nested in rows of a
-    list which is not their own go to `SIDE_TABLE_nested`.
+    Each side and table has a table `SIDE_TABLE`: see `add`. Objects that are nested in the rows of
+    another resource's list go to `SIDE_TABLE_nested`.
     """
 
     def __init__(self, folder: str, digests: Digests) -> None:
@@ -67,21 +66,21 @@ class Scratch:
         self.run("CREATE TABLE equal (tbl VARCHAR, bucket INTEGER)")
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self._connection.close()
 
-    def run(self, question: str, *values: Any) -> list[tuple[Any, ...]]:
+    def run(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run a statement, and return its rows."""
-        return self._connection.execute(question, values).fetchall()
+        return self._connection.execute(statement, values).fetchall()
 
-    def arrow(self, question: str) -> pa.Table:
-        """Return the rows of a question as a table."""
-        return self._connection.sql(question).to_arrow_table()
+    def arrow(self, query: str) -> pa.Table:
+        """Return the rows of a query as an Arrow table."""
+        return self._connection.sql(query).to_arrow_table()
 
     def sums(self, name: str) -> dict[int, tuple[int, str]]:
-        """Return how many rows of a table the API showed, and the sum of their digests, by bucket.
+        """Return the number of a table's rows in the API and the sum of their digests, by bucket.
 
-        A row counts once, however often it was shown.
+        A row counts once, however often it was listed.
         """
         bucket = self.digests.bucket("id")
         shown = f"SELECT DISTINCT {bucket} AS bucket, digest FROM {API}_{name}"
@@ -91,13 +90,13 @@ class Scratch:
         return {bucket: (count, total) for bucket, count, total in rows}
 
     def shown(self, name: str, *, equal: bool) -> str:
-        """Return the question for what the API showed of a table in buckets that are `equal`."""
+        """Return the query for the API's rows of a table in buckets that are `equal`, or not."""
         buckets = f"SELECT bucket FROM equal WHERE tbl = '{name}'"
         among = "IN" if equal else "NOT IN"
         return f"FROM {API}_{name} WHERE {self.digests.bucket('id')} {among} ({buckets})"
 
     def put(self, name: str, rows: pa.Table) -> None:
-        """Add rows to a table that has been made for them."""
+        """Add rows to a table with their columns."""
         self._insert(f"INSERT INTO {name} SELECT * FROM given", rows)
 
     def add(
@@ -105,8 +104,8 @@ class Scratch:
     ) -> None:
         """Add rows of a table to a side; `types` are dlt's, of the columns that count.
 
-        What is known of where each was `seen`: the `owner` that is listed and shows it, the
-        `parent` that it refers to, its time as `moment`, and whether it is `inside` the range.
+        `seen` says what is known about the rows: `owner` is the listed row that shows one, `parent`
+        the row that it refers to, `moment` its time, and `inside` whether it is in the range.
         """
         content = canonical(rows, types)
         columns = {f"c{number}": column for number, column in enumerate(content.columns)}
@@ -115,8 +114,8 @@ class Scratch:
         digest = self.digests.row({name: (column, types[name]) for name, column in named})
         given = f"SELECT id, {', '.join(_SEEN)}, {digest} AS digest FROM given"
         if side != STORED and _is_repetitive(rows[KEY]):
-            # Of a mailbox in a batch of 60,000 rows one is enough, unless they differ. The table
-            # is to have it once, and so every row counts there.
+            # One row of a mailbox in a batch of 60,000 is enough, unless they differ. In the
+            # destination, a second one would be a duplicate, so every row counts there.
             once = f"id, {NEWEST_OWNER}, NULL, max(moment), NULL, digest"
             given = f"SELECT {once} FROM ({given}) GROUP BY id, digest"
         self._insert(
@@ -133,19 +132,19 @@ class Scratch:
 
 @contextmanager
 def scratch(digests: Digests = HASHED) -> Iterator[Scratch]:
-    """Give a scratch database, whose files go when it is done with."""
+    """Yield a scratch database, whose files are deleted afterwards."""
     with tempfile.TemporaryDirectory(prefix="unify-source-verify-") as folder:
-        made = Scratch(folder, digests)
+        database = Scratch(folder, digests)
         try:
-            yield made
+            yield database
         except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
             raise UnifyError(
-                f"The digests to compare found no room: {str(error).splitlines()[0]}",
-                f"Make room in the temporary folder ({tempfile.gettempdir()}), or name another in"
-                " TMPDIR, and run it again.",
+                f"No space left for the digests to compare: {str(error).splitlines()[0]}",
+                f"Free space in the temporary folder ({tempfile.gettempdir()}), or set TMPDIR to"
+                " another one, and run it again.",
             ) from error
         finally:
-            made.close()
+            database.close()
 
 
 def _is_repetitive(keys: pa.ChunkedArray) -> bool:
@@ -154,7 +153,7 @@ def _is_repetitive(keys: pa.ChunkedArray) -> bool:
 
 
 def canonical(rows: pa.Table, types: Mapping[str, str]) -> pa.Table:
-    """Return the columns that count, sorted by name, each in the one type of its dlt type."""
+    """Return the columns that count, sorted by name, each in the only type for its dlt type."""
     columns = {}
     for name, kind in sorted(types.items()):
         if name in rows.schema.names:
@@ -164,7 +163,7 @@ def canonical(rows: pa.Table, types: Mapping[str, str]) -> pa.Table:
 
 
 def typed(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Return a column of a destination in the type that it was loaded in."""
+    """Return a destination's column in the type in which it was loaded."""
     if isinstance(column.type, pa.BaseExtensionType):
         column = column.cast(column.type.storage_type)
     if kind == INSTANT and pa.types.is_timestamp(column.type) and not column.type.tz:
@@ -173,7 +172,7 @@ def typed(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 
 def _spelled(column: pa.ChunkedArray) -> pa.Array:
-    """Write JSON in one spelling: databases sort its keys, and write 1E2 as 100."""
+    """Write JSON in one form: databases sort its keys, and write 1E2 as 100."""
     texts = [None if text is None else _json(text) for text in column.to_pylist()]
     return pa.array(texts, pa.string())
 
@@ -182,7 +181,7 @@ def _json(text: str) -> str:
     try:
         return repr(_plain(json.loads(text, parse_int=Decimal, parse_float=Decimal)))
     except ValueError:
-        # In a column of JSON that is text, somebody may have written anything.
+        # A JSON column that is stored as text may contain anything that somebody wrote.
         return text
 
 

@@ -1,4 +1,4 @@
-"""The destination's side: every table streamed into the scratch database, digested by column."""
+"""The destination's side: streams every table into the scratch database as digests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from unify_source.verification.sides.rows import batches
 from unify_source.verification.sides.scratch import COMPARED, STORED, Scratch, typed
 
 ROOTS = tuple(resource.parts[0].table for resource in (MAIN_LIST, SEQUENCE_LIST))
-"""The tables whose rows can be asked for by their ids, that of the main list first."""
+"""The tables whose rows can be asked for by id, that of the main list first."""
 
 
 def read_stored(
@@ -40,9 +40,9 @@ def read_stored(
     *,
     is_whole: bool,
 ) -> None:
-    """Read all tables, whose digests are of the columns that the API has as well.
+    """Read all tables, digesting only the columns that the API has too.
 
-    What a destination shows to be equal by sums is not read, if the API was read as a whole.
+    Buckets that are equal by the destination's sums are skipped, if all of the API was read.
     """
     buckets = Buckets(pipeline, scratch, settings.account)
     counted = {
@@ -52,7 +52,7 @@ def read_stored(
     }
     for name, types in counted.items() if is_whole else ():
         buckets.compare(name, types)
-    # Children come before the rows that they refer to: what a run loads meanwhile is no orphan.
+    # Children before the rows that they refer to, so that a row loaded meanwhile is no orphan.
     for name, types in reversed(counted.items()):
         table = BY_NAME[name]
         owner = {table.dies_with: "text"} if table.dies_with else {}
@@ -81,13 +81,13 @@ def _seen(
     if table is ROOTS[0]:
         seen["inside"] = _inside(rows, seen["moment"], window, settings)
     elif MISSING_SINCE in names:
-        # What is marked as missing is not expected to be listed.
+        # A row that is marked as missing is not expected in the list.
         seen["inside"] = pc.is_null(rows[MISSING_SINCE])
     return seen
 
 
 def _inside(rows: pa.Table, at: pa.ChunkedArray, window: Window, settings: Settings) -> pa.Array:
-    """Tell which rows the list would show for the window and the filters, as they stand."""
+    """Tell which stored rows the list would show for the window and the filters."""
     conditions = [pc.less_equal(at, pa.scalar(window.before, INSTANT))]
     if window.after:
         conditions.append(pc.greater_equal(at, pa.scalar(window.after, INSTANT)))
