@@ -1,7 +1,7 @@
 """The API's lists and the warehouse's tables as facts: this folder is the data dictionary.
 
-A resource is an endpoint that lists objects; each of its parts says which table the objects at a
-path become rows of. The order of columns is the order in which a new table is made.
+A resource is an endpoint that lists objects; each of its parts maps the objects at a path to the
+rows of a table. A new table is created with its columns in the order that they have here.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ MAIN_LIST = ENROLLMENT_LIST
 """The list whose resource keeps the state that all tables of a run share."""
 
 TABLES = tuple(part.table for part in ENROLLMENT_LIST.parts)
-"""The tables that are split from an enrollment; the quarantine stands beside them."""
+"""The tables that are split from an enrollment, without the quarantine."""
 
 LISTED_TABLES = (USERS, SEND_SCHEDULES, SEQUENCE_RULESETS)
 """The tables that only the list of sequences fills."""

@@ -20,27 +20,27 @@ from unify_source.resources.model import (
 )
 from unify_source.resources.sequences import SEQUENCES
 
-_KNOWN_AS_OF = known_as_of("what changed since arrives with the next enrollment that shows it.")
+_KNOWN_AS_OF = known_as_of("later changes arrive with the next enrollment that shows it.")
 _ANSWERED_AS_OF = Column(
-    AS_OF, INSTANT, "The `updated_at` of the enrollment that carried it.", path=(CURSOR,)
+    AS_OF, INSTANT, "The `updated_at` of the enrollment that it was read from.", path=(CURSOR,)
 )
 
 ENROLLMENTS = Table(
     name="enrollments",
-    description="The enrollments of people in sequences: one row each.",
+    description="One row for each enrollment of a person in a sequence.",
     newest=CURSOR,
     columns=(
         id_of("enrollment"),
-        # Fractions of a second come in any length, none, three or six digits, in the API's own
-        # examples. So times are compared as instants, never as text.
+        # The API's own examples have no fraction of a second, or one of three or six digits. So
+        # times are compared as instants, never as text.
         Column("created_at", INSTANT, "When the person was enrolled."),
         Column(
             "updated_at",
             INSTANT,
-            "When the enrollment last changed; runs find by it what is new.",
+            "When the enrollment last changed; runs use it as their cursor.",
         ),
-        # One that was blocked, or canceled as a draft, may never have begun, so null does not mean
-        # that it is still a draft.
+        # A blocked enrollment, or one that was canceled as a draft, may never have started, so null
+        # does not mean that it is still a draft.
         Column(
             "started_at",
             INSTANT,
@@ -48,13 +48,12 @@ ENROLLMENTS = Table(
             " enrollment has one is not documented.",
         ),
         Column("ended_at", INSTANT, "When the sequence ended for the person; null until then."),
-        # Text, not an enumeration: the API is in beta, and a fourth status must load like the
-        # others.
+        # Text, not an enumeration: the API is in beta, and a fourth status must load like the rest.
         Column("status", TEXT, "`DRAFT`, `IN_PROGRESS` or `FINISHED`."),
         Column(
             "is_blocked",
             FLAG,
-            "True if the enrollment is blocked. Why, and to what effect, is not documented.",
+            "True if the enrollment is blocked. Its cause and effect are not documented.",
         ),
         Column("is_bounced", FLAG, "True if an e-mail bounced."),
         Column(
@@ -65,10 +64,10 @@ ENROLLMENTS = Table(
         Column(
             "is_excluded",
             FLAG,
-            "True if the enrollment is excluded. Why, and to what effect, is not documented.",
+            "True if the enrollment is excluded. Its cause and effect are not documented.",
         ),
         Column("is_opted_out", FLAG, "True if the person opted out."),
-        # Its own flag: the sequence and the mailbox each have one of the same name.
+        # Not the flag of the sequence, nor that of the mailbox, which have the same name.
         Column("is_paused", FLAG, "True if the enrollment is paused."),
         Column(
             "is_replied",
@@ -116,8 +115,8 @@ ENROLLMENTS = Table(
 
 
 PEOPLE = Table(
-    # This API has no list of people. Whether a new name or address moves an enrollment's
-    # `updated_at` is not documented: a person is as fresh as the last enrollment that was read.
+    # The API has no list of people. It does not document whether a new name or address moves an
+    # enrollment's `updated_at`: a person is as recent as the last enrollment that was read.
     name="people",
     description="The people who are or were enrolled.",
     columns=(
@@ -126,7 +125,7 @@ PEOPLE = Table(
         Column(
             "linkedin_url",
             TEXT,
-            "The address of the person's LinkedIn profile; null if unknown.",
+            "The URL of the person's LinkedIn profile; null if unknown.",
             pii=True,
         ),
         _KNOWN_AS_OF,
@@ -135,8 +134,8 @@ PEOPLE = Table(
 
 
 MAILBOXES = Table(
-    # The rows of Unify's query jobs call the address `email_address` and lack both flags: the two
-    # interfaces do not agree, and this follows the list's.
+    # Unify's query jobs call the address `email_address` and lack both flags: the two interfaces
+    # differ, and these columns are those of the list.
     name="mailboxes",
     description="The mailboxes that sequences send from.",
     columns=(
@@ -164,8 +163,8 @@ PLAYS = Table(
 
 
 REPLY_EMAIL_MESSAGES = Table(
-    # Not documented: what becomes of a reply that is deleted, or matched to another enrollment.
-    # Both are taken to be possible: hence `dies_with`.
+    # It is not documented what happens when a reply is deleted, or matched to another enrollment.
+    # Both are assumed to be possible: hence `dies_with`.
     name="reply_email_messages",
     description="Replies: at most one for each enrollment, removed once the API no longer has it.",
     newest=AS_OF,
@@ -177,7 +176,7 @@ REPLY_EMAIL_MESSAGES = Table(
         Column(
             "enrollment_id",
             TEXT,
-            "The `id` in `enrollments` of the enrollment that it answers.",
+            "The `id` in `enrollments` of the enrollment that it belongs to.",
             path=(KEY,),
             references="enrollments",
         ),
@@ -202,7 +201,7 @@ REPLY_CLASSIFICATIONS = Table(
             path=("reply_email_message", KEY),
             references="reply_email_messages",
         ),
-        Column(OWNER, TEXT, "The enrollment that it lives and dies with.", path=(KEY,)),
+        Column(OWNER, TEXT, "The enrollment that it belongs to, and is deleted with.", path=(KEY,)),
         _ANSWERED_AS_OF,
     ),
 )
@@ -210,15 +209,15 @@ REPLY_CLASSIFICATIONS = Table(
 
 QUARANTINE = Table(
     name="enrollments_quarantine",
-    description="Enrollments that are not what the API promises, kept whole. Usually empty.",
+    description="Enrollments that are not as the API documents them, kept whole. Usually empty.",
     newest="seen_at",
     columns=(
-        Column(KEY, TEXT, "The enrollment's id, or a hash of `raw` where it has none."),
+        Column(KEY, TEXT, "The enrollment's id, or a hash of `raw` if it has none."),
         Column(
             "reason", TEXT, "What is wrong with it, such as `is_paused is text, not true or false`."
         ),
         Column("raw", TEXT, "The whole row, as JSON.", pii=True),
-        Column("seen_at", INSTANT, "When a run put it here."),
+        Column("seen_at", INSTANT, "When a run quarantined it."),
     ),
 )
 
@@ -231,7 +230,7 @@ ENROLLMENT_LIST = Resource(
     lists=("classifications",),
     parts=(
         Part(ENROLLMENTS),
-        # A sequence that was deleted is gone from its own list, but its enrollments still nest it.
+        # A deleted sequence is gone from its own list, but its enrollments still contain it.
         Part(SEQUENCES, ("sequence",), only=(KEY, "name", "is_paused"), fills_in=True),
         Part(PEOPLE, ("person",)),
         Part(MAILBOXES, ("mailbox",)),

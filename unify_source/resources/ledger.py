@@ -22,40 +22,39 @@ LEDGER = Table(
             TEXT,
             "`running`, `waiting` for another run, `succeeded`, `failed` or `killed`.",
         ),
-        Column("error", TEXT, "The kind of error that it failed with; null if it did not fail."),
+        Column("error", TEXT, "The type of the error that it failed with; null if it has not."),
         Column("started_at", INSTANT, "When it began, by the clock of its machine."),
         Column("finished_at", INSTANT, "When it ended; null while it runs, or if it was killed."),
         Column("seconds", WHOLE, "How long it took, in seconds."),
         Column(
             "window_from",
             INSTANT,
-            "The `updated_at` that it read from; null if it read everything.",
+            "The start of the range of `updated_at` that it read; null if it read everything.",
         ),
         Column(
             "window_to",
             INSTANT,
-            "The `updated_at` that it read up to: all changes before are loaded.",
+            "The end of that range: all changes before it are loaded.",
         ),
         Column("cursor_before", INSTANT, "The cursor when it began; null before the first load."),
         Column("cursor_after", INSTANT, "The cursor when it ended; a backfill does not move it."),
         Column("rows_loaded", WHOLE, "How many rows it wrote, in all tables together."),
         Column(
             "rows_by_table",
-            # As text, which every destination takes from a statement as from a file.
+            # As text, which every destination accepts in a statement and in a file.
             TEXT,
-            "How many rows it wrote, by table, as JSON: enrollments each once, others as often as"
-            " they were read.",
+            "How many rows it wrote, by table, as JSON: each enrollment once, other rows as often"
+            " as they were read.",
         ),
         Column("requests", WHOLE, "Requests to the API, retries included."),
         Column("retries", WHOLE, "Requests that were sent again after a failure."),
         Column("rate_limited", WHOLE, "Requests that the API answered with 429."),
         Column("quarantined", WHOLE, "Rows that it put into quarantine."),
-        # Null, not 0, where the rows of the lookback are not known, so that nothing can be told.
+        # Null, not 0, if it is unknown which rows of the lookback earlier runs had seen.
         Column(
             "late_rows",
             WHOLE,
-            "Rows that it saw for the first time although the cursor had passed their"
-            " `updated_at`; null if that is unknown.",
+            "New rows whose `updated_at` the cursor had already passed; null if that is unknown.",
         ),
         Column(
             "latest_late_seconds",
@@ -67,7 +66,7 @@ LEDGER = Table(
             WHOLE,
             "The run's `lookback`: a row that is later than that is missed.",
         ),
-        Column("verdict", TEXT, "What a `verify` or `repair` found: `equal` or `different`."),
+        Column("verdict", TEXT, "The result of a `verify` or `repair`: `equal` or `different`."),
         Column("differences", WHOLE, "How many rows differed when it ended."),
         Column("connector_version", TEXT, "The version of unify-source."),
         Column("dlt_version", TEXT, "The version of dlt."),

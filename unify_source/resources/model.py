@@ -1,4 +1,4 @@
-"""What a resource, a table and a column are: the words in which the facts are stated."""
+"""The types that declare resources, tables and columns."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pyarrow as pa
 TEXT = pa.string()
 FLAG = pa.bool_()
 WHOLE = pa.int64()
-# How finely the API counts is not documented. Microseconds are the finest that Python, DuckDB's and
-# Postgres' time with zone have in common.
+# The API's precision is not documented. Microseconds are the highest precision that Python and the
+# timestamps of DuckDB and Postgres have in common.
 INSTANT = pa.timestamp("us", tz="UTC")
 JSON = pa.json_(TEXT)
 """Whatever the API sends, as its JSON text."""
@@ -19,7 +19,7 @@ JSON = pa.json_(TEXT)
 KEY = "id"
 CURSOR = "updated_at"
 
-# Columns that begin with an underscore serve the merge and are nobody's data.
+# Columns with a leading underscore serve the merge, and are not data.
 AS_OF = "_as_of"
 DELETED = "_deleted"
 OWNER = "_enrollment_id"
@@ -38,10 +38,10 @@ Path = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Column:
-    """One promised column, read from the key of its own name, or from `path` in the whole row.
+    """A documented column, read from the key of its name, or from `path` in the listed row.
 
-    `pii` marks what identifies a person. One that `is_email` names the same mailbox in any case.
-    `references` is the table whose keys the values are.
+    `pii` marks personal data. If it `is_email`, upper and lower case name the same mailbox.
+    `references` is the table whose keys its values are.
     """
 
     name: str
@@ -54,16 +54,16 @@ class Column:
 
     @property
     def is_internal(self) -> bool:
-        """Whether it serves the merge alone."""
+        """Whether only the merge needs it."""
         return self.name.startswith("_")
 
     @property
     def is_content(self) -> bool:
-        """Whether rows that differ in it alone are different rows."""
+        """Whether two rows that differ only in it count as different."""
         return not self.is_internal and self.name != KNOWN_AS_OF
 
     def field(self) -> pa.Field:
-        """Return it as a field of Arrow: JSON is text with a mark."""
+        """Return the column as an Arrow field: JSON is text with metadata."""
         is_json = self.type == JSON
         kind, metadata = (TEXT, JSON_METADATA) if is_json else (self.type, None)
         return pa.field(self.name, kind, nullable=self.name != KEY, metadata=metadata)
@@ -71,10 +71,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the warehouse.
+    """A table of the warehouse.
 
-    `newest` names the column that tells which of two rows with one key is the newer. Rows that
-    live and die with a row of another table name its key in `dies_with`.
+    `newest` names the column that decides which of two rows with the same key is newer. Rows that
+    are deleted with a row of another table have its key in `dies_with`.
     """
 
     name: str
@@ -84,21 +84,21 @@ class Table:
     dies_with: str | None = None
 
     def schema(self) -> pa.Schema:
-        """Return the Arrow schema of the promised columns, in order, without the merge's own."""
+        """Return the Arrow schema of the documented columns, in order, without the merge's own."""
         return pa.schema([column.field() for column in self.columns if not column.is_internal])
 
     def column(self, name: str) -> Column:
-        """Return the column of that name."""
+        """Return the column with a name."""
         return next(column for column in self.columns if column.name == name)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The objects at a path of a listed row, and the table that they become rows of.
+    """The objects at a path of a listed row, and the table whose rows they become.
 
-    Where the object at `path` is a list, each of its items is a row. `only` names the columns that
-    the objects hold, where they hold fewer than the table has. One that `fills_in` gives rows that
-    the table's own list no longer has, and no others.
+    If `path` leads to a list, each of its items is a row. `only` names the columns that the objects
+    have, if they lack some of the table's. A part that `fills_in` adds only rows that the table's
+    own list no longer has.
     """
 
     table: Table
@@ -107,13 +107,13 @@ class Part:
     fills_in: bool = False
 
     def columns(self) -> Iterator[Column]:
-        """Yield the columns that are read here."""
+        """Yield the columns that this part fills."""
         for column in self.table.columns:
             if not self.only or column.name in self.only:
                 yield column
 
     def own(self) -> Iterator[Column]:
-        """Yield the columns that are keys of the object itself."""
+        """Yield the columns whose keys are in the object itself."""
         return (column for column in self.columns() if column.path is None)
 
     def linked(self) -> Iterator[Column]:
@@ -123,9 +123,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Resource:
-    """An endpoint that lists objects: `list_key` names the list in a page.
+    """An endpoint that lists objects, under the key `list_key` of a page.
 
-    One that is `windowed` heeds `updated_after` and `updated_before`; any other is read whole.
+    A `windowed` list filters by `updated_after` and `updated_before`; any other is read whole.
     `lists` are the keys whose value is a list of objects.
     """
 
@@ -137,7 +137,7 @@ class Resource:
     lists: tuple[str, ...] = ()
 
     def promised_type(self, path: Path = ()) -> pa.StructType:
-        """Return the nested Arrow type that the API promises for the object at `path`.
+        """Return the nested Arrow type that the API documents for the object at `path`.
 
         Instants are text here: the API writes them with fractions of any length.
         """
@@ -156,19 +156,19 @@ class Resource:
         return pa.struct(list(fields.items()))
 
     def shared(self) -> Iterator[Column]:
-        """Yield the columns of a listed row that refer to rows which die with it.
+        """Yield the columns of a listed row that refer to rows which are deleted with it.
 
-        Two listed rows may refer to one and the same.
+        Two listed rows may refer to the same one.
         """
         dying = {part.table.name for part in self.parts if part.table.dies_with}
         return (c for c in self.parts[0].table.columns if c.references in dying)
 
     def part_at(self, path: Path) -> Part:
-        """Return the part whose objects stand at `path`."""
+        """Return the part for the objects at `path`."""
         return next(part for part in self.parts if part.path == path)
 
     def instants(self) -> Iterator[Path]:
-        """Yield the path of every value that is promised to be an instant."""
+        """Yield the path of every value that the API documents as an instant."""
         for part in self.parts:
             for column in part.own():
                 if column.type == INSTANT and column.name not in NOT_SENT:
@@ -176,7 +176,7 @@ class Resource:
 
 
 def known_as_of(later: str) -> Column:
-    """Return the column that says when a row was read; `later` tells what changes since then do."""
+    """Return the column that says when a row was read; `later` describes later changes."""
     return Column(KNOWN_AS_OF, INSTANT, f"When this row was read from the API; {later}")
 
 
@@ -186,7 +186,7 @@ def id_of(whose: str) -> Column:
 
 
 def person_columns(whose: str) -> tuple[Column, ...]:
-    """Return the columns of somebody with a name and an address."""
+    """Return the columns of a person with a name and an address."""
     return (
         Column("email", TEXT, f"The {whose}'s e-mail address.", pii=True, is_email=True),
         Column("first_name", TEXT, "The first name; null if unknown.", pii=True),

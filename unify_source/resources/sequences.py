@@ -27,11 +27,11 @@ def _changes(what: str) -> tuple[Column, ...]:
     )
 
 
-_KNOWN_AS_OF = known_as_of("runs since then found the list unchanged.")
+_KNOWN_AS_OF = known_as_of("later runs have found the list unchanged.")
 
 
-# Names are not unique: upgrading a sequence cancels its enrollments and creates new ones, and the
-# tables tell old from new by id alone.
+# Names are not unique: upgrading a sequence cancels its enrollments and creates new ones, and only
+# the ids tell the two sequences apart.
 SEQUENCES = Table(
     name="sequences",
     description="The account's sequences, as of the last run.",
@@ -80,11 +80,11 @@ USERS = Table(
 
 SEND_SCHEDULES = Table(
     name="send_schedules",
-    description="The schedules by which sequences send, as of the last run.",
+    description="The schedules on which sequences send, as of the last run.",
     columns=(
         id_of("schedule"),
         Column("name", TEXT, "The schedule's name."),
-        Column("is_default", FLAG, "True if new sequences get it."),
+        Column("is_default", FLAG, "True if it is the default for new sequences."),
         *_changes("schedule"),
         Column("rules", JSON, "Time zone, sending windows by day, and excluded dates, as JSON."),
         _KNOWN_AS_OF,
@@ -98,7 +98,7 @@ SEQUENCE_RULESETS = Table(
     columns=(
         id_of("ruleset"),
         Column("name", TEXT, "The ruleset's name."),
-        Column("is_default", FLAG, "True if new sequences get it."),
+        Column("is_default", FLAG, "True if they are the default for new sequences."),
         *_changes("ruleset"),
         Column(
             "automatic_enrollment_task_assignment",
@@ -108,7 +108,7 @@ SEQUENCE_RULESETS = Table(
         Column(
             "automatic_enrollment_task_assignment_user_id",
             TEXT,
-            "The id of that user, if it is one user; not always in `users`.",
+            "The id of that user, if it is a single user; may be missing from `users`.",
         ),
         Column(
             "manual_enrollment_task_assignment",
@@ -118,7 +118,7 @@ SEQUENCE_RULESETS = Table(
         Column(
             "manual_enrollment_task_assignment_user_id",
             TEXT,
-            "The id of that user, if it is one user; not always in `users`.",
+            "The id of that user, if it is a single user; may be missing from `users`.",
         ),
         Column(
             "opt_out_message", TEXT, "The text that lets people opt out; null if there is none."
@@ -141,8 +141,8 @@ SEQUENCE_RULESETS = Table(
 
 SEQUENCE_LIST = Resource(
     name="sequences",
-    # No filter by time, so it is read whole, once a run. Whether a rename of a sequence moves the
-    # `updated_at` of its enrollments is not documented; here the new name is seen in any case.
+    # It has no filter by time, so it is read whole, once a run. Whether renaming a sequence moves
+    # the `updated_at` of its enrollments is not documented; this list has the new name anyway.
     path="/sequences/v1/sequences",
     list_key="sequences",
     windowed=False,
