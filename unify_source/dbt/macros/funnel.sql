@@ -1,17 +1,17 @@
-{#- Every count and every rate of the funnel stands here, so that no two models can disagree. -#}
+{#- All counts and rates of the funnel are defined here, so that no two models can disagree. -#}
 
 {%- macro how_many(condition) -%}
 count(case when {{ condition }} then 1 end)
 {%- endmacro -%}
 
-{#- A count of so many units to a whole, rounded, as a number. With `floor`, which is the same in
-    every database; `round` breaks ties one way for one type and another way for the next. -#}
+{#- `units` rounded to an integer, in wholes of `per_whole`. With `floor`, which is the same in every
+    database; `round` breaks ties differently from one type to another. -#}
 {%- macro rounded(units, per_whole) -%}
 floor({{ units }} + 0.5) / {{ per_whole }}.0
 {%- endmacro -%}
 
-{#- With one digit. Null where there is nothing to divide by. Where nothing was counted and something
-    could not be judged, the answer is unknown, and 0 % would be a false one. -#}
+{#- To one decimal. Null if there is nothing to divide by. If nothing was counted but something could
+    not be judged, the rate is unknown, and 0 % would be wrong. -#}
 {%- macro percent(part, whole, unknown='0') -%}
 case when {{ part }} > 0 or {{ unknown }} = 0 then
         {{ rounded('cast(1000 * ' ~ part ~ ' as double precision) / nullif(' ~ whole ~ ', 0)', 10) }}
@@ -42,7 +42,7 @@ enrolled,
     automated_replies,
     unclassified_replies,
     opted_out,
-    {#- What started and neither bounced nor was delivered has no `is_bounced`. #}
+    {#- If it started, but neither bounced nor was delivered, its `is_bounced` is null. #}
     {{ percent('bounced', 'started', '(started - bounced - delivered)') }} as bounce_percent,
     {{ percent('human_replies', 'delivered', 'unclassified_replies') }} as human_reply_percent,
     {{ percent('positive_replies', 'delivered', 'unclassified_replies') }} as positive_reply_percent,

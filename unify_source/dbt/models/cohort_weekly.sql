@@ -1,6 +1,6 @@
 {% set days_to_answer = var('unify_days_to_answer') | int %}
 with known as (
-    -- Not the clock's now: a week does not grow ripe while nothing is loaded.
+    -- Not the current time: a week does not mature while nothing is loaded.
     select max(updated_at) as known_until from {{ ref('int_enrollments') }}
 ),
 
@@ -22,13 +22,13 @@ counted as (
 
 select
     week,
-    -- is_young: replies are still to come: since the last day of the week fewer than 28 days have
-    -- passed (dbt's variable `unify_days_to_answer`), the length of a usual sequence. Counted up to
-    -- the newest change that was loaded.
+    -- is_young: replies are still to come, because fewer than 28 days (dbt's variable
+    -- `unify_days_to_answer`), the length of a usual sequence, lie between the last day of the week
+    -- and the newest change that was loaded.
     cast(week as timestamp) + interval '{{ 7 + days_to_answer }} days'
         > known.known_until at time zone 'UTC' as is_young,
-    -- out_of_office_ends: an out-of-office reply ended enrollments of this week; since
-    -- April 2026 it does not. Null for weeks that saw both; the day of the change is not documented.
+    -- out_of_office_ends: out-of-office replies ended enrollments of this week; since April 2026
+    -- they do not. Null for weeks with both, as the day of the change is not documented.
     case
         when cast(week as timestamp) + interval '{{ 7 + days_to_answer }} days'
             <= cast('2026-04-01' as timestamp) then true

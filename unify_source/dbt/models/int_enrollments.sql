@@ -1,5 +1,5 @@
-{# Every definition stands here, each with its reason. `make docs` writes the page on the models
-   from the comments that begin with the name of a column. #}
+{# All definitions are here, each with its reason. `make docs` generates the page on the models from
+   the comments that begin with the name of a column. #}
 with winners as (
     select
         reply_email_message_id,
@@ -34,18 +34,19 @@ joined as (
         e.is_opted_out,
         e.is_paused,
         r.received_at as replied_at,
-        -- is_started: the enrollment has a `started_at`. The status does not tell: Unify does not
+        -- is_started: the enrollment has a `started_at`. The status is not enough: Unify does not
         -- document whether every FINISHED enrollment has started, and one that was blocked,
         -- excluded or canceled as a draft has sent nothing.
         e.started_at is not null as is_started,
-        -- has_reply: there is a reply, of any kind. How `is_replied` relates to the reply that the
-        -- API shows is not documented, so either counts.
+        -- has_reply: there is a reply of any kind. It is not documented how `is_replied` relates to
+        -- the reply that the API shows, so either counts.
         r.id is not null or coalesce(e.is_replied, false) as has_reply,
-        -- reply_category: of a reply's classifications the first of NEGATIVE, POSITIVE, NEUTRAL,
-        -- AUTOMATED; null without one. They contradict one another, and Unify does not say which one
-        -- counts. A person who wrote under a machine's text is a person, so AUTOMATED counts only
-        -- alone. NEGATIVE comes before POSITIVE because writing again to somebody who declined
-        -- costs more than a second look at a reply that was kinder than it seemed.
+        -- reply_category: the first of NEGATIVE, POSITIVE, NEUTRAL and AUTOMATED among a reply's
+        -- classifications; null if there are none. They may contradict one another, and Unify does
+        -- not document which one counts. AUTOMATED counts only if it is alone, because a person may
+        -- write above an automated text. NEGATIVE comes before POSITIVE, because writing again to
+        -- somebody who declined costs more than a second look at a reply that is kinder than it
+        -- seemed.
         case w.winner
             when 1 then 'NEGATIVE'
             when 2 then 'POSITIVE'
@@ -78,27 +79,27 @@ select
     is_started,
     has_reply,
     reply_category,
-    -- is_delivered: it started and did not bounce, so the person was contacted. Rates of replies
-    -- and opt-outs divide by these. Earlier e-mails of an enrollment that bounced may have arrived;
-    -- the API does not tell.
+    -- is_delivered: it started and did not bounce, so the person was contacted. The rates of replies
+    -- and opt-outs divide by these. If it bounced, earlier e-mails may still have arrived: the API
+    -- does not show that.
     is_started and not is_bounced as is_delivered,
-    -- is_human_reply: a person replied: the category is not AUTOMATED. A reply without a
-    -- classification is unknown (null), neither human nor automated; in the API's older form, which
-    -- has no categories, every reply is.
+    -- is_human_reply: a person replied, that is, the category is not AUTOMATED. Null for a reply
+    -- without a classification, which may be human or automated; in the API's older form, which has
+    -- no categories, that is every reply.
     case when not has_reply then false else reply_category <> 'AUTOMATED' end as is_human_reply,
-    -- is_positive_reply: the category is POSITIVE; null where it is unknown.
+    -- is_positive_reply: the category is POSITIVE; null if it is unknown.
     case when not has_reply then false else reply_category = 'POSITIVE' end as is_positive_reply,
-    -- is_automated_reply: the category is AUTOMATED, as of an out-of-office text; null where it is
-    -- unknown. Up to April 2026 such a reply ended the enrollment; since then the sequence goes on.
-    -- So `ended_at` and `FINISHED` before and after do not compare; human replies do.
+    -- is_automated_reply: the category is AUTOMATED, as for an out-of-office reply; null if it is
+    -- unknown. Until April 2026 such a reply ended the enrollment; since then the sequence goes on.
+    -- So `ended_at` and `FINISHED` are not comparable across that change; human replies are.
     case when not has_reply then false else reply_category = 'AUTOMATED' end as is_automated_reply,
-    -- is_unclassified_reply: there is a reply of unknown kind. A rate whose numerator is 0 while
-    -- there are some of these is null, not 0 %.
+    -- is_unclassified_reply: there is a reply of unknown kind. If there are some of these, a rate
+    -- with the numerator 0 is null, not 0 %.
     has_reply and reply_category is null as is_unclassified_reply,
-    -- display_status: one word for where it stands: the first that applies of opted out, bounced,
-    -- replied (by a person, or unclassified), canceled, blocked and excluded; otherwise the API's
-    -- status, which is null in the API's older form. What the person or the mail system did comes
-    -- first, because it forbids or changes the next step.
+    -- display_status: the state in one word: the first that applies of opted out, bounced, replied
+    -- (by a person, or unclassified), canceled, blocked and excluded; otherwise the API's status,
+    -- which is null in the API's older form. What the person or the mail system did comes first,
+    -- because it forbids or changes the next step.
     case
         when is_opted_out then 'Opted out'
         when is_bounced then 'Bounced'
@@ -112,9 +113,9 @@ select
         when status = 'FINISHED' then 'Finished'
         else status
     end as display_status,
-    -- days_to_reply: from `started_at` to the reply, of whatever kind, in days of 24 hours with two
-    -- digits. Null where either time is unknown, and where the reply is older than the start: such
-    -- a reply answered something else.
+    -- days_to_reply: from `started_at` to the reply of any kind, in days of 24 hours, to two
+    -- decimals. Null if either time is unknown, or if the reply is older than the start, because
+    -- then it answered something else.
     case
         when replied_at >= started_at
             then {{ rounded('cast(extract(epoch from replied_at - started_at) as double precision) / 864', 100) }}

@@ -27,7 +27,7 @@ select
     p.first_name,
     p.last_name,
     -- last_touch_at: the start of the person's latest enrollment. The API shows no single e-mails,
-    -- so that later steps of the same sequence are not seen.
+    -- so later steps of the same sequence do not count.
     r.started_at as last_touch_at,
     r.enrollment_id,
     r.sequence_name,

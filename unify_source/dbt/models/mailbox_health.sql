@@ -27,7 +27,7 @@ rated as (
 ranked as (
     select
         *,
-        -- concern_rank: 1 is what to look at first, 4 is no concern. A mailbox that Unify is not
+        -- concern_rank: 1 is the most urgent, 4 is no concern. A mailbox that Unify is not
         -- authorized to use sends nothing. One with bounces in 5 % of at least 20 enrollments harms
         -- its domain with every further e-mail; a rule of thumb is to stay below 2 %. One that is
         -- paused may be paused on purpose.

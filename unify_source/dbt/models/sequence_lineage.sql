@@ -1,11 +1,11 @@
-{# An upgrade of a sequence cancels its enrollments and makes new ones, in a sequence with another
-   id. A count of enrollments counts these people twice. #}
+{# Upgrading a sequence cancels its enrollments and creates new ones, in a sequence with another id.
+   Counting enrollments would count these people twice. #}
 with named as (
     select
         e.*,
         -- lineage: the versions of a sequence share its name, and nothing else in the API links
-        -- them. Sequences that share a name by chance stand in one lineage, too; a version that was
-        -- renamed after the upgrade stands alone.
+        -- them. So sequences that share a name by chance form one lineage, and a version that was
+        -- renamed after the upgrade is in a lineage of its own.
         coalesce(s.name, e.sequence_id) as lineage,
         coalesce(e.person_id, e.enrollment_id) as person
     from {{ ref('int_enrollments') }} as e

@@ -29,8 +29,8 @@ select
     {{ how_many('is_unclassified') }} as unclassified_replies,
     {{ how_many('is_timed') }} as timed_replies,
     -- median_days: half of the human replies came within this many days. It is the wait of one of
-    -- them, not a value between two, and so the same in every database; p90_days likewise. Counted
-    -- by place: not every database has percentile_disc, and some only estimate it.
+    -- them, not a value between two, so it is the same in every database; p90_days likewise.
+    -- Computed from row numbers: not every database has percentile_disc, and some only estimate it.
     min(case when is_timed and 2 * place >= places then days_to_reply end) as median_days,
     min(case when is_timed and 10 * place >= 9 * places then days_to_reply end) as p90_days
 from placed
