@@ -253,7 +253,7 @@ def test_a_view_that_cannot_be_replaced_is_named_and_the_others_stay(
     database.ask("DROP VIEW unify_models.freshness")
     database.ask("CREATE VIEW unify_models.freshness AS SELECT 1 AS other")
 
-    with pytest.raises(LoadFailed, match="The view freshness could not be made") as failed:
+    with pytest.raises(LoadFailed, match="The view freshness could not be created") as failed:
         make_models(database.pipeline(home))
 
     assert "drop that schema" in failed.value.next_step

@@ -60,7 +60,7 @@ def test_after_an_upgrade_the_next_sync_is_incremental(
     again = sync(pipeline, api_key=KEY, base_url=api.url)
     assert again.enrollments == 0
     assert verify(pipeline, api_key=KEY, base_url=api.url).verdict == "equal"
-    assert make_models(pipeline).made
+    assert make_models(pipeline).created
     assert 0 < len(unread("people")) < 40
     assert not unread("sequences")
 

@@ -1,1 +1,1 @@
-"""What an analyst asks for: views that answer questions, and tables and views as files."""
+"""What analysts use: views that answer questions, and tables and views as files."""

@@ -1,4 +1,4 @@
-"""`export`: one table or model as a file, for a spreadsheet or another program."""
+"""`export`: writes one table or model to a file, for a spreadsheet or another program."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TYPES = {
     "double": pa.float64(),
     "timestamp": INSTANT,
 }
-"""By the names that dlt and the models have for them; any other type is written as text."""
+"""By dlt's and the models' names of types; any other type is written as text."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Exported:
     rows: int
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as what `--json` prints."""
+        """Return the result as `--json` prints it."""
         return {"command": "export", "name": self.name, "file": str(self.file), "rows": self.rows}
 
     def as_lines(self) -> list[str]:
-        """Return it as plain sentences."""
+        """Return the result as plain sentences."""
         return [f"{self.rows:,} rows of {self.name} written to {self.file}."]
 
 
@@ -92,7 +92,7 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _schema(pipeline: dlt.Pipeline, name: str) -> pa.Schema:
-    """Return the columns to write, as the model or the stored schema of the table has them."""
+    """Return the columns to write, with the types of the model or of the table's stored schema."""
     tables = [table.name for table in ALL_TABLES]
     if model := models().get(name):
         types = {column.name: column.data_type for column in model.columns}

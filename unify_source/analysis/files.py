@@ -1,4 +1,4 @@
-"""Writes files: whole or not at all, and rows as CSV, Parquet or XLSX."""
+"""Writes files, complete or not at all, and rows as CSV, Parquet or XLSX."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from unify_source.errors import ConfigurationError
 
 Rows = Iterable[list[tuple[Any, ...]]]
-"""Batches of rows: times are aware, and what has no type of its own is text."""
+"""Batches of rows: times are aware, and values of other types are text."""
 
 Writer = Callable[[Path, pa.Schema, Rows, ZoneInfo], int]
 
@@ -31,7 +31,7 @@ _WIDTH = 20
 
 @contextmanager
 def part_of(file: Path) -> Iterator[Path]:
-    """Give a file beside this one that takes its place when it is whole, and goes otherwise."""
+    """Yield a file beside this one, which replaces it once it is complete, or is deleted."""
     part = file.with_name(f".{file.name}-{os.getpid()}")
     try:
         yield part
@@ -47,7 +47,7 @@ def part_of(file: Path) -> Iterator[Path]:
 
 
 def write_csv(file: Path, schema: pa.Schema, batches: Rows, zone: ZoneInfo) -> int:
-    """Write rows as CSV in UTF-8, times in RFC 3339; return how many."""
+    """Write rows as CSV in UTF-8, times in RFC 3339; return the number of rows."""
     count = 0
     with file.open("w", encoding="utf-8", newline="") as opened:
         writer = csv.writer(opened)
@@ -59,7 +59,7 @@ def write_csv(file: Path, schema: pa.Schema, batches: Rows, zone: ZoneInfo) -> i
 
 
 def write_parquet(file: Path, schema: pa.Schema, batches: Rows, zone: ZoneInfo) -> int:
-    """Write rows as Parquet, times as instants that are shown in the zone; return how many."""
+    """Write rows as Parquet, times as instants in the zone; return the number of rows."""
     count = 0
     shown = pa.schema([field.with_type(_in_zone(field.type, zone)) for field in schema])
     with pq.ParquetWriter(file, shown) as writer:
@@ -75,9 +75,9 @@ def write_parquet(file: Path, schema: pa.Schema, batches: Rows, zone: ZoneInfo) 
 
 
 def write_xlsx(file: Path, schema: pa.Schema, batches: Rows, zone: ZoneInfo) -> int:
-    """Write rows as a sheet of XLSX, times without a mark of the zone; return how many.
+    """Write rows as an XLSX sheet, times in the zone but without its offset; return their number.
 
-    Raises ConfigurationError for what a sheet cannot hold.
+    Raises ConfigurationError if a sheet cannot hold them.
     """
     sheet = _Sheet(file, schema.names, zone)
     count = 0
@@ -95,7 +95,7 @@ def write_xlsx(file: Path, schema: pa.Schema, batches: Rows, zone: ZoneInfo) -> 
 
 class _Sheet:
     def __init__(self, file: Path, names: list[str], zone: ZoneInfo) -> None:
-        # Row by row: a sheet that is kept in memory takes a hundred times the room of its rows.
+        # Row by row: a sheet in memory takes a hundred times the space of its rows.
         book = _workbook()(str(file), {"constant_memory": True})
         self._sheet = book.add_worksheet()
         self._zone = zone
@@ -109,7 +109,7 @@ class _Sheet:
             self._sheet.write_string(0, column, name, heading)
 
     def write(self, row: int, column: int, value: Any) -> None:
-        """Write a value as what it is; as text where Excel would change it."""
+        """Write a value with its own type, or as text if Excel would change it."""
         if isinstance(value, date) and value.year > _FIRST_YEAR:
             form = self._as_date
             if isinstance(value, datetime):
@@ -120,7 +120,7 @@ class _Sheet:
         elif isinstance(value, int | float) and len(str(value).strip("-0.")) <= _MOST_DIGITS:
             self._sheet.write_number(row, column, value)
         else:
-            # Whatever it looks like: a subject that begins with "=" must not become a formula.
+            # As a string, always: a subject that begins with "=" must not become a formula.
             text = _as_text(value, self._zone)
             if len(text) > _MOST_CHARACTERS:
                 raise _too_much(f"a cell of {_MOST_CHARACTERS:,} characters")
@@ -133,14 +133,14 @@ def _workbook() -> Any:
     except ModuleNotFoundError:
         raise ConfigurationError(
             "XLSX needs xlsxwriter, which is not installed.",
-            "Install it: pip install 'unify-source[xlsx]'; or export as CSV.",
+            "Install it: pip install 'unify-source[xlsx]', or export as CSV.",
         ) from None
     return Workbook
 
 
 def _too_much(limit: str) -> ConfigurationError:
     return ConfigurationError(
-        f"XLSX cannot hold this: its limit is {limit}.", "Export it as CSV or Parquet."
+        f"XLSX cannot hold these rows: its limit is {limit}.", "Export them as CSV or Parquet."
     )
 
 
@@ -157,4 +157,4 @@ def _in_zone(kind: pa.DataType, zone: ZoneInfo) -> pa.DataType:
 
 
 WRITERS: dict[str, Writer] = {".csv": write_csv, ".parquet": write_parquet, ".xlsx": write_xlsx}
-"""By the ending of a file's name."""
+"""By the extension of a file's name."""

@@ -1,4 +1,4 @@
-"""The models: SQL files in `unify_source/dbt`, which dbt and `unify-source models` share."""
+"""The models: SQL files in `unify_source/dbt`, for both dbt and `unify-source models`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 PACKAGE = Path(__file__).parents[1] / "dbt"
 
 Named = Callable[[str], str]
-"""Returns what stands for a table or a model in SQL."""
+"""Returns the SQL name of a table or a model."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Model:
-    """One view: `sql` is a template that names its tables with `source`, and others with `ref`."""
+    """One view: `sql` is a template that refers to tables by `source` and to models by `ref`."""
 
     name: str
     description: str
@@ -37,12 +37,12 @@ class Model:
 
     @property
     def is_intermediate(self) -> bool:
-        """Whether it serves other models alone."""
+        """Whether it only serves other models."""
         return self.name.startswith("int_")
 
     def rendered(self, *, ref: Named, source: Named) -> str:
-        """Return its query, in Postgres's dialect, as dbt would render it."""
-        # Nothing is escaped: this is SQL, and every word in it is our own.
+        """Return the query in Postgres's dialect, as dbt would render it."""
+        # Nothing is escaped: this is SQL, and all of it is our own.
         environment = Environment(undefined=StrictUndefined, autoescape=False)  # noqa: S701
         template = environment.from_string(_macros() + self.sql)
         return template.render(
@@ -54,7 +54,7 @@ class Model:
 
 @cache
 def models() -> dict[str, Model]:
-    """Return all models by name, each behind those that it reads, as `models.yml` lists them."""
+    """Return all models by name in the order of `models.yml`: each after those that it reads."""
     return {model.name: model for model in _read()}
 
 
@@ -84,7 +84,7 @@ def _variables() -> dict[str, Any]:
 
 
 def _macros() -> str:
-    # dbt knows the macros of a package everywhere; a template of Jinja knows only its own.
+    # In dbt, a package's macros are known everywhere; in Jinja, a template knows only its own.
     return "".join(
         path.read_text(encoding="utf-8") for path in sorted(PACKAGE.glob("macros/*.sql"))
     )

@@ -39,28 +39,29 @@ class Views:
     pipeline: str
     destination: str
     dataset: str
-    made: tuple[Model, ...]
+    created: tuple[Model, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as what `--json` prints."""
+        """Return the result as `--json` prints it."""
         return {
             "command": "models",
             "pipeline": self.pipeline,
             "destination": self.destination,
             "dataset": self.dataset,
-            "models": [model.name for model in self.made],
+            "models": [model.name for model in self.created],
         }
 
     def as_lines(self) -> list[str]:
-        """Return it as plain sentences."""
+        """Return the result as plain sentences."""
+        where = f"{self.destination}, dataset {self.dataset}"
         return [
-            f"{len(self.made)} views created in {self.destination}, dataset {self.dataset}. Try:",
+            f"{len(self.created)} views created in {where}. Try:",
             f"  SELECT * FROM {self.dataset}.sequence_funnel",  # noqa: S608 - to be read
         ]
 
     def grid(self) -> list[list[str]]:
         """Return each model that answers a question, with its description."""
-        return [[m.name, m.description] for m in self.made if not m.is_intermediate]
+        return [[m.name, m.description] for m in self.created if not m.is_intermediate]
 
 
 def models_dataset(dataset: str) -> str:
@@ -114,7 +115,7 @@ def client_of(pipeline: dlt.Pipeline, lock_timeout: float | str) -> Iterator[Any
         if isinstance(pipeline.destination_client(), FSClientBase):
             raise _without_sql(pipeline)
         database = duckdb_database(pipeline)
-        # Opening a file that is missing would create it.
+        # Opening a missing file would create it.
         if database and not database.file.exists():
             raise _nothing_in(pipeline)
         with opened_file(pipeline, lock_timeout):
@@ -141,13 +142,13 @@ def _make(client: Any, model: Model, tables: str, dataset: str) -> None:
     except DatabaseUndefinedRelation as error:
         raise ConfigurationError(
             f"Dataset {tables} lacks a table that the model {model.name} reads: {_reason(error)}.",
-            "Run unify-source sync, which makes all tables, and then this again.",
+            "Run unify-source sync, which creates all tables, and then run this again.",
         ) from None
     except DatabaseException as error:
         raise LoadFailed(
-            f"The view {model.name} could not be made: {_reason(error)}.",
-            f"The tables are untouched. If another version made the views of {dataset}, drop that"
-            " schema and run it again.",
+            f"The view {model.name} could not be created: {_reason(error)}.",
+            f"The tables are unchanged. If another version created the views of {dataset}, drop"
+            " that schema and run it again.",
         ) from None
 
 
@@ -162,7 +163,7 @@ def _dictionary() -> dict[tuple[str, str], str]:
 def _quoted(client: Any, dataset: str, name: str) -> str:
     with client.with_alternative_dataset_name(dataset):
         path = client.make_qualified_table_name_path(name, quote=False)
-    # A view that names its DuckDB file would break when the file gets another name.
+    # A view that names its DuckDB file would break when the file is renamed.
     if client.capabilities.sqlglot_dialect == "duckdb":
         path = path[-2:]
     return ".".join(f'"{part}"' for part in path)
@@ -170,16 +171,16 @@ def _quoted(client: Any, dataset: str, name: str) -> str:
 
 def _reason(error: Exception) -> str:
     lines = [line.strip() for line in redacted(str(error)).splitlines() if line.strip()]
-    # ClickHouse has no more than a number on the first line.
+    # The first line of ClickHouse's errors is only a number.
     kept = [line for line in lines if not _ONLY_A_CODE.fullmatch(line)] or lines
     return (kept[0] if kept else type(error).__name__)[:_LONGEST].rstrip(".:")
 
 
 def _without_sql(pipeline: dlt.Pipeline) -> ConfigurationError:
     return ConfigurationError(
-        f"{pipeline.destination.destination_name} has no SQL of its own, so it keeps no views and"
-        " answers no questions.",
-        "Load into a database, such as duckdb or postgres, or read the files with one.",
+        f"{pipeline.destination.destination_name} has no SQL of its own, so it has no views and"
+        " cannot be queried.",
+        "Load into a database, such as duckdb or postgres, or query the files with one.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Reads what the page shows: a few models, and what is in quarantine or differs from the API."""
+"""Reads what the page shows: some of the models, the quarantine, and the differences found."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from unify_source.destinations.forgotten import DIFFERENCES
 from unify_source.resources import LEDGER, QUARANTINE
 
 FEW = 20
-"""A rate of fewer is shown, but not compared with others: one reply more changes it by 5 points."""
+"""A rate of fewer is shown but not compared: one more reply would change it by 5 points."""
 
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Rows of the models, each list in the order that its question asks for.
+    """Rows of the models, each list in the order in which the page shows it.
 
-    `weeks` are in the order of time; `reasons` and `differences` are empty where all is well. The
-    last run is the last that succeeded, from the ledger, as is the last verify; None without one.
+    `weeks` are in the order of time; `reasons` and `differences` are empty if all is well. The last
+    run is the last that succeeded, from the ledger, as is the last verify; None if there is none.
     """
 
     freshness: list[Row]
@@ -41,14 +41,14 @@ class Answers:
 
 
 def read(client: Any) -> Answers:
-    """Ask the models and the tables; a database error where the models are not made."""
+    """Query the models and the tables. Raises a database error if there are no models."""
     dataset = client.dataset_name
     with client.with_alternative_dataset_name(models_dataset(dataset)):
 
         def ask(name: str) -> list[Row]:
             return _rows(client, name, [column.name for column in models()[name].columns])
 
-        # Sorted here, not in SQL: each database has a collation and a place for nulls of its own.
+        # Sorted here, not in SQL: databases differ in their collations and in the place of nulls.
         answers: dict[str, Any] = {
             "freshness": ask("freshness"),
             "totals": ask("funnel_totals")[0],
@@ -62,7 +62,7 @@ def read(client: Any) -> Answers:
     return Answers(
         **answers,
         reasons=_reasons(client),
-        # The table keeps what differed once, also when it was repaired since.
+        # The table keeps old differences, even those that were repaired.
         differences=[] if is_equal else _differences(client),
         last_run=_newest_run(client, "verdict IS NULL AND outcome = 'succeeded'"),
         last_verify=last_verify,
@@ -76,7 +76,7 @@ def _newest_run(client: Any, condition: str) -> Row | None:
     try:
         return next(iter(_rows(client, LEDGER.name, columns, where)), None)
     except DatabaseUndefinedRelation:
-        # The tables were loaded by a version that kept no ledger, or without it.
+        # The tables were loaded by a version without a ledger, or by other means.
         return None
 
 
@@ -86,12 +86,12 @@ def _reasons(client: Any) -> list[Row]:
 
 
 def _differences(client: Any) -> list[Row]:
-    """Count what the last verify that found differences found, by table and kind."""
+    """Count the differences of the last verify that had any, by table and kind."""
     columns = ["verified_at", "table_name", "kind"]
     try:
         rows = _counts(client, DIFFERENCES, columns)
     except DatabaseUndefinedRelation:
-        # The table is made with the first difference.
+        # The table is created with the first difference.
         return []
     last = max((row["verified_at"] for row in rows), default=None)
     shown = [row for row in rows if row["verified_at"] == last]
@@ -99,7 +99,7 @@ def _differences(client: Any) -> list[Row]:
 
 
 def _counts(client: Any, name: str, columns: list[str]) -> list[Row]:
-    """Count the rows of a table by these columns."""
+    """Count the rows of a table, grouped by these columns."""
     grouped = f"GROUP BY {', '.join(columns)}"
     return _rows(client, name, columns, grouped, counted="row_count")
 
@@ -118,7 +118,7 @@ def _rows(
 def _in_utc(value: Any) -> Any:
     if not isinstance(value, datetime):
         return value
-    # Some databases return instants without a zone, in UTC.
+    # Some databases return instants without a zone: they are in UTC.
     aware = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
     return aware.astimezone(timezone.utc)
 
@@ -133,7 +133,7 @@ def _by_wait(row: Row) -> tuple[Any, ...]:
 
 
 def _by_concern(row: Row) -> tuple[Any, ...]:
-    # The id decides a tie: an address may be null, and a page that is made again shall not differ.
+    # The id breaks ties: an address may be null, and the same data must give the same page.
     return (row["concern_rank"], *_falling(row["bounce_percent"]), row["mailbox_id"])
 
 

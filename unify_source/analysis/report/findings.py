@@ -1,4 +1,4 @@
-"""What somebody should look at first. Pure."""
+"""Finds what needs attention first. Pure."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from unify_source.analysis.report.answers import Answers, Row
 from unify_source.resources import ENROLLMENTS, QUARANTINE
 
 _STALE = timedelta(days=1)
-"""As `dbt source freshness` warns."""
+"""The age at which `dbt source freshness` warns."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to look at, what to do, and the section of the page that shows it."""
+    """One thing that needs attention, what to do, and the section of the page that shows it."""
 
     what: str
     advice: str
@@ -24,17 +24,17 @@ class Finding:
 
 
 def of_table(answers: Answers, name: str) -> Row:
-    """Return what `freshness` knows of a table."""
+    """Return the row of `freshness` for a table."""
     return next(row for row in answers.freshness if row["table_name"] == name)
 
 
 def findings(answers: Answers, now: datetime) -> list[Finding]:
-    """Return what to look at, the most urgent first."""
+    """Return what needs attention, the most urgent first."""
     return [finding for judge in _JUDGES for finding in judge(answers, now)]
 
 
 def last_success(answers: Answers) -> datetime | None:
-    """Return when the last run that succeeded ended, as the ledger or else the last load tells."""
+    """Return when the last successful run ended, by the ledger or else by the last load."""
     if answers.last_run:
         return cast("datetime | None", answers.last_run["finished_at"])
     return cast("datetime | None", of_table(answers, ENROLLMENTS.name)["last_loaded_at"])
@@ -44,8 +44,8 @@ def _stale(answers: Answers, now: datetime) -> Iterator[Finding]:
     ended = last_success(answers)
     if ended is None or now - ended > _STALE:
         yield Finding(
-            "No run has succeeded within the last day.",
-            "unify-source status shows the last ones, and how each ended.",
+            "No run has succeeded in the last day.",
+            "unify-source status shows the latest runs, and how each ended.",
             "fresh",
         )
 
@@ -63,7 +63,7 @@ def _quarantined(answers: Answers, _: datetime) -> Iterator[Finding]:
     if held := of_table(answers, QUARANTINE.name)["row_count"]:
         yield Finding(
             f"{_counted(held, 'row', 'rows')} in quarantine.",
-            "What could not be read is missing from every number.",
+            "Rows that could not be read are missing from every number.",
             "quarantine",
         )
 
@@ -72,7 +72,7 @@ def _differing(answers: Answers, _: datetime) -> Iterator[Finding]:
     if rows := sum(row["row_count"] for row in answers.differences):
         yield Finding(
             f"{_counted(rows, 'row', 'rows')} differed from the API in the last verify.",
-            "unify-source verify --repair reloads what differs.",
+            "unify-source verify --repair reloads the rows that differ.",
             "differences",
         )
 
@@ -103,7 +103,7 @@ _CONCERNS = {
 }
 """What to do about each concern of `mailbox_health`, the most urgent first."""
 
-# First what makes every number doubtful, then what harms the senders, last what blurs a rate.
+# First what makes all numbers doubtful, then what harms the senders, last what blurs a rate.
 _JUDGES: tuple[Callable[[Answers, datetime], Iterator[Finding]], ...] = (
     _empty,
     _stale,

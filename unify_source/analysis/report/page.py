@@ -1,4 +1,4 @@
-"""Renders the page: HTML with its style and its pictures inside, which needs nothing else."""
+"""Renders the page: HTML that contains its style and pictures."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from unify_source.resources import ENROLLMENTS, QUARANTINE
 
 UNKNOWN, NOTHING = "unknown", "\N{EN DASH}"
 MOST_ROWS = 200
-"""So many sequences or mailboxes are listed; a page of thousands helps nobody."""
+"""The most sequences or mailboxes that are listed: a page of thousands helps nobody."""
 
-# More bars than this fill a screen, and the table holds all. Fewer weeks hide the season.
+# More bars would not fit on a screen, and the table has them all. Fewer weeks hide the season.
 _DRAWN = 12
 _WEEKS = 52
-# The ends of scales that a person can halve at a glance.
+# Ends of scales that are easily halved at a glance.
 _STEPS = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
 
 
 def rendered(answers: Answers, dataset: str, now: datetime) -> str:
-    """Return the page on these answers as HTML."""
+    """Return the page for these answers as HTML."""
     return (
         _environment()
         .get_template("report.html")
@@ -45,7 +45,7 @@ def rendered(answers: Answers, dataset: str, now: datetime) -> str:
 
 @cache
 def _environment() -> Environment:
-    # Names and reasons come from the API: whatever is in them is escaped.
+    # Names and reasons come from the API, so everything is escaped.
     environment = Environment(
         loader=PackageLoader("unify_source.analysis.report"),
         autoescape=True,
@@ -79,7 +79,7 @@ def number(value: int) -> str:
 
 
 def percent(value: float | None, whole: int = 1) -> str:
-    """Write a rate of so many; one that is null where there was something to count is unknown."""
+    """Write a rate: null is unknown if there is a `whole` to divide by, else there is none."""
     if value is None:
         return UNKNOWN if whole else NOTHING
     return f"{value:.1f} %"
@@ -101,17 +101,17 @@ def day(value: datetime | None) -> str:
 
 
 def name(value: str | None, key: str | None) -> str:
-    """Write a name, or the id of what has none, as where personal data was dropped."""
+    """Write a name, or the id without one, such as when personal data was dropped."""
     return value or key or UNKNOWN
 
 
 def share(value: float | None, most: float) -> str:
-    """Write a length in percent of the longest."""
+    """Write a length as a percentage of the longest."""
     return f"{100 * (value or 0) / most:.2f}%"
 
 
 def ceiling(rows: list[dict[str, Any]], column: str) -> float:
-    """Return the round number at the end of a scale that holds all values of a column."""
+    """Return a round number to end a scale that holds all values of a column."""
     highest = max((row[column] or 0 for row in rows), default=0) or 1
     unit = 10 ** math.floor(math.log10(highest))
     return float(next(step * unit for step in _STEPS if step * unit >= highest))

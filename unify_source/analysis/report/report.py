@@ -1,4 +1,4 @@
-"""`report`: writes the page into one file."""
+"""`report`: writes the page to one file."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ FILE = "unify_report.html"
 
 @dataclass(frozen=True)
 class Reported:
-    """Where the page is, and how many bytes it has."""
+    """The file of the page, and its size in bytes."""
 
     file: Path
     size: int
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as what `--json` prints."""
+        """Return the result as `--json` prints it."""
         return {"command": "report", "file": str(self.file), "bytes": self.size}
 
     def as_lines(self) -> list[str]:
-        """Return it as plain sentences."""
+        """Return the result as plain sentences."""
         return [f"The report is {self.file} ({self.size // 1000:,} kB). Open it in a browser."]
 
 
@@ -41,10 +41,10 @@ def report(
     *,
     lock_timeout: float | str = LOCK_TIMEOUT.default,
 ) -> Reported:
-    """Write one HTML file that shows what the models answer, and needs nothing else to be read.
+    """Write one HTML file, complete in itself, that shows what the models answer.
 
-    Makes the models where they are missing. An older file of that name is replaced once the new one
-    is whole. Raises ConfigurationError for what cannot be, LockHeld, or another UnifyError.
+    Creates the models if they are missing. The file replaces an older one only once it is complete.
+    Raises ConfigurationError for an invalid argument, LockHeld, or another UnifyError.
     """
     target = Path(file)
     now = datetime.now(timezone.utc)
@@ -59,10 +59,10 @@ def _answers(pipeline: dlt.Pipeline, lock_timeout: float | str) -> Answers:
         try:
             return read(client)
         except DatabaseException:
-            # The views are missing, or an older version made them.
+            # The views are missing, or are those of an older version.
             pass
-    # After the file was closed: `make_models` takes the turn and opens it for itself. What ails the
-    # database rather than the views is raised by it, or by the second try.
+    # Only now that the file is closed: `make_models` locks and opens it itself. An error of the
+    # database, rather than of the views, is raised there or by the second read.
     make_models(pipeline, lock_timeout=lock_timeout)
     with client_of(pipeline, lock_timeout) as client:
         return read(client)
