@@ -1,7 +1,7 @@
-"""Reads which loads and which versions of a schema a destination has stored, in their own order.
+"""Reads the loads and schema versions that a destination has stored, in their true order.
 
-dlt takes what was stored last by a clock: that of a machine whose clock is ahead, until the others
-catch up.
+dlt regards the one with the latest time as the newest. If a machine's clock is ahead, that is its
+last one, until the others catch up.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ LOADS = "_dlt_loads"
 _KEPT_BY_DLT = ("_dlt_pipeline_state", "_dlt_version", LOADS)
 
 _read: dict[str, tuple[str, dict[str, Any]]] = {}
-"""Versions of schemas by their hashes, as text and as it reads: none is ever written again."""
+"""Schema versions by hash, as text and parsed: a stored version never changes."""
 
 
 def schema_versions(client: Any, name: str) -> list[str]:
-    """Return the hashes of a stored schema's versions, the newest first."""
+    """Return the hashes of a stored schema's versions, newest first."""
     if isinstance(client, FSClientBase):
         return _schema_versions_in_files(client, name)
     newest = f"WHERE schema_name = '{name}' ORDER BY version DESC, inserted_at DESC"
@@ -35,22 +35,22 @@ def schema_versions(client: Any, name: str) -> list[str]:
 
 
 def newest_schema(client: Any, name: str) -> dlt.Schema | None:
-    """Return a stored schema in its newest version, None before the first load."""
+    """Return the newest version of a stored schema, None before the first load."""
     for text, _ in _schemas(client, schema_versions(client, name)[:1]):
         return dlt.Schema.from_stored_schema(json.loads(text))
     return None
 
 
 def stored_hints(client: Any, name: str, hint: str) -> list[dict[str, Any]]:
-    """Return what all versions of a stored schema have as this hint of each table, or None."""
+    """Return each table's value of a hint, or None, from all versions of a stored schema."""
     schemas = _schemas(client, schema_versions(client, name))
     return [{t: has.get(hint) for t, has in each["tables"].items()} for _, each in schemas]
 
 
 def keep_order(pipeline: dlt.Pipeline, name: str) -> None:
-    """Let a pipeline's next load follow all loads in its destination, with the newest schema.
+    """Let a pipeline's next load come after all loads in its destination, with the newest schema.
 
-    A schema that the destination does not know is newer than all that it has.
+    A schema that the destination does not know is newer than all of its own.
     """
     client = pipeline.destination_client()
     load_after_all(client)
@@ -62,10 +62,10 @@ def keep_order(pipeline: dlt.Pipeline, name: str) -> None:
 
 
 def delete_torn_files(pipeline: dlt.Pipeline) -> None:
-    """Delete what dlt has not written to its end; only one run at a time may.
+    """Delete files that dlt has not written completely. Only one run at a time may do so.
 
-    dlt reads the newest of them first, and would fail for ever. The load that wrote it has not
-    ended, and its rows are loaded again. In an object store a file is there as a whole or not.
+    dlt reads the newest file first, and would fail forever. The load that was writing it has not
+    ended, and its rows are loaded again. An object store has only complete files.
     """
     client: Any = pipeline.destination_client()
     is_lake = isinstance(client, FSClientBase)
@@ -75,9 +75,9 @@ def delete_torn_files(pipeline: dlt.Pipeline) -> None:
 
 
 def newest_load(client: Any) -> str | None:
-    """Return the greatest id of a load; None before the first.
+    """Return the greatest load id; None before the first load.
 
-    In a database loads of other sources count as well; an id that is no time is not dlt's.
+    In a database, the loads of other sources count too; an id that is not a time is not dlt's.
     """
     if isinstance(client, FSClientBase):
         loads = [load for _, load, _ in _loads_in_files(client, 1)]
@@ -88,21 +88,21 @@ def newest_load(client: Any) -> str | None:
 
 
 def load_after_all(client: Any) -> None:
-    """Let the next load of this process have a greater id than those in a destination.
+    """Let the next load of this process have a greater id than all loads in a destination.
 
-    An id is the time at which a machine began the load, and dlt restores the state with the
-    greatest: that of a machine whose clock is ahead, until the others catch up.
+    An id is the time at which a load began, by its machine's clock, and dlt restores the state with
+    the greatest id. If a clock is ahead, that is its last load, until the others catch up.
     """
     if load := newest_load(client):
         load_after(load)
 
 
 def last_loads(client: Any, most: int) -> list[tuple[datetime, str, int]]:
-    """Return when the last loads ended, their ids and how (0 is well), the newest first."""
+    """Return the times, ids and statuses (0 is success) of the last loads, newest first."""
     if isinstance(client, FSClientBase):
         rows = _loads_in_files(client, most)
     else:
-        # By their ids, which only rise: each run sees to that, whatever its machine's clock says.
+        # By id: ids only rise, because each run makes sure of that, whatever its clock says.
         ours = f"WHERE schema_name = '{SECTION}'"
         last = f"{ours} ORDER BY load_id DESC LIMIT {most}"
         rows = selected(client, LOADS, "inserted_at, load_id, status", last)
@@ -111,12 +111,12 @@ def last_loads(client: Any, most: int) -> list[tuple[datetime, str, int]]:
 
 def _loads_in_files(client: Any, most: int) -> list[tuple[datetime, str, int]]:
     try:
-        # A file's name ends with the load's id, which is the second when it began.
+        # A file's name ends with the load's id, which is the time when it began, in seconds.
         names = sorted(n for n in client.list_table_files(LOADS) if f"{SECTION}__" in n)
     except DestinationUndefinedEntity:
         return []
     texts = (client.fs_client.read_text(name) for name in reversed(names[-most:]))
-    # What a full disk has cut off is deleted by the next run: see `delete_torn_files`.
+    # The next run deletes files that a full disk has truncated: see `delete_torn_files`.
     loads = [json.loads(text) for text in texts if _is_whole(text)]
     return [(kept_instant(f["inserted_at"]), f["load_id"], f["status"]) for f in loads]
 
@@ -135,7 +135,7 @@ def _schema_versions_in_files(client: Any, name: str) -> list[str]:
         files = [client.pathlib.basename(n) for n in client.list_table_files("_dlt_version")]
     except DestinationUndefinedEntity:
         return []
-    # SCHEMA__SECOND__HASH.jsonl: dlt spells the hash in hexadecimal there, which a path can hold.
+    # SCHEMA__SECOND__HASH.jsonl: the hash is in hexadecimal there, so that it fits into a path.
     last = sorted((n for n in files if n.startswith(f"{name}__")), reverse=True)
     hashes = [n.rpartition("__")[2].partition(".")[0] for n in last]
     stored = [b64encode(bytes.fromhex(each)).decode() for each in hashes]
@@ -147,8 +147,8 @@ def _delete_in(files: Any, folder: str) -> None:
     if not files.exists(folder):
         return
     files.invalidate_cache()
-    # By the time of writing: names begin with a pipeline's. One that is whole was the end of a run
-    # before which the same was done.
+    # By modification time: the names begin with the pipeline's. A complete file belongs to a run
+    # that deleted all incomplete ones before it.
     for file in sorted(files.ls(folder, detail=True), key=lambda each: each["mtime"], reverse=True):
         if file["name"].endswith(".jsonl"):
             if _is_whole(files.read_bytes(file["name"])):
@@ -157,7 +157,7 @@ def _delete_in(files: Any, folder: str) -> None:
 
 
 def _is_whole(text: bytes | str) -> bool:
-    """Tell whether a file of dlt's was written to its end."""
+    """Tell whether one of dlt's files is complete."""
     try:
         json.loads(text)
     except ValueError:

@@ -1,9 +1,9 @@
-"""Loads into a lake: held whole until their end, then made ready for a merge by key alone.
+"""Prepares the rows of a load into a lake, all at once, for a merge by key alone.
 
-dlt merges Delta and Iceberg tables by the primary key and by nothing else. Two rows with one key it
-refuses or keeps both, and it takes away only rows that are named by their keys, on Iceberg none. So
-the rows of one load wait for its last batch. Then the newest of each key goes on, and the keys that
-stand in the lake are looked at: what belonged to an enrollment, and does no longer, is named.
+dlt merges Delta and Iceberg tables by the primary key and nothing else. It refuses two rows with
+the same key, or keeps both, and it deletes rows by key only, in Iceberg none at all. So all rows of
+a load are held until its last batch. Then the newest row of each key is written, and rows in the
+lake that no longer belong to an enrollment of the load are deleted by key.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LOAD = "_load"
 
 
 def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str | None:
-    """Return the format of the tables in a lake; None where the destination is a database."""
+    """Return the format of a lake's tables; None if the destination is a database."""
     if not caps or "delete-insert" in (caps.supported_merge_strategies or []):
         return None
     return wanted
@@ -38,26 +38,27 @@ def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str
 class Lake:
     """Merges the rows of one load into a table of a lake, all at once.
 
-    Parquet files take every row as it comes: queries find the newest version of each.
+    Parquet files take every row: queries have to find the newest version of each.
     """
 
     def __init__(self, table_format: str) -> None:
         self.format = table_format
 
     def hints(self, *, exists: bool) -> dict[str, Any]:
-        """Return how a table is written."""
+        """Return the hints for writing a table."""
         if self.format == PARQUET:
             return {"write_disposition": "append", "file_format": PARQUET}
-        # dlt merges into an Iceberg table by a thousand rows at a time, however many are new.
+        # dlt merges into an Iceberg table a thousand rows at a time, even if all are new.
         if self.format == ICEBERG and not exists:
             return {"write_disposition": "append", "table_format": self.format}
         merge = {"disposition": "merge", "strategy": "upsert"}
         return {"write_disposition": merge, "table_format": self.format}
 
     def opened(self, table: Table) -> Any:
-        """Open a table, described as it is today; None where it does not exist.
+        """Open a table and update its comments; return None if it does not exist.
 
-        dlt stores the schema before it makes the tables: a run that died may have made some only.
+        dlt stores the schema before it creates the tables, so a run that died may have created only
+        some.
         """
         opened = _opened(self.format, table.name)
         if opened is not None and self.format != PARQUET:
@@ -65,8 +66,8 @@ class Lake:
         return opened
 
     def ready(self, table: Table, opened: Any, batches: list[pa.Table]) -> pa.Table:
-        """Return what has to be written of all the rows of a load, perhaps no row."""
-        # Batches differ in the new columns that they bring.
+        """Return the rows to write of all the rows of a load; there may be none."""
+        # Batches differ in their new columns.
         rows = pa.concat_tables(batches, promote_options="default")
         if self.format == PARQUET:
             return rows
@@ -81,7 +82,7 @@ class Lake:
         if DELETED not in rows.schema.names:
             return newest
         deleted = pc.fill_null(newest[DELETED], fill_value=False)
-        # A mark means something to a merge alone: appended to a lake, a marked row is just a row.
+        # Only a merge understands the mark: appended to a lake, a marked row is an ordinary row.
         living = newest.filter(pc.invert(deleted))
         if opened is None:
             return living
@@ -93,10 +94,10 @@ class Lake:
 
 
 def newest_of_each(rows: pa.Table, newest: str, key: str = KEY) -> pa.Table:
-    """Return one row of each key: the newest, of several the last."""
+    """Return the newest row of each key; of several, the last."""
     number = pa.array(range(len(rows)), pa.int64())
-    # Arrow's group_by promises no order and has no "row of the maximum": the rows are ranked, and
-    # the least rank of each key is taken.
+    # Arrow's group_by guarantees no order and has no "row of the maximum", so rows are ranked, and
+    # the lowest rank of each key is taken.
     order = pc.sort_indices(
         pa.table({"at": _when(rows, newest), "number": number}),
         sort_keys=[("at", "descending"), ("number", "descending")],
@@ -107,12 +108,12 @@ def newest_of_each(rows: pa.Table, newest: str, key: str = KEY) -> pa.Table:
 
 
 def _when(rows: pa.Table, newest: str) -> pa.ChunkedArray:
-    # Where `known_as_of` is, 0.1.0 wrote `_as_of`.
+    # 0.1.0 wrote `_as_of` instead of `known_as_of`.
     return pc.coalesce(*(rows[name] for name in (newest, AS_OF) if name in rows.schema.names))
 
 
 def standing(table: Table, loads: Mapping[str, list[pa.Table]]) -> pa.Table:
-    """Return the rows that stand of all that was written to Parquet files, load by load."""
+    """Return the current rows among all that were written to Parquet files, load by load."""
     written = [
         rows.append_column(_LOAD, pa.repeat(load, len(rows)))
         for load in sorted(loads)
@@ -120,7 +121,7 @@ def standing(table: Table, loads: Mapping[str, list[pa.Table]]) -> pa.Table:
     ]
     rows = pa.concat_tables(written, promote_options="default")
     if owner := table.dies_with:
-        # Only what the owner carried last: a reply that it lost stands nowhere but in older files.
+        # Only the owner's last rows: a reply that it has lost is only in older files.
         at = [owner, table.newest, _LOAD]
         last = newest_of_each(rows, table.newest, owner).select(at)
         numbered = rows.select(at).append_column("row", pa.array(range(len(rows)), pa.int64()))
@@ -133,7 +134,7 @@ def standing(table: Table, loads: Mapping[str, list[pa.Table]]) -> pa.Table:
 
 
 def _gone(standing: pa.Table, table: Table, rows: pa.Table, living: pa.Table) -> pa.Table:
-    """Return the standing rows that the loaded ones replace without having their keys."""
+    """Return the stored rows that loaded rows with other keys replace."""
     owner = table.dies_with or KEY
     touched = pc.is_in(standing[owner], value_set=rows[owner].combine_chunks())
     kept = pc.is_in(standing[KEY], value_set=living[KEY].combine_chunks())
@@ -141,7 +142,7 @@ def _gone(standing: pa.Table, table: Table, rows: pa.Table, living: pa.Table) ->
 
 
 def _opened(table_format: str, name: str) -> Any:
-    """Open a table of the running pipeline in its own library (of files, list them); or None."""
+    """Open a table of the running pipeline with its own library, or list its files; or None."""
     client = _running_client()
     if name not in client.schema.tables:
         return None
@@ -155,8 +156,8 @@ def _opened(table_format: str, name: str) -> Any:
 
 def _running_client() -> Any:
     client = running_pipeline().destination_client()
-    # Until a load is committed the pipeline has no schema, though tables may stand in the lake that
-    # a first load made before it died.
+    # Until a load is committed, the pipeline has no schema, but a first load that died may have
+    # created tables in the lake.
     client.schema = dlt.current.source_schema()
     return client
 
@@ -167,7 +168,7 @@ def _standing(table_format: str, opened: Any, table: Table) -> pa.Table:
 
 
 def carried_in_lake(table: Table, listed: Table, column: str) -> list[Carried]:
-    """Return the rows of a table that a listed row refers to by a column, and another row owns."""
+    """Return the rows of a table that a listed row refers to by a column, but another row owns."""
     client = _running_client()
     if not {table.name, listed.name} <= client.schema.tables.keys():
         return []
@@ -188,7 +189,7 @@ def carried_in_lake(table: Table, listed: Table, column: str) -> list[Carried]:
 
 
 def _rows_with(table_format: str, opened: Any, columns: tuple[str, ...], not_null: str) -> pa.Table:
-    """Return the rows in which a column is not null, in these columns, as text."""
+    """Return these columns, as text, of the rows in which another column is not null."""
     if table_format == ICEBERG:
         from pyiceberg.expressions import NotNull  # noqa: PLC0415 - an extra
 
@@ -202,10 +203,10 @@ def _rows_with(table_format: str, opened: Any, columns: tuple[str, ...], not_nul
 def _widen(opened: Any, rows: pa.Table) -> None:
     known = opened.schema().column_names
     if AS_OF in known and AS_OF not in rows.schema.names:
-        # Its name in 0.1.0. An upsert fails for a column that the table has and the rows have not.
+        # Its name in 0.1.0. An upsert fails if the table has a column that the rows lack.
         with opened.update_schema() as update:
             update.rename_column(AS_OF, KNOWN_AS_OF)
-    # An upsert compares with the columns that the last snapshot had, and fails for a new one:
+    # An upsert only knows the columns of the last snapshot, and fails for a new one:
     # https://github.com/apache/iceberg-python/issues/3105
     elif set(rows.schema.names) <= set(known):
         return
@@ -216,8 +217,8 @@ def _widen(opened: Any, rows: pa.Table) -> None:
 
 def delete_keys(opened: Any, keys: list[str]) -> None:
     """Delete the rows of an Iceberg table that have these keys."""
-    # Before the load is committed, for dlt takes nothing away from an Iceberg table. They are gone
-    # from the API all the same, whatever becomes of the load.
+    # Before the load is committed, because dlt deletes nothing from an Iceberg table. If the load
+    # fails, the rows are still gone from the API.
     from pyiceberg.expressions import In  # noqa: PLC0415 - an extra
 
     for start in range(0, len(keys), _KEYS_IN_ONE_DELETE):

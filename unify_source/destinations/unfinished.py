@@ -1,9 +1,9 @@
-"""Windows and rows whose merge began and did not end: noted in the destination, for the next run.
+"""Notes windows and rows in the destination while they are merged, for a run that dies meanwhile.
 
 A process that dies between the merges of two tables leaves one of them newer than the other. A
-`sync` reads its own window again; the window of a backfill or of a filtered run lies anywhere, and
-so do the rows of a repair. The table exists only while rows are merged, on destinations that merge
-in transactions.
+`sync` reads its own window again, but the window of a backfill or of a filtered run may be any, and
+so may the rows of a repair. The table exists only during a merge, on destinations that merge in
+transactions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _KINDS = ("duckdb", "motherduck", "postgres", "redshift")
 
 
 def merges_in_transactions(pipeline: dlt.Pipeline) -> bool:
-    """Tell whether a pipeline's destination is a database whose SQL and transactions are known."""
+    """Tell whether a pipeline's destination is a database with known SQL and transactions."""
     return kind_of(pipeline.destination) in _KINDS
 
 
@@ -34,7 +34,7 @@ _ROWS_AT_ONCE = 100
 
 
 class UnfinishedMerges:
-    """The windows and rows of an account whose merge may have ended half way, from any run."""
+    """The windows and rows of an account that any run may have merged into some tables only."""
 
     def __init__(self, pipeline: dlt.Pipeline, account: str | None = None) -> None:
         self._table = table_of(TABLE, account)
@@ -43,7 +43,7 @@ class UnfinishedMerges:
         self._loads: list[str] = []
 
     def note(self, loads: Iterable[str], window: Window | None, ids: Iterable[str] = ()) -> None:
-        """Note that these loads are about to merge the rows of a window, and rows by their ids."""
+        """Note that these loads are about to merge a window's rows, and the rows with these ids."""
         if not self._can_note:
             return
         after = rfc3339(window.after) if window and window.after else None
@@ -52,15 +52,15 @@ class UnfinishedMerges:
             (load, *each) for load in loads for each in (*known, *((None, None, i) for i in ids))
         ]
         with self._pipeline.sql_client() as client:
-            # The first load makes the dataset. Until it is done there is no older version of any
-            # row to be left with.
+            # The first load creates the dataset. Until it is done, no row can be left in an older
+            # version.
             if not client.has_dataset():
                 return
             table = client.make_qualified_table_name(self._table)
             columns = (
                 "load_id VARCHAR(64), after VARCHAR(64), before VARCHAR(64), row_id VARCHAR(4096)"
             )
-            # Texts, for a window is read back as it was written, whatever a database makes of time
+            # Times as text, so that a window is read back unchanged, however a database treats time
             # zones.
             client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
             for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -71,9 +71,9 @@ class UnfinishedMerges:
             self._loads += {load for load, *_ in rows}
 
     def forget(self) -> None:
-        """Forget what was noted and what was found: every window of both has been merged.
+        """Forget the windows and rows that were noted or found: all of them have been merged.
 
-        What another run has noted since stays, for it may have died while this one gave way.
+        Those that another run has noted since remain: it may have died while this one was waiting.
         """
         if not self._loads:
             return
@@ -86,13 +86,13 @@ class UnfinishedMerges:
         self._loads.clear()
 
     def half_merged(self) -> tuple[list[Window], list[str]]:
-        """Return the windows, and the ids of the rows, that wait to be merged again."""
+        """Return the windows and the ids of rows that have to be merged again."""
         if not self._can_note:
             return [], []
         with self._pipeline.sql_client() as client:
             table, loads = map(client.make_qualified_table_name, (self._table, "_dlt_loads"))
-            # dlt writes a load's row with status 0 last, when every table has been merged. A load
-            # without one may have ended between any two tables.
+            # dlt writes a load's row with status 0 last, once every table has been merged. A load
+            # without such a row may have ended between any two tables.
             query = (
                 f"SELECT load_id, after, before, row_id, load_id IN"  # noqa: S608 - our own names
                 f" (SELECT load_id FROM {loads} WHERE status = 0) FROM {table}"

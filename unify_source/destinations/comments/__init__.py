@@ -1,7 +1,7 @@
 """Writes the data dictionary into comments on tables, views and columns.
 
-dlt writes descriptions only as it makes a table or a column: of both on BigQuery and Databricks, of
-columns alone on Snowflake. Here they also reach tables from before, and follow when they change.
+dlt writes descriptions only when it creates a table or a column: of both on BigQuery and
+Databricks, of columns only on Snowflake. Here, older tables get them too, and changes follow.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from unify_source.settings import SECTION
 
 
 def keep_described(pipeline: dlt.Pipeline, new: Collection[str] = ()) -> None:
-    """Write the data dictionary into the comments of the tables that exist, where it is not yet.
+    """Write the data dictionary into the comments of the tables that exist, where it is missing.
 
-    In a lake only of those that are `new`: a run opens the others anyway, and describes them then.
+    In a lake only for tables that are `new`: a run opens the others anyway, and comments them then.
     """
     if (kind := kind_of(pipeline.destination)) in databases.COMMENTS:
         with pipeline.sql_client() as sql:

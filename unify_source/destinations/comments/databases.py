@@ -12,7 +12,7 @@ from unify_source.accounts import ACCOUNT, DESCRIPTION
 from unify_source.resources import ALL_TABLES
 
 Dictionary = Mapping[tuple[str, str], str]
-"""What each (table, column) means; the column of a table's own meaning is empty."""
+"""What each (table, column) means; the table itself has an empty column."""
 
 TABLE, VIEW = "TABLE", "VIEW"
 
@@ -21,17 +21,17 @@ _warned: set[str] = set()
 
 
 def plain(text: str) -> str:
-    """Return a text as SQL where a backslash is one."""
+    """Return a text as an SQL literal in which a backslash is an ordinary character."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def escaped(text: str) -> str:
-    """Return a text as SQL where a backslash escapes."""
+    """Return a text as an SQL literal in which a backslash escapes."""
     return plain(text.replace("\\", "\\\\"))
 
 
 class Comments(NamedTuple):
-    """How a kind of destination is asked for its comments, and told them."""
+    """The SQL to read and write comments on one kind of destination."""
 
     questions: tuple[str, ...]
     literal: Callable[[str], str]
@@ -40,7 +40,7 @@ class Comments(NamedTuple):
     of_views: bool = True
 
     def known(self, client: Any, schema: str) -> dict[tuple[str, str], str | None]:
-        """Return the comments on each table and column of a schema, or None where it has none."""
+        """Return the comments on each table and column of a schema, None for those without one."""
         return {
             (table, column): text
             for question in self.questions
@@ -51,7 +51,7 @@ class Comments(NamedTuple):
         }
 
     def statement(self, what: str, place: str, column: str, text: str) -> str:
-        """Return what writes one comment; `place` and `column` are quoted already."""
+        """Return the SQL for one comment; `place` and `column` are already quoted."""
         form = self.of_column if column else self.of_table
         return form.format(what=what, place=place, column=column, text=self.literal(text))
 
@@ -66,7 +66,7 @@ _DUCKDB = Comments(
         SELECT table_name, column_name, comment FROM duckdb_columns() WHERE schema_name = {schema}
         """,
     ),
-    # DuckDB reads E'' elsewhere, but takes its backslashes as they are in a comment.
+    # DuckDB does not unescape E'' in a comment, as it does elsewhere.
     plain,
 )
 _POSTGRES = Comments(
@@ -108,25 +108,25 @@ COMMENTS = {
             "SELECT name, '', comment FROM system.tables WHERE database = {schema}",
             "SELECT table, name, comment FROM system.columns WHERE database = {schema}",
         ),
-        # dlt takes every semicolon for the end of a statement, even within a text.
+        # dlt ends a statement at every semicolon, even one within a literal.
         lambda text: escaped(text).replace(";", r"\x3B"),
         of_table="ALTER TABLE {place} MODIFY COMMENT {text}",
         of_column="ALTER TABLE {place} COMMENT COLUMN {column} {text}",
     ),
 }
-"""By the kind of destination. Where a schema is meant, ClickHouse has a database."""
+"""By kind of destination. ClickHouse has a database where others have a schema."""
 
 
 def describe_tables(client: Any, kind: str) -> None:
-    """Make comments of the data dictionary on the tables that exist."""
+    """Write the data dictionary into comments on the tables that exist."""
     describe(client, kind, TABLE, _DICTIONARY)
 
 
 def describe(client: Any, kind: str, what: str, dictionary: Dictionary) -> None:
-    """Make comments of a dictionary, on TABLE or VIEW, where the destination keeps them.
+    """Write a dictionary into comments on TABLE or VIEW, if the destination has comments.
 
-    One that says so already is left alone, so that a run without news asks one question and writes
-    nothing. What cannot be written is warned of, once.
+    Comments that are up to date are skipped, so a run without changes makes one query and writes
+    nothing. An error is logged once, as a warning.
     """
     comments = COMMENTS.get(kind)
     if comments is None or (what == VIEW and not comments.of_views):
@@ -134,16 +134,16 @@ def describe(client: Any, kind: str, what: str, dictionary: Dictionary) -> None:
     try:
         statements = list(_missing(client, comments, what, dictionary))
         if statements:
-            # On its own, DuckDB would write each of a hundred to the disk.
+            # Without a transaction, DuckDB would write each of a hundred to disk.
             with client.begin_transaction():
                 client.execute_many(statements)
     except DatabaseException as error:
-        # Only the owner of a table may comment on it, and a run may have another role.
+        # Only a table's owner may comment on it, and a run may have another role.
         warn_once(client.dataset_name, error)
 
 
 def _missing(client: Any, comments: Comments, what: str, dictionary: Dictionary) -> Iterator[str]:
-    # Snowflake has names in capitals, and ClickHouse the dataset as part of a table's name.
+    # Snowflake has names in upper case, and ClickHouse the dataset as part of a table's name.
     paths = {
         table: client.make_qualified_table_name_path(table, quote=False)
         for table in {table for table, _ in dictionary}
@@ -158,7 +158,7 @@ def _missing(client: Any, comments: Comments, what: str, dictionary: Dictionary)
 
 
 def warn_once(dataset: str, error: BaseException) -> None:
-    """Log that a dataset has no comments, and why; the rows are there, which matters more."""
+    """Log why a dataset has no comments; the rows are there, which matters more."""
     if dataset not in _warned:
         _warned.add(dataset)
         _log.warning("No comments in %s: %s", dataset, str(error).strip())

@@ -1,4 +1,4 @@
-"""Writes descriptions into the metadata of Delta and Iceberg tables, each with its own library."""
+"""Writes descriptions into the metadata of Delta and Iceberg tables, with their own libraries."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from unify_source.resources import ALL_TABLES, Table
 from unify_source.settings import DELTA, ICEBERG
 
 _KEYS = {DELTA: "comment", ICEBERG: "doc"}
-"""The metadata of a field that says what a column means, of Delta's own or of Arrow's."""
+"""The key of the metadata in which Delta or Arrow has a column's comment."""
 
 
 def describe_tables(client: Any, names: Collection[str]) -> None:
-    """Describe the tables of these names and their columns."""
+    """Describe tables and their columns."""
     with _warned(client.dataset_name):
         for table in ALL_TABLES:
             kind = client.schema.tables.get(table.name, {}).get("table_format")
@@ -26,15 +26,15 @@ def describe_tables(client: Any, names: Collection[str]) -> None:
 
 
 def describe(opened: Any, kind: str, table: Table, dataset: str) -> None:
-    """Describe an open table of a dataset and its columns, where it says anything else."""
+    """Describe an open table of a dataset and its columns, if the descriptions differ."""
     with _warned(dataset):
         _WRITERS[kind](opened, table)
 
 
 def described(rows: pa.Table, kind: str, table: Table) -> pa.Table:
-    """Return the first rows of a table, from whose schema it is made with its columns described.
+    """Return the first rows of a table, with descriptions in the schema that it is created from.
 
-    Not those of a table that exists: Delta refuses rows whose comments differ from its own.
+    Not for an existing table: Delta refuses rows whose comments differ from its own.
     """
     texts = _texts(table)
     fields = [
@@ -51,7 +51,7 @@ def _warned(dataset: str) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        # Each library has errors of its own without a base, and delta-rs panics: no Exception.
+        # The libraries' errors have no common base, and a panic of delta-rs is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         warn_once(dataset, error)
@@ -67,8 +67,8 @@ def _describe_delta(opened: Any, table: Table) -> None:
     columns = _texts(table)
     stored = [field for field in opened.schema().fields if field.name in columns]
     texts = {field.name: field.metadata.get(_KEYS[DELTA]) for field in stored}
-    # To add columns that exist is the one way to describe several in one commit, but it refuses to
-    # change a text. Each run on a bucket reads each commit again.
+    # In one commit, because each run on a bucket rereads every commit. Only adding existing columns
+    # again can do that, but it cannot change a text.
     if missing := [
         Field(
             field.name,
