@@ -1,7 +1,7 @@
-"""Every use of dlt that its documentation does not promise, in one place.
+"""All uses of dlt that its documentation does not cover, in one place.
 
-`dlt` has an upper bound in pyproject.toml for the sake of this room: tests/load/test_dlt_seam.py
-says, for each of these, what dlt changed.
+Because of these, pyproject.toml has an upper bound for `dlt`: for each of them, a test in
+tests/load/test_dlt_seam.py says what dlt has changed.
 """
 
 from unify_source.dlt_seam.clients import quick_clients

@@ -1,4 +1,4 @@
-"""Clients of a pipeline's destination, as dlt makes them, but without doing all of it each time."""
+"""Clients of a pipeline's destination, created as dlt does, but without repeating all the work."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import dlt
 
 from unify_source.dlt_seam.configuration import config_sections
 
-# What a vault or a cloud gives out expires.
+# Credentials from a vault or a cloud expire.
 _RESOLVED_SECONDS = 60.0
 
 
 @contextmanager
 def quick_clients(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """Let dlt make clients of a pipeline's destination in a tenth of the time.
+    """Let dlt create clients of a pipeline's destination in a tenth of the time.
 
-    For each of the dozens that a run makes it would resolve the whole configuration again, and read
-    the schema from its file. Clients of a DuckDB file share a connection as well. Within itself it
-    does nothing.
+    Otherwise it would resolve the whole configuration and read the schema from its file for each
+    of the dozens of clients that a run needs. Clients of a DuckDB file also share a connection.
+    Nested in itself, it does nothing.
     """
     with (
         _in_place_of(pipeline.destination, "configuration", _resolved_once),
-        # Of the pipeline's own: another that looks at the same destination reads its schema itself.
+        # Only for the pipeline: another that looks at the same destination reads its own schema.
         _in_place_of(pipeline, "_get_schema_or_create", partial(_live_schema, pipeline)),
     ):
         yield
@@ -37,7 +37,7 @@ def _in_place_of(owner: Any, name: str, quicker: Callable[[Any], Any]) -> Iterat
     if name in vars(owner):
         yield
         return
-    # An attribute hides the method of its name, from dlt as well.
+    # An attribute hides the method of the same name, from dlt too.
     vars(owner)[name] = quicker(getattr(owner, name))
     try:
         yield
@@ -51,8 +51,8 @@ def _resolved_once(resolve: Callable[..., Any]) -> Callable[..., Any]:
     def configuration(initial_config: Any, accept_partial: bool = False) -> Any:  # noqa: FBT001, FBT002 - dlt's own
         if initial_config is None or initial_config.is_resolved():
             return resolve(initial_config, accept_partial)
-        # What differs from client to client. Credentials are the destination's own, or those that
-        # dlt makes up anew each time it asks for capabilities alone.
+        # The fields that differ from client to client. Credentials are the destination's own, or
+        # those that dlt invents each time it only needs the capabilities.
         asked = {**vars(initial_config), "credentials": None}
         pipeline_name, _ = config_sections()
         key = repr((pipeline_name, asked, accept_partial))
@@ -71,7 +71,7 @@ def _live_schema(
     not_yet: dict[str | None, dlt.Schema] = {}
 
     def schema(name: str | None = None) -> dlt.Schema:
-        # The file is written from this one, and no other process writes to the folder.
+        # The file is written from this object, and no other process writes to the folder.
         storage: Any = pipeline.schemas
         name = name or pipeline.default_schema_name
         if name in storage.live_schemas:

@@ -1,4 +1,4 @@
-"""Where dlt finds configuration, and what it took from there."""
+"""Where dlt looks for configuration, and which values it has taken."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dlt.extract.pipe_iterator import PipeIterator
 
 @dataclass(frozen=True)
 class ConfiguredValue:
-    """A value of configuration: where it stands, in words for an error, and in which sections."""
+    """A value of configuration: where it is set, in words for an error, and in which sections."""
 
     value: Any
     where: str
@@ -35,13 +35,13 @@ def look_up(
     *,
     with_bare_variables: bool = True,
 ) -> ConfiguredValue | None:
-    """Return what dlt takes for a name in these sections, from the closest to the widest.
+    """Return the value that dlt takes for a name in these sections, from the closest to the widest.
 
-    Without `with_bare_variables` a variable of just that name is not looked at: it may be another
-    program's.
+    Without `with_bare_variables`, a variable with only that name is ignored: it may belong to
+    another program.
     """
     # dlt's own order: the pipeline's sections before all others, then provider by provider, and in
-    # each from the closest section to none at all.
+    # each from the closest section to no section.
     for pipeline in (pipeline_name, None) if pipeline_name else (None,):
         for provider in providers():
             is_environment = isinstance(provider, EnvironProvider)
@@ -67,30 +67,30 @@ def stands_for_configuration(value: Any) -> bool:
 
 
 def names_in_a_sources_section() -> set[str]:
-    """Return what dlt itself reads in the section of a source."""
+    """Return the names that dlt itself reads in a source's section."""
     own = PipeIterator.PipeIteratorConfiguration().get_resolvable_fields()
     return {"schema_contract", "max_table_nesting", "schema", "name", "section", *own}
 
 
 def providers() -> Sequence[ConfigProvider]:
-    """Return where dlt keeps configuration: environment, files, vaults; the first comes first.
+    """Return dlt's places of configuration by priority: environment, files, vaults.
 
-    Raises dlt's error for a setting of its runtime that cannot be, which it itself raises only once
-    and then goes on without a log.
+    Raises dlt's error for an invalid setting of its runtime, which dlt itself raises only once
+    before it goes on without a log.
     """
     context = Container()[PluggableRunContext]
-    context.context.runtime_config  # noqa: B018 - it is read as it is asked for
+    context.context.runtime_config  # noqa: B018 - a property that reads it
     return context.providers.providers
 
 
 def config_sections() -> tuple[str | None, tuple[str, ...]]:
-    """Return the pipeline and the sections that dlt reads configuration for just now."""
+    """Return the pipeline and the sections for which dlt currently reads configuration."""
     context = Container()[ConfigSectionContext]
     return context.pipeline_name, tuple(context.sections or ())
 
 
 def resolved_secrets() -> Iterator[tuple[str, Any]]:
-    """Yield name and value of each secret that the step under way took from configuration."""
-    for found in get_resolved_traces().resolved_traces:
-        if is_secret_hint(found.hint):
-            yield found.key, found.value
+    """Yield the name and value of each secret that the current step took from configuration."""
+    for trace in get_resolved_traces().resolved_traces:
+        if is_secret_hint(trace.hint):
+            yield trace.key, trace.value

@@ -1,4 +1,4 @@
-"""What dlt derives from types: JSON too, and once in place of thousands of times in a run."""
+"""What dlt derives from types, with JSON among them, and once instead of thousands of times."""
 
 from __future__ import annotations
 
@@ -20,22 +20,23 @@ from dlt.normalize import worker
 
 
 def prepare_dlt(is_json: Callable[[pa.Field], bool]) -> None:
-    """Let dlt infer JSON from Arrow fields, and derive the rest once, in this process from now on.
+    """Let dlt infer JSON from Arrow fields, and derive all else once, in this process from now on.
 
-    It would infer text from the fields that `is_json` knows, and warn that a hint says otherwise.
+    Without this, it would infer text for the fields that `is_json` knows, and warn that a hint
+    contradicts that.
     """
     _infer_json(is_json)
     _derive_once()
 
 
 def _derive_once() -> None:
-    # For each table and each value of configuration dlt evaluates the hints of the same types anew,
-    # and writes the columns of each table as YAML, for its metrics, in Python in place of C: a
-    # sixth of a small load.
+    # For each table and each value of configuration, dlt evaluates the hints of the same types
+    # again. For its metrics, it also writes each table's columns as YAML, in Python instead of C.
+    # That is a sixth of a small load.
     get_type_hints = vars(validation)["get_type_hints"]
     if hasattr(get_type_hints, "__wrapped__"):
         return
-    # Always asked for with the names of the type's module, which follow from the type.
+    # Always called with the names of the type's module, which follow from the type.
     vars(validation)["get_type_hints"] = _once(get_type_hints)
     is_secret_hint = _once(base_configuration.is_secret_hint)
     for module in (base_configuration, environ, resolve):
@@ -43,11 +44,11 @@ def _derive_once() -> None:
     if yaml.__with_libyaml__:
         vars(extract)["yaml"] = SimpleNamespace(dump=partial(yaml.dump, Dumper=yaml.CDumper))
     _count_once()
-    _prepare_tables_as_told()
+    _prepare_tables_from_arguments()
 
 
 def _count_once() -> None:
-    # Whether a configuration was given dlt asks by its length, and counts its fields each time.
+    # dlt asks for a configuration's length to see whether there is one, and counts its fields.
     configured: Any = base_configuration.BaseConfiguration
     count = configured.__len__
     lengths: dict[type, int] = {}
@@ -62,9 +63,9 @@ def _count_once() -> None:
     configured.__len__ = length
 
 
-def _prepare_tables_as_told() -> None:
-    # A load prepares tables 250 times. dlt resolves a configuration for each, although all that it
-    # could find, the capabilities, is among the arguments.
+def _prepare_tables_from_arguments() -> None:
+    # A load prepares tables 250 times. For each, dlt resolves a configuration, although the only
+    # value that it can have, the capabilities, is among the arguments.
     prepare: Any = utils.prepare_load_table
 
     @wraps(prepare)
@@ -101,7 +102,7 @@ def _once(derive: Callable[..., Any]) -> Callable[..., Any]:
         try:
             known = derived.get(hint, derived)
         except TypeError:
-            # Not every type can be a key.
+            # Not every type is hashable.
             return derive(hint, **how)
         if known is derived:
             known = derived[hint] = derive(hint, **how)

@@ -1,4 +1,4 @@
-"""What dlt knows of a destination before anything runs."""
+"""What dlt knows about a destination before anything runs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["FSClientBase"]
 
 
 def kind_of(destination: AnyDestination) -> str:
-    """Return what kind of destination this is, such as "duckdb", whatever name it was given.
+    """Return the kind of a destination, such as "duckdb", whatever its name.
 
-    Asking for its capabilities instead would resolve its whole configuration each time.
+    Its capabilities have it too, but dlt would resolve the whole configuration for them each time.
     """
     return destination.destination_type.rsplit(".", maxsplit=1)[-1]
 
@@ -39,5 +39,5 @@ def merge_in_transactions(destination: AnyDestination) -> None:
 
 
 def fastest_format(preferred: Any, supported: list[Any]) -> str:
-    """Return the format in which dlt writes Arrow tables fastest, of those supported."""
+    """Return the supported format in which dlt writes Arrow tables fastest."""
     return str(resolve_best_writer_spec("arrow", supported, preferred).file_format)

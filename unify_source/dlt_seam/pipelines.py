@@ -1,4 +1,4 @@
-"""What a pipeline keeps in its folder and its state, and what it says of its steps."""
+"""What a pipeline keeps in its folder and its state, and how to watch its steps."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def active_pipeline() -> dlt.Pipeline | None:
 def running_pipeline() -> dlt.Pipeline:
     """Return the pipeline that the running resource is part of.
 
-    `dlt.current.pipeline()` is the same, but resolves the whole configuration of one each time: a
-    quarter of a second while other threads read.
+    `dlt.current.pipeline()` returns the same, but resolves a whole configuration each time, which
+    takes a quarter of a second while other threads read.
     """
     pipeline: Any = Container()[PipelineContext].pipeline()
     return pipeline  # type: ignore[no-any-return]
@@ -50,9 +50,9 @@ def running_pipeline() -> dlt.Pipeline:
 
 @contextmanager
 def looking_at(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
-    """Give a pipeline on the same dataset, whose working folder is empty and goes again.
+    """Yield a pipeline on the same dataset, with an empty working folder that is deleted later.
 
-    What the pipeline has in its own may still have to be loaded.
+    The pipeline's own folder may have packages that are still to be loaded.
     """
     with tempfile.TemporaryDirectory(prefix="unify-source-looking-") as folder:
         looking: dlt.Pipeline = dlt.pipeline(
@@ -71,23 +71,23 @@ def looking_at(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
 
 
 def empty_working_folder(pipeline: dlt.Pipeline) -> None:
-    """Empty a pipeline's working folder, but for where it looks for a DuckDB file without path."""
-    # That is the folder in which it ran first, and not the one in which it runs today.
+    """Empty a pipeline's working folder, except for the place of a DuckDB file without a path."""
+    # That is the folder in which the pipeline first ran, not the one in which it runs today.
     folder = pipeline.get_local_state_val("initial_cwd")
     pipeline.drop()
     pipeline.set_local_state_val("initial_cwd", folder)
 
 
 def resource_state(source_state: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return what a resource keeps between runs, from the state of its source."""
+    """Return what a resource stores between runs, from the state of its source."""
     kept: dict[str, Any] = source_state.get("resources", {}).get(name, {})
     return kept
 
 
 def load_after(load_id: str) -> None:
-    """Let each later load of this process have a greater id than this one."""
+    """Let every later load of this process have a greater id than this one."""
     clock = increasing_precise_time
-    # An id that is no time is not dlt's: it decides nothing.
+    # An id that is not a time is not dlt's, and is ignored.
     with suppress(ValueError), clock._lock:  # noqa: SLF001 - dlt has no way to set it forward
         clock._last = max(clock._last, float(load_id))  # noqa: SLF001
 
@@ -100,7 +100,7 @@ def watch_steps(module: Any) -> None:
 
 
 class BeforeExtraction:
-    """For `watch_steps`: calls a function with a pipeline, before its next load gets an id."""
+    """For `watch_steps`: calls a function with the pipeline before its next load gets an id."""
 
     def __init__(self, call: Callable[[Any], None]) -> None:
         self._call = call
@@ -117,7 +117,7 @@ class BeforeExtraction:
 
 
 def clean_job_messages(clean: Callable[[str], str]) -> None:
-    """Let what dlt writes of a job that failed pass through `clean` first, in this process."""
+    """Pass what dlt writes about a failed job through `clean` first, in this process."""
     for name in ("fail_job", "retry_job", "save_pending_transition"):
         write = getattr(PackageStorage, name)
         setattr(PackageStorage, name, _cleaned(getattr(write, "__wrapped__", write), clean))
@@ -137,5 +137,5 @@ def _cleaned(write: Callable[..., Any], clean: Callable[[str], str]) -> Callable
 
 
 def dlt_log() -> logging.Logger | None:
-    """Return the logger that dlt writes to, None before the first pipeline."""
+    """Return dlt's logger, None before the first pipeline."""
     return dlt_logger.LOGGER

@@ -28,7 +28,7 @@ def capabilities() -> DestinationCapabilitiesContext | None:
 
 
 def running_resources() -> Mapping[str, DltResource] | None:
-    """Return the resources that the running source loads, None where one is read by itself.
+    """Return the resources that the running source loads, None if one is read by itself.
 
     A resource with the write disposition "skip" is not loaded.
     """
@@ -66,13 +66,13 @@ def keep_when_refreshed(table: str) -> None:
 
 
 def allows_external_schedulers() -> bool:
-    """Tell whether this process was launched to heed the intervals of an orchestrator."""
+    """Tell whether this process may take its interval from an orchestrator."""
     context = get_interval_context()
     return bool(context and context.allow_external_schedulers)
 
 
 def forget_column(table: str, column: str) -> None:
-    """Take a column out of the running source's schema; the table in the destination keeps it."""
+    """Remove a column from the running source's schema; the table in the destination keeps it."""
     columns: Any = dlt.current.source_schema().tables.get(table, {}).get("columns", {})
     columns.pop(column, None)
 
@@ -83,17 +83,17 @@ class _LastFilter(FilterItem):
 
 
 def with_rows_only(resource: DltResource) -> DltResource:
-    """Let a resource drop tables without rows that a user's own step has left.
+    """Let a resource drop tables that a user's own step has left without rows.
 
-    dlt cannot load one into Postgres, and the package would stay pending for good. One that is
-    marked as `without_rows` makes a table that does not exist yet.
+    dlt cannot load such a table into Postgres, and the package would stay pending. One marked by
+    `without_rows` creates a table that does not exist yet.
     """
     resource.add_step(_LastFilter(_has_rows))
     return resource
 
 
 def without_rows(table: pa.Table) -> pa.Table:
-    """Mark a table without rows as one to be made."""
+    """Mark a table without rows as one to be created."""
     return table.replace_schema_metadata({_MADE_EMPTY: b"1"})
 
 

@@ -1,4 +1,4 @@
-"""Adds rows to a table of a dataset by a load of its own, beside whatever else runs on it."""
+"""Adds rows to a table of a dataset in a load of its own, beside any other run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import looking_at
 from unify_source.settings import PARQUET
 
-# A schema of its own: written without the lock, it must not be a version of the one that runs
-# extend.
+# A schema of its own: this is written without the lock, so it must not be a version of the schema
+# that runs extend.
 _SCHEMA = "unify_verify"
 
 
@@ -25,17 +25,17 @@ def append_apart(
     table: str,
     rows: pa.Table,
 ) -> None:
-    """Append rows to a table, which is made with the first of them. Needs no lock.
+    """Append rows to a table, which the first rows create. Needs no lock.
 
-    Raises LockHeld where another process keeps a DuckDB file open, and what dlt raises.
+    Raises LockHeld if another process keeps a DuckDB file open, and dlt's errors.
     """
     with looking_at(pipeline) as looking, opened_file(looking, lock_timeout):
         append_to(looking, table_format, table, rows)
 
 
 def append_to(looking: dlt.Pipeline, table_format: str, table: str, rows: pa.Table) -> None:
-    """Append rows by a pipeline that looks at the dataset (see `looking_at`)."""
-    # The state of the pipeline is what its own runs say.
+    """Append rows through a pipeline that looks at the dataset (see `looking_at`)."""
+    # Without the pipeline's state, which is left to its own runs.
     looking.config.restore_from_destination = False
     caps = looking.destination.capabilities()
     lake = lake_format(caps, table_format)

@@ -1,4 +1,4 @@
-"""One run's row in the ledger, as it grows. Pure but for the clock."""
+"""A run's row in the ledger, filled in as the run goes on. Pure, except for the clock."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MAIN = MAIN_LIST.parts[0].table.name
 
 
 class Read(Protocol):
-    """What a reading tells of itself once it has ended."""
+    """What a reading reports once it has ended."""
 
     window: Window | None
     covered: Window | None
@@ -48,10 +48,10 @@ class Read(Protocol):
 
 
 class Entry:
-    """What one run did so far.
+    """What one run has done so far.
 
-    Rows and windows count once they are committed: those of a window that fails are read again. Of
-    people nothing goes into it: numbers, instants, and the kind of an error, never its text.
+    Rows and windows count once they are committed: those of a failed window are read again. It has
+    no personal data: only numbers, instants, and the type of an error, never its text.
     """
 
     def __init__(self, kind: str, pipeline: str, settings: Settings) -> None:
@@ -63,7 +63,7 @@ class Entry:
         self._error: str | None = None
         self._started_at = datetime.now(timezone.utc)
         self._finished_at: datetime | None = None
-        # Not the difference of two times: a clock may be set meanwhile.
+        # Not the difference of two times: the clock may be adjusted meanwhile.
         self._started = time.monotonic()
         self._clients: list[Client] = []
         self._counted: Counter[str] = Counter()
@@ -85,23 +85,23 @@ class Entry:
         return time.monotonic() - self._started
 
     def asks_with(self, client: Client) -> None:
-        """Count the requests of a client as the run's."""
+        """Count the requests of a client in the run's."""
         self._clients.append(client)
 
     def count(self, tables: Mapping[str, pa.Table]) -> None:
-        """Count the rows of a batch, but for those that are marked deleted."""
+        """Count the rows of a batch, except those marked deleted."""
         for name, rows in tables.items():
             self._counted[name] += len(rows) - _deleted(rows)
 
     def note(self, read: Read) -> None:
-        """Note a reading that has ended, to be committed."""
+        """Note a reading that has ended but is not committed yet."""
         self._read = read
 
     def commit(self) -> None:
-        """Take what was counted and noted for loaded."""
+        """Count everything counted and noted so far as loaded."""
         read, self._read = self._read, None
         if read and _MAIN in self._counted:
-            # While rows change, most are read a second time: the reading counts each key once.
+            # While rows change, most are read twice: the reading counts each key once.
             self._counted[_MAIN] = read.rows
         self._rows.update(self._counted)
         self._counted.clear()
@@ -112,7 +112,7 @@ class Entry:
             self._late = self._late or read.late
 
     def compare(self, window: Window | None, verdict: str, differences: int) -> None:
-        """Note the verdict of a comparison with the API, and which window it was made for."""
+        """Note the verdict of a comparison with the API, and the window that it compared."""
         self._windows = [window] if window else []
         self._verdict, self._differences = verdict, differences
 
@@ -124,7 +124,7 @@ class Entry:
 
     @property
     def rows_by_table(self) -> dict[str, int]:
-        """How many rows the run has written, by table, where it has written any."""
+        """How many rows the run has written, by table, without tables that it did not write."""
         return {name: self._rows[name] for name in BY_NAME if self._rows[name]}
 
     def row(self) -> dict[str, Any]:
