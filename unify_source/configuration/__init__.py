@@ -1,1 +1,1 @@
-"""What dlt, its files and the environment say, and what goes wrong in them."""
+"""What dlt, its files and the environment configure, and the errors in them."""

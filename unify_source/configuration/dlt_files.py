@@ -1,6 +1,6 @@
 """Keeps secrets out of what dlt writes: the trace, the messages of failed jobs, and its log.
 
-dlt keeps what a driver says word by word, and a driver may quote the address that it was given.
+dlt stores a driver's messages literally, and a driver may quote the connection string.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from unify_source.redaction import redact, redacted
 def redact_dlt(pipeline: dlt.Pipeline | None) -> None:
     """Strike secrets out of the log and the files of every pipeline in this process from now on.
 
-    Those of the configuration are known at once, and those in the code of this pipeline.
+    Those of the configuration and of this pipeline's code are known at once.
     """
     keep_secrets_out(pipeline)
     watch_steps(_STEPS)
@@ -27,7 +27,7 @@ def redact_dlt(pipeline: dlt.Pipeline | None) -> None:
 
 
 class _Steps:
-    """Hears of each step as it ends, before dlt writes the trace."""
+    """Cleans each step when it ends, before dlt writes the trace."""
 
     def on_start_trace(self, *_: Any) -> None:
         pass
@@ -60,8 +60,8 @@ _STEPS = _Steps()
 
 
 def _clean_message(message: str) -> str:
-    # Before it is written: a process that is killed cleans nothing. What its destination needs may
-    # have been resolved only after the load was begun.
+    # Before it is written, because a killed process cleans nothing. The secrets of the destination
+    # may have been resolved only after the load had begun.
     keep_resolved_secrets_out()
     return redacted(message)
 

@@ -1,8 +1,8 @@
-"""Refuses what would make a run load elsewhere, lose its state, or end well though it failed.
+"""Refuses settings with which a run would load elsewhere, lose its state, or hide a failure.
 
-dlt takes its switches from any variable of their bare name: another program's DEV_MODE or
-CREDENTIALS would redirect a run, which would then say that all went well. Its WORKERS=auto would
-fail every load, after all pages have been read.
+dlt takes its switches from any variable with their bare name: another program's DEV_MODE or
+CREDENTIALS would redirect a run, which would then report success. Its WORKERS=auto would fail every
+load, after all pages have been read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from unify_source.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class _Switch:
-    """A switch of dlt's: where it is looked for, which values are refused, and why."""
+    """A switch of dlt's: where dlt looks for it, which values are refused, and why."""
 
     name: str
     sections: tuple[str, ...]
@@ -29,35 +29,35 @@ class _Switch:
     of_source: bool = False
 
 
-def _is_on(found: ConfiguredValue) -> bool:
-    return str(found.value).strip().lower() not in ("", "0", "false", "f", "no", "n", "off")
+def _is_on(setting: ConfiguredValue) -> bool:
+    return str(setting.value).strip().lower() not in ("", "0", "false", "f", "no", "n", "off")
 
 
-def _is_off(found: ConfiguredValue) -> bool:
-    return not _is_on(found)
+def _is_off(setting: ConfiguredValue) -> bool:
+    return not _is_on(setting)
 
 
-def _is_no_count(found: ConfiguredValue) -> bool:
-    text = str(found.value).strip()
+def _is_no_count(setting: ConfiguredValue) -> bool:
+    text = str(setting.value).strip()
     return not text.isdecimal() or int(text) == 0
 
 
-def _is_the_name_itself(found: ConfiguredValue) -> bool:
-    return str(found.value).strip() == "%s"
+def _is_the_name_itself(setting: ConfiguredValue) -> bool:
+    return str(setting.value).strip() == "%s"
 
 
-def _is_bare(found: ConfiguredValue) -> bool:
-    # In a file of the project or with a section, somebody meant dlt.
-    return found.is_variable and not found.sections
+def _is_bare(setting: ConfiguredValue) -> bool:
+    # If it is in a file of the project or has a section, it was meant for dlt.
+    return setting.is_variable and not setting.sections
 
 
 _PIPELINES, _LOAD, _EXTRACT = ("pipelines", "{pipeline}"), ("load",), ("extract",)
 _DESTINATION = ("destination", "{destination}")
-_ELSEWHERE = "rows would be loaded into another place than the one that is named"
-_IN_SILENCE = "a load that failed would end as if all were well"
+_ELSEWHERE = "rows would be loaded to another place than the one named"
+_IN_SILENCE = "a failed load would end as if it had succeeded"
 _SWITCHES = (
-    _Switch("dev_mode", _PIPELINES, _is_on, "every run would load all into a new dataset"),
-    _Switch("full_refresh", _PIPELINES, _is_on, "every run would load all into a new dataset"),
+    _Switch("dev_mode", _PIPELINES, _is_on, "every run would reload all into a new dataset"),
+    _Switch("full_refresh", _PIPELINES, _is_on, "every run would reload all into a new dataset"),
     _Switch("restore_from_destination", _PIPELINES, _is_off, "every run would reload everything"),
     _Switch("dataset_name_layout", _PIPELINES, _is_bare, _ELSEWHERE),
     _Switch("destination_name", _PIPELINES, _is_bare, _ELSEWHERE),
@@ -83,7 +83,7 @@ _SWITCHES = (
     _Switch(
         "next_item_mode",
         _EXTRACT,
-        lambda found: str(found.value) != "round_robin",
+        lambda setting: str(setting.value) != "round_robin",
         "tables would not be written in the order that keeps them complete",
         of_source=True,
     ),
@@ -91,7 +91,7 @@ _SWITCHES = (
 
 
 def refuse_unsafe(pipeline: dlt.Pipeline, *, of_source: bool = False) -> None:
-    """Raise ConfigurationError for a switch or a name with which a run cannot keep its promises.
+    """Raise ConfigurationError for a switch or a name that would break a run's promises.
 
     The commands refuse them all. With `of_source`, for a pipeline that a user of dlt runs, only
     those are refused that could silently lose rows: a development dataset, another dataset or no
@@ -106,11 +106,11 @@ def refuse_unsafe(pipeline: dlt.Pipeline, *, of_source: bool = False) -> None:
         if of_source and not switch.of_source:
             continue
         sections = tuple(part.format(**names) for part in switch.sections)
-        found = look_up(switch.name, sections, pipeline.pipeline_name)
-        if found and switch.is_unsafe(found) and _is_in_effect(switch.name, pipeline):
+        setting = look_up(switch.name, sections, pipeline.pipeline_name)
+        if setting and switch.is_unsafe(setting) and _is_in_effect(switch.name, pipeline):
             raise ConfigurationError(
-                f"{found.where} is set, and dlt heeds it: {switch.harm}.",
-                f"Unset it for this run, or if it is meant, write it as {_meant(switch, names)}."
+                f"{setting.where} is set, and dlt uses it: {switch.harm}.",
+                f"Unset it for this run, or if it is intended, set {_meant(switch, names)} instead."
                 if switch.is_unsafe is _is_bare
                 else "Unset it for this run.",
             )
@@ -118,9 +118,9 @@ def refuse_unsafe(pipeline: dlt.Pipeline, *, of_source: bool = False) -> None:
 
 
 def refuse_ambiguous_names(pipeline: dlt.Pipeline) -> None:
-    """Raise ConfigurationError where DuckDB cannot tell its file from a dataset of that name.
+    """Raise ConfigurationError if DuckDB cannot tell its file from a dataset of the same name.
 
-    DuckDB calls a database by its file's name up to the first dot, in any case.
+    DuckDB names a database after its file, up to the first dot, and ignores upper and lower case.
     """
     database = duckdb_database(pipeline)
     if database is None:
@@ -129,16 +129,16 @@ def refuse_ambiguous_names(pipeline: dlt.Pipeline) -> None:
     for dataset in (database.dataset, database.staging_dataset):
         if name.casefold() == dataset.casefold():
             raise ConfigurationError(
-                f"{dataset!r} has the same name as the DuckDB file {database.file.name}, so that"
-                " DuckDB could not tell one from the other.",
-                "Choose another name for the dataset, or for the file: without a setting it has"
-                " the name of the pipeline.",
+                f"{dataset!r} has the same name as the DuckDB file {database.file.name}, so DuckDB"
+                " could not tell them apart.",
+                "Choose another name for the dataset, or for the file, which is named after the"
+                " pipeline unless set.",
                 setting="dataset",
             )
 
 
 def _is_in_effect(name: str, pipeline: dlt.Pipeline) -> bool:
-    # Code comes before configuration.
+    # Code takes precedence over configuration.
     if name in ("dev_mode", "full_refresh"):
         return pipeline.dev_mode
     if name == "credentials":

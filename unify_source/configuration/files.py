@@ -1,4 +1,4 @@
-"""What is wrong with a file of configuration that cannot be read, without quoting from it."""
+"""Explains why a configuration file cannot be read, without quoting its values."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tomlkit.exceptions import TOMLKitError
 
 from unify_source.errors import ConfigurationError
 
-# What `>` of Windows PowerShell writes. To a TOML parser it is a control character in line 1.
+# What `>` writes in Windows PowerShell. To a TOML parser, it is a control character in line 1.
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _NAME = re.compile(r'Key "([\w.-]+)" already exists')
-# A line of a key in PEM may end with = as well, but has more than small letters.
+# A line of a PEM key may also end with =, but it does not have small letters alone.
 _KEY = re.compile(r"\s*([a-z_]{1,40})\s*=")
 
 
 def unreadable_file(paths: list[str]) -> ConfigurationError:
     """Return the error for the first of these files that cannot be read as TOML.
 
-    Of what the parser says only the line and the name of a key are shown: it also quotes values,
+    Of the parser's message, only the line and the name of a key are shown: it also quotes values,
     which may be secrets.
     """
     files = [file for path in paths if (file := Path(path)).is_file()]
@@ -43,14 +43,14 @@ def _unreadable(file: Path) -> ConfigurationError | None:
             f"{file} cannot be read: {refusal.strerror}.", "Let this user read it, or remove it."
         )
     if problem := _encoding(content):
-        return ConfigurationError(f"{file} {problem}.", "Save it as UTF-8, without a mark.")
+        return ConfigurationError(f"{file} {problem}.", "Save it as UTF-8 without a BOM.")
     lines = file.read_text(encoding="utf-8").split("\n")
     error = _error(lines)
     if error is None:
         return None
     if _is_repeated(error):
-        # Of a name in a table the parser tells no line, of a table its last. It fails alike with
-        # each line more.
+        # For a name in a table, the parser reports no line; for a table, the last one. It fails in
+        # the same way for all longer parts of the file.
         line = 1 + bisect_left(
             range(1, len(lines)), 1, key=lambda end: _is_repeated(_error(lines[:end]))
         )

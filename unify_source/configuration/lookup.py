@@ -1,4 +1,4 @@
-"""Finds the settings where dlt keeps configuration, and refuses names there that mean nothing."""
+"""Reads the settings from dlt's configuration, and refuses unknown names there."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _KEY = "api_key"
 
 
 def configured(**given: Any) -> Settings:
-    """Return the settings that `unify_source` would take, from arguments and configuration.
+    """Return the settings that `unify_source` would use, from arguments and configuration.
 
-    An argument comes before configuration, None is an argument that was not given. Raises
-    ConfigurationError for a setting that cannot be, and for a name that is not a setting's.
+    An argument takes precedence over configuration; None is an argument that was not given. Raises
+    ConfigurationError for an invalid setting, and for a name that is not a setting's.
     """
     for name in given:
         refuse_unknown(name, "is not an argument")
@@ -76,18 +76,18 @@ def _refuse_unknown_tables(settings: Settings) -> None:
 
 def _configured(name: str) -> Any:
     pipeline, around = config_sections()
-    # A clone of the source has a section of its own.
+    # A clone of the source has its own section.
     sections = around if around[:1] == (_TOP,) else (_TOP, SECTION, SECTION)
-    found = look_up(name, sections, pipeline, with_bare_variables=False)
-    if found and name in SECRETS:
-        keep_out(found.value)
-        if not found.may_be_secret:
+    setting = look_up(name, sections, pipeline, with_bare_variables=False)
+    if setting and name in SECRETS:
+        keep_out(setting.value)
+        if not setting.may_be_secret:
             what = "The API key" if name == _KEY else name
             raise ConfigurationError(
-                f"{what} is set as {found.where}, which is not for secrets.",
+                f"{what} is set as {setting.where}, which is not for secrets.",
                 f"Move it to .dlt/secrets.toml or to the environment variable {SECRETS[name]}.",
             )
-    return found.value if found else None
+    return setting.value if setting else None
 
 
 def _refuse_mistyped_names() -> None:

@@ -1,4 +1,4 @@
-"""Tells the redaction every secret that configuration holds, before anything can quote one."""
+"""Registers every secret of the configuration for redaction, before anything can quote one."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SECRET = re.compile(r"passw|secret|token|key|passphrase", re.IGNORECASE)
 
 
 def keep_secrets_out(pipeline: dlt.Pipeline | None = None) -> None:
-    """Keep out what the environment, the files and a pipeline's code hold of secrets."""
+    """Register the secrets in the environment, the files and a pipeline's code."""
     _keep_out([*_in_environment(), *_in_files(), *_in_code(pipeline)])
 
 
 def keep_resolved_secrets_out() -> None:
-    """Keep out the secrets that dlt took for the step under way, from a vault for example."""
+    """Register the secrets that dlt resolved for the current step, such as from a vault."""
     _keep_out(leaf for name, value in resolved_secrets() for leaf in _leaves(name, value))
 
 
@@ -42,7 +42,7 @@ def _in_environment() -> Iterator[tuple[str, str]]:
 
 
 def _in_files() -> Iterator[tuple[str, str]]:
-    # A file that cannot be read is told where its values are needed.
+    # A file that cannot be read is reported where its values are needed.
     with suppress(ConfigurationException):
         for provider in providers():
             yield from _leaves("", getattr(provider, "_config_doc", {}))
