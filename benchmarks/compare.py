@@ -4,11 +4,11 @@
                                  [--page docs/benchmarks.md]
 
 Prints a Markdown table for each scenario: a first load of so many rows, then the same again without
-a change, and after 1,000 changes; 20,000 rows at 50 ms latency; and what 10,000 to a million rows
-take, as a chart. Those that the page has already, by their titles, are replaced there, one by one
-as they come. Postgres is a server that it starts itself, or the one that UNIFY_TEST_POSTGRES
-names; each contender gets a database of its own. The machine is shared with the sandbox and the
-server, so compare rows of one run, not single figures.
+changes, and after 1,000 changes; 20,000 rows at 50 ms latency; and a chart of 10,000 to a million
+rows. Tables that the page already has, by title, are replaced there one by one, as soon as they are
+measured. Postgres is a server that the benchmark starts, or the one that UNIFY_TEST_POSTGRES names;
+each contender gets its own database. The machine is shared with the sandbox and the server, so
+compare rows of one run, not single figures.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import postgres  # noqa: E402 - the server that the tests start
 
 COLUMNS = "rows/s | requests | seconds | CPU seconds | peak memory"
 OURS = "unify-source sync"
-# With dlt's defaults a million rows would take more memory than most machines have.
+# With dlt's defaults, a million rows would take more memory than most machines have.
 MOST_ROWS = {"rest_api": 100_000, "requests script": 100_000}
 LOADERS = [name for name in CONTENDERS if name != "unify-source verify"]
 LOADED_AGAIN = (OURS, "rest_api", "rest_api, parquet")
@@ -42,7 +42,7 @@ CHARTED = (10_000, 100_000, 1_000_000)
 
 @dataclass(frozen=True)
 class Result:
-    """What one contender's process took, from its start to its end."""
+    """The resources that one contender's process used, from start to end."""
 
     seconds: float
     cpu: float
@@ -50,30 +50,30 @@ class Result:
     requests: int
 
     def line(self, name: str, rows: int | None) -> str:
-        """Return it as a row of the table; `rows` None where there were next to none to load."""
+        """Return it as a row of the table; `rows` is None if there were hardly any to load."""
         speed = f"{rows / self.seconds:,.0f}" if rows else ""
         took = f"{self.requests:,} | {self.seconds:.2f} | {self.cpu:.1f}"
         return f"| {name} | {speed} | {took} | {self.megabytes:,.0f} MB |"
 
 
 class Arena:
-    """One sandbox, and for each contender a folder and a destination that last from run to run."""
+    """One sandbox, and for each contender a folder and a destination that are kept between runs."""
 
     def __init__(self, rows: int, latency: float, postgres_dsn: str, stack: ExitStack) -> None:
         self._stack = stack
         self._dsn = postgres_dsn
         self._homes: dict[str, dict[str, str]] = {}
         self._server = stack.enter_context(_server(rows, latency))
-        self._url = self._said()
+        self._url = self._line()
 
     def change(self, rows: int) -> None:
-        """Let enrollments change, and wait until they are visible."""
+        """Change enrollments, and wait until the changes are visible."""
         self._ask(f"{rows}\n")
         # The connector's window ends with the server's last whole second.
         time.sleep(1.1)
 
     def run(self, name: str, where: str = "") -> Result:
-        """Run one contender, where it ran before, or where another did."""
+        """Run one contender on its own dataset, or on that of `where`."""
         home = self._homes.get(where or name) or self._home(where or name)
         self._ask("\n")
         words = [sys.executable, str(HERE / "contenders.py"), name, self._url]
@@ -106,36 +106,36 @@ class Arena:
         assert self._server.stdin
         self._server.stdin.write(line)
         self._server.stdin.flush()
-        return self._said()
+        return self._line()
 
-    def _said(self) -> str:
+    def _line(self) -> str:
         assert self._server.stdout
         return self._server.stdout.readline().strip()
 
 
 def main() -> None:
-    """Run what the command line asks for."""
-    said = argparse.ArgumentParser()
-    said.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
-    said.add_argument("--only", nargs="*", choices=LOADERS, default=LOADERS)
-    said.add_argument("--destination", choices=["duckdb", "postgres"], default="duckdb")
-    said.add_argument("--page", type=Path)
-    asked = said.parse_args()
-    with server_of(asked.destination) as dsn:
-        where = f"into {asked.destination}"
-        for rows in asked.rows:
-            first_load_and_later(rows, asked.only, dsn, where, asked.page)
+    """Run the benchmarks that the command line selects."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rows", type=int, nargs="*", default=[100_000, 1_000_000])
+    parser.add_argument("--only", nargs="*", choices=LOADERS, default=LOADERS)
+    parser.add_argument("--destination", choices=["duckdb", "postgres"], default="duckdb")
+    parser.add_argument("--page", type=Path)
+    options = parser.parse_args()
+    with server_of(options.destination) as dsn:
+        where = f"into {options.destination}"
+        for rows in options.rows:
+            first_load_and_later(rows, options.only, dsn, where, options.page)
         with ExitStack() as stack:
             arena = Arena(20_000, 0.05, dsn, stack)
             title = f"20,000 rows {where}, 50 ms latency"
-            table(title, arena, asked.only, 20_000, asked.page)
-        sizes = [rows for rows in CHARTED if rows <= max(asked.rows, default=0)]
-        if OURS in asked.only and sizes and not dsn:
-            chart(sizes, dsn, asked.page)
+            table(title, arena, options.only, 20_000, options.page)
+        sizes = [rows for rows in CHARTED if rows <= max(options.rows, default=0)]
+        if OURS in options.only and sizes and not dsn:
+            chart(sizes, dsn, options.page)
 
 
 def server_of(destination: str) -> AbstractContextManager[str]:
-    """Give the address of a server, an empty one for a destination that needs none."""
+    """Yield the address of a server, or an empty one for a destination that needs none."""
     return postgres.running() if destination == "postgres" else nullcontext("")
 
 
@@ -156,7 +156,7 @@ def first_load_and_later(
 
 
 def chart(sizes: list[int], dsn: str, page: Path | None) -> None:
-    """Print rows per second and memory over rows, for Mermaid."""
+    """Print charts of rows per second and memory over rows, for Mermaid."""
     results = []
     for rows in sizes:
         with ExitStack() as stack:
@@ -192,12 +192,12 @@ def table(
 
 
 def put(page: Path | None, head: str, rest: str) -> None:
-    """Replace in a page what follows this head, up to the end of the table or the chart."""
+    """Replace what follows this heading in a page, up to the end of the table or the chart."""
     if page:
         end = "(?:[|].*\n)+" if head.startswith("|") else "(?:  .*\n)+"
         text = page.read_text(encoding="utf-8")
         new = re.sub(
-            f"^({re.escape(head)}){end}", lambda found: found[1] + rest, text, flags=re.MULTILINE
+            f"^({re.escape(head)}){end}", lambda match: match[1] + rest, text, flags=re.MULTILINE
         )
         page.write_text(new, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What is compared: each contender reads one sandbox, in a process and a folder of its own.
+"""The contenders: each reads one sandbox, in its own process and folder.
 
 python benchmarks/contenders.py NAME URL [DESTINATION]
 """
@@ -22,7 +22,7 @@ PATH = "/sequences/v1/enrollments"
 
 
 def bare_download(url: str) -> None:
-    """Read the same pages with the same number of connections and throw them away."""
+    """Read the same pages over the same number of connections, and drop them."""
     now = datetime.now(timezone.utc)
     ends = [now - timedelta(days=401 * i / CONNECTIONS) for i in range(CONNECTIONS + 1)]
     parts = [(ends[i + 1], ends[i]) for i in range(CONNECTIONS)]
@@ -36,18 +36,18 @@ def bare_download(url: str) -> None:
 def _pages(url: str, after: datetime, before: datetime) -> None:
     with requests.Session() as session:
         session.headers["x-api-key"] = KEY
-        asked = {
+        params = {
             "limit": "100",
             "updated_after": after.isoformat(),
             "updated_before": before.isoformat(),
         }
         while True:
-            body = session.get(url + PATH, params=asked, timeout=60).content
-            # The cursor stands at the end; parsing the page is the contenders' work.
+            body = session.get(url + PATH, params=params, timeout=60).content
+            # The cursor is at the end; parsing the page is the contenders' work.
             end = body[body.rindex(b'"next_cursor":') + 14 : -1]
             if end == b"null":
                 return
-            asked["cursor"] = json.loads(end)
+            params["cursor"] = json.loads(end)
 
 
 def sync(url: str) -> None:
@@ -56,7 +56,7 @@ def sync(url: str) -> None:
 
 
 def sync_hashed(url: str) -> None:
-    """Load with the same command, and hash personal data on the way."""
+    """Load with the same command, and hash personal data."""
     os.environ.update(SOURCES__UNIFY__PII="hash", SOURCES__UNIFY__PII_KEY="key-of-the-benchmark")
     _command(url, "sync")
 
@@ -81,7 +81,7 @@ def _command(url: str, *words: str) -> None:
 
 
 def rest_api(url: str, **how: Any) -> None:
-    """Load with dlt's declarative source, as its documentation shows it."""
+    """Load with dlt's declarative source, as in its documentation."""
     import dlt
     from dlt.sources.rest_api import rest_api_source
 
@@ -119,24 +119,24 @@ def rest_api(url: str, **how: Any) -> None:
 
 
 def rest_api_parquet(url: str) -> None:
-    """Load with the same, through parquet files."""
+    """Load with the same source through Parquet files."""
     rest_api(url, loader_file_format="parquet")
 
 
 def script(url: str) -> None:
-    """Load with what one writes in an afternoon: requests in a loop, dictionaries to dlt."""
+    """Load with an afternoon's script: requests in a loop, dicts to dlt."""
     import dlt
 
     def rows() -> Iterator[list[dict[str, Any]]]:
-        asked = {"limit": "100"}
+        params = {"limit": "100"}
         while True:
             answer = requests.get(
-                url + PATH, params=asked, headers={"x-api-key": KEY}, timeout=60
+                url + PATH, params=params, headers={"x-api-key": KEY}, timeout=60
             ).json()
             yield answer["enrollments"]
             if not answer["next_cursor"]:
                 return
-            asked["cursor"] = answer["next_cursor"]
+            params["cursor"] = answer["next_cursor"]
 
     pipeline = dlt.pipeline("compared", destination=DESTINATION, dataset_name="unify")
     pipeline.run(rows(), table_name="enrollments", primary_key="id", write_disposition="merge")

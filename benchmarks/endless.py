@@ -1,9 +1,9 @@
-"""Runs `unify-source sync` against servers that never end, and shows what each took to give up.
+"""Runs `unify-source sync` against servers that never end, and measures how it gives up.
 
     python benchmarks/endless.py [CASE ...]
 
 Prints a Markdown table: seconds, peak memory of the process, exit code and the first line of its
-error. Fails where a case ends with 0, without a sentence, or with more than 700 MB.
+error. Fails if a case exits with 0, without a message, or with more than 700 MB.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Parts = Callable[[], Iterator[bytes]]
 
 @cache
 def bomb() -> bytes:
-    """Return a packed gigabyte."""
-    # Piece by piece: a child's peak counts from the memory of the process that starts it.
+    """Return a gigabyte, compressed."""
+    # In pieces: a child's peak memory includes that of the process that starts it.
     packing = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS + 16)
     return b"".join([*(packing.compress(bytes(MB)) for _ in range(1024)), packing.flush()])
 
@@ -49,14 +49,14 @@ def page(rows: bytes = b"", cursor: bytes = b"null") -> bytes:
 
 
 def endless_rows() -> Iterator[bytes]:
-    """Send the same row, and a new cursor each time."""
+    """Yield pages with the same row, and a new cursor each time."""
     number = next(NUMBERS)
     row = b'{"id":"e","updated_at":"2026-01-31T08:00:00Z"}'
     yield page(b",".join([row] * 100), b'"c%d"' % number)
 
 
 def deep() -> Iterator[bytes]:
-    """Send a row that no parser reads."""
+    """Yield a page with a row that is nested too deeply for any parser."""
     nested = b"[" * 100_000 + b"]" * 100_000
     yield page(b'{"id":"e","updated_at":"2026-01-31T08:00:00Z","x":%b}' % nested)
 
@@ -71,9 +71,9 @@ CASES: dict[str, Parts] = {
     "a body that trickles": lambda: every_tenth_second(OK + b"Content-Length: 9999\r\n\r\n", b" "),
     "headers that trickle": lambda: every_tenth_second(OK + b"A: ", b"a"),
     "headers without end": lambda: at_once(OK, b"A: a\r\n"),
-    "100 Continue for ever": lambda: at_once(b"", CONTINUE),
-    "the same rows for ever": endless_rows,
-    "empty pages for ever": lambda: iter([page(cursor=b'"c%d"' % next(NUMBERS))]),
+    "100 Continue forever": lambda: at_once(b"", CONTINUE),
+    "the same rows forever": endless_rows,
+    "empty pages forever": lambda: iter([page(cursor=b'"c%d"' % next(NUMBERS))]),
     "a cursor of a megabyte": lambda: iter([page(cursor=b'"%b"' % (b"c" * MB))]),
 }
 
@@ -81,9 +81,9 @@ CASES: dict[str, Parts] = {
 def run(parts: Parts) -> tuple[float, float, int, str]:
     """Sync against one server; return seconds, peak MB, exit code and the first line of output."""
 
-    def answer(asked: Asked, to: socket.socket) -> None:
-        # The clock is asked for first, with a page of one: without it no list would be read.
-        is_clock = asked.query.get("limit") == "1" and "updated_before" not in asked.query
+    def answer(request: Asked, to: socket.socket) -> None:
+        # The clock is requested first, with a page of one row: without it, no list would be read.
+        is_clock = request.query.get("limit") == "1" and "updated_before" not in request.query
         for part in iter([page()]) if is_clock else parts():
             to.sendall(part)
 

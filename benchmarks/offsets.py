@@ -1,12 +1,12 @@
-"""Measures what it costs to lose no row while rows change, and what is lost without that.
+"""Measures the cost of losing no row while rows change, and what is lost without the checks.
 
     python benchmarks/offsets.py [--rows 20000] [--orders updated id]
 
-Reads an account of the sandbox from which 100 requests are answered a second, in simulated time,
-and once more after changes have stopped. Prints a Markdown table: for each kind of cursor, order of
-the list, share of changes that show up late and changes a second, the requests of the first
-reading as a multiple of rows / page size, and the rows that both readings have missed; with the
-checks of `unify_source/extract/portion.py`, and without.
+Reads a sandbox account that answers 100 requests a second in simulated time, and again once the
+changes have stopped. Prints a Markdown table: for each kind of cursor, order of the list, share of
+late changes and changes a second, it has the requests of the first reading as a multiple of rows /
+page size, and the rows that both readings have missed; with the checks of
+`unify_source/extract/portion.py`, and without.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ START = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
 
 
 def main() -> None:
-    """Print the table, a line as soon as it is measured."""
+    """Print the table, each line as soon as it is measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--orders", nargs="*", choices=ORDERS, default=ORDERS)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     print("| cursor | order | late | changes/s | requests | unchecked | lost | lost unchecked |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")
-    for cursor, order, late, rate in product(CURSORS, asked.orders, LATE, RATES):
+    for cursor, order, late, rate in product(CURSORS, options.orders, LATE, RATES):
         if rate or not late:
-            print(line(asked.rows, cursor, order, late, rate), flush=True)
+            print(line(options.rows, cursor, order, late, rate), flush=True)
 
 
 def line(rows: int, cursor: str, order: str, late: float, rate: int) -> str:

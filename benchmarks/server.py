@@ -1,9 +1,9 @@
-"""The sandbox in a process of its own, which says over a pipe what was asked of it.
+"""The sandbox in its own process, which reports the number of requests over a pipe.
 
 python benchmarks/server.py ROWS LATENCY
 
-Prints its address; then for each line it reads: how many requests came since the last one. A line
-with a number makes so many changes first.
+Prints its address; then, for each line that it reads, the number of requests since the last one. If
+the line is a number, so many changes are made first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from unify_source.sandbox import Account, Sandbox
 def main() -> None:
     """Serve until the input ends."""
     account = Account(int(sys.argv[1]))
-    # A full collection stands still for a fifth of a second at a million rows.
+    # A full garbage collection takes a fifth of a second at a million rows.
     gc.freeze()
     with Sandbox(account, key="sandbox-key", latency=float(sys.argv[2])) as api:
         print(api.url, flush=True)

@@ -1,9 +1,9 @@
-"""Measures the shape of the code: how long files and functions are, and who imports whom.
+"""Measures the shape of the code: the length of files and functions, and their imports.
 
     python benchmarks/shape.py [--check] [PACKAGE]
 
-Prints a line for each folder, then everything beyond a limit. With `--check` it fails if there is
-anything. A function's lines run from its `def` to its last line, docstring included.
+Prints a line for each folder, then everything beyond a limit. With `--check`, it fails if there is
+any. A function's lines run from its `def` to its last line, docstring included.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ENDPOINT = re.compile(rf"(?<![^\W_])(?:{_NAMES})(?![^\W_])", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Function:
-    """A function, and how long it is."""
+    """A function and its length."""
 
     place: str
     lines: int
@@ -46,7 +46,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Module:
-    """One file, and what is measured in it."""
+    """A file and its measurements."""
 
     path: Path
     lines: int
@@ -57,7 +57,7 @@ class Module:
 
     @property
     def folder(self) -> str:
-        """The folder that holds it; a dot for the package's own."""
+        """The folder of the file; a dot for the package's own."""
         return str(self.path.parent)
 
 
@@ -84,17 +84,17 @@ def _module(path: Path, package: Path) -> Module:
     return Module(name, len(lines), filled, comments, functions, endpoints)
 
 
-def circles(package: Path) -> list[str]:
-    """Return each import that closes a circle, with the way back."""
+def cycles(package: Path) -> list[str]:
+    """Return each import that closes a cycle, with the path back."""
     sys.path.insert(0, str(package.parent))
     graph = grimp.build_graph(package.name, exclude_type_checking_imports=True, cache_dir=None)
-    found = []
+    closing = []
     for module in sorted(graph.modules):
         for imported in sorted(graph.find_modules_directly_imported_by(module)):
             back = graph.find_shortest_chain(importer=imported, imported=module)
             if back:
-                found.append(" -> ".join([module, *back]))
-    return found
+                closing.append(" -> ".join([module, *back]))
+    return closing
 
 
 def violations(modules: list[Module]) -> Iterator[str]:
@@ -116,7 +116,7 @@ def violations(modules: list[Module]) -> Iterator[str]:
 
 
 def by_folder(modules: Iterable[Module]) -> dict[str, list[Module]]:
-    """Sort the files into their folders."""
+    """Group the files by folder."""
     folders: dict[str, list[Module]] = {}
     for module in modules:
         folders.setdefault(module.folder, []).append(module)
@@ -124,7 +124,7 @@ def by_folder(modules: Iterable[Module]) -> dict[str, list[Module]]:
 
 
 def row(name: str, modules: list[Module]) -> str:
-    """Return what is measured in a folder as one line of the printed table."""
+    """Return a folder's measurements as a line of the printed table."""
     files = [module.lines for module in _files(modules)] or [0]
     functions = [f.lines for module in modules for f in module.functions] or [0]
     ninetieth = quantiles(functions, n=10)[-1] if len(functions) > 1 else functions[0]
@@ -135,11 +135,11 @@ def row(name: str, modules: list[Module]) -> str:
 
 
 def main() -> int:
-    """Print the shape; return 1 if something to be checked is beyond a limit."""
-    words = argparse.ArgumentParser(description="Measure the shape of the code.")
-    words.add_argument("--check", action="store_true", help="fail if anything is beyond a limit")
-    words.add_argument("package", type=Path, nargs="?", default=OURS, help="its folder")
-    options = words.parse_args()
+    """Print the shape; return 1 if something that is checked is beyond a limit."""
+    parser = argparse.ArgumentParser(description="Measure the shape of the code.")
+    parser.add_argument("--check", action="store_true", help="fail if anything is beyond a limit")
+    parser.add_argument("package", type=Path, nargs="?", default=OURS, help="its folder")
+    options = parser.parse_args()
     modules = measure(options.package)
     print(f"{'':14}{'files':>6}{'median':>8}{'longest':>8}", end="")
     print(f"{'functions':>10}{'90 %':>6}{'longest':>8}{'comments':>10}")
@@ -147,7 +147,7 @@ def main() -> int:
         print(row(folder, inside))
     print(row("all", modules))
     beyond = [*violations(modules)]
-    beyond += [f"A circle of imports: {circle}." for circle in circles(options.package)]
+    beyond += [f"Import cycle: {cycle}." for cycle in cycles(options.package)]
     print("\nBeyond the limits:" if beyond else "\nEverything is within the limits.")
     print("\n".join(beyond))
     return 1 if beyond and options.check else 0

@@ -1,9 +1,9 @@
-"""Loads four accounts with Airflow: on a Celery worker, on two, and on two of which one is killed.
+"""Loads four accounts with Airflow: on one Celery worker, on two, and on two with one killed.
 
     python benchmarks/two_workers.py [--rows 3000]
 
-Four sandboxes answer after 50 ms each, Redis is the broker, and Postgres holds Airflow's database
-and the warehouse. Needs `redis-server` and the environment .venv-airflow.
+Each of four sandboxes answers after 50 ms, Redis is the broker, and Postgres holds Airflow's
+database and the warehouse. Needs `redis-server` and the environment .venv-airflow.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ KEY = "sandbox-key"
 LATENCY = 0.05
 DAY = timedelta(days=1)
 END = datetime(2026, 6, 1, tzinfo=timezone.utc)
-"""The end of the last of three days, on each of which every account changed as many rows."""
+"""The end of the last of three days; every account changed the same number of rows on each day."""
 
 PACE = {"page_size": 10, "workers": 1, "window_rows": 500}
-"""So that an account takes a while, and hardly any of it on this machine's cores."""
+"""The latency makes an account take a while, but use little of this machine's CPU."""
 
 _MIDDLE = 100
 
 
 @dataclass(frozen=True)
 class Phase:
-    """How long it took from the first task's start to the last one's end, and how many tries."""
+    """The time from the first task's start to the last one's end, and the number of tries."""
 
     name: str
     seconds: float
@@ -57,7 +57,7 @@ class Phase:
 
 
 class Task(NamedTuple):
-    """A task as Airflow's database has it; `pid` is that of the process which executes it."""
+    """A task in Airflow's database; `pid` is the process that executes it."""
 
     account: str
     state: str | None
@@ -68,7 +68,7 @@ class Task(NamedTuple):
 
 
 class Fleet:
-    """Airflow with its broker, its warehouse, and the accounts that it loads."""
+    """Airflow with its broker, its warehouse, and the accounts to load."""
 
     def __init__(self, home: Path, rows: int, stack: ExitStack) -> None:
         server = stack.enter_context(postgres.running())
@@ -105,13 +105,13 @@ class Fleet:
         return self.airflow.process(name, *words, "--celery-hostname", f"{name}@%h")
 
     def start(self, day: int) -> None:
-        """Ask for one day of every account."""
+        """Trigger one day of every account."""
         start = END - (3 - day) * DAY
         for name in ACCOUNTS:
             self.airflow.trigger(f"unify_{name}", start.isoformat(), (start + DAY).isoformat())
 
     def tasks(self, day: int) -> list[Task]:
-        """Return the tasks of a day, as far as there are any yet."""
+        """Return the tasks of a day that exist so far."""
         question = (
             "SELECT dag_id, t.state, t.pid, t.try_number, t.start_date, t.end_date"
             " FROM task_instance t JOIN dag_run r USING (dag_id, run_id) WHERE logical_date = %s"
@@ -126,13 +126,13 @@ class Fleet:
         return states == ["success"] * len(ACCOUNTS)
 
     def differing(self) -> list[str]:
-        """Return the accounts whose table does not hold what their API shows."""
-        found = []
+        """Return the accounts whose table differs from their API."""
+        differing = []
         for name, api in self.apis.items():
             rows = postgres.ask(self.warehouse, f"SELECT id FROM unify_{name}.enrollments")
             if sorted(row[0] for row in rows) != sorted(row["id"] for row in api.account.rows()):
-                found.append(name)
-        return found
+                differing.append(name)
+        return differing
 
 
 def _account(rows: int) -> Account:
@@ -151,9 +151,9 @@ def _settings(api: Sandbox) -> str:
 
 @contextmanager
 def _redis(home: Path) -> Iterator[str]:
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     words = ["redis-server", "--port", str(port), "--save", "", "--bind", "127.0.0.1"]
     with (home / "redis.log").open("w") as log:
         process = subprocess.Popen(words, stdout=log, stderr=log, cwd=home)
@@ -167,14 +167,14 @@ def _redis(home: Path) -> Iterator[str]:
 def _phase(
     fleet: Fleet, day: int, name: str, victim: subprocess.Popen[bytes] | None = None
 ) -> Phase:
-    """Load one day of every account, and kill a worker, with what it executes, in the middle."""
+    """Load one day of every account, and kill a worker and its task in the middle."""
     for api in fleet.apis.values():
         api.reset()
     fleet.start(day)
     if victim:
         worker = psutil.Process(victim.pid)
         within_patience(lambda: _is_in_the_middle(fleet, day, worker))
-        # A task has a group of its own, so that it would outlive that of its worker.
+        # A task has its own process group, so it would outlive its worker's.
         for process in [worker, *worker.children(recursive=True)]:
             process.kill()
     within_patience(lambda: fleet.is_done(day), 600)
@@ -194,15 +194,15 @@ def _is_in_the_middle(fleet: Fleet, day: int, worker: psutil.Process) -> bool:
 
 def main() -> None:
     """Run the three phases, compare, and print the table."""
-    said = argparse.ArgumentParser(description="Load four accounts on one worker and on two.")
-    said.add_argument("--rows", type=int, default=3_000, help="of each account, each day")
-    asked = said.parse_args()
+    parser = argparse.ArgumentParser(description="Load four accounts on one worker and on two.")
+    parser.add_argument("--rows", type=int, default=3_000, help="of each account, each day")
+    options = parser.parse_args()
     with ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        fleet = Fleet(home, asked.rows, stack)
+        fleet = Fleet(home, options.rows, stack)
         stack.enter_context(fleet.airflow.running())
         stack.enter_context(fleet.worker("first"))
-        # Each DAG's own schedule begins with the day that ended last, which is empty here.
+        # The schedule of each DAG would begin with the last full day, which is empty here.
         loaded = "SELECT count(*) FROM task_instance WHERE state = 'success'"
         within_patience(lambda: fleet.airflow.ask(loaded) == [(len(ACCOUNTS),)])
         phases = [_phase(fleet, 0, "one worker")]

@@ -1,9 +1,9 @@
-"""Measures `verify` beside a bare download of the same rows, from one sandbox in another process.
+"""Measures `verify` beside a bare download of the same rows, from a sandbox in another process.
 
     python benchmarks/verify.py [--rows 1000000] [--destination postgres] [--page FILE]
 
-Prints a Markdown table: the download, the first load, and the comparison of what was loaded. With
-`--page` the table takes the place of the one in that file.
+Prints a Markdown table: the download, the first load, and the comparison of the loaded rows. With
+`--page`, the table replaces the one in that file.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ NAMES = ("bare download", OURS, "unify-source verify")
 
 
 def main() -> None:
-    """Run what the command line asks for."""
-    words = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    words.add_argument("--rows", type=int, default=1_000_000)
-    words.add_argument("--destination", choices=["duckdb", "postgres"], default="duckdb")
-    words.add_argument("--page", type=Path)
-    asked = words.parse_args()
-    with server_of(asked.destination) as dsn, ExitStack() as stack:
-        arena = Arena(asked.rows, 0.0, dsn, stack)
-        title = f"{asked.rows:,} rows, compared with {asked.destination}"
-        table(title, arena, NAMES, asked.rows, asked.page, where=OURS)
+    """Run the benchmark that the command line selects."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--destination", choices=["duckdb", "postgres"], default="duckdb")
+    parser.add_argument("--page", type=Path)
+    options = parser.parse_args()
+    with server_of(options.destination) as dsn, ExitStack() as stack:
+        arena = Arena(options.rows, 0.0, dsn, stack)
+        title = f"{options.rows:,} rows, compared with {options.destination}"
+        table(title, arena, NAMES, options.rows, options.page, where=OURS)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,6 @@ def test_everything_beyond_a_limit_is_named_with_its_place(home: Path) -> None:
         "long_file.py has 251 lines; the limit is 250.",
         "long_function.py:1 drag has 41 lines; the limit is 40.",
         "3.5% of the lines are comments; the limit is 4% or more.",
-        "A circle of imports: shaped.ring.one -> shaped.ring.two -> shaped.ring.one.",
-        "A circle of imports: shaped.ring.two -> shaped.ring.one -> shaped.ring.two.",
+        "Import cycle: shaped.ring.one -> shaped.ring.two -> shaped.ring.one.",
+        "Import cycle: shaped.ring.two -> shaped.ring.one -> shaped.ring.two.",
     ]
