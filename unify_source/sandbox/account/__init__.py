@@ -1,1 +1,1 @@
-"""An account: what it holds, how it changes, what a query sees of it."""
+"""An account: its rows, how they change, and what a query sees of them."""

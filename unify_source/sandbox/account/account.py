@@ -1,4 +1,4 @@
-"""An account's enrollments and sequences, as the API shows them now."""
+"""An account's enrollments and sequences, as the API currently shows them."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
@@ -53,18 +53,18 @@ class Account:
             return len(self._store.rows)
 
     def rows(self) -> list[Document]:
-        """Return all enrollments visible now, parsed, in order of `updated_at`."""
+        """Return all enrollments visible now, parsed, sorted by `updated_at`."""
         with self._store.settled():
             listed = [self._store.rows[name] for _, name in self._store.view().keys]
         return [row.document() for row in listed]
 
     def ids(self) -> list[str]:
-        """Return the ids of all enrollments visible now, in order of `updated_at`."""
+        """Return the ids of all enrollments visible now, sorted by `updated_at`."""
         with self._store.settled():
             return [name for _, name in self._store.view().keys]
 
     def sequences(self) -> list[Document]:
-        """Return all sequences listed now, the oldest first."""
+        """Return all sequences listed now, oldest first."""
         with self._store.settled():
             return [one.document() for one in self._sequences.oldest_first()]
 
@@ -93,21 +93,21 @@ class Account:
         return page, query.next_cursor(keys) if has_more else None
 
     def put(self, row: Document, *, visible_at: datetime | None = None) -> None:
-        """Insert or replace one enrollment, as it is; until `visible_at` the previous one shows."""
+        """Insert or replace one enrollment as it is; until `visible_at`, the old one shows."""
         self.put_many([row], visible_at=visible_at)
 
     def put_many(self, rows: Iterable[Document], *, visible_at: datetime | None = None) -> None:
         """Insert or replace enrollments as they are, all in one step.
 
-        A sequence that only they nest is listed from then on, with an owner and times made up; of
-        several names for one sequence, that of the enrollment updated last.
+        A sequence that only they nest is listed from then on, with an invented owner and times; if
+        it has several names, that of the enrollment updated last counts.
         """
         with self._store.settled():
             now = micros(self.clock.now())
             self._commit([self._row(row) for row in rows], now, visible_at)
 
     def remove(self, enrollment_id: str) -> None:
-        """Take an enrollment away, and what is pending of it; an unknown id is no error."""
+        """Remove an enrollment and its pending versions; an unknown id is no error."""
         with self._store.settled():
             self._store.remove(enrollment_id)
 
@@ -122,7 +122,7 @@ class Account:
         with self._store.settled():
             now = self._moments(count)
             due = self.clock.now() + visible_after if visible_after else None
-            # The same seed again must not bring the same ids again.
+            # The same seed must not produce the same ids again.
             rng = dice("changes", seed, self._store.commits)
             team = Team(self._sample, lambda: self._entities.count("person"), rng)
             for us in range(now - count + 1, now + 1):
@@ -140,17 +140,17 @@ class Account:
     def rename_sequence(self, sequence_id: str, name: str) -> None:
         """Rename a listed sequence: its `updated_at` moves, that of its enrollments does not.
 
-        Enrollments nest the new name at once, but for those put with other keys or values than the
-        rest, which stay as they are. Raises `KeyError` for a sequence that is not listed.
+        Enrollments nest the new name at once, except those that were put with other keys or values
+        than the rest. Raises `KeyError` for a sequence that is not listed.
         """
         self._edit(sequence_id, {"name": name})
 
     def pause_sequence(self, sequence_id: str) -> None:
-        """Pause a listed sequence; its enrollments and errors are as with `rename_sequence`."""
+        """Pause a listed sequence, with the same effects and errors as `rename_sequence`."""
         self._edit(sequence_id, {"is_paused": True})
 
     def remove_sequence(self, sequence_id: str) -> None:
-        """Take a sequence off the list for good, and leave its enrollments as they are."""
+        """Remove a sequence from the list for good, and leave its enrollments as they are."""
         with self._store.settled():
             self._sequences.remove(sequence_id)
 
@@ -163,7 +163,7 @@ class Account:
         with self._store.settled():
             old = self._sequences.listed[sequence_id]
             now = self._moments(1)
-            # As Unify does it: no enrollment moves over, each live one is canceled and made anew.
+            # As Unify does it: no enrollment moves; each live one is canceled and created anew.
             rng = dice("upgrade", sequence_id, self._store.commits)
             new = {**old.nested, "id": uuid(rng), "is_paused": False}
             keys = self._store.view(Query(sequence_id=sequence_id)).keys
@@ -174,7 +174,7 @@ class Account:
         return str(new["id"])
 
     def edit_any_sequence(self, *, seed: int) -> None:
-        """Rename a sequence, pause it or resume it, by chance; nothing happens where none is."""
+        """Rename, pause or resume a random sequence; without a sequence, do nothing."""
         with self._store.settled():
             if listed := self._sequences.oldest_first():
                 rng = dice("sequences", seed, self._store.commits)
@@ -186,8 +186,8 @@ class Account:
         with self._store.settled():
             if sequence_id not in self._sequences.listed:
                 raise KeyError(sequence_id)
-            # Whether a rename moves the `updated_at` of enrollments is not documented. Here it does
-            # not, which is the harder case: a client that reads by `updated_after` alone never sees
+            # Whether renaming moves the `updated_at` of enrollments is not documented. Here it does
+            # not, which is the harder case: a client that only reads by `updated_after` never sees
             # the new name.
             cells = self._cells("sequence", sequence_id)
             self._commit([], self._moments(1), renames=dict.fromkeys(cells, values))
@@ -200,14 +200,14 @@ class Account:
     def _moments(self, count: int) -> int:
         """Return now, in microseconds, once `count` of them have passed since the last change.
 
-        No change lies in the server's future, and each version is newer than the one before.
+        No change is in the server's future, and each version is newer than the one before.
         """
         self.clock.reach(EPOCH + timedelta(microseconds=self._last_change + count))
         self._last_change = micros(self.clock.now())
         return self._last_change
 
     def _sample(self, rng: Random) -> Document | None:
-        """Return any row that can be changed, or None if one happened upon cannot."""
+        """Return a random row that can be changed, or None if the one picked cannot."""
         keys = self._store.view().keys
         if not keys:
             return None

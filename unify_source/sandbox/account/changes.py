@@ -1,4 +1,4 @@
-"""What happens in a sales team's day, one change at a time."""
+"""What happens during a sales team's day, one change at a time."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,7 +13,7 @@ from unify_source.sandbox.invent.rows import FLAGS, Document
 
 _TRIES = 40
 _NEW_PERSON = 0.5
-# The API sets no limit; four are enough for a reply to gain and lose some at the same time.
+# The API has no limit; with four, a reply can gain some and lose others at the same time.
 _MOST_CLASSIFICATIONS = 4
 LIVE = ("DRAFT", "IN_PROGRESS")
 
@@ -31,7 +31,7 @@ class NoSuchRowError(Exception):
 
 
 class Team:
-    """People at work: `sample` gives any row or None, `people` counts the persons known so far."""
+    """People at work: `sample` returns any row or None, `people` counts the persons so far."""
 
     def __init__(
         self, sample: Callable[[Random], Document | None], people: Callable[[], int], rng: Random
@@ -41,9 +41,9 @@ class Team:
         self._sample = sample
 
     def change(self, us: int) -> Change:
-        """Return a change made at an instant: each row in it has that `updated_at`.
+        """Return a change at an instant, which is the `updated_at` of all its rows.
 
-        Empty where nothing can be changed, as in an empty account.
+        Empty if nothing can be changed, as in an empty account.
         """
         for _ in range(_TRIES):
             with suppress(NoSuchRowError):
@@ -54,7 +54,7 @@ class Team:
         return Change()
 
     def find(self, wanted: Callable[[Document], bool] = lambda _: True) -> Document:
-        """Return a row that is as wanted; raise `NoSuchRowError` if a few tries find none."""
+        """Return a row that matches; raise `NoSuchRowError` if a few tries find none."""
         for _ in range(_TRIES):
             row = self._sample(self.rng)
             if row and wanted(row):
@@ -69,12 +69,12 @@ def new_name(rng: Random) -> str:
 
 
 def upgraded(rows: Sequence[Document], sequence: Document, at: str, rng: Random) -> list[Document]:
-    """Return rows canceled, where they are live, and for each a new one in a new sequence."""
+    """Return live rows as canceled, and for each of them a new one in a new sequence."""
     changed: list[Document] = []
     for row in rows:
         if row.get("status") in LIVE:
-            # The API never takes a canceled enrollment off its list: it stays, with this flag. A
-            # draft ends like that without a `started_at`.
+            # The API never removes a canceled enrollment from its list: it keeps it, with this
+            # flag. A draft that is canceled has no `started_at`.
             over = {"status": "FINISHED", "is_canceled": True, "is_paused": False}
             changed.append({**row, **over, "ended_at": at, "updated_at": at})
             changed.append({**_draft(row, at, rng), "sequence": sequence, "updated_at": at})
@@ -82,7 +82,7 @@ def upgraded(rows: Sequence[Document], sequence: Document, at: str, rng: Random)
 
 
 def _draft(like: Document, at: str, rng: Random) -> Document:
-    """Return a new enrollment with the people and things of another."""
+    """Return a new enrollment that nests the same entities as another."""
     nothing_yet = {"reply_email_message": None, "started_at": None, "ended_at": None}
     new = {"id": uuid(rng), "created_at": at, "status": "DRAFT"}
     return {**like, **new, **nothing_yet, **dict.fromkeys(FLAGS, False)}
@@ -101,10 +101,10 @@ def _reply_vanishes(team: Team, _at: str) -> Change:
 
 
 def _reply_moves(team: Team, at: str) -> Change:
-    """Move a reply to the enrollment it belongs to, as when the matcher corrects itself."""
+    """Move a reply to the enrollment that it belongs to, as if the matching was corrected."""
     giver, taker = team.find(_has_reply), team.find(_awaits_reply)
     # Both rows change, and a client may read them in either order, or in two windows: the reply
-    # must not be deleted with the one that it has left.
+    # must not be deleted with the enrollment that it has left.
     _give_reply(taker, _take_reply(giver), at)
     return Change([giver, taker])
 
@@ -151,7 +151,7 @@ def _ended(team: Team, at: str) -> Change:
 
 
 def _enrolled(team: Team, at: str) -> Change:
-    """Enroll somebody, known or new, in a sequence that has enrollments already."""
+    """Enroll a known or new person in a sequence that already has enrollments."""
     like, known = team.find(), team.find()
     person = known["person"]
     if team.rng.random() < _NEW_PERSON:

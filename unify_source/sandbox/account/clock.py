@@ -1,4 +1,4 @@
-"""The server's time: real, or made by the test."""
+"""The server's time: real, or simulated by a test."""
 
 import threading
 import time
@@ -28,7 +28,7 @@ class Clock:
             if self._now:
                 self._now += by
             else:
-                # A server's clock that is off stays off by the same time, and runs on.
+                # A clock that is off stays off by the same time, and goes on.
                 self._ahead += by
 
     def count_request(self) -> None:

@@ -1,4 +1,4 @@
-"""When the enrollments of an account were last updated."""
+"""The times at which the enrollments of an account were last updated."""
 
 from dataclasses import dataclass
 from random import Random
@@ -8,16 +8,16 @@ from unify_source.sandbox.account.instants import DAY, MINUTE, SECOND
 NEWEST = 10 * MINUTE
 MOST_IN_NEWEST = 50
 
-# An edit of many rows at once gives all of them one `updated_at`, more than fit on a page.
+# A bulk edit gives all of its rows the same `updated_at`, more rows than fit on a page.
 _GROUP = (50, 2000)
-# The API's examples show fractions of none, three and six digits.
+# The API's examples have fractions of zero, three and six digits.
 _PRECISIONS = (SECOND, 1000, 1000, 1, 1)
 _SMALL = 100
 
 
 @dataclass(frozen=True)
 class Span:
-    """How an account's updates lie in time: `now` in microseconds, `days` before it."""
+    """The span of an account's updates: `now` in microseconds, and `days` before it."""
 
     now: int
     days: int
@@ -31,33 +31,33 @@ class Span:
 
     @property
     def longest(self) -> int:
-        """How long before its last update an enrollment can have been made, in microseconds."""
+        """The longest time between an enrollment's creation and last update, in microseconds."""
         return min(60 * DAY, self.length // 7)
 
     @property
     def first(self) -> int:
-        """The instant before which no enrollment was made."""
+        """The instant before which no enrollment was created."""
         return self.now - self.length - self.longest
 
     @property
     def settled(self) -> int:
-        """The instant from which on the newest, sparse part begins."""
+        """The instant at which the newest, sparse part begins."""
         return self.now - NEWEST
 
 
 def rounded(us: int, chance: float) -> int:
-    """Return an instant cut to seconds, milliseconds or microseconds, by a chance from 0 to 1."""
+    """Return an instant truncated to seconds, milliseconds or microseconds, by a chance 0 to 1."""
     return us - us % _PRECISIONS[int(chance * len(_PRECISIONS))]
 
 
 def updates(size: int, span: Span, rng: Random) -> list[int]:
-    """Return `size` instants, in no order, and after them those of `span.one_instant`."""
+    """Return `size` instants in no order, followed by those of `span.one_instant`."""
     newest = _newest(size, span)
     crowd = min(round(size * span.crowded), size - newest)
     bulk = _groups(min(size // 10, size - newest - crowd), span, rng)
     scattered = size - newest - crowd - len(bulk)
-    # An import, say: many rows in a hundredth of the time, so that windows of equal length hold
-    # nearly all of them or next to none.
+    # As after an import: many rows in a hundredth of the time, so that windows of equal length
+    # contain nearly all of them or hardly any.
     band = span.now - int(span.length * 0.3)
     return [
         *_between(span.settled + MINUTE, span.now, newest, rng),
@@ -80,7 +80,7 @@ def _between(start: int, end: int, count: int, rng: Random) -> list[int]:
 
 
 def _groups(count: int, span: Span, rng: Random) -> list[int]:
-    """Return instants that many rows share, as after an edit of many rows at once."""
+    """Return instants that many rows share, as after a bulk edit."""
     instants: list[int] = []
     while (left := count - len(instants)) >= _GROUP[0]:
         most = min(_GROUP[1], left)

@@ -1,4 +1,4 @@
-"""Rows in an order, found by bisection."""
+"""Sorted rows, found by bisection."""
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
@@ -6,12 +6,12 @@ from typing import Generic, Protocol, TypeVar
 
 Key = tuple[int, str]
 
-# Beyond this share of the whole, sorting again is faster than moving keys one by one.
+# Beyond this share of the whole, sorting again is faster than moving single keys.
 _MANY = 200
 
 
 class Listed(Protocol):
-    """What a list of the API is made of. Times in microseconds."""
+    """A row of one of the API's lists. Times in microseconds."""
 
     @property
     def id(self) -> str:
@@ -19,7 +19,7 @@ class Listed(Protocol):
 
     @property
     def created(self) -> int:
-        """When it was made."""
+        """When it was created."""
 
     @property
     def updated(self) -> int:
@@ -30,7 +30,7 @@ T = TypeVar("T", bound=Listed)
 
 
 class View(Generic[T]):
-    """The keys of the rows that match, sorted: by a position first, by id where positions tie."""
+    """The keys of the matching rows, sorted by position, and by id if positions are equal."""
 
     def __init__(
         self, position: Callable[[T], int], matches: Callable[[T], bool], rows: Iterable[T]
@@ -40,7 +40,7 @@ class View(Generic[T]):
         self.keys: list[Key] = sorted((position(row), row.id) for row in rows if matches(row))
 
     def replace(self, old: Sequence[T], new: Sequence[T]) -> None:
-        """Take out the keys of `old` rows and put in those of `new` ones."""
+        """Remove the keys of `old` rows and insert those of `new` ones."""
         gone = [(self._position(row), row.id) for row in old if self._matches(row)]
         come = [(self._position(row), row.id) for row in new if self._matches(row)]
         if (len(gone) + len(come)) * _MANY > len(self.keys):
@@ -62,7 +62,7 @@ class View(Generic[T]):
     ) -> tuple[list[Key], bool]:
         """Return up to `limit` keys in inclusive bounds, and whether more follow.
 
-        They come after a key, or after so many keys, counted as they stand now.
+        They come after a key, or after a number of keys, counted now.
         """
         start, end = 0, len(self.keys)
         if bounds:
@@ -77,8 +77,8 @@ class View(Generic[T]):
             first = max(start, end - limit)
             return self.keys[first:end][::-1], first > start
         if isinstance(after, int):
-            # Counted in the list as it is now: a row that has moved since the last page shifts all
-            # the others, so that one comes twice or not at all. That is what an offset does.
+            # Counted in the current list: a row that has moved since the last page shifts all
+            # others, so one comes twice or not at all. That is what an offset does.
             start += after
         elif after:
             start = max(start, bisect_right(self.keys, after))

@@ -25,8 +25,8 @@ def micros(moment: datetime) -> int:
 
 def http_date(moment: datetime) -> str:
     """Return a UTC time as RFC 7231 writes it: whole seconds, rounded down."""
-    # HTTP has no fractions. A server that rounded up would date its answer after rows still to
-    # come.
+    # HTTP has no fractions. A server that rounded up would date its response after rows that are
+    # still to come.
     return format_datetime(moment.replace(microsecond=0), usegmt=True)
 
 
@@ -45,13 +45,13 @@ def stamp(us: int) -> str:
 def parse(text: object, *, up: bool = False) -> int | None:
     """Return an RFC 3339 time in microseconds, or None for anything else.
 
-    Digits beyond microseconds round down, or up where `up` is set (a lower bound).
+    Digits beyond microseconds round down, or up with `up` (for a lower bound).
     """
     match = _RFC_3339.fullmatch(text) if isinstance(text, str) else None
     if not match:
         return None
     day, clock, second, fraction, sign, hours, minutes = match.groups()
-    # A leap second is RFC 3339, and no datetime can hold it.
+    # A leap second is valid RFC 3339, but no datetime can represent it.
     if int(second) > _LEAP_SECOND:
         return None
     try:
@@ -59,8 +59,8 @@ def parse(text: object, *, up: bool = False) -> int | None:
     except ValueError:
         return None
     digits = (fraction or "").ljust(6, "0")
-    # An instant of seven digits lies between two microseconds: as a lower bound it leaves out the
-    # one below it.
+    # An instant of seven digits is between two microseconds: as a lower bound, it excludes the
+    # one below.
     beyond = up and digits[6:].strip("0") != ""
     offset = int(f"{sign}1") * (int(hours) * 60 + int(minutes)) * MINUTE if sign else 0
     return micros(start) + int(second) * SECOND + int(digits[:6]) + beyond - offset

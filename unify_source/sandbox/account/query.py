@@ -1,4 +1,4 @@
-"""What a list request asks for, and the cursor that goes on with it."""
+"""The query of a list request, and its cursors."""
 
 import base64
 import binascii
@@ -22,7 +22,7 @@ _DIGEST = 9
 class Query:
     """One list request. Bounds in microseconds, both inclusive; empty filters match everything.
 
-    It begins `after` a row's key, or after so many rows where `paging` is "offset".
+    It begins `after` a row's key, or after a number of rows if `paging` is "offset".
     """
 
     listing: str = "enrollments"
@@ -40,17 +40,17 @@ class Query:
 
     @property
     def by_update(self) -> bool:
-        """Whether rows come in order of `updated_at`, up or down."""
+        """Whether rows are sorted by `updated_at`, up or down."""
         return self.order in ("updated", "updated_desc")
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """The first and the last instant asked for."""
+        """The first and last instants of the query."""
         low, high = self.updated_after, self.updated_before
         return (-FOREVER if low is None else low, FOREVER if high is None else high)
 
     def selection(self) -> "Query":
-        """Return what many pages have in common: bounds too, unless the order itself finds them."""
+        """Return what many pages share: also the bounds, unless the order itself applies them."""
         common = replace(self, paging="keyset", limit=1, after=None)
         if self.by_update:
             common = replace(common, order="updated", updated_after=None, updated_before=None)
@@ -58,13 +58,13 @@ class Query:
 
     @property
     def position(self) -> Callable[[Listed], int]:
-        """Where a row stands in the order; rows that tie stand by id."""
+        """The position of a row in the order; equal positions are sorted by id."""
         if self.by_update:
             return attrgetter("updated")
         return attrgetter("created") if self.order == "created" else _nowhere
 
     def matches(self, row: Row) -> bool:
-        """Tell whether filters and bounds let a row pass."""
+        """Tell whether a row matches the filters and bounds."""
         low, high = self.bounds
         return (
             low <= row.updated <= high
@@ -76,7 +76,7 @@ class Query:
         )
 
     def next_cursor(self, keys: Sequence[Key]) -> str:
-        """Return the opaque cursor behind a page of these keys, of use to this query alone."""
+        """Return the opaque cursor after a page of these keys, valid for this query only."""
         if self.paging == "keyset":
             return self._cursor(keys[-1])
         return self._cursor((self.after if isinstance(self.after, int) else 0) + len(keys))
@@ -86,19 +86,19 @@ class Query:
         return base64.urlsafe_b64encode(self._digest(position) + position).decode().rstrip("=")
 
     def behind(self, cursor: str) -> "Query | None":
-        """Return this query from the cursor on, or None if the cursor is not one of its own."""
+        """Return this query from a cursor on, or None if the cursor is not one of its own."""
         try:
             text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         except (binascii.Error, ValueError):
             return None
         position = text[_DIGEST:]
-        # A cursor fits the query that it came from. That a client may change filters on the way is
-        # promised nowhere, so here it is refused.
+        # A cursor belongs to its query. Nothing promises that a client may change filters between
+        # pages, so that is refused here.
         if text[:_DIGEST] != self._digest(position):
             return None
         decoded = json.loads(position)
         after = tuple(decoded) if isinstance(decoded, list) else decoded
-        # base64 can be written in several ways; only the one that was handed out counts.
+        # base64 has several encodings of a value; only the one that was returned counts.
         return replace(self, after=after) if self._cursor(after) == cursor else None
 
     def _digest(self, position: bytes) -> bytes:

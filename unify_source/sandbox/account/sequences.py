@@ -16,7 +16,7 @@ _LATEST = 253_402_300_799 * SECOND
 class Sequence:
     """A listed sequence. Times in microseconds.
 
-    `cell` is what enrollments embed; `nested_at` is the last update of an enrollment that did.
+    `cell` is what enrollments nest; `nested_at` is the last update of an enrollment that did.
     """
 
     cell: Shared
@@ -32,7 +32,7 @@ class Sequence:
 
     @property
     def nested(self) -> Document:
-        """The sequence as enrollments nest it; a name that is no text is made up."""
+        """The sequence as enrollments nest it; a name that is not text is replaced."""
         document = self.cell.document()
         name = document.get("name")
         return {
@@ -54,7 +54,7 @@ class Sequence:
 
 
 class Sequences:
-    """The sequences that visible enrollments nest or have nested, by id, but for those removed."""
+    """The sequences that visible enrollments nest or have nested, by id, except removed ones."""
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
@@ -62,11 +62,11 @@ class Sequences:
         self._removed: set[str] = set()
 
     def oldest_first(self) -> list[Sequence]:
-        """Return all listed sequences in the order in which they were made."""
+        """Return all listed sequences in the order of their creation."""
         return sorted(self.listed.values(), key=lambda one: (one.created, one.id))
 
     def begin(self, cells: Iterable[Shared], first: int, now: int) -> None:
-        """List what the account begins with: all made before `first`, some edited until `now`."""
+        """List the account's first sequences: created before `first`, some edited until `now`."""
         for cell in cells:
             rng = dice("history", cell.id)
             created = first - int(rng.random() * _LONGEST_IN_DRAFT)
@@ -75,22 +75,22 @@ class Sequences:
             self.listed[cell.id] = Sequence(cell, created, updated, details, now)
 
     def add(self, cell: Shared, like: Sequence, now: int) -> None:
-        """List a sequence made now, with owner, schedule and ruleset of another."""
+        """List a sequence created now, with another's owner, schedule and ruleset."""
         self.listed[cell.id] = Sequence(cell, now, now, like.details, now)
 
     def remove(self, sequence_id: str) -> None:
-        """Take a sequence off the list for good; an unknown id is no error."""
-        # Its enrollments go on nesting it, and must not bring it back to the list.
+        """Remove a sequence from the list for good; an unknown id is no error."""
+        # Its enrollments still nest it, and must not bring it back to the list.
         self._removed.add(sequence_id)
         self.listed.pop(sequence_id, None)
 
     def see(self, rows: Iterable[Row]) -> None:
-        """Take note of what rows nest that became visible: the last updated row has it right."""
+        """Record what newly visible rows nest: the row that was updated last is right."""
         for row in rows:
             cell = row.sequence
             if not cell.id or not cell.json or cell.id in self._removed:
                 continue
-            # Any document can be put, and no time beyond a year of four digits can be written.
+            # Any document can be put, but no time beyond year 9999 can be written.
             updated = min(max(row.updated, 0), _LATEST)
             known = self.listed.get(cell.id)
             if known is None:
@@ -100,14 +100,14 @@ class Sequences:
                 created -= int(dice("history", cell.id).random() * _LONGEST_IN_DRAFT)
                 details = self._roster.details(cell.id)
                 self.listed[cell.id] = Sequence(cell, created, updated, details, updated)
-            # Rows become visible in any order: the last to come need not be the newest.
+            # Rows become visible in any order: the last to appear need not be the newest.
             elif updated >= known.nested_at:
                 known.nested_at = updated
                 if cell.json != known.cell.json:
                     known.cell, known.updated = cell, max(known.updated, updated)
 
     def edit(self, cell: Shared, at: int) -> None:
-        """Take note that an entity, a sequence or not, has other values since that instant."""
+        """Record that an entity, a sequence or not, has had other values since that instant."""
         known = self.listed.get(cell.id)
         if known and known.cell is cell:
             known.updated = known.nested_at = max(at, known.updated)

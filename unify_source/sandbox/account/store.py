@@ -1,4 +1,4 @@
-"""The rows of an account that are visible now, found in any order, and those that wait."""
+"""The visible rows of an account, found in any order, and the pending ones."""
 
 import heapq
 import threading
@@ -13,8 +13,8 @@ from unify_source.sandbox.account.instants import micros
 from unify_source.sandbox.account.query import Query
 from unify_source.sandbox.invent.rows import Document, Row, Shared
 
-# Several workers ask page after page by the same filters. To sort all rows for each would make the
-# sandbox the slowest part of whatever is measured against it.
+# Several workers request page after page with the same filters. Sorting all rows for each would
+# make the sandbox the slowest part of every measurement against it.
 _VIEWS = 16
 _EVERYTHING = Query()
 
@@ -35,7 +35,7 @@ class Commit(NamedTuple):
 
 
 class Store:
-    """Rows by id, each in its visible version; `on_commit` is called as commits become visible.
+    """Rows by id in their visible versions; `on_commit` is called when commits become visible.
 
     Thread-safe within `settled()`, which every other method needs.
     """
@@ -56,7 +56,7 @@ class Store:
 
     @contextmanager
     def settled(self) -> Iterator[None]:
-        """Hold the store still, with everything visible that is due."""
+        """Lock the store, with everything visible that is due."""
         with self._lock:
             self._settle()
             yield
@@ -66,14 +66,14 @@ class Store:
         self.commits += 1
         by_id = {row.id: row for row in rows}
         commit = Commit(visible, self.commits, made, list(by_id.values()), renames)
-        # How soon a change becomes visible is not documented. Behind a replica a row shows up later
-        # than its `updated_at` says, after rows that were changed later: what `lookback` is for.
+        # How soon a change becomes visible is not documented. Behind a replica, a row appears later
+        # than its `updated_at`, after rows that were changed later: that is what `lookback` is for.
         heapq.heappush(self._pending, commit)
         self._awaited.update(dict.fromkeys(by_id, self.commits))
         self._settle()
 
     def remove(self, row_id: str) -> None:
-        """Take a row away, and what is pending of it; an unknown id is no error."""
+        """Remove a row and its pending versions; an unknown id is no error."""
         self._awaited.pop(row_id, None)
         self._shown[row_id] = self.commits
         if old := self.rows.pop(row_id, None):
@@ -84,7 +84,7 @@ class Store:
         return row_id in self._awaited
 
     def view(self, query: Query = _EVERYTHING) -> View[Row]:
-        """Return the index that answers a query; the last few are kept, and kept current."""
+        """Return the index that answers a query; the last few are cached and updated."""
         wanted = query.selection()
         view = self._views.pop(wanted, None)
         if view is None:
@@ -98,7 +98,7 @@ class Store:
         now = micros(self._clock.now())
         while self._pending and self._pending[0].visible <= now:
             commit = heapq.heappop(self._pending)
-            # A version must not come back once a later one has been shown in its place.
+            # A version must not return once a later one has been shown.
             rows = [row for row in commit.rows if self._shown.get(row.id, 0) < commit.number]
             for row in rows:
                 self._shown[row.id] = commit.number

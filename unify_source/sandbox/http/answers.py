@@ -1,4 +1,4 @@
-"""The answers that the API documents, and those that a network makes of them."""
+"""The responses that the API documents, and how a network breaks them."""
 
 import json
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 _MESSAGES = {
-    # The API documents the shape of its errors, but neither their words nor their codes.
+    # The API documents the shape of its errors, but neither their texts nor their codes.
     400: ("bad_request", "The request is invalid."),
     401: ("unauthorized", "The API key is missing or not valid."),
     404: ("not_found", "There is nothing here."),
-    405: ("method_not_allowed", "This address answers to GET alone."),
+    405: ("method_not_allowed", "This address only answers GET."),
     429: ("rate_limited", "Too many requests."),
     500: ("error", "Something went wrong on our side."),
 }
-# What a protocol puts into the scope: closes the connection once what was sent is on its way.
+# An ASGI extension of this server: closes the connection once everything sent is on its way.
 CLOSE = "sandbox.close"
 
 
@@ -45,20 +45,20 @@ def error(status: int, **more: Any) -> Response:
 
 
 class CutResponse(Response):
-    """An answer that breaks off after `share` of its body; with None before its first byte."""
+    """A response that breaks off after `share` of its body; with None, before its first byte."""
 
     def __init__(self, whole: Response, share: float | None) -> None:
         super().__init__(whole.body, whole.status_code, dict(whole.headers))
         self._share = share
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send what is to arrive, then close the connection."""
+        """Send that part, then close the connection."""
         if self._share is not None:
             part = bytes(self.body[: int(len(self.body) * self._share)])
             head = {"status": self.status_code, "headers": self.raw_headers}
             await send({"type": "http.response.start", **head})
             await send({"type": "http.response.body", "body": part, "more_body": True})
         scope[CLOSE]()
-        # Returning earlier would make uvicorn answer with a 500 of its own.
+        # If this returned earlier, uvicorn would send a 500 of its own.
         while (await receive())["type"] != "http.disconnect":
             pass

@@ -1,4 +1,4 @@
-"""The addresses of the API, as an ASGI application: each list, and each of its rows by id."""
+"""The API's endpoints as an ASGI application: each list, and each of its rows by id."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,8 @@ from unify_source.sandbox.invent.drift import Reshape
 from unify_source.sandbox.invent.rows import decode, encode
 
 _LISTS = {f"/sequences/v1/{listing}": listing for listing in parameters.PARAMETERS}
-# Unify documents a budget for five minutes. A limit by the second is met far sooner, and so shows
-# within a test how a client takes its 429.
+# Unify documents a budget for five minutes. A limit per second is reached far sooner, so a test
+# shows how a client handles its 429.
 _BURST = 0.1
 _LEAST_BURST = 5.0
 
@@ -38,13 +38,13 @@ class Request:
 
     @property
     def cursor(self) -> str | None:
-        """The cursor it carried."""
+        """The cursor of the request."""
         return next((value for name, value in self.query if name == "cursor"), None)
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How the server treats its clients. Times in seconds."""
+    """How the server behaves towards its clients. Times in seconds."""
 
     key: str = "sandbox-key"
     order: str = "updated"
@@ -56,7 +56,7 @@ class Behaviour:
 
 
 class Bucket:
-    """A budget of requests per second, with a tenth of a second's worth in store, at least 5."""
+    """A budget of requests per second, which stores a tenth of a second's worth, at least 5."""
 
     def __init__(self, rate: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -66,7 +66,7 @@ class Bucket:
         self._at = clock()
 
     def wait(self) -> float:
-        """Take one request out and return 0, or return the seconds until there is one."""
+        """Take one request and return 0, or return the seconds until there is one."""
         now = self._clock()
         self._left = min(self._size, self._left + (now - self._at) * self._rate)
         self._at = now
@@ -77,7 +77,7 @@ class Bucket:
 
 
 class App:
-    """Answers as the API does, and spoils answers as `armed` faults demand."""
+    """Answers as the API does, but breaks responses as the `armed` faults demand."""
 
     def __init__(self, account: Account, behaviour: Behaviour) -> None:
         self.requests: list[Request] = []
@@ -108,13 +108,13 @@ class App:
 
     def _answer(self, scope: Scope, request: Request) -> Response:
         key = dict(scope["headers"]).get(b"x-api-key", b"")
-        # Before the rate limit and before every other check, so that a wrong key learns nothing.
+        # Before the rate limit and all other checks, so that a wrong key reveals nothing.
         if not hmac.compare_digest(key, self._behaviour.key.encode()):
             return answers.error(401)
         if self._bucket and (wait := self._bucket.wait()):
             refusal = answers.error(429)
-            # Whole seconds, as HTTP has it, so that a client that heeds it waits longer than it
-            # would have to. The API sends no other header about its quota.
+            # In whole seconds, as HTTP requires, so a client that obeys it waits longer than
+            # necessary. The API documents no other header about its quota.
             refusal.headers["retry-after"] = str(math.ceil(wait))
             return refusal
         try:
@@ -145,7 +145,7 @@ class App:
 
 
 async def _has_left(receive: Receive, *, within: float) -> bool:
-    """Wait, and tell whether the client hung up meanwhile."""
+    """Wait, and tell whether the client has hung up meanwhile."""
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(_departure(receive), within)
         return True

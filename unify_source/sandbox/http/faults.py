@@ -18,12 +18,12 @@ _RETRY_DATE = timedelta(seconds=1)
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong with requests, in the order they arrive.
+    """Something that goes wrong with requests, in the order of their arrival.
 
-    The first `after` requests that it concerns are spared; of the others each is hit with
-    probability `rate` (deterministic in `seed`), at most `times` of them. `value` is the
-    Retry-After of "429" (seconds, "date", or None for no header) and the seconds of "slow". An
-    unknown kind (see `KINDS`), or a rate that is no probability, raises `ValueError`.
+    The first `after` requests that it concerns are spared; each of the others is hit with
+    probability `rate` (deterministic in `seed`), but at most `times` of them. `value` is the
+    Retry-After of "429" (seconds, "date", or None for no header) or the seconds of "slow". Raises
+    `ValueError` for an unknown kind (see `KINDS`), or a rate that is no probability.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Situation:
-    """What a fault can know of the request it spoils: the cursor it carried, the server's time."""
+    """What a fault knows about the request that it breaks: its cursor, and the server's time."""
 
     cursor: str | None
     now: datetime
@@ -52,7 +52,7 @@ Spoil = Callable[[Response, Fault, Situation], Response]
 
 
 class Armed:
-    """A fault at work: counts the requests it has seen and hit."""
+    """An active fault: counts the requests that it has seen and hit."""
 
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
@@ -61,7 +61,7 @@ class Armed:
         self._hit = 0
 
     def hits(self, cursor: str | None) -> bool:
-        """Tell whether this request, in its turn, is hit."""
+        """Tell whether this request is hit."""
         fault = self.fault
         if fault.kind in _CURSOR_ONLY and cursor is None:
             return False
@@ -74,20 +74,20 @@ class Armed:
 
 
 def strike(armed: Sequence[Armed], cursor: str | None) -> list[Fault]:
-    """Return the faults that hit a request: all that delay or alter, the first that replaces."""
+    """Return the faults that hit a request: all that delay or alter it, the first that replaces."""
     hit = [one.fault for one in armed if one.hits(cursor)]
-    # One answer cannot be two errors; it can be late and an error.
+    # A response cannot be two errors; it can be both late and an error.
     replacing = [fault for fault in hit if fault.kind not in _ALTERING]
     return [fault for fault in hit if fault.kind in _ALTERING] + replacing[:1]
 
 
 def delay(hit: Sequence[Fault]) -> float:
-    """Return the seconds that faults hold an answer back."""
+    """Return the seconds by which faults delay a response."""
     return sum(float(fault.value or 0) for fault in hit if fault.kind == "slow")
 
 
 def spoiled(answer: Response, hit: Sequence[Fault], situation: Situation) -> Response:
-    """Return what arrives instead of an answer."""
+    """Return what arrives instead of the response."""
     for fault in hit:
         answer = KINDS[fault.kind](answer, fault, situation)
     return answer
@@ -119,13 +119,13 @@ def _cut_within(answer: Response, _fault: Fault, _situation: Situation) -> Respo
 
 
 def _truncated(answer: Response, _fault: Fault, _situation: Situation) -> Response:
-    # With a Content-Length that fits: HTTP sees nothing wrong, only the JSON ends too soon.
+    # With the matching Content-Length: HTTP sees nothing wrong, but the JSON ends too soon.
     half = bytes(answer.body[: len(answer.body) // 2])
     return Response(half, answer.status_code, media_type="application/json")
 
 
 def _not_json(_answer: Response, _fault: Fault, _situation: Situation) -> Response:
-    # What a captive portal or a company's proxy answers, with a 200.
+    # As from a captive portal or a company's proxy, with status 200.
     return Response("<html><body>Please log in</body></html>", media_type="text/html")
 
 
@@ -136,8 +136,7 @@ def _no_list(_answer: Response, _fault: Fault, _situation: Situation) -> Respons
 def _repeat_cursor(answer: Response, _fault: Fault, situation: Situation) -> Response:
     if answer.status_code != HTTPStatus.OK:
         return answer
-    # A list that goes on for ever: seen from other APIs, whose clients asked 170,000 times in a
-    # minute.
+    # An endless list, as other APIs have had: their clients made 170,000 requests in a minute.
     body = json.loads(bytes(answer.body)) | {"next_cursor": situation.cursor}
     return Response(json.dumps(body), answer.status_code, media_type="application/json")
 

@@ -1,4 +1,4 @@
-"""From the words of a request to a query, refusing all that the API refuses."""
+"""Turns the parameters of a request into a query, and refuses all that the API refuses."""
 
 import re
 from collections.abc import Callable
@@ -15,12 +15,12 @@ STATUSES = ("DRAFT", "IN_PROGRESS", "FINISHED")
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
-# The reference names 1 to 100, and no default.
+# The reference documents 1 to 100, but no default.
 _MOST_PER_PAGE = 100
 
 
 class RefusedError(Exception):
-    """A request that the API answers with 400; `problems` name each parameter at fault."""
+    """A request that the API answers with 400; `problems` names each invalid parameter."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__(str(problems))
@@ -28,16 +28,16 @@ class RefusedError(Exception):
 
 
 class _BadValueError(Exception):
-    """A value that a parameter cannot have; its text is the error's code."""
+    """An invalid value for a parameter; its text is the error's code."""
 
 
 def query(pairs: Pairs, start: Query) -> Query:
-    """Return what a request adds to the query that its list starts from.
+    """Return the list's initial query `start` with the parameters of a request.
 
-    A parameter that this list does not have is ignored. Raises `RefusedError` with every problem.
+    Parameters that this list does not have are ignored. Raises `RefusedError` with every problem.
     """
-    # Whether the API refuses names that it does not know is not documented; most servers ignore
-    # them, so that a mistyped filter lists everything.
+    # Whether the API refuses unknown names is not documented; most servers ignore them, so that a
+    # mistyped filter lists everything.
     pairs = [(name, value) for name, value in pairs if name in PARAMETERS[start.listing]]
     problems = [_problem("duplicate_parameter", name) for name in _repeated(pairs)]
     values: dict[str, Any] = {}
@@ -48,7 +48,7 @@ def query(pairs: Pairs, start: Query) -> Query:
                 values[name] = read(given[name])
         except _BadValueError as bad:
             problems.append(_problem(str(bad), name))
-    # The one parameter that the reference lets repeat.
+    # The only parameter that may repeat, according to the reference.
     statuses = [value for name, value in pairs if name == "status"]
     if not set(statuses) <= set(STATUSES):
         problems.append(_problem("invalid_enum_value", "status"))
@@ -63,7 +63,7 @@ def query(pairs: Pairs, start: Query) -> Query:
 
 
 def listed_id(text: str) -> str:
-    """Return the id in a path as the API writes it; raise `RefusedError` if it is no UUID."""
+    """Return the id in a path as the API writes it; raise `RefusedError` if it is not a UUID."""
     try:
         return _uuid(text)
     except _BadValueError as bad:

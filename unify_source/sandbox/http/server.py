@@ -1,4 +1,4 @@
-"""A running sandbox: for tests in a background thread, for a command line until it is stopped."""
+"""A running sandbox: in a background thread for tests, or in a command until it is stopped."""
 
 import asyncio
 import contextlib
@@ -28,28 +28,28 @@ _SEQUENCE_EVERY = 10
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP, with a way for the application to close a connection."""
+    """uvicorn's HTTP, in which the application can close a connection."""
 
     def connection_made(  # type: ignore[override] # uvicorn's own narrowing
         self, transport: asyncio.Transport
     ) -> None:
-        """Let no answer wait for the client's acknowledgement of its own head, 40 ms on Linux."""
-        # asyncio does so by itself, but not for listeners made without naming TCP.
+        """Send each response without waiting for the client's ACK of its head, 40 ms on Linux."""
+        # asyncio does so by itself, except for listeners created without naming TCP.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
 
     def on_message_begin(self) -> None:
-        """Hand the transport's end to the application."""
+        """Give the application a way to close the transport."""
         super().on_message_begin()
         cast(dict[str, Any], self.scope)[CLOSE] = self.transport.close
 
 
 class Server(uvicorn.Server):
-    """uvicorn, that leaves clients only a moment to take their answers when it stops."""
+    """uvicorn, but when it stops, clients have only a moment to read their responses."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop; a client that waits for an answer, or does not read it, is cut off."""
-        # uvicorn waits for every answer that is under way, also for one that a fault holds back.
+        """Stop, and cut off clients that wait for a response or do not read it."""
+        # uvicorn waits for every response in progress, even one that a fault delays.
         asyncio.get_running_loop().call_later(_GRACE, self._abort)
         await super().shutdown(sockets)
 
@@ -61,15 +61,14 @@ class Server(uvicorn.Server):
 class Sandbox:
     """The API of an account, on loopback, for as long as the context lasts.
 
-    `order` is the order of the lists: "updated", "updated_desc", "created" or "id". `cursor`
-    tells what a cursor hides: the last row's key ("keyset") or how many rows came before
-    ("offset"). With an offset, rows that move between two requests make others come twice or
-    not at all. `latency` seconds precede each answer. `on_request` is called before each answer
-    is made, on the server's thread. Beyond `rate_limit` requests per second the answer is 429.
-    `reshape` rewrites each enrollment on its way out (see `DRIFTS`). `changes_per_second`
-    changes happen by themselves, and after every tenth one a sequence is renamed, paused or
-    resumed. Raises `ValueError` for an unknown order or cursor, and on entry `OSError` if
-    `port` is taken.
+    `order` is the order of the lists: "updated", "updated_desc", "created" or "id". `cursor` is
+    what a cursor contains: the last row's key ("keyset") or the number of rows before ("offset").
+    With an offset, rows that move between two requests make others come twice or not at all. Each
+    response takes `latency` seconds. `on_request` is called before each response is built, on the
+    server's thread. Beyond `rate_limit` requests per second, the response is 429. `reshape`
+    rewrites each enrollment before it is sent (see `DRIFTS`). `changes_per_second` changes happen
+    by themselves, and after every tenth one a sequence is renamed, paused or resumed. Raises
+    `ValueError` for an unknown order or cursor, and on entry `OSError` if `port` is taken.
     """
 
     def __init__(
@@ -103,7 +102,7 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """The address to give to a client as base address."""
+        """The base URL for a client."""
         return f"http://{_HOST}:{self._port}"
 
     @property
@@ -116,13 +115,13 @@ class Sandbox:
         self._app.requests = []
 
     def arm(self, *faults: Fault) -> None:
-        """Let these faults happen from now on, and no others; their counts start anew."""
+        """Activate these faults and no others; their counts start at zero."""
         self._app.armed = [Armed(fault) for fault in faults]
 
     def __enter__(self) -> "Sandbox":  # noqa: PYI034 # typing.Self came with Python 3.11
         self._stopping.clear()
-        # Bound here and not by uvicorn, so that a port which is taken raises in the caller's
-        # thread.
+        # Bound here and not by uvicorn, so that the caller's thread gets the error if the port is
+        # taken.
         listener = socket.create_server((_HOST, self._port), backlog=512)
         self._port = listener.getsockname()[1]
         self._server = Server(_config(self._app))
@@ -147,15 +146,15 @@ class Sandbox:
             thread.join()
 
     def _live(self) -> None:
-        """Change the account at the rate asked for; fractions of a change add up."""
-        owed, made = 0.0, 0
+        """Change the account at the requested rate; fractions of a change add up."""
+        owed, total = 0.0, 0
         while not self._stopping.wait(_TURN):
             owed += self._changes_per_second * _TURN
             if due := int(owed):
-                self.account.change(due, seed=made)
-                if made // _SEQUENCE_EVERY != (made + due) // _SEQUENCE_EVERY:
-                    self.account.edit_any_sequence(seed=made)
-                owed, made = owed - due, made + due
+                self.account.change(due, seed=total)
+                if total // _SEQUENCE_EVERY != (total + due) // _SEQUENCE_EVERY:
+                    self.account.edit_any_sequence(seed=total)
+                owed, total = owed - due, total + due
 
 
 def serve(
@@ -168,15 +167,16 @@ def serve(
 ) -> None:
     """Run a `Sandbox` with the same options until SIGINT or SIGTERM; on the main thread only.
 
-    `announce` is called with the address once it listens. Everything that is in memory by then is
-    kept from garbage collection, for good: give it a process of its own.
+    `announce` is called with the address once the server listens. All objects that exist by then
+    are excluded from garbage collection for good: give it a process of its own.
     """
     stopped = threading.Event()
-    # A full collection walks every row: at 300,000 rows no answer leaves for a third of a second.
+    # A full collection visits every row: at 300,000 rows, no response leaves for a third of a
+    # second.
     gc.freeze()
     with _signals(stopped), Sandbox(account, key=key, port=port, **options) as sandbox:
         announce(sandbox.url)
-        # Without an end to each wait Windows would not let Ctrl-C through.
+        # Without a timeout for each wait, Windows would not let Ctrl-C through.
         while not stopped.wait(_TURN):
             pass
 
@@ -203,7 +203,7 @@ def _config(app: App) -> uvicorn.Config:
         lifespan="off",
         access_log=False,
         log_config=None,
-        # uvicorn's own Date is the machine's clock, and this server has one that a test can move.
+        # uvicorn's own Date is the machine's clock, but a test can move this server's clock.
         date_header=False,
         server_header=False,
         backlog=512,

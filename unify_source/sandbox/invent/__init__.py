@@ -1,1 +1,1 @@
-"""Made-up people, sequences and replies, the same for the same seed."""
+"""Invented people, sequences and replies, the same for the same seed."""

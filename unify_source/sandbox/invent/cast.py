@@ -1,4 +1,4 @@
-"""Who and what enrollments are about: sequences, people, mailboxes and plays."""
+"""What enrollments nest: sequences, people, mailboxes and plays."""
 
 from collections.abc import Callable
 from random import Random
@@ -81,7 +81,7 @@ class Cast:
         self._people = self._many("person", max(1, round(size * PEOPLE_SHARE)), person)
 
     def cells(self, number: int) -> Cells:
-        """Return what the enrollment with this number nests; each person has at least one."""
+        """Return the entities that an enrollment nests, by number; each person has one or more."""
         rng, people = self._rng, self._people
         return (
             pick(self._sequences, rng),

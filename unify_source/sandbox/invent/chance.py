@@ -1,4 +1,4 @@
-"""Random picks, the same on every version of Python: by `random()` and `getrandbits()` alone."""
+"""Random picks, equal in every version of Python: only from `random()` and `getrandbits()`."""
 
 from collections.abc import Sequence
 from random import Random
@@ -8,14 +8,14 @@ T = TypeVar("T")
 
 
 def dice(*seed: object) -> Random:
-    """Return a source of picks that is the same for the same seed."""
+    """Return a random source that is the same for the same seed."""
     return Random("/".join(map(str, seed)))  # noqa: S311 # to be repeated, not to keep a secret
 
 
 def pick(choices: Sequence[T], rng: Random) -> T:
     """Return one of the choices."""
-    # Not `choice` or `randrange`, whose algorithms Python may change: a seed must give the same
-    # account on each version.
+    # Not `choice` or `randrange`, whose algorithms may change: a seed must produce the same account
+    # in every version of Python.
     return choices[int(rng.random() * len(choices))]
 
 

@@ -1,4 +1,4 @@
-"""Ways in which an API in beta changes under its clients."""
+"""Ways in which a beta API changes under its clients."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,18 +11,18 @@ _ODD_ONES_IN = 100
 
 
 def new_fields(row: Document) -> Document:
-    """Return a row with fields nobody knew: scalars of each type, nested objects, a list."""
+    """Return a row with unknown fields: scalars of each type, nested objects, a list."""
     known = (part for part in ("sequence", "person", "reply_email_message") if row.get(part))
     more = {part: {**row[part], **_additions(row)} for part in known}
     return {**row, **more, **_additions(row)}
 
 
 def changed_types(row: Document) -> Document:
-    """Return a row as it is; about one of a hundred, chosen by id, breaks a promise."""
+    """Return a row as it is; about one in a hundred, chosen by id, breaks the documentation."""
     digest = hashlib.sha256(str(row.get("id")).encode()).digest()
     if int.from_bytes(digest[:4], "big") % _ODD_ONES_IN:
         return row
-    # Each breaks another promise: a type, the cursor, the key, an object, a time.
+    # Each breaks something else: a type, the cursor, the key, an object, a time.
     without_time = {key: value for key, value in row.items() if key != "updated_at"}
     broken = (
         {**row, "is_paused": "true"},
@@ -38,7 +38,7 @@ def changed_types(row: Document) -> Document:
 
 
 def page_example(row: Document) -> Document:
-    """Return a row as an older reference page shows it: no status, play or categories."""
+    """Return a row in the form of an older reference page: no status, play or categories."""
     older = {key: row[key] for key in row if key not in ("status", "enrolled_by_play")}
     if reply := row.get("reply_email_message"):
         ids = [{"id": one["id"]} for one in reply["classifications"]]

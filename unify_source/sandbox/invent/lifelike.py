@@ -1,4 +1,4 @@
-"""Enrollments as a busy sales team leaves them behind, the same ones for the same seed."""
+"""Enrollments as a busy sales team would have them, the same for the same seed."""
 
 import gc
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from unify_source.sandbox.invent.chance import dice, uuid
 from unify_source.sandbox.invent.replies import LONG_SUBJECT, reply
 from unify_source.sandbox.invent.rows import FLAGS, Entities, Row, encode
 
-# Seldom, but in every account of some size: a subject of 12,000 characters.
+# Rare, but in every account of some size: a subject of 12,000 characters.
 _LONG_SUBJECT_EVERY = 4000
 _FIRST_LONG_SUBJECT = 7
 
 
 class Outcome(NamedTuple):
-    """Where an enrollment can stand, and how many of a hundred stand there."""
+    """A state of an enrollment, and how many of a hundred are in it."""
 
     weight: int
     status: str
@@ -38,14 +38,14 @@ OUTCOMES = (
     Outcome(6, "FINISHED", ("is_bounced",)),
     Outcome(3, "FINISHED", ("is_opted_out",)),
     Outcome(5, "FINISHED", ("is_canceled",)),
-    # Finished and never begun: nothing in the reference rules it out.
+    # Finished but never started: nothing in the reference rules it out.
     Outcome(1, "FINISHED", ("is_blocked",), is_started=False),
     Outcome(2, "FINISHED", ("is_excluded",), is_started=False),
 )
 
 
 def enrollments(size: int, seed: int, span: Span) -> tuple[list[Row], Entities]:
-    """Return `size` rows and those of `span.one_instant`, in no order, and what they share."""
+    """Return `size` rows and those of `span.one_instant`, unsorted, and their shared entities."""
     rng = dice(seed, size)
     instants = updates(size, span, rng)
     cast = Cast(size, rng)
@@ -56,7 +56,7 @@ def enrollments(size: int, seed: int, span: Span) -> tuple[list[Row], Entities]:
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Hold the cycle collector back: it would walk all rows again for every few that are made."""
+    """Pause garbage collection, which would visit all rows again and again as they are created."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -67,22 +67,22 @@ def uncollected() -> Iterator[None]:
 
 
 class Scribe:
-    """Writes rows around the instants of their last update."""
+    """Writes rows for the instants of their last updates."""
 
     def __init__(self, span: Span, rng: Random) -> None:
         self._rng = rng
         self._longest = span.longest
         self._replies = 0
-        # A dice with a hundred sides, and on each what JSON says of it.
+        # A die with a hundred sides, each with the state as JSON.
         self._outcomes = [
             (outcome, _standing(outcome)) for outcome in OUTCOMES for _ in range(outcome.weight)
         ]
 
     def row(self, updated: int, cells: Cells) -> Row:
-        """Return a row that was last updated then; everything else about it happened before."""
+        """Return a row that was last updated at an instant; all its other times are earlier."""
         rng = self._rng
         outcome, standing = self._outcomes[int(rng.random() * len(self._outcomes))]
-        # Most enrollments change soon after they were made, and a few live for months.
+        # Most enrollments change soon after their creation, and a few live for months.
         age = int(self._longest * rng.random() ** 3)
         created = rounded(updated - age, rng.random())
         name = uuid(rng)

@@ -1,4 +1,4 @@
-"""Replies and what the API's classifier makes of them."""
+"""Replies and their classifications by the API."""
 
 from random import Random
 
@@ -12,12 +12,12 @@ LONG_SUBJECT = "Re: " + "all that was ever said before, quoted, " * 300
 _COUNTS = (0, 1, 1, 1, 1, 1, 2, 2, 3, 4)
 _NO_SUBJECT = 0.04
 _ODD_SUBJECT = 0.06
-# The reference lets `subject` and `received_at` be null, so that some have to be.
+# In the reference, `subject` and `received_at` may be null, so some have to be.
 _NO_TIME = 0.05
 
 
 def reply(rng: Random, received_at: str) -> Document:
-    """Return a reply with none to four classifications; subject and time can be null."""
+    """Return a reply with zero to four classifications; subject and time can be null."""
     return {
         "id": uuid(rng),
         "subject": None if rng.random() < _NO_SUBJECT else _subject(rng),

@@ -19,7 +19,7 @@ _SUNDAY_TO_THURSDAY = ("7", "1", "2", "3", "4")
 
 
 class Details(NamedTuple):
-    """What a listed sequence has beyond its name: schedule and ruleset can be null."""
+    """What a listed sequence has besides its name: schedule and ruleset can be null."""
 
     owner: Document
     send_schedule: Document | None
@@ -51,7 +51,7 @@ class Roster:
         ]
 
     def details(self, sequence_id: str) -> Details:
-        """Return the details of the sequence with this id, always the same ones."""
+        """Return the details of the sequence with this id, which are always the same."""
         rng = dice("sequence", sequence_id)
         return Details(
             pick(self._users, rng),
@@ -79,7 +79,7 @@ def _shared(rng: Random, before: int) -> Document:
 
 
 def _assigned(rules: Document, user_id: str) -> Document:
-    """Name a user where tasks are assigned to one, and only there."""
+    """Set a user if tasks are assigned to a single one, and only then."""
     kinds = ("automatic_enrollment_task_assignment", "manual_enrollment_task_assignment")
     users = {
         f"{kind}_user_id": user_id if rules[kind] == "ASSIGN_TO_USER" else None for kind in kinds

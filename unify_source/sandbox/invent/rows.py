@@ -1,7 +1,7 @@
-"""One enrollment as the bytes that the API sends, in pieces that enrollments share.
+"""An enrollment as the bytes that the API sends, in pieces that enrollments share.
 
-A person stands in many enrollments and a sequence in thousands; each is kept once, so that a new
-name shows everywhere at once and a million rows fit into memory.
+A person has many enrollments and a sequence thousands. Each is stored once, so that a new name
+shows everywhere at once and a million rows fit into memory.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ def decode(text: bytes) -> Document:
 
 
 class Shared:
-    """An entity that enrollments embed: its id and `,"kind":{...}` as bytes."""
+    """An entity that enrollments nest: its id, and `,"kind":{...}` as bytes."""
 
     __slots__ = ("id", "json")
 
@@ -53,13 +53,13 @@ class Shared:
         return decode(self.json.partition(b":")[2])
 
     def update(self, values: Document) -> None:
-        """Give the entity other values, in all enrollments at once."""
+        """Change values of the entity, in all enrollments at once."""
         kind = self.json.partition(b":")[0]
         self.json = kind + b":" + encode({**self.document(), **values})
 
 
 class Row:
-    """An enrollment: what it is found by, and its JSON in pieces. Times in microseconds."""
+    """An enrollment: the values that queries use, and its JSON in pieces. Times in microseconds."""
 
     __slots__ = (
         "created",
@@ -129,12 +129,12 @@ class Entities:
         return len(self._by_kind[kind])
 
     def cell(self, kind: str, document: Document | None) -> Shared:
-        """Return the shared entity equal to `document`; where it differs, one of its own."""
+        """Return the shared entity that equals `document`, or an unshared one if it differs."""
         if document is None:
             return NO_PLAY
         own = _loose(kind, document)
         known = self._by_kind[kind].setdefault(own.id, own)
-        # A row may be put with an older name, as a stale replica would show it: it keeps that name,
+        # A row may be put with an older name, as a stale replica would show it: it keeps that name
         # and changes no other row.
         return known if known.json == own.json else own
 
@@ -143,7 +143,7 @@ class Entities:
         return self._by_kind[kind].get(name)
 
     def row(self, document: Document, *, otherwise: tuple[int, int]) -> Row:
-        """Return any document as a row, with times `otherwise` where its own cannot be read."""
+        """Return any document as a row, with the times `otherwise` if its own are unreadable."""
         name = document.get("id")
         if not isinstance(name, str):
             name = "without-id-" + hashlib.sha256(encode(document)).hexdigest()[:16]
@@ -154,7 +154,7 @@ class Entities:
             otherwise[1] if updated is None else updated,
         )
         status = str(document.get("status"))
-        # Any document can be put, however broken, and is sent as it is.
+        # Any document can be put, even a broken one, and is sent as it is.
         if not _is_regular(document):
             cells = [_loose(kind, document.get(kind)) for kind in KINDS]
             return Row(name, times, status, encode(document), _four(cells), b"")
@@ -170,7 +170,7 @@ def _four(cells: list[Shared]) -> tuple[Shared, Shared, Shared, Shared]:
 
 
 def _loose(kind: str, entity: object) -> Shared:
-    """Return an entity that no other row shares, without JSON where it is no object."""
+    """Return an entity that no other row shares, without JSON if it is no object."""
     if not isinstance(entity, dict):
         return Shared("", b"")
     return Shared(_id(entity), f',"{kind}":'.encode() + encode(entity))

@@ -1,6 +1,6 @@
-"""The words that believable accounts are made of, awkward ones among them."""
+"""Words for believable accounts, with awkward ones among them."""
 
-# ruff: noqa: RUF001 - letters that look like others are what people's names are made of
+# ruff: noqa: RUF001 - people's names do contain letters that look like others
 
 FIRST_NAMES = (
     ("Maria", "maria"),
