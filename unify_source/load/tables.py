@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -57,14 +58,29 @@ Resources = Mapping[str, DltResource]
 AtEnd = Callable[[State, Extraction], None]
 
 
+@dataclass(frozen=True)
+class WindowLoad:
+    """What a run window by window provides for one of its loads; dlt itself provides nothing.
+
+    `checked` is how the tables were loaded. `at_end` gets the state that all tables share, and the
+    extraction, when all has been read. `is_last` tells whether the `entry` is loaded with it.
+    """
+
+    extraction: Extraction | None = None
+    listing: Listing | None = None
+    notices: Notices | None = None
+    checked: dict[str, LoadedWith] | None = None
+    entry: Entry | None = None
+    at_end: AtEnd = lambda _state, _extraction: None
+    moves_cursors: bool = True
+    is_last: Callable[[], bool] = lambda: True
+
+
 class TableResources:
     """Makes a dlt resource of each table.
 
     Each evaluation reads what is new since the last one, or the `interval` that was asked for,
-    which moves no cursor. A run window by window gives the `extraction` of a window, the `listing`,
-    `notices` and `entry` in the ledger that it keeps for all of them, and how the tables are
-    loaded, where it has been `checked`; `is_last` tells whether the entry is loaded with it.
-    `at_end` gets the state that all tables share, and the extraction, when all has been read.
+    which moves no cursor, or the `load` of a run.
     """
 
     def __init__(
@@ -73,25 +89,12 @@ class TableResources:
         client: Client,
         *,
         interval: Interval | None = None,
-        extraction: Extraction | None = None,
-        listing: Listing | None = None,
-        notices: Notices | None = None,
-        checked: dict[str, LoadedWith] | None = None,
-        moves_cursors: bool = True,
-        at_end: AtEnd = lambda _state, _extraction: None,
-        entry: Entry | None = None,
-        is_last: Callable[[], bool] = lambda: True,
+        load: WindowLoad | None = None,
     ) -> None:
-        self._settings = settings
-        self._client = client
+        self._settings, self._client = settings, client
         self._interval = interval or Interval()
-        self._extraction = extraction
-        self._listing = listing
-        self._notices = notices
-        self._checked = checked
-        self._moves_cursors = moves_cursors
-        self._at_end = at_end
-        self._entry, self._is_last = entry, is_last
+        self._load = load or WindowLoad()
+        self._moves_cursors = self._load.moves_cursors and self._interval.end is None
         self._feed = FanOut(self._begin)
         # Computed once a run: dlt takes two milliseconds for each table.
         self._hints: dict[str, Mapping[str, Any]] = {}
@@ -127,7 +130,7 @@ class TableResources:
         """Read what the selected tables need; runs when the first of them is asked for rows."""
         resources = running_resources() or {}
         # Nobody else had the source of a run window by window in hand.
-        if not self._extraction:
+        if not self._load.extraction:
             is_lake = lake_format(capabilities(), self._settings.table_format) is not None
             how: dict[str, Any] = {"is_lake": is_lake, "account": self._settings.account}
             self._hints.update(all_checked(resources, carriers=CARRIERS, **how))
@@ -140,19 +143,18 @@ class TableResources:
             if entry:
                 entry.count(tables)
             yield tables
-        if entry and LEDGER.name in selected and self._is_last():
+        if entry and LEDGER.name in selected and self._load.is_last():
             entry.commit()
             entry.end(SUCCEEDED)
             if entry.has_rows or not noted_at_once(entry):
                 yield {LEDGER.name: entry.rows()}
 
     def _begun(self, selected: frozenset[str]) -> AbstractContextManager[Entry | None]:
-        if self._entry or not capabilities():
-            return nullcontext(self._entry)
+        if self._load.entry or not capabilities():
+            return nullcontext(self._load.entry)
         keep_when_refreshed(LEDGER.name)
-        if LEDGER.name not in selected:
-            return nullcontext()
-        return begun_by_dlt(self._settings, self._client)
+        is_kept = LEDGER.name in selected
+        return begun_by_dlt(self._settings, self._client) if is_kept else nullcontext()
 
     def _read(
         self, selected: frozenset[str], resources: Resources, entry: Entry | None
@@ -162,7 +164,7 @@ class TableResources:
         # None where a notebook iterates the source without a pipeline: there is no destination.
         if caps:
             prepare(running_pipeline(), schema.tables)
-        has_json, notices = has_json_columns(caps), self._notices
+        has_json, notices = has_json_columns(caps), self._load.notices
         warehouse = Warehouse.of(schema, self._settings, json_columns=has_json, notices=notices)
         sample = sample_pages(resources, self._settings.page_size)
         state_of = self._state_of if sample is None else _no_state
@@ -170,7 +172,7 @@ class TableResources:
         # Before any cursor is read: otherwise each table would seem never to have been loaded.
         main, quarantine = state_of(MAIN_LIST.name), state_of(QUARANTINE.name)
         take_over(main, quarantine, _tables_of(MAIN_LIST), state_of)
-        listing = self._listing or Listing(self._settings, self._client)
+        listing = self._load.listing or Listing(self._settings, self._client)
         if tables := listing.tables(selected, warehouse, state_of):
             yield tables
         windowed = selected & _tables_of(MAIN_LIST)
@@ -178,7 +180,7 @@ class TableResources:
         if windowed == filled_in and (not windowed or listing.rows is not None):
             return
         target = self._target(windowed, warehouse, privacy, state_of, sample)
-        extraction = self._extraction or self._new_extraction()
+        extraction = self._load.extraction or self._new_extraction()
         for tables in map(dict, extraction.batches(target)):
             for name in filled_in & tables.keys():
                 tables[name] = listing.fill_in(tables[name])
@@ -186,7 +188,7 @@ class TableResources:
             yield {n: rows for n, rows in tables.items() if n in selected and len(rows)}
         self._report(resources, extraction)
         if sample is None:
-            self._at_end(main, extraction)
+            self._load.at_end(main, extraction)
             if entry:
                 entry.note(extraction)
 
@@ -199,7 +201,7 @@ class TableResources:
             return Privacy.of(self._settings)
         pipeline, emptied = running_pipeline(), emptied_tables()
         ours = resources.keys() & BY_NAME.keys()
-        noted = self._checked or checked_privacy(pipeline, self._settings, ours, emptied)
+        noted = self._load.checked or checked_privacy(pipeline, self._settings, ours, emptied)
         note_privacy(resources.values(), noted)
         # Staging copies would stay until the next rows of their table, which may never come.
         empty_staging(pipeline, emptied)
@@ -220,14 +222,13 @@ class TableResources:
             privacy,
             state_of(MAIN_LIST.name) if is_whole else None,
             state_of(QUARANTINE.name),
-            moves_cursors=self._interval.end is None and self._moves_cursors and sample is None,
+            moves_cursors=self._moves_cursors and sample is None,
             sample_pages=sample,
             carried=lambda: carried_by_others(windowed, self._settings.account),
         )
 
     def _new_extraction(self) -> Extraction:
-        given = (self._settings, self._client)
-        return Extraction(MAIN_LIST, QUARANTINE, *given, interval=self._interval)
+        return Extraction(MAIN_LIST, QUARANTINE, self._settings, self._client, None, self._interval)
 
     def _report(self, resources: Resources, extraction: Extraction) -> None:
         if resource := resources.get(MAIN_LIST.name):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import closing
+from dataclasses import replace
 from datetime import date, datetime
 
 import dlt
@@ -60,8 +61,10 @@ def backfill(
         with closing(run), run.ledger.open():
             job = _Job(since, until, run.settings, newest_first=newest_first, only=only)
             run.load(lambda: job.begin(run, restart=restart), job.progress)
-            return run.report(
-                "backfill", resumed_from=job.resumed_from, is_in_future=job.is_in_future
+            return replace(
+                run.report("backfill"),
+                resumed_from=job.resumed_from,
+                is_in_future=job.is_in_future,
             )
 
 

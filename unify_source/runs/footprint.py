@@ -21,8 +21,11 @@ def hold_down(pipeline: dlt.Pipeline, limit: str = DUCKDB_LIMIT) -> None:
     _limit(pipeline, limit)
 
 
-def give_back(pipeline: dlt.Pipeline) -> None:
-    """Release the memory that DuckDB and the allocator keep."""
+def make_room(pipeline: dlt.Pipeline, *, is_first: bool) -> None:
+    """Limit DuckDB's memory for a window; unless it `is_first`, release what the last one used."""
+    if is_first:
+        hold_down(pipeline)
+        return
     # dlt's pipes refer to one another, and so keep the rows that were read.
     gc.collect()
     give_back_memory()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any
 
 import dlt
 from dlt.common.pipeline import ExtractInfo
@@ -30,16 +30,18 @@ from unify_source.load.packages import (
     take_back,
 )
 from unify_source.load.source import SOURCE, window_source
-from unify_source.load.tables import AtEnd, TableResources
+from unify_source.load.tables import AtEnd, TableResources, WindowLoad
 from unify_source.notices import Notices
 from unify_source.resources import MAIN_LIST, QUARANTINE
-from unify_source.runs.footprint import give_back, give_back_memory, hold_down
+from unify_source.runs.footprint import give_back_memory, make_room
 from unify_source.runs.progress import progress_of, show_began
 from unify_source.runs.report import Report
 from unify_source.settings import Settings
 from unify_source.state.checked import checked_privacy
 from unify_source.state.cursors import cursor_name
 from unify_source.state.loaded_with import LoadedWith
+
+_APART = WindowLoad(moves_cursors=False, is_last=lambda: False)
 
 
 class WindowRun:
@@ -96,33 +98,31 @@ class WindowRun:
         `at_end` gets what was left before a span, and returns what to do with the state once the
         span has been read. While one span is loaded, most of the next is read.
         """
-        left: list[Window] | None = None
-        while left is None or left:
+        schema = self.next_turn()
+        self.ledger.begin()
+        schema = self._finish_unfinished(schema)
+        left = begin()
+        show_began(self._progress, left, is_known=not self._newest_first)
+        while left := self._load(schema, at_end(left), left):
             schema = self.next_turn()
-            if left is None:
-                self.ledger.begin()
-                schema = self._finish_unfinished(schema)
-                left = begin()
-                show_began(self._progress, left, is_known=not self._newest_first)
-            left = self._load(schema, at_end(left), left)
         self._unfinished.forget()
 
-    def load_by_id(self, ids: Sequence[str], *, lists_anew: bool = False, **how: Any) -> None:
+    def load_by_id(self, ids: Sequence[str], at_end: AtEnd, *, lists_anew: bool = False) -> None:
         """Load rows by their ids; with `lists_anew`, also rewrite the lists without windows."""
         schema = self.next_turn()
         if lists_anew:
             self._listing = Listing(self.settings, self.client, writes_all=True)
-        self._load_apart(schema, Span(NO_TIME), ids, **how)
+        self._load_apart(schema, Span(NO_TIME), ids, replace(_APART, at_end=at_end))
         self._unfinished.forget()
 
     def _load_apart(
-        self, schema: dlt.Schema, span: Span, ids: Sequence[str] = (), **how: Any
+        self, schema: dlt.Schema, span: Span, ids: Sequence[str] = (), how: WindowLoad = _APART
     ) -> None:
         """Load rows outside this run's windows, without its filters."""
         settings = self.settings.without_filters()
         extraction = Extraction(MAIN_LIST, QUARANTINE, settings, self.client, span, ids=ids)
         try:
-            extracted = self._extracted(extraction, schema, **how)
+            extracted = self._extracted(extraction, schema, how, only=())
         finally:
             if extraction.reading:
                 extraction.reading.close()
@@ -134,11 +134,13 @@ class WindowRun:
         extraction = Extraction(
             MAIN_LIST, QUARANTINE, self.settings, self.client, span, self._interval, self._ahead
         )
+        how = WindowLoad(
+            moves_cursors=self._moves_cursors,
+            at_end=at_end,
+            is_last=lambda: self.ledger.is_loaded and not left_after(left, extraction.rest),
+        )
         try:
-            how: dict[str, Any] = {"moves_cursors": self._moves_cursors, "at_end": at_end}
-            if self.ledger.is_loaded:
-                how["is_last"] = lambda: not left_after(left, extraction.rest)
-            extracted = self._extracted(extraction, schema, self._only, **how)
+            extracted = self._extracted(extraction, schema, how, self._only)
         finally:
             self._ahead = extraction.reading
         if not extraction.rest:
@@ -147,18 +149,17 @@ class WindowRun:
         return left_after(left, extraction.rest)
 
     def _extracted(
-        self, extraction: Extraction, schema: dlt.Schema, only: Collection[str] = (), **how: Any
+        self, extraction: Extraction, schema: dlt.Schema, how: WindowLoad, only: Collection[str]
     ) -> ExtractInfo:
-        tables = TableResources(
-            extraction.settings,
-            self.client,
+        load = replace(
+            how,
             extraction=extraction,
             listing=self._listing,
             notices=self._notices,
             checked=self._checked,
             entry=self._entry,
-            **{"moves_cursors": False, "is_last": lambda: False, **how},
         )
+        tables = TableResources(extraction.settings, self.client, load=load)
         return self.pipeline.extract(window_source(tables, schema, self.ledger, only))
 
     def _finish_unfinished(self, schema: dlt.Schema) -> dlt.Schema:
@@ -190,7 +191,7 @@ class WindowRun:
         self._turns.take()
         self._turns.refuse_lost()
         self.ledger.go_on()
-        (give_back if self._enrollments else hold_down)(self.pipeline)
+        make_room(self.pipeline, is_first=not self._enrollments)
         schema = start_over(self.pipeline)
         self._tables = set(schema.tables)
         # In each turn: another run may have reloaded everything since the last.
@@ -231,7 +232,7 @@ class WindowRun:
         keep_in_order(self.pipeline, set(self.pipeline.schemas[SOURCE].tables) - self._tables)
         return set(loaded.loads_ids)
 
-    def report(self, command: str, **facts: Any) -> Report:
+    def report(self, command: str) -> Report:
         """Return what the whole run did."""
         return Report(
             command=command,
@@ -245,5 +246,4 @@ class WindowRun:
             notices=tuple(self._notices),
             rows_by_table=self._entry.rows_by_table,
             seconds=self._entry.seconds,
-            **facts,
         )

@@ -115,7 +115,7 @@ def _reload(run: WindowRun, sides: Scratch) -> None:
         )
     )
     if owners or lists_anew or removed:
-        run.load_by_id(owners, lists_anew=lists_anew, at_end=at_end)
+        run.load_by_id(owners, at_end, lists_anew=lists_anew)
 
 
 def _in_portions(
