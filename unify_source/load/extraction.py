@@ -92,15 +92,12 @@ class Extraction:
         Stopping before the end leaves the state and the cursors as they were.
         """
         self.cursors = target.cursors
-        memory = target.memory(self.settings, is_first=self._is_first)
-        window = self.window = self._window(target, memory)
+        asked = self._window(target)
+        memory = self._memory(target, asked)
+        window = self.window = Window(memory.start, asked.before)
         if target.moves_cursors:
             refuse_set_back(window)
-        dependents = (part.table for part in self._resource.parts if part.table.dies_with)
-        is_first = not any(target.warehouse.has(table.name) for table in dependents)
-        # The clock that is behind: a row that wrongly counted as new would keep a reply it lost.
-        filled_at = min(window.before, datetime.now(timezone.utc))
-        ids = [*memory.opened(filled_at, is_empty=is_first), *self.ids]
+        ids = [*memory.ids, *self.ids]
         # An interval of an orchestrator counts too: such runs may be the only ones.
         is_due = self._is_first and (target.moves_cursors or self._interval.end is not None)
         again = target.cursors.unsettled_beside(window) if is_due else []
@@ -126,17 +123,24 @@ class Extraction:
         if target.moves_cursors and newest > EPOCH:
             target.cursors.advance(min(newest, covered.before))
 
-    def _window(self, target: Target, memory: Memory) -> Window:
+    def _memory(self, target: Target, window: Window) -> Memory:
+        dependents = (part.table for part in self._resource.parts if part.table.dies_with)
+        has_rows = any(target.warehouse.has(table.name) for table in dependents)
+        # The clock that is behind: a row that wrongly counted as new would keep a reply it lost.
+        filled_at = min(window.before, datetime.now(timezone.utc))
+        empty_at = None if has_rows else filled_at
+        return target.memory(self.settings, window.after, empty_at, is_first=self._is_first)
+
+    def _window(self, target: Target) -> Window:
         if self._span:
             window = self._span.window
-            after = window.after or self._start(target)
-            return Window(memory.begin(after), window.before)
+            return Window(window.after or self._start(target), window.before)
         # The server's clock, never ours: a window closed by a clock that is ahead would cover a
         # time whose rows are not written yet, and the cursor would skip them.
         now, end = self._client.server_time(self._resource), self._interval.end
         if warning := wrong_clock(now, datetime.now(timezone.utc)):
             _log.warning(warning)
-        return Window(memory.begin(self._start(target)), min(end or now, now))
+        return Window(self._start(target), min(end or now, now))
 
     def _start(self, target: Target) -> datetime | None:
         cursors = target.cursors if target.moves_cursors else None

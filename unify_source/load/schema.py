@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -184,8 +185,15 @@ class Target:
     sample_pages: int | None = None
     carried: Callable[[], list[Carried]] = list
 
-    def memory(self, settings: Settings, *, is_first: bool) -> Memory:
-        """Return the memory of a load, which `is_first` in its run or not."""
+    def memory(
+        self,
+        settings: Settings,
+        start: datetime | None,
+        empty_at: datetime | None,
+        *,
+        is_first: bool,
+    ) -> Memory:
+        """Return the memory of a load from `start` on, which `is_first` in its run or not."""
         # A backfill reads only its range; rows in quarantine wait for the next sync.
         cursors, is_sync = self.cursors, self.moves_cursors and self.state is not None
         # After a gap, rows look late that were visible in time but skipped.
@@ -195,6 +203,8 @@ class Target:
             self.quarantine if self.state is not None else {},
             cursors.name if is_sync else None,
             settings.lookback,
+            start,
+            empty_at,
             asks=is_sync and is_first,
             rereads=is_sync and not settings.filters,
             trusts_tail=cursors.agree,

@@ -59,10 +59,12 @@ class Sifted:
 class Memory:
     """Sifts the rows of one load: which are new, known, or older than what the warehouse holds.
 
-    `begin` returns where to start reading, `opened` the ids to ask for, `sift` takes every batch,
-    and `end` stores what the next load needs once a window has been read. The quarantine's ids are
-    in the state of its own resource, so that both are emptied together. With `measured_from`, the
-    cursor that the run begins with, late rows are counted.
+    `start` is where to begin to read the window: at its beginning, or earlier to read rows again.
+    `ids` are the rows to ask for. `sift` takes every batch, and `end` stores what the next load
+    needs once the window has been read. The tables whose rows die with others were empty at
+    `empty_at`, unless that is None. The quarantine's ids are in the state of its own resource, so
+    that both are emptied together. With `measured_from`, the cursor that the run begins with, late
+    rows are counted.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class Memory:
         quarantine: State,
         cursor: str | None,
         lookback: timedelta,
+        start: datetime | None,
+        empty_at: datetime | None,
         *,
         asks: bool,
         rereads: bool,
@@ -83,11 +87,11 @@ class Memory:
         self._lookback = lookback
         self._again = AskAgain(quarantine, asks=asks, rereads=rereads)
         self._tail = Tail(state.get("tails", {}), cursor, lookback, trusts_own=trusts_tail)
-        self._news: News | None = None
+        self._news = News(state, empty_at, lookback)
         self._lateness = self._measuring(measured_from) if trusts_tail else None
+        self.start, self.ids = self._again.begin(start), self._again.ids
         # Not by digest: what is in quarantine, and what came in two versions.
-        self._seen = frozenset(self._again.ids)
-        self._start: datetime | None = None
+        self._seen = frozenset(self.ids)
         self.rows = 0
 
     @property
@@ -107,19 +111,6 @@ class Memory:
         since = self._state.get("tails_since", {}).get(self._cursor)
         return kept_instant(since) if since else None
 
-    def begin(self, start: datetime | None) -> datetime | None:
-        """Return where to begin to read: at `start`, or earlier to read rows again."""
-        self._start = self._again.begin(start)
-        return self._start
-
-    def opened(self, filled_at: datetime, *, is_empty: bool) -> list[str]:
-        """Note the time at which a window is read, and return the ids to ask for.
-
-        `is_empty` if none of the tables whose rows die with others exists in the warehouse.
-        """
-        self._news = News(self._state, filled_at, self._lookback, is_empty=is_empty)
-        return self._again.ids
-
     def sift(self, batch: Batch, *, is_listed: bool) -> Sifted:
         """Return what is left to write of a batch; `is_listed` unless it was asked for by id."""
         # The quarantine before the tail: a row may come back exactly as the tail knows it, and
@@ -129,7 +120,6 @@ class Memory:
         rows = self._tail.unseen(batch.rows)
         if self._lateness and is_listed:
             self._lateness.note(rows, self._seen)
-        assert self._news is not None, "the window is opened first"  # noqa: S101 - our own order
         return Sifted(rows, self._news.of(rows, is_listed=is_listed), unreadable, released)
 
     def carried(self, batch: Batch) -> Sifted:
@@ -154,15 +144,14 @@ class Memory:
         if tails := self._tail.state(in_two_versions):
             self._state["tails"] = tails
         self._keep_since(tails)
-        if self._news:
-            self._news.remember(self._state, covered.before)
+        self._news.remember(self._state, covered.before)
 
     def _keep_since(self, tails: Mapping[str, Any]) -> None:
         kept = {**self._state.pop("tails_since", {})}
         if self._cursor and self._cursor in tails:
             # The loads of one run continue each other; another run may begin later than the last
             # one did, with a shorter lookback, or with a `start`.
-            begun = self._start if self._is_first else self._since() or self._start
+            begun = self.start if self._is_first else self._since() or self.start
             newest = kept_instant(max(at for at, _ in tails[self._cursor].values()))
             kept[self._cursor] = rfc3339(max(begun or EPOCH, newest - self._lookback))
         if left := {name: since for name, since in kept.items() if name in tails}:

@@ -20,18 +20,16 @@ class News:
     The first load began with empty tables, at a known instant of the server's clock. A row that was
     updated before then, but after the cursor, is read for the first time: a newer version would
     have a later `updated_at`. This saves the first loads a million tombstones for replies that
-    never existed.
+    never existed. `empty_at` is such an instant, None if the tables hold rows.
     """
 
-    def __init__(
-        self, state: State, closed_at: datetime, lookback: timedelta, *, is_empty: bool
-    ) -> None:
+    def __init__(self, state: State, empty_at: datetime | None, lookback: timedelta) -> None:
         first = state.get("empty_until")
         if first is None:
             # Not up to the window's end: a row that was updated within the lookback may become
             # visible late, after an older version of it was loaded. Tables that already hold rows
             # were filled before this key existed, so nothing is certain about those.
-            first = rfc3339(closed_at - lookback if is_empty else EPOCH)
+            first = rfc3339(empty_at - lookback if empty_at else EPOCH)
         self._empty_until: str = first
         self._loaded_until: str = state.get("loaded_until", rfc3339(EPOCH))
         self._newest = EPOCH
