@@ -41,8 +41,20 @@ _SAMPLE = 10_000
 class Scratch:
     """Takes rows in batches, and runs SQL on them.
 
-    Each side and table has a table `SIDE_TABLE`: see `add`. Objects that are nested in the rows of
-    another resource's list go to `SIDE_TABLE_nested`.
+    Its tables, the first two for each of `SIDES` and each table in `COMPARED`:
+
+    - `SIDE_TABLE` (id, owner, parent, moment, inside, digest): its rows, see `add`
+    - `SIDE_TABLE_nested` (the same): objects nested in the rows of another resource's list
+    - `asked` (list, id, fate): rows that the API was asked for by id, and its answer
+    - `unasked` (id): the owners of suspects beyond the most that are asked for
+    - `unreadable` (id): rows that the API shows, but that belong in quarantine
+    - `equal` (tbl, bucket): buckets whose rows are equal on both sides, and were not fetched
+
+    `differences` and `repair` add:
+
+    - `suspects` (tbl, list, kind, id, owner, moment, n): `n` rows of an id that seem to differ
+    - `differences` (the same): suspects asked for again; `kind` is null where the sides now agree
+    - `removed` (tbl, id): rows to delete
     """
 
     def __init__(self, folder: str, digests: Digests) -> None:
