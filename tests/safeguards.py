@@ -93,7 +93,7 @@ SAFEGUARDS = {
         "destinations/lock.py",
         "self._taken.enter_context(self.turn())",
         "self._locks = (Held(),)",
-        "runs/test_promises.py::test_two_runs_at_once_lose_double_and_turn_back_nothing",
+        "runs/test_promises.py::test_two_runs_at_once_lose_duplicate_and_revert_no_row",
     ),
     "A cursor that comes again is an error": Safeguard(
         "P8",

@@ -95,7 +95,7 @@ def test_times_are_written_in_the_readers_zone(pipelines: dict[str, dlt.Pipeline
     assert cell[1] == as_cell(moment.astimezone(BERLIN).replace(tzinfo=None))
 
 
-def test_parquet_keeps_the_types_of_columns_that_nobody_promised(
+def test_parquet_keeps_the_types_of_undocumented_columns(
     pipelines: dict[str, dlt.Pipeline],
 ) -> None:
     for kind, pipeline in pipelines.items():
@@ -119,7 +119,7 @@ def test_parquet_keeps_the_types_of_columns_that_nobody_promised(
         ({"name": "people", "time_zone": ""}, "time_zone is ''"),
     ],
 )
-def test_what_cannot_be_exported_is_refused_and_leaves_no_file(
+def test_an_impossible_export_is_refused_and_leaves_no_file(
     pipelines: dict[str, dlt.Pipeline], home: Path, given: dict[str, str], sentence: str
 ) -> None:
     before = sorted(home.iterdir())
@@ -156,7 +156,7 @@ def test_without_xlsxwriter_the_extra_is_named(
     assert "pip install 'unify-source[xlsx]'" in refused.value.next_step
 
 
-def test_the_command_writes_a_csv_beside_and_says_so(
+def test_the_command_writes_a_csv_and_reports_it(
     pipelines: dict[str, dlt.Pipeline],
 ) -> None:
     with pipelines["postgres"].sql_client() as client:

@@ -154,7 +154,7 @@ def test_what_changed_today_counts_the_rows_that_did(loaded: Loaded) -> None:
         assert sum(enrolled for _, _, enrolled, *_ in answer) == sum(is_new for _, is_new in rows)
 
 
-def test_a_rate_of_what_nobody_classified_is_null_and_never_0(loaded: Loaded) -> None:
+def test_the_rate_of_unclassified_replies_is_null_and_never_0(loaded: Loaded) -> None:
     rates = ("human_reply_percent", "positive_reply_percent")
     for model in ("sequence_funnel", "cohort_weekly", "mailbox_health", "play_attribution"):
         for rate in rates:
@@ -165,7 +165,7 @@ def test_a_rate_of_what_nobody_classified_is_null_and_never_0(loaded: Loaded) ->
                 assert {row[0] for row in ask(f"{question} AND replies > 0")} <= {None}
 
 
-def test_an_upgrade_makes_more_enrollments_of_as_many_people(
+def test_an_upgrade_creates_enrollments_but_no_people(
     pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
 ) -> None:
     account = Account(60)
@@ -221,7 +221,7 @@ COMMENTS = {
     [("unify", {table.name: table for table in ALL_TABLES}), ("unify_models", models())],
     ids=["tables", "models"],
 )
-def test_every_table_model_and_column_explains_itself_where_it_stands(
+def test_every_table_model_and_column_has_a_comment_in_the_warehouse(
     loaded: Loaded, schema: str, facts: dict[str, Any]
 ) -> None:
     expected = {
@@ -271,7 +271,7 @@ def test_a_view_outlives_a_new_name_of_its_file(loaded: Loaded, home: Path) -> N
         assert connection.execute(question).fetchall() == [(len(loaded.by_hand.rows),)]
 
 
-def test_the_command_makes_the_views_says_so_and_may_come_again(
+def test_the_command_creates_the_views_reports_them_and_can_be_repeated(
     pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
 ) -> None:
     sync(pipeline, api_key=KEY, base_url=serve(Account(20)).url)
@@ -286,7 +286,7 @@ def test_the_command_makes_the_views_says_so_and_may_come_again(
     assert all(model.description in second.stdout for model in shown)
 
 
-def test_where_nothing_was_loaded_the_command_says_so_and_makes_nothing(home: Path) -> None:
+def test_without_loaded_tables_the_command_reports_that_and_creates_nothing(home: Path) -> None:
     ran = command("models")
 
     assert ran.returncode == 2
@@ -295,7 +295,7 @@ def test_where_nothing_was_loaded_the_command_says_so_and_makes_nothing(home: Pa
     assert not (home / "unify_gtm.duckdb").exists()
 
 
-def test_where_a_table_is_missing_it_is_named_and_no_view_is_made(
+def test_a_missing_table_is_named_and_no_view_is_created(
     pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
 ) -> None:
     api = serve(Account(20))
@@ -310,7 +310,7 @@ def test_where_a_table_is_missing_it_is_named_and_no_view_is_made(
         ]
 
 
-def test_files_have_no_views_and_the_command_says_so(home: Path) -> None:
+def test_files_have_no_views_and_the_command_reports_that(home: Path) -> None:
     ran = command(
         "models",
         "--destination",

@@ -131,7 +131,7 @@ def test_in_the_older_form_rates_are_unknown_and_never_0(
     assert {row[0] for row in page.body("mailboxes")} == mailboxes
 
 
-def test_the_last_verify_tells_whether_anything_differs(
+def test_the_last_verify_shows_whether_anything_differs(
     pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
 ) -> None:
     of_api: dict[str, Any] = {"api_key": KEY, "base_url": serve(Account(20)).url}
@@ -166,7 +166,7 @@ def test_an_empty_dataset_has_a_report_that_says_so(
     assert "Compared with the APInever" in written(pipeline).text
 
 
-def test_where_tables_are_missing_it_says_so_and_writes_nothing(
+def test_missing_tables_are_reported_and_nothing_is_written(
     pipeline: dlt.Pipeline, serve: Callable[..., Sandbox], home: Path
 ) -> None:
     api = serve(Account(20))
@@ -181,7 +181,7 @@ def test_where_tables_are_missing_it_says_so_and_writes_nothing(
     assert list(home.glob("*.html")) == []
 
 
-def test_the_command_says_where_the_page_is_and_opens_it(
+def test_the_command_prints_the_path_of_the_page_and_opens_it(
     pipeline: dlt.Pipeline, serve: Callable[..., Sandbox], home: Path
 ) -> None:
     sync(pipeline, api_key=KEY, base_url=serve(Account(20)).url)

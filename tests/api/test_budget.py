@@ -76,7 +76,7 @@ def test_a_429_from_the_first_second_on_with_no_request_taken_yet_is_heeded() ->
 
 
 @pytest.mark.parametrize("asked", [0.0, None, 0.1])
-def test_a_server_that_refuses_everything_is_asked_a_few_times_a_second(
+def test_a_server_that_refuses_everything_gets_a_few_requests_a_second(
     asked: float | None,
 ) -> None:
     now, sent = 0.0, 0
@@ -164,7 +164,7 @@ def test_a_server_that_stood_still_is_not_taken_for_a_slow_one(still: float) -> 
     assert ask(1_000, 5) >= 0.94 * 100 * 5
 
 
-def test_a_limit_that_was_raised_is_found_again() -> None:
+def test_a_raised_limit_is_found_again() -> None:
     simulated = Simulated(100_000, 50, 0.02)
     simulated.run(60)
     simulated.limit_to(200)

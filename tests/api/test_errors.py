@@ -185,7 +185,7 @@ def test_a_key_that_cannot_be_is_refused_unseen(api: Sandbox, home: Path) -> Non
 
 
 @pytest.mark.parametrize("fault", [None, Fault("401"), Fault("500")])
-def test_the_key_is_shown_nowhere_even_where_everything_is_logged(
+def test_the_key_is_shown_nowhere_even_if_everything_is_logged(
     fault: Fault | None, api: Sandbox, home: Path
 ) -> None:
     api.arm(*([fault] if fault else []))
@@ -288,7 +288,7 @@ def test_the_shortest_wait_is_announced_as_a_second_not_as_none(
     assert caplog.messages[0].endswith(" Trying again in 1 s.")
 
 
-def test_who_was_told_to_wait_as_long_as_others_does_not_come_back_with_them() -> None:
+def test_requests_with_the_same_retry_after_do_not_come_back_at_once() -> None:
     asked: list[tuple[str, float]] = []
     workers = 8
     with answering(503, {}, asked, **{"Retry-After": "1"}) as url:
@@ -307,7 +307,7 @@ def test_who_was_told_to_wait_as_long_as_others_does_not_come_back_with_them() -
     assert max(waits) - min(waits) > 0.02
 
 
-def test_all_workers_wait_when_one_is_told_to(serve: Serve, pipeline: dlt.Pipeline) -> None:
+def test_all_workers_wait_when_one_gets_a_retry_after(serve: Serve, pipeline: dlt.Pipeline) -> None:
     api = serve(Account(3_000), latency=0.02, faults=[Fault("429", times=1, after=25, value=2)])
 
     sync(pipeline, api_key=KEY, base_url=api.url, workers=8, page_size=20)

@@ -72,7 +72,7 @@ def sync(at: str, **environment: str) -> Ran:
     )
 
 
-def test_a_companys_own_authority_is_trusted_where_the_environment_names_it(
+def test_a_companys_own_authority_is_trusted_if_the_environment_names_it(
     api: Sandbox, https: Proxy, bundle: str, home: Path
 ) -> None:
     ran = sync(https.at, REQUESTS_CA_BUNDLE=bundle)

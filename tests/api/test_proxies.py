@@ -111,17 +111,17 @@ def closed_port() -> int:
         return port
 
 
-def test_a_refused_connection_says_so() -> None:
+def test_a_refused_connection_is_reported() -> None:
     with pytest.raises(Unreachable, match="it was refused, so nothing listens there"):
         server_time(f"http://127.0.0.1:{closed_port()}")
 
 
-def test_a_name_that_is_not_known_says_so() -> None:
+def test_an_unknown_host_name_is_reported() -> None:
     with pytest.raises(Unreachable, match=r"host name is unknown \(https://nowhere.invalid\)"):
         server_time("https://nowhere.invalid")
 
 
-def test_a_name_server_that_does_not_answer_says_so() -> None:
+def test_a_name_server_that_does_not_answer_is_reported() -> None:
     with (
         broken_way("http://127.0.0.1:9", NO_NAME_SERVER, lambda _: True) as way,
         pytest.raises(Unreachable, match=r"no name server answered \(https://api"),
@@ -129,7 +129,7 @@ def test_a_name_server_that_does_not_answer_says_so() -> None:
         server_time(way)
 
 
-def test_what_speaks_no_tls_says_so() -> None:
+def test_a_server_without_tls_is_reported() -> None:
     with (
         on_loopback("127.0.0.1", is_http=False) as here,
         pytest.raises(Unreachable, match=r"no TLS connection .* (wrong version number|record)"),
@@ -154,7 +154,7 @@ def test_a_certificate_that_cannot_be_verified_says_why() -> None:
             server_time(f"https://127.0.0.1:{server.getsockname()[1]}")
 
 
-def test_a_handshake_that_never_comes_says_how_long_it_was_waited_for() -> None:
+def test_a_missing_handshake_is_reported_with_the_time_waited() -> None:
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
         pytest.raises(Unreachable, match=r"0\.5 seconds"),
@@ -162,7 +162,7 @@ def test_a_handshake_that_never_comes_says_how_long_it_was_waited_for() -> None:
         server_time(f"https://127.0.0.1:{server.getsockname()[1]}", request_timeout=0.5)
 
 
-def test_a_connection_that_is_cut_says_so() -> None:
+def test_a_cut_connection_is_reported() -> None:
     with (
         raw_server(lambda *_: None) as server,
         pytest.raises(Unreachable, match="The connection broke"),

@@ -69,7 +69,7 @@ def test_a_destination_that_fails_says_why(home: Path) -> None:
         assert_ended(sync_command(api.url), 1, "unify_gtm.duckdb", "not a valid DuckDB")
 
 
-def test_an_older_version_listed_late_does_not_win_where_the_tail_is_long(
+def test_an_older_version_listed_late_does_not_win_if_the_tail_is_long(
     pipeline: dlt.Pipeline,
 ) -> None:
     others = [version(f"o{n}", "05.5Z") for n in range(600)]
@@ -81,7 +81,7 @@ def test_an_older_version_listed_late_does_not_win_where_the_tail_is_long(
     assert [r[5] for r in stored(FILE)["enrollments"] if r[0] == "e1"] == ["NEW"]
 
 
-def test_a_server_that_does_not_heed_the_bounds_does_not_keep_the_run_for_ever(
+def test_a_server_that_ignores_the_bounds_does_not_keep_a_run_forever(
     pipeline: dlt.Pipeline,
 ) -> None:
     """Three rows, a page each, whatever is asked for: an error or the rows, but an end."""

@@ -179,7 +179,7 @@ def test_a_cursor_that_cannot_be_one_is_named_after_a_single_request(
         ({"next_cursor": ["c"]}, "next_cursor that is a list, not text"),
     ],
 )
-def test_a_page_without_a_usable_cursor_says_in_words_what_is_there(
+def test_a_page_without_a_usable_cursor_is_an_error_that_describes_what_is_there(
     rest: dict[str, Any], words: str
 ) -> None:
     sent = response({"enrollments": [], **rest})
@@ -211,7 +211,7 @@ def test_damage_on_the_way_is_tried_again(name: str) -> None:
     [b'"\\ud800"', b"NaN", b"1" + b"0" * 5_000, b"1e999", b"[" * 100_000 + b"]" * 100_000],
     ids=["half a surrogate", "NaN", "a long number", "infinity", "100,000 levels"],
 )
-def test_what_is_odd_in_one_row_does_not_refuse_its_page(row: bytes) -> None:
+def test_an_odd_value_in_one_row_does_not_refuse_its_page(row: bytes) -> None:
     body = b'{"enrollments": [{"id": "1", "odd": %b}], "next_cursor": "c"}' % row
     with raw_server(lambda _, to: to.sendall(response(body))) as server:
         assert page(server.url).next_cursor == "c"
@@ -238,7 +238,7 @@ NO_OUTLINE = [b'{"id": 5}', b'{"id": "2", "x": NaN}', b'{"id": "2", "x": "\\ud80
 
 
 @pytest.mark.parametrize("neighbour", NO_OUTLINE)
-def test_bytes_that_are_not_utf8_refuse_no_page_whatever_stands_beside(neighbour: bytes) -> None:
+def test_bytes_that_are_not_utf8_refuse_no_page_whatever_is_beside_them(neighbour: bytes) -> None:
     odd = b'{"id": "1", "updated_at": "2026-01-31T08:00:00Z", "name": "Andr\xe9"}'
     body = b'{"enrollments": [%b, %b], "next_cursor": "c"}' % (odd, neighbour)
     with raw_server(lambda _, to: to.sendall(response(body))) as server:

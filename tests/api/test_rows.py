@@ -60,7 +60,7 @@ UNAVAILABLE = {
 
 
 @pytest.mark.parametrize("name", UNAVAILABLE)
-def test_a_row_that_cannot_be_had_says_so_within_seconds(name: str) -> None:
+def test_an_unavailable_row_is_reported_within_seconds(name: str) -> None:
     answer = UNAVAILABLE[name]
     write = answer if callable(answer) else lambda _, to: to.sendall(answer)
     # A budget of minutes is for pages: only the kind that keeps a run longest tries that.
@@ -84,7 +84,7 @@ def test_a_row_that_is_gone_is_none(status: int) -> None:
 
 
 @pytest.mark.parametrize("key", [ID, "a/../b?c=d#e", "legacy-42", "ä ö", "%2e%2e", "x" * 2_000])
-def test_a_row_is_asked_for_by_its_whole_id_and_comes_as_it_was_sent(key: str) -> None:
+def test_a_row_is_requested_by_its_whole_id_and_returned_as_it_was_sent(key: str) -> None:
     body = json.dumps({"x": 1.0, "id": key}).encode()
     with raw_server(lambda _, to: to.sendall(response(body))) as server:
         assert client(server.url).row(ENROLLMENT_LIST, key) == body

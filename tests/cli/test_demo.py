@@ -64,7 +64,7 @@ def test_every_command_that_the_demo_prints_works_as_printed(printed: list[str])
     assert "human_reply_percent" in ran[1].stdout
 
 
-def test_the_answer_is_sorted_by_what_is_asked_and_its_numbers_stand_right(
+def test_the_answer_is_sorted_by_its_question_and_its_numbers_are_right_aligned(
     printed: list[str],
 ) -> None:
     asked = printed.index("Which sequences do people reply to?")

@@ -29,7 +29,7 @@ def dlt_pipeline(*words: str) -> str:
 
 
 @pytest.mark.parametrize("own_folder", [False, True])
-def test_dlt_tells_of_a_pipeline_that_the_command_ran(
+def test_dlt_shows_a_pipeline_that_the_command_ran(
     serve: Serve, home: Path, *, own_folder: bool
 ) -> None:
     api = serve(Account(300))

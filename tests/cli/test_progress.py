@@ -61,7 +61,7 @@ def test_the_time_left_leaves_out_the_years_before_the_first_row() -> None:
     progress.close()
 
 
-def test_the_clock_and_counts_start_anew_with_each_run() -> None:
+def test_the_clock_and_counts_start_at_zero_with_each_run() -> None:
     progress = started()
     progress.range_known(2 * DAYS)
     progress.add(5)

@@ -82,7 +82,7 @@ def test_a_reader_that_left_and_a_closed_output_are_no_failure(line: str) -> Non
 
 
 @pytest.mark.usefixtures("api")
-def test_a_status_ends_with_0_though_nobody_reads_on() -> None:
+def test_status_exits_with_0_though_its_output_is_closed() -> None:
     assert command("sync", "--quiet").returncode == 0
 
     for line in [
@@ -95,7 +95,7 @@ def test_a_status_ends_with_0_though_nobody_reads_on() -> None:
 
 
 @pytest.mark.parametrize("words", ["--help", "--version", "sync --help"])
-def test_help_ends_with_0_though_nobody_reads_on(words: str) -> None:
+def test_help_exits_with_0_though_its_output_is_closed(words: str) -> None:
     code, _, errors = in_shell(f"unify {words} | true; exit ${{PIPESTATUS[0]}}")
 
     assert (code, errors) == (0, "")
@@ -103,7 +103,9 @@ def test_help_ends_with_0_though_nobody_reads_on(words: str) -> None:
 
 @pytest.mark.usefixtures("api")
 @pytest.mark.parametrize("end", ["| true; exit ${PIPESTATUS[0]}", ">&- 2>&-"])
-def test_quarantine_and_errors_keep_their_codes_though_nobody_reads(serve: Serve, end: str) -> None:
+def test_quarantine_and_errors_keep_their_exit_codes_though_the_output_is_closed(
+    serve: Serve, end: str
+) -> None:
     spoilt = serve(Account(ROWS), reshape=DRIFTS["changed-types"])
 
     assert in_shell(f"unify sync {end}", SOURCES__UNIFY__BASE_URL=spoilt.url)[0] == IN_QUARANTINE

@@ -77,7 +77,7 @@ def test_the_demo_leaves_its_tables_whole() -> None:
 
 
 @pytest.mark.usefixtures("api")
-def test_an_error_stands_alone() -> None:
+def test_an_error_is_printed_on_its_own() -> None:
     screen = watched("sync", UNIFY_API_KEY="another")
 
     assert_left(screen, "Error: The API refused the key.*", ".+")
@@ -129,7 +129,7 @@ def test_a_narrow_terminal_gets_the_line_cut_for_what_wraps_cannot_be_erased() -
     assert re.fullmatch(LOADED + CURRENT, "".join(screen.lines))
 
 
-def test_what_is_logged_stands_on_lines_of_its_own(serve: Serve) -> None:
+def test_log_records_are_on_lines_of_their_own(serve: Serve) -> None:
     api = serve(Account(700))
     api.arm(Fault("500", times=1))
 

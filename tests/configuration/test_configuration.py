@@ -194,9 +194,7 @@ def test_a_key_in_the_file_that_is_not_for_secrets_is_refused_unseen(
 
 
 @pytest.mark.parametrize(("flags", "name"), [(["--workers", "0"], "--workers"), ([], "workers")])
-def test_an_error_names_an_option_only_where_the_option_was_given(
-    flags: list[str], name: str
-) -> None:
+def test_an_error_names_an_option_only_if_it_was_given(flags: list[str], name: str) -> None:
     ran = command("sync", *flags, SOURCES__UNIFY__WORKERS="0")
 
     assert ran.returncode == 2

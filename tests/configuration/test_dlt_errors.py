@@ -59,9 +59,7 @@ def failed(run: Run, address: str, api: Sandbox) -> UnifyError:
 
 
 @pytest.mark.parametrize("kind", UNREACHABLE)
-def test_a_database_that_nobody_answers_at_ends_with_1_whatever_the_command(
-    kind: str, serve: Serve
-) -> None:
+def test_an_unreachable_database_exits_with_1_whatever_the_command(kind: str, serve: Serve) -> None:
     api = serve(Account(5))
 
     for name, run in RUNS.items():

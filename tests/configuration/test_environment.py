@@ -144,7 +144,7 @@ def test_a_user_of_dlt_may_develop_on_a_dataset_of_their_own(api: Sandbox) -> No
 
 
 @pytest.mark.parametrize("variable", IN_SILENCE)
-def test_a_user_of_dlt_is_told_of_a_load_that_would_fail_in_silence(
+def test_a_user_of_dlt_gets_an_error_for_a_load_that_would_fail_silently(
     variable: str, api: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, IN_SILENCE[variable])
@@ -230,7 +230,7 @@ OF_DLT = {
 
 @pytest.mark.usefixtures("api")
 @pytest.mark.parametrize("name", OF_DLT)
-def test_a_variable_that_dlt_cannot_use_is_told_in_a_sentence(name: str) -> None:
+def test_a_variable_that_dlt_cannot_use_is_reported_in_a_sentence(name: str) -> None:
     value, said = OF_DLT[name]
 
     ran = command("status", **{name: value})

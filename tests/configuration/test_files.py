@@ -90,7 +90,7 @@ def read() -> str:
 
 
 @pytest.mark.parametrize(("text", "line", "name"), TWICE)
-def test_a_name_that_stands_twice_is_shown_with_its_line(
+def test_a_repeated_name_is_reported_with_its_line(
     text: str, line: int, name: str, file: Path
 ) -> None:
     file.write_bytes(text.encode())
@@ -109,7 +109,7 @@ def test_what_is_not_toml_is_shown_by_its_line_and_its_name(
     assert read() == f"{file}, line {line + 2}{named}, is not TOML."
 
 
-def test_a_file_that_the_system_does_not_let_us_read_is_named(file: Path) -> None:
+def test_a_file_without_read_permission_is_named(file: Path) -> None:
     file.symlink_to("/proc/self/mem")
 
     assert read().startswith(f"{file} cannot be read: ")

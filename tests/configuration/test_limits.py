@@ -53,7 +53,7 @@ RESPONSES: dict[str, tuple[Serve, Any, Any]] = {
 
 
 @pytest.mark.parametrize("name", RESPONSES)
-def test_a_limit_of_a_response_is_named_where_it_stops_one_and_can_be_raised(name: str) -> None:
+def test_the_limit_that_a_response_exceeds_is_named_and_can_be_raised(name: str) -> None:
     serve, low, high = RESPONSES[name]
     with raw_server(serve) as server:
         with pytest.raises(ApiError, match=name):

@@ -85,7 +85,7 @@ def test_a_password_is_struck_out_of_any_text_however_a_library_cuts_its_address
         assert f"{password[-4:]}@127" not in redacted(text)
 
 
-def test_a_key_put_where_it_does_not_belong_is_not_shown() -> None:
+def test_a_key_in_the_wrong_place_is_not_shown() -> None:
     key = "uk-7Qm3zzTop91x-never-shown"
     for name in ("base_url", "lookback", "start", "status", "sequence_id", "workers"):
         where = {f"SOURCES__UNIFY__{name.upper()}": key}

@@ -334,7 +334,7 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(one: str, odd: str, ot
     assert f"key{odd}key" not in str(refused)
 
 
-def test_what_is_not_said_has_the_documented_default() -> None:
+def test_an_omitted_setting_has_the_documented_default() -> None:
     assert made() == Settings(
         api_key="a-key",
         base_url="https://api.unifygtm.com",

@@ -136,7 +136,7 @@ def test_a_row_that_breaks_a_promise_is_set_aside_whole_and_the_others_are_read(
 
 
 @given(enrollments, st.lists(st.integers(0x80, 0xFF), min_size=1, max_size=4).map(bytes))
-def test_a_text_is_read_where_its_bytes_are_unicode(row: dict[str, Any], text: bytes) -> None:
+def test_a_text_is_readable_if_its_bytes_are_unicode(row: dict[str, Any], text: bytes) -> None:
     row["status"] = "here"
 
     batch = decode(ENROLLMENT_LIST, [page(), page(row).replace(b"here", text)])

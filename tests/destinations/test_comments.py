@@ -59,9 +59,7 @@ def test_tables_and_columns_explain_themselves_in_warehouses_and_lakes(
 
 @pytest.mark.lane
 @pytest.mark.parametrize("warehouse", LAKES, indirect=True, ids=[lake.name for lake in LAKES])
-def test_a_comment_in_a_lake_is_written_again_only_where_it_differs(
-    serve: Serve, warehouse: Any
-) -> None:
+def test_a_comment_in_a_lake_is_rewritten_only_if_it_differs(serve: Serve, warehouse: Any) -> None:
     api = serve(account(40))
     load(warehouse, api)
     warehouse.comment("people", "email", "Of an older version.")
@@ -110,7 +108,7 @@ def test_a_lake_that_cannot_be_described_is_warned_of_once(
     indirect=True,
     ids=["duckdb", "postgres", "ClickHouse's engine"],
 )
-def test_any_text_stands_in_a_comment_as_it_was_written(warehouse: Any) -> None:
+def test_any_text_is_in_a_comment_as_it_was_written(warehouse: Any) -> None:
     pipeline = warehouse.pipeline()
     kind = kind_of(pipeline.destination)
     with pipeline.sql_client() as client:
@@ -144,7 +142,7 @@ def test_any_text_is_one_literal_to_a_parser_of_a_warehouse_that_does_not_run_he
             assert parsed.expression.this == text
 
 
-def test_a_comment_is_written_again_only_where_it_differs(serve: Serve, postgres: Postgres) -> None:
+def test_a_comment_is_rewritten_only_if_it_differs(serve: Serve, postgres: Postgres) -> None:
     load(postgres, serve(account(40)))
     written = "SELECT objoid, objsubid, xmin::text FROM pg_description WHERE objoid > 16383"
     first = set(postgres.ask(written))

@@ -49,9 +49,7 @@ def test_a_file_that_is_there_keeps_its_format(home: Path, known: dict[str, str]
     assert storage_version(file) == newest
 
 
-def test_a_format_that_is_asked_for_in_dlts_own_setting_is_used(
-    home: Path, known: dict[str, str]
-) -> None:
+def test_the_format_in_dlts_own_setting_is_used(home: Path, known: dict[str, str]) -> None:
     asked = '{"storage_compatibility_version": "v1.0.0"}'
 
     assert command("sync", **known, **{GLOBAL_CONFIG: asked}).returncode == 0

@@ -41,7 +41,7 @@ def test_of_each_key_the_newest_row_stays_and_of_equals_the_last(
     }
 
 
-def test_of_parquet_files_from_before_and_after_an_upgrade_the_newest_row_stands() -> None:
+def test_the_newest_row_counts_in_parquet_files_from_before_and_after_an_upgrade() -> None:
     def rows(column: str, *versions: tuple[str, str, int]) -> pa.Table:
         keys, names, seconds = zip(*versions, strict=True)
         at = [START + timedelta(seconds=second) for second in seconds]
@@ -71,7 +71,7 @@ def test_a_format_that_no_lake_has_is_refused_by_name() -> None:
         checked_settings({"api_key": "key", "table_format": "hudi"})
 
 
-def test_a_lake_keeps_delta_tables_unless_told_otherwise() -> None:
+def test_a_lake_has_delta_tables_by_default() -> None:
     assert checked_settings({"api_key": "key"}).table_format == "delta"
 
 

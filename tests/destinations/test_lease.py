@@ -87,7 +87,7 @@ def test_runs_that_begin_at_once_never_hold_a_dataset_together(claims: Claims) -
     assert claims.all() == {}
 
 
-def test_a_run_that_waits_in_vain_says_who_holds_the_dataset(claims: Claims) -> None:
+def test_a_run_that_waits_in_vain_names_the_holder_of_the_dataset(claims: Claims) -> None:
     claims.put("other", Claim("dataset", 1, ELSEWHERE))
 
     with (
@@ -101,7 +101,7 @@ def test_a_run_that_waits_in_vain_says_who_holds_the_dataset(claims: Claims) -> 
 
 @pytest.mark.parametrize("kind", ["dataset", "next"])
 @pytest.mark.parametrize("beat", [0, 9])
-def test_a_claim_that_does_not_change_for_the_length_of_a_lease_counts_no_more(
+def test_a_claim_that_is_unchanged_for_the_length_of_a_lease_is_dead(
     claims: Claims, kind: str, beat: int
 ) -> None:
     claims.poll_seconds = 0.01

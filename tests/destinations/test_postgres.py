@@ -162,7 +162,7 @@ def test_no_log_and_no_trace_shows_the_password(
     assert secret not in said
 
 
-def test_tls_is_spoken_where_it_is_required(
+def test_tls_is_used_if_it_is_required(
     serve: Serve, warehouse: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = serve(account())

@@ -69,7 +69,7 @@ def test_a_load_whose_end_was_cut_off_is_none(serve: Serve, warehouse: Parquet) 
 
 
 @pytest.mark.parametrize("table", ["_dlt_pipeline_state", "_dlt_version"])
-def test_a_command_that_writes_nothing_says_what_was_cut_off_and_which_deletes_it(
+def test_a_read_only_command_names_a_truncated_file_and_the_command_that_deletes_it(
     table: str, serve: Serve, warehouse: Parquet
 ) -> None:
     api = serve(account(20))

@@ -50,7 +50,7 @@ def test_a_shim_that_does_not_run_is_no_python(home: Path) -> None:
 @pytest.mark.parametrize(
     "lines", [["#!/nowhere/python"], ["no script"], ["#!/bin/sh", "echo 2.7"], ["#!/bin/sh"]]
 )
-def test_what_does_not_answer_with_its_version_is_no_python(lines: list[str], home: Path) -> None:
+def test_a_program_that_prints_no_version_is_no_python(lines: list[str], home: Path) -> None:
     put(home / "bin" / f"python{MINE}", *lines)
 
     assert found(home) == "None"

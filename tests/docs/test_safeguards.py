@@ -7,7 +7,7 @@ from safeguards import HOME, SAFEGUARDS
 
 
 @pytest.mark.parametrize("name", SAFEGUARDS)
-def test_each_safeguard_stands_once_in_its_file_and_has_its_test(name: str) -> None:
+def test_each_safeguard_is_once_in_its_file_and_has_its_test(name: str) -> None:
     guard = SAFEGUARDS[name]
     file, test = guard.test.split("::")
 

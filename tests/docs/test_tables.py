@@ -43,9 +43,7 @@ def test_every_column_has_its_type_and_a_sentence() -> None:
         assert all(re.fullmatch(r"[A-Z`].*\.", meaning) for *_, meaning in rows)
 
 
-def test_a_load_makes_the_columns_and_types_that_are_listed(
-    serve: Serve, pipeline: dlt.Pipeline
-) -> None:
+def test_a_load_creates_the_listed_columns_and_types(serve: Serve, pipeline: dlt.Pipeline) -> None:
     sync(pipeline, api_key=KEY, base_url=serve(Account(50)).url)
 
     for table in ALL:

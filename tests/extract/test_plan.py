@@ -54,9 +54,7 @@ def test_a_burst_is_counted_only_in_part_and_never_taken_for_how_dense_it_is() -
 
 @pytest.mark.parametrize("order", ["updated", "updated_desc"])
 @pytest.mark.parametrize("singles", [0, 1, 60, 80])
-def test_where_a_burst_is_counted_only_in_part_the_plan_says_at_least(
-    singles: int, order: str
-) -> None:
+def test_if_a_burst_is_only_partly_counted_the_plan_says_at_least(singles: int, order: str) -> None:
     with Sandbox(with_a_burst(singles, 2_000), key=KEY, order=order) as api:
         found = planned(api, "2026-05-31")
 
@@ -70,7 +68,7 @@ def test_where_a_burst_is_counted_only_in_part_the_plan_says_at_least(
 
 
 @pytest.mark.parametrize("burst", [0, 2, 60, 90])
-def test_what_is_no_more_than_a_crowd_is_counted_and_not_said_to_be_more(burst: int) -> None:
+def test_a_crowd_of_no_more_than_the_limit_is_counted_exactly(burst: int) -> None:
     with Sandbox(with_a_burst(60, burst), key=KEY) as api:
         found = planned(api, "2026-05-31")
 
@@ -84,7 +82,7 @@ def test_rows_that_all_come_in_groups_are_no_bursts(group: int) -> None:
         assert not planned(api).as_json()["is_lower_bound"]
 
 
-def test_a_range_of_few_rows_is_counted_and_its_parts_say_where_they_are() -> None:
+def test_a_range_of_few_rows_is_counted_and_its_parts_show_where_they_are() -> None:
     made = account(300)
     with Sandbox(made, key=KEY) as api:
         whole = planned(api)
@@ -107,7 +105,7 @@ def test_a_range_from_before_the_first_account_is_planned_as_any_other(end: str)
         assert planned(api, "0001-01-01", end).rows == 0
 
 
-def test_one_window_is_said_in_the_singular_and_several_are_not() -> None:
+def test_one_window_is_singular_and_several_are_plural() -> None:
     with Sandbox(account(300), key=KEY) as api:
         one = planned(api).as_lines()[1]
         three = planned(api, window_rows=100).as_lines()[1]
@@ -117,7 +115,7 @@ def test_one_window_is_said_in_the_singular_and_several_are_not() -> None:
 
 
 @pytest.mark.parametrize("end", [None, "2101-12-31"])
-def test_a_range_in_the_future_is_said_to_be_there_after_one_request(end: str | None) -> None:
+def test_a_range_in_the_future_is_reported_after_one_request(end: str | None) -> None:
     with Sandbox(account(300), key=KEY) as api:
         found = planned(api, "2100-01-01", end)
         assert len(api.requests) == 1
@@ -145,7 +143,7 @@ def test_a_plan_heeds_filters_and_the_budget_of_requests() -> None:
     assert slow.seconds >= slow.rows / 100 * 300 / 1_000
 
 
-def test_the_command_prints_the_plan_and_makes_no_file(
+def test_the_command_prints_the_plan_and_creates_no_file(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNIFY_API_KEY", KEY)
@@ -168,7 +166,7 @@ def test_a_range_that_ends_before_it_begins_is_refused_before_the_first_request(
         assert api.requests == []
 
 
-def test_a_plan_that_is_stopped_does_not_promise_to_go_on() -> None:
+def test_a_stopped_plan_does_not_promise_to_resume() -> None:
     with Sandbox(account(8_000), key=KEY, latency=0.5) as api:
         process = start_command(api, "backfill", "--plan", "--from", "2000-01-01")
         until = time.monotonic() + 60

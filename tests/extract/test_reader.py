@@ -179,7 +179,7 @@ def test_no_worker_is_left_alone_with_most_of_the_account(
 
 @pytest.mark.parametrize("order", ["updated", "updated_desc"])
 @pytest.mark.parametrize("group", [3, 30, 200])
-def test_where_rows_come_in_groups_of_one_instant_the_work_is_shared_and_little_is_read_twice(
+def test_the_work_is_shared_and_little_is_read_twice_if_groups_of_rows_share_an_instant(
     group: int, order: str
 ) -> None:
     read = in_groups(4_000, group)
@@ -195,7 +195,7 @@ def test_where_rows_come_in_groups_of_one_instant_the_work_is_shared_and_little_
 
 @pytest.mark.parametrize("order", ["updated", "updated_desc"])
 @pytest.mark.parametrize("group", [1, 3, 12])
-def test_where_an_account_grows_ever_denser_the_work_is_shared(group: int, order: str) -> None:
+def test_the_work_is_shared_if_an_account_grows_ever_denser(group: int, order: str) -> None:
     read = growing(4_000, group)
 
     with Sandbox(read, key=KEY, order=order) as api:
@@ -262,7 +262,7 @@ def test_a_burst_in_a_list_in_an_order_of_its_own_is_not_cut_without_end(
     workers=st.integers(1, 8),
     enough=st.sampled_from([200, 1_000, 10_000]),
 )
-def test_what_is_said_to_be_covered_has_been_read_whole(
+def test_the_covered_window_has_been_read_completely(
     order: str, workers: int, enough: int, *, newest_first: bool
 ) -> None:
     read = account(3_000)
@@ -336,7 +336,7 @@ def test_most_of_the_next_part_is_read_ahead_and_no_more_until_it_is_asked_for()
     assert following >= 100
 
 
-def test_an_error_while_nobody_listens_is_raised_to_whoever_asks_for_the_next_part() -> None:
+def test_an_error_between_two_parts_is_raised_when_the_next_one_is_read() -> None:
     with Sandbox(account(20_000), key=KEY, latency=0.02) as api:
         made = reading(api, Window(None, START), page_size=20, workers=4, enough=2_000)
         rows_of(made)
@@ -380,7 +380,7 @@ def test_an_error_in_one_worker_ends_them_all_at_once(
     assert left == []
 
 
-def test_whoever_stops_listening_stops_the_workers() -> None:
+def test_a_reader_that_stops_also_stops_the_workers() -> None:
     with Sandbox(account(20_000), key=KEY) as api:
         batches = iter(reading(api, Window(None, START)))
         next(batches)

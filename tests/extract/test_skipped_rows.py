@@ -53,7 +53,7 @@ def test_as_many_rows_are_listed_as_the_slices_are_worth() -> None:
     assert recent(150, timedelta(), START, most_pages=2) == 150
 
 
-def test_without_the_servers_clock_nothing_is_asked_and_everything_may_have_changed() -> None:
+def test_without_the_servers_clock_nothing_is_requested_and_everything_may_have_changed() -> None:
     assert recent(1, timedelta(), None) is None
     assert slice_of(OLD).may_have_skipped(set())
     assert not slice_of(OLD, sent=SENT).may_have_skipped(set())
@@ -101,7 +101,7 @@ def test_of_a_slice_too_long_to_be_remembered_any_row_may_have_left() -> None:
     assert not read.may_have_skipped(set())
 
 
-def test_a_page_tells_its_versions_and_its_date_whatever_its_rows_are() -> None:
+def test_a_page_has_its_versions_and_date_whatever_its_rows_are() -> None:
     rows = b'{"id": "a", "updated_at": "x"}, {"updated_at": 1}, {"id": [7], "updated_at": "y"}'
     for odd in (b"", b", null", b", [1]", b", 7"):
         page = page_of(b'{"list": [%s], "next_cursor": null}' % (rows + odd), "list", date=SENT)

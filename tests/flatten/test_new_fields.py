@@ -127,7 +127,7 @@ def test_any_key_gets_a_place_that_it_keeps(warehouse: Destination) -> None:
 
 
 @on_duckdb
-def test_keys_without_end_leave_the_tables_narrow_and_every_value_found(
+def test_endless_keys_leave_the_tables_narrow_and_lose_no_value(
     warehouse: Destination,
 ) -> None:
     sent: dict[str, dict[str, str]] = {}

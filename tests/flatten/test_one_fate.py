@@ -66,7 +66,7 @@ PLACES = (
 
 @settings(max_examples=1_000 if IS_SOAK else 60)
 @given(enrollments, hostile_values, st.sampled_from(PLACES))
-def test_whatever_json_stands_anywhere_in_a_row_has_one_fate(
+def test_any_json_anywhere_in_a_row_has_one_fate(
     row: dict[str, Any], value: str, place: tuple[str, ...]
 ) -> None:
     above = {"id": "r1"} if place[0] == "reply_email_message" else {}
@@ -266,7 +266,7 @@ def test_order_of_rows_and_of_keys_changes_no_column_and_no_value(
 
 @pytest.mark.parametrize("is_reversed", [False, True])
 @pytest.mark.parametrize("is_one_batch", [False, True])
-def test_values_of_two_types_are_all_found_in_whatever_order_they_come(
+def test_values_of_two_types_are_all_stored_in_any_order(
     *, is_reversed: bool, is_one_batch: bool
 ) -> None:
     rows = [new_row(1, score=7), new_row(2, score="high"), new_row(3, score={"v": 1})]
@@ -287,7 +287,7 @@ def test_one_odd_value_leaves_the_others_in_their_column() -> None:
     assert new_values(standing, 0) == {"score__v_text": "n/a"}
 
 
-def test_a_time_stays_in_the_column_where_an_older_one_stood_beside_text() -> None:
+def test_a_time_stays_in_the_column_that_had_an_older_time_beside_text() -> None:
     old = [new_row(1, last_seen="never"), new_row(2, last_seen="2026-01-30T08:00:00Z")]
     standing = Standing().load(old)
     [column] = new_values(standing, 2)

@@ -155,7 +155,7 @@ def test_a_row_in_quarantine_that_is_gone_from_the_api_leaves_as_well(
     assert gone not in quarantine()
 
 
-def test_a_row_that_breaks_later_keeps_its_last_good_version_and_is_told_of(
+def test_a_row_that_breaks_later_keeps_its_last_good_version_and_is_reported(
     serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
     living = account(50)

@@ -39,7 +39,7 @@ def kept(table: pa.Table) -> list[dict[str, Any]]:
 
 
 @given(st.lists(enrollments, max_size=5, unique_by=lambda row: row["id"]))
-def test_every_value_stands_where_the_tables_say(rows: list[dict[str, Any]]) -> None:
+def test_every_value_is_in_the_column_that_the_tables_document(rows: list[dict[str, Any]]) -> None:
     tables = split_rows(rows)
 
     assert list(tables) == [table.name for table in TABLES]
@@ -97,7 +97,7 @@ def test_nothing_is_marked_deleted_of_a_row_that_is_new(row: dict[str, Any]) -> 
 
 
 @given(enrollments, enrollments)
-def test_an_entity_stands_once_as_the_last_row_showed_it(
+def test_an_entity_is_stored_once_as_in_the_last_row(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
     other["sequence"] = {**one["sequence"], "name": "renamed"}

@@ -27,7 +27,7 @@ ages = st.dictionaries(st.sampled_from("abcdef"), st.integers(-90, 90), max_size
 
 
 @given(seen=ages, listed=ages, asked=st.sets(st.sampled_from("abcdef")))
-def test_late_is_what_the_cursor_has_passed_and_nobody_has_seen(
+def test_late_rows_are_those_behind_the_cursor_that_no_run_has_seen(
     seen: dict[str, int], listed: dict[str, int], asked: set[str]
 ) -> None:
     def at(age: int) -> datetime:

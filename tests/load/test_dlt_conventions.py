@@ -219,7 +219,7 @@ def test_another_write_disposition_is_refused_and_refresh_named(
 
 
 @before_any_destination
-def test_merge_as_a_run_says_it_keeps_children_with_their_parents(
+def test_the_merge_of_a_run_keeps_children_with_their_parents(
     api: Sandbox, warehouse: Destination
 ) -> None:
     loaded = pipeline(warehouse)
@@ -334,7 +334,7 @@ def test_half_an_interval_is_refused_by_name(
     ],
     ids=str,
 )
-def test_what_an_incremental_says_and_this_source_cannot_do_is_refused(
+def test_an_incremental_that_this_source_cannot_apply_is_refused(
     api: Sandbox, odd: dict[str, Any]
 ) -> None:
     with pytest.raises(Exception, match=next(iter(odd))):
@@ -399,7 +399,7 @@ def test_any_other_file_format_loads(api: Sandbox, warehouse: Destination, kind:
     ],
     indirect=["warehouse"],
 )
-def test_refresh_loads_everything_anew(api: Sandbox, warehouse: Destination, mode: Any) -> None:
+def test_refresh_reloads_everything(api: Sandbox, warehouse: Destination, mode: Any) -> None:
     loaded = first_run(api, warehouse)
     api.reset()
     loaded.run(source(api), refresh=mode)
@@ -428,7 +428,7 @@ def test_views_outlive_dropped_tables_on_duckdb_and_are_named_before_postgres_re
 
 
 @before_any_destination
-def test_refresh_of_one_table_loads_that_one_anew(api: Sandbox, warehouse: Destination) -> None:
+def test_refresh_of_one_table_reloads_that_one(api: Sandbox, warehouse: Destination) -> None:
     loaded = first_run(api, warehouse)
     loaded.run(source(api).with_resources("people"), refresh="drop_data")
     assert warehouse.stored() == shown(api.account)
@@ -460,7 +460,7 @@ def test_a_dev_pipeline_loads_into_a_dataset_of_its_own(
 
 
 @before_any_destination
-def test_an_attached_pipeline_goes_on_where_it_was(api: Sandbox, warehouse: Destination) -> None:
+def test_an_attached_pipeline_resumes(api: Sandbox, warehouse: Destination) -> None:
     first_run(api, warehouse)
     change(api.account, 20)
     attached = dlt.attach("unify_gtm", destination=warehouse.dlt_name, dataset_name="unify")

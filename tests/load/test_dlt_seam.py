@@ -165,7 +165,7 @@ def test_intervals_are_off_unless_a_launcher_allows_them() -> None:
     assert dlt_seam.allows_external_schedulers() is False, "dlt lets intervals apply by default"
 
 
-def test_the_state_of_a_resource_stands_where_a_cursor_is_looked_for(home: Path) -> None:
+def test_the_state_of_a_resource_is_where_the_cursor_is_read(home: Path) -> None:
     def rows() -> Iterator[pa.Table]:
         dlt.current.resource_state()["mark"] = 1
         yield from ids()
@@ -185,7 +185,7 @@ def test_the_state_of_a_resource_stands_where_a_cursor_is_looked_for(home: Path)
     assert resources["enrollments"] == {"mark": 1}, "dlt stores a resource's state elsewhere"
 
 
-def test_arrow_tables_are_written_as_parquet_where_that_is_supported() -> None:
+def test_arrow_tables_are_written_as_parquet_if_that_is_supported() -> None:
     assert dlt_seam.fastest_format("insert_values", ["insert_values", "parquet"]) in (
         "parquet",
         "insert_values",
@@ -195,7 +195,7 @@ def test_arrow_tables_are_written_as_parquet_where_that_is_supported() -> None:
     )
 
 
-def test_signals_are_heard_between_two_steps() -> None:
+def test_signals_are_handled_between_two_steps() -> None:
     with intercepted_signals():
         dlt_seam.raise_if_signalled()
 
@@ -206,7 +206,7 @@ def test_dlt_looks_for_working_folders_where_we_leave_them(home: Path) -> None:
     )
 
 
-def test_a_pipeline_remembers_where_it_looks_for_a_file_without_path(home: Path) -> None:
+def test_a_pipeline_remembers_where_to_look_for_a_file_without_a_path(home: Path) -> None:
     first = pipeline()
     first.set_local_state_val("initial_cwd", str(home / "first"))
     dlt_seam.empty_working_folder(first)
@@ -216,7 +216,7 @@ def test_a_pipeline_remembers_where_it_looks_for_a_file_without_path(home: Path)
     )
 
 
-def test_what_stands_for_configuration_is_told_from_values() -> None:
+def test_placeholders_for_configuration_are_told_from_values() -> None:
     assert dlt_seam.stands_for_configuration(dlt.config.value), "dlt.config.value is a value by now"
     assert dlt_seam.stands_for_configuration(dlt.secrets.value)
     assert not dlt_seam.stands_for_configuration("a value")

@@ -199,7 +199,7 @@ def test_a_failed_run_of_a_source_leaves_nothing_behind_for_the_next_run_of_it(
 
 
 @on_duckdb
-def test_a_map_that_leaves_no_row_leaves_no_package_behind(
+def test_a_map_that_drops_every_row_leaves_no_package_behind(
     serve: Serve, warehouse: Destination
 ) -> None:
     api = serve(account(100))

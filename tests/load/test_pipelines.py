@@ -84,7 +84,7 @@ def test_a_scheduled_sync_ends_with_three_while_rows_are_in_quarantine(serve: Se
     assert run("scheduled_sync.py", api).returncode == 3
 
 
-def test_a_scheduled_sync_ends_with_two_where_the_key_is_refused(serve: Serve) -> None:
+def test_a_scheduled_sync_exits_with_2_if_the_key_is_refused(serve: Serve) -> None:
     refused = run("scheduled_sync.py", serve(Account(10)), UNIFY_API_KEY="another")
 
     assert refused.returncode == 2

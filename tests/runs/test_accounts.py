@@ -166,7 +166,7 @@ def refused(act: Callable[[], Any], match: str) -> None:
 
 @on_duckdb
 @pytest.mark.parametrize("made_with", [ONE, None])
-def test_a_dataset_made_with_accounts_is_refused_without_one_and_the_other_way_round(
+def test_a_dataset_with_accounts_is_refused_without_one_and_vice_versa(
     serve: Serve, warehouse: Destination, made_with: str | None
 ) -> None:
     api = serve(account(0))
@@ -209,7 +209,7 @@ def test_a_new_field_called_account_gets_a_column_of_another_name(
 
 
 @on_duckdb
-def test_a_field_called_account_alone_makes_no_dataset_of_several(
+def test_a_field_named_account_does_not_make_a_dataset_one_of_several_accounts(
     serve: Serve, warehouse: Destination
 ) -> None:
     api = serve(account(20), reshape=lambda row: {**row, "account": "an API's field"})

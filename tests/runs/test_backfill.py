@@ -190,7 +190,7 @@ def _at(text: str) -> datetime:
     [(None, False), ("2030-01-01", True)],
     ids=["oldest first", "newest first"],
 )
-def test_a_backfill_that_goes_on_weeks_later_loads_what_moved_meanwhile_and_says_so(
+def test_a_backfill_resumed_weeks_later_loads_what_moved_meanwhile_and_reports_it(
     serve: Callable[..., Sandbox],
     until: str | None,
     *,
@@ -305,7 +305,7 @@ def rows_loaded() -> int:
         return int(rows)
 
 
-def test_interrupted_a_backfill_stops_within_seconds_and_says_how_to_go_on(
+def test_an_interrupted_backfill_stops_within_seconds_and_says_how_to_resume(
     serve: Callable[..., Sandbox],
 ) -> None:
     api = serve(Account(20_000), latency=0.05)

@@ -112,7 +112,9 @@ def test_in_postgres_neither_creates_a_schema_nor_leaves_a_table(warehouse_dsn: 
 
 @pytest.mark.usefixtures("api")
 @pytest.mark.parametrize("dataset_exists", [False, True])
-def test_check_tells_a_role_that_may_not_write(warehouse_dsn: str, *, dataset_exists: bool) -> None:
+def test_check_reports_a_role_that_may_not_write(
+    warehouse_dsn: str, *, dataset_exists: bool
+) -> None:
     role = f"reader_{os.getpid()}_{dataset_exists}".lower()
     postgres.ask(warehouse_dsn, f"CREATE ROLE {role} LOGIN PASSWORD 'of-the-reader'")
     if dataset_exists:
@@ -153,7 +155,7 @@ def test_a_role_of_an_existing_dataset_needs_no_right_to_create_one(
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
 @pytest.mark.usefixtures("api")
-def test_check_tells_a_folder_that_may_not_be_written(home: Path) -> None:
+def test_check_reports_a_folder_that_may_not_be_written(home: Path) -> None:
     home.chmod(0o500)
     try:
         ran = command("check")
@@ -165,7 +167,7 @@ def test_check_tells_a_folder_that_may_not_be_written(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("api")
-def test_check_tells_a_file_that_is_no_database_after_what_was_in_order(home: Path) -> None:
+def test_check_reports_a_file_that_is_no_database_after_what_was_in_order(home: Path) -> None:
     (home / FILE).write_bytes(b"this is no database" * 100)
 
     ran = command("check")
@@ -197,7 +199,7 @@ NOBODY = {
 
 
 @pytest.mark.parametrize("kind", NOBODY)
-def test_check_says_within_seconds_that_nobody_answers(kind: str) -> None:
+def test_check_reports_an_unreachable_api_within_seconds(kind: str) -> None:
     url = NOBODY[kind]()
     began = time.monotonic()
 
@@ -265,7 +267,7 @@ def test_a_driver_that_is_missing_is_named_by_our_own_extra(home: Path) -> None:
     assert home
 
 
-def test_postgres_says_itself_what_to_do(api: Sandbox, warehouse_dsn: str) -> None:
+def test_the_hint_of_postgres_is_shown(api: Sandbox, warehouse_dsn: str) -> None:
     postgres.ask(warehouse_dsn, "CREATE PUBLICATION everything FOR ALL TABLES")
     assert command("sync", "--destination", "postgres").returncode in (0, 1)
     api.account.change(20, seed=1)
@@ -277,7 +279,7 @@ def test_postgres_says_itself_what_to_do(api: Sandbox, warehouse_dsn: str) -> No
     assert "REPLICA IDENTITY using ALTER TABLE" in ran.stderr
 
 
-def test_an_odd_switch_is_told_by_check_too(
+def test_check_reports_an_odd_switch_too(
     api: Sandbox, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOAD__RAISE_ON_FAILED_JOBS", "false")

@@ -53,7 +53,7 @@ def newest(api: Sandbox) -> datetime:
     return max(map(instant, api.account.rows()))
 
 
-def test_check_says_that_key_clock_and_destination_are_in_order(api: Sandbox) -> None:
+def test_check_reports_that_key_clock_and_destination_are_in_order(api: Sandbox) -> None:
     ran = command("check")
 
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -107,7 +107,7 @@ def test_check_refuses_a_clock_that_is_off(
     assert f"is 3 hours {side} the server's" in caught.value.what
 
 
-def test_check_tells_a_destination_that_cannot_be_written(
+def test_check_reports_a_destination_that_cannot_be_written(
     api: Sandbox, pipeline: dlt.Pipeline, home: Path
 ) -> None:
     (home / FILE).write_bytes(b"this is no database" * 100)
@@ -119,7 +119,7 @@ def test_check_tells_a_destination_that_cannot_be_written(
     assert len(api.requests) == 1
 
 
-def test_check_tells_an_api_that_is_not_there(pipeline: dlt.Pipeline) -> None:
+def test_check_reports_a_missing_api(pipeline: dlt.Pipeline) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
 
@@ -204,7 +204,7 @@ def test_status_shows_the_last_runs_and_how_the_last_one_failed(
     assert ["KeyRefused" in line for line in grid if " sync " in line] == [True, False]
 
 
-def test_status_tells_of_rows_in_quarantine(serve: Serve, pipeline: dlt.Pipeline) -> None:
+def test_status_shows_rows_in_quarantine(serve: Serve, pipeline: dlt.Pipeline) -> None:
     api = serve(Account(500), reshape=DRIFTS["changed-types"])
     report = sync(pipeline, api_key=KEY, base_url=api.url)
     assert report.quarantined

@@ -125,7 +125,7 @@ def test_no_copy_of_a_person_stays_in_the_tables_that_a_merge_leaves(
         assert person not in str(database.ask(f"SELECT * FROM {schema}.{table}"))
 
 
-def test_a_row_in_quarantine_that_names_a_person_goes_and_is_asked_for_no_more(
+def test_a_quarantined_row_that_names_a_forgotten_person_is_deleted_and_not_requested_again(
     serve: Serve, database: Any
 ) -> None:
     def broken(row: Row) -> Row:
@@ -186,7 +186,7 @@ def test_each_who_was_forgotten_stays_so_whatever_becomes_of_the_settings(
     assert len(database.ask("SELECT * FROM unify._unify_forgotten")) == len(people)
 
 
-def test_the_command_says_what_was_removed_and_needs_no_key(serve: Serve) -> None:
+def test_the_command_reports_what_it_removed_and_needs_no_key(serve: Serve) -> None:
     api = serve(account(60))
     person = busiest(api.account)
     assert command("sync", UNIFY_API_KEY=KEY, SOURCES__UNIFY__BASE_URL=api.url).returncode == 0
@@ -213,7 +213,7 @@ REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_forgotten_is_refused_and_leaves_no_file(name: str, home: Path) -> None:
+def test_an_impossible_forget_is_refused_and_leaves_no_file(name: str, home: Path) -> None:
     words, sentences = REFUSED[name]
     done = command(
         "forget", *words, "--json", DESTINATION__FILESYSTEM__BUCKET_URL=str(home / "lake")

@@ -49,7 +49,7 @@ def over_an_interval(pipeline: dlt.Pipeline, **how: Any) -> object:
         (over_an_interval, over_an_interval),
     ],
 )
-def test_a_run_that_cannot_rule_out_a_gap_says_so_and_the_next_sync_closes_it(
+def test_a_run_that_cannot_rule_out_a_gap_reports_it_and_the_next_sync_closes_it(
     load: Callable[..., object],
     again: Callable[..., object],
     pipeline: dlt.Pipeline,

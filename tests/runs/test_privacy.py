@@ -138,7 +138,7 @@ def ran(mode: str, api: Sandbox, database: Destination, *words: str) -> str:
     [("keep", DuckDB), ("drop", DuckDB), ("hash", Postgres), *[("hash", DuckDB)] * IS_SOAK],
     indirect=["database"],
 )
-def test_no_personal_text_stands_anywhere_after_a_run_and_a_failed_one(
+def test_no_personal_text_remains_anywhere_after_a_run_and_a_failed_one(
     mode: str, serve: Serve, database: Any
 ) -> None:
     api = serve(account(25), reshape=reshaped)
@@ -193,7 +193,7 @@ def test_the_servers_own_words_are_left_out_of_errors_and_its_codes_are_not() ->
     assert "gone at person_id" in hiding.stderr
 
 
-def test_what_is_in_quarantine_can_still_be_found_by_its_ids(
+def test_a_quarantined_row_can_still_be_found_by_its_ids(
     serve: Serve, pipeline: dlt.Pipeline, home: Path
 ) -> None:
     api = serve(account(300), reshape=DRIFTS["changed-types"])
@@ -260,7 +260,7 @@ CHANGES: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any], tup
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_changed_setting_is_refused_before_a_request_until_all_is_loaded_anew(
+def test_a_changed_setting_is_refused_before_any_request_until_everything_is_reloaded(
     name: str, serve: Serve, warehouse_file: DuckDB
 ) -> None:
     run, before, after, words = CHANGES[name]
@@ -282,7 +282,7 @@ def test_a_changed_setting_is_refused_before_a_request_until_all_is_loaded_anew(
 
 
 @pytest.mark.parametrize("name", ["keep, then hash", "hash, then keep"])
-def test_once_all_is_loaded_anew_the_new_setting_is_the_only_one(
+def test_once_everything_is_reloaded_only_the_new_setting_counts(
     name: str, serve: Serve, warehouse_file: DuckDB
 ) -> None:
     run, before, after, _ = CHANGES[name]
@@ -305,7 +305,7 @@ def test_once_all_is_loaded_anew_the_new_setting_is_the_only_one(
     [pytest.param(kind, id=kind.name, marks=kind.lane) for kind in NOT_DUCKDB],
     indirect=True,
 )
-def test_whichever_pipeline_emptied_a_dataset_last_says_how_it_is_loaded(
+def test_the_pipeline_that_emptied_a_dataset_last_decides_how_it_is_loaded(
     serve: Serve, warehouse: Destination
 ) -> None:
     given: dict[str, Any] = {"api_key": KEY, "base_url": serve(account(5)).url}

@@ -188,7 +188,7 @@ def test_what_cannot_be_read_goes_to_quarantine_and_comes_back_when_mended(
 
 
 @pytest.mark.promise("P12")
-def test_an_empty_account_makes_every_table_with_every_column_and_type(
+def test_an_empty_account_creates_every_table_with_every_column_and_type(
     serve: Serve, warehouse: Destination
 ) -> None:
     load(warehouse, serve(account(0)))
@@ -252,7 +252,7 @@ def test_killed_wherever_it_is_and_run_again_it_ends_equal(
 
 @pytest.mark.promise("P7")
 @pytest.mark.rounds
-def test_two_runs_at_once_lose_double_and_turn_back_nothing(
+def test_two_runs_at_once_lose_duplicate_and_revert_no_row(
     serve: Serve, warehouse: Destination
 ) -> None:
     rounds, chance = rounds_and_chance(1)
@@ -276,7 +276,7 @@ def test_two_runs_at_once_lose_double_and_turn_back_nothing(
 
 
 @pytest.mark.promise("P7")
-def test_a_backfill_that_failed_goes_on_where_it_was_and_leaves_the_cursor(
+def test_a_failed_backfill_resumes_and_leaves_the_cursor(
     serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCES__UNIFY__WINDOW_ROWS", "100")

@@ -133,7 +133,7 @@ def test_of_versions_in_one_load_the_latest_stays(*, apart: bool, pipeline: dlt.
     assert stored(FILE) == shown(newest)
 
 
-def test_a_version_that_stands_does_not_give_way_to_an_older_one(pipeline: dlt.Pipeline) -> None:
+def test_a_stored_version_is_not_replaced_by_an_older_one(pipeline: dlt.Pipeline) -> None:
     newer = [version("e1", "05.20Z", status="NEW"), version("e2", "05.900Z", status="NEW")]
     older = [version(key, "05Z", status="OLD") for key in ("e1", "e2")]
     for rows in (newer, older):
@@ -211,7 +211,7 @@ def test_replies_and_classifications_follow_their_enrollments(
             assert stored(folder / "r.duckdb") == shown(changing)
 
 
-def test_an_empty_account_makes_every_table_with_every_column_and_type(
+def test_an_empty_account_creates_every_table_with_every_column_and_type(
     pipeline: dlt.Pipeline,
 ) -> None:
     with Sandbox(account(0), key=KEY) as api:
@@ -487,7 +487,7 @@ def test_a_clock_of_the_server_that_was_set_back_is_an_error_and_no_empty_window
     assert stored(FILE) == shown(rows, living.sequences())
 
 
-def test_a_row_of_a_dimension_tells_when_it_was_read_and_does_not_differ_by_it(
+def test_a_row_of_a_dimension_has_the_time_of_its_reading_and_does_not_differ_by_it(
     serve: Callable[..., Sandbox], pipeline: dlt.Pipeline
 ) -> None:
     living = account(40)

@@ -112,7 +112,7 @@ def test_versions_put_for_later_each_show_in_their_turn() -> None:
     assert seen == [row["status"], row["status"], "ONE", "TWO"]
 
 
-def test_what_is_removed_does_not_come_back_by_itself() -> None:
+def test_a_removed_row_does_not_come_back_by_itself() -> None:
     data = account(10)
     row = data.rows()[0]
     data.put(row | {"status": "LATE"}, visible_at=START + timedelta(minutes=1))

@@ -28,7 +28,7 @@ print("done")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_served_sandbox_ends_cleanly_when_told_to(number: int) -> None:
+def test_a_served_sandbox_stops_cleanly_on_a_signal(number: int) -> None:
     words = [sys.executable, "-c", SERVER]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout

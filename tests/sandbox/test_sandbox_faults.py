@@ -106,7 +106,7 @@ def test_rows_can_change_the_moment_a_request_arrives() -> None:
         assert sandbox.requests == []
 
 
-def test_an_idle_connection_does_not_hold_the_server_up() -> None:
+def test_an_idle_connection_does_not_keep_the_server_from_stopping() -> None:
     with requests.Session() as session, Sandbox(account(10)) as sandbox:
         session.get(sandbox.url, timeout=10)
         begun = time.monotonic()
@@ -114,7 +114,7 @@ def test_an_idle_connection_does_not_hold_the_server_up() -> None:
 
 
 @pytest.mark.parametrize("options", [{"latency": 60}, {"faults": [Fault("slow", value=60)]}])
-def test_a_request_that_waits_for_its_answer_does_not_hold_the_server_up(
+def test_a_waiting_request_does_not_keep_the_server_from_stopping(
     options: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     cut: list[requests.RequestException] = []

@@ -136,7 +136,7 @@ def test_every_refusal_of_a_sequence_has_its_documented_body(still: Sandbox) -> 
 
 
 @pytest.mark.parametrize("kind", ["400", "401", "429", "500", "bad_cursor"])
-def test_every_error_made_to_order_has_its_documented_body(kind: str) -> None:
+def test_every_injected_error_has_its_documented_body(kind: str) -> None:
     with Sandbox(account(10), faults=[Fault(kind)]) as sandbox:
         answer = ask(sandbox, cursor="x")
         assert answer.status_code == {"bad_cursor": 400}.get(kind) or int(kind)

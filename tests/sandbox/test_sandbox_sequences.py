@@ -40,7 +40,7 @@ def test_the_list_holds_the_sequences_that_enrollments_nest_each_once() -> None:
 
 
 @pytest.mark.parametrize("order", ["updated", "updated_desc", "created", "id"])
-def test_sequences_come_in_the_order_that_the_sandbox_was_told(order: str) -> None:
+def test_sequences_come_in_the_order_of_the_sandbox(order: str) -> None:
     with Sandbox(account(MANY), order=order) as sandbox:
         rows = listed(sandbox, SEQUENCES, limit=7)
     field = {"id": "id", "created": "created_at"}.get(order, "updated_at")

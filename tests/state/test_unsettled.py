@@ -78,7 +78,7 @@ def test_what_a_run_reads_anyway_is_not_read_twice() -> None:
     assert cursors(states).unsettled_beside(Window(None, NOW.before)) == []
 
 
-def test_what_a_run_that_nobody_repeats_leaves_is_for_the_next_full_run() -> None:
+def test_the_next_full_run_reads_what_a_run_that_is_never_repeated_left() -> None:
     states: dict[str, Any] = {}
     cursors(states, "people", name="filtered").settle([], [window(-20, 1)], is_once=True)
 

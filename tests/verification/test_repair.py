@@ -27,7 +27,7 @@ on_duckdb = pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
 
 
 @on_duckdb
-def test_more_than_a_twentieth_of_a_table_is_taken_away_only_if_told_so(
+def test_more_than_a_twentieth_of_a_table_is_deleted_only_with_yes(
     warehouse: Destination, serve: Serve
 ) -> None:
     api = loaded(warehouse, serve)
@@ -63,7 +63,7 @@ def test_children_of_a_row_that_is_gone_go_with_it(warehouse: Destination, serve
 
 
 @on_duckdb
-def test_what_became_visible_later_than_the_lookback_is_found_and_healed(
+def test_rows_that_appear_later_than_the_lookback_are_found_and_repaired(
     warehouse: Destination, serve: Serve
 ) -> None:
     api = loaded(warehouse, serve)
@@ -200,7 +200,7 @@ def test_who_is_forgotten_meanwhile_is_named_in_no_difference(
 @pytest.mark.parametrize(
     "warehouse", [pytest.param(kind, marks=kind.lane) for kind in (Delta, Iceberg)], indirect=True
 )
-def test_no_version_of_a_table_lacks_a_row_that_a_repair_found_twice(
+def test_no_version_of_a_table_lacks_a_row_that_a_repair_deduplicates(
     warehouse: Destination, serve: Serve
 ) -> None:
     api = loaded(warehouse, serve)

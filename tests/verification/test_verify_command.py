@@ -41,9 +41,7 @@ def test_it_exits_with_4_until_the_difference_is_repaired(serve: Serve, home: Pa
 
 
 @pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
-def test_status_tells_of_loads_and_not_of_what_was_verified(
-    warehouse: Destination, serve: Serve
-) -> None:
+def test_status_shows_loads_and_no_verification(warehouse: Destination, serve: Serve) -> None:
     api = loaded(warehouse, serve)
     before = status(warehouse.pipeline()).loads
     warehouse.change("DELETE FROM unify.people")
