@@ -124,14 +124,14 @@ def start_command(
     api: Sandbox, *words: str, window_rows: int = 400, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[str]:
     """Start a command as a process, with windows so small that a few hundred rows are several."""
-    said = {
+    settings = {
         "UNIFY_API_KEY": KEY,
         "SOURCES__UNIFY__BASE_URL": api.url,
         "SOURCES__UNIFY__PAGE_SIZE": "50",
         "SOURCES__UNIFY__WINDOW_ROWS": str(window_rows),
     }
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return warm.start(words, {**os.environ, **said, **(environment or {})}, **pipes)
+    return warm.start(words, {**os.environ, **settings, **(environment or {})}, **pipes)
 
 
 def start_and_kill(api: Sandbox, *words: str, at: str, times: int = 1) -> None:
@@ -197,5 +197,5 @@ def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destinatio
         if reason := kind.broken.get(broken):
             promise = broken if broken in promises else promises[0]
             request.applymarker(pytest.mark.xfail(reason=f"{promise}: {reason}", strict=True))
-    with opened(kind, home, request) as found:
-        yield found
+    with opened(kind, home, request) as destination:
+        yield destination

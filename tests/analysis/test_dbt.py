@@ -99,10 +99,10 @@ def project(
         )
         sync(pipeline, api_key=KEY, base_url=api.url)
         make_models(pipeline)
-        made = Project(_project(folder, target), _asking(credentials))
-        done = made.dbt("deps")
+        dbt_project = Project(_project(folder, target), _asking(credentials))
+        done = dbt_project.dbt("deps")
         assert done.returncode == 0, done.stdout
-        yield made
+        yield dbt_project
 
 
 def test_the_package_builds_and_answers_as_the_command_does(project: Project) -> None:

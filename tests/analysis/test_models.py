@@ -63,16 +63,16 @@ def ordered(rows: Any) -> Rows:
 
 def account(seed: int) -> Account:
     """Return one that has changed, and whose two busiest sequences were upgraded, one twice."""
-    made = Account(300, seed=seed)
-    made.change(60, seed=seed)
-    first, second, *_ = (sequence["id"] for sequence in made.sequences())
-    newer = made.upgrade_sequence(first)
-    made.change(20, seed=seed + 1)
-    made.upgrade_sequence(newer)
-    made.upgrade_sequence(second)
-    made.change(20, seed=seed + 2)
-    made.clock.advance(timedelta(seconds=1))
-    return made
+    changing = Account(300, seed=seed)
+    changing.change(60, seed=seed)
+    first, second, *_ = (sequence["id"] for sequence in changing.sequences())
+    newer = changing.upgrade_sequence(first)
+    changing.change(20, seed=seed + 1)
+    changing.upgrade_sequence(newer)
+    changing.upgrade_sequence(second)
+    changing.change(20, seed=seed + 2)
+    changing.clock.advance(timedelta(seconds=1))
+    return changing
 
 
 @pytest.fixture(scope="module", params=DATASETS, ids=lambda of: f"{of[0]}-{of[1] or 'today'}")

@@ -38,11 +38,11 @@ def test_a_row_that_is_no_json_in_the_same_body_twice_refuses_it_no_more(name: s
     rows = b", ".join([LISTED[0], NO_JSON[name], LISTED[1]])
     body = b'{"enrollments": [%b], "next_cursor": "c"}' % rows
     with raw_server(lambda _, to: to.sendall(response(body))) as server:
-        found = page(server.url)
+        parsed = page(server.url)
 
         assert len(server.asked) == 2
-    assert (found.body, found.next_cursor, len(found.rows)) == (body, "c", 3)
-    times = [each.updated for each in found.versions if each.key == "1"]
+    assert (parsed.body, parsed.next_cursor, len(parsed.rows)) == (body, "c", 3)
+    times = [each.updated for each in parsed.versions if each.key == "1"]
     assert times == ["2026-01-31T08:00:00Z", "2026-01-31T08:00:01Z"]
 
 

@@ -31,9 +31,9 @@ Serve = Callable[..., Sandbox]
 FILE = "unify_gtm.duckdb"
 
 
-def load(pipeline: dlt.Pipeline, api: Sandbox | str, **said: Any) -> Report:
+def load(pipeline: dlt.Pipeline, api: Sandbox | str, **options: Any) -> Report:
     url = api if isinstance(api, str) else api.url
-    return sync(pipeline, api_key=KEY, base_url=url, **said)
+    return sync(pipeline, api_key=KEY, base_url=url, **options)
 
 
 def test_a_key_echoed_in_an_errors_code_or_path_is_not_shown(home: Path) -> None:

@@ -242,10 +242,10 @@ def test_bytes_that_are_not_utf8_refuse_no_page_whatever_is_beside_them(neighbou
     odd = b'{"id": "1", "updated_at": "2026-01-31T08:00:00Z", "name": "Andr\xe9"}'
     body = b'{"enrollments": [%b, %b], "next_cursor": "c"}' % (odd, neighbour)
     with raw_server(lambda _, to: to.sendall(response(body))) as server:
-        found = page(server.url)
+        parsed = page(server.url)
 
-    assert (found.body, found.next_cursor, len(found.rows)) == (body, "c", 2)
-    assert "1" in [version.key for version in found.versions]
+    assert (parsed.body, parsed.next_cursor, len(parsed.rows)) == (body, "c", 2)
+    assert "1" in [version.key for version in parsed.versions]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_every_command_has_help_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "sentence"),
     [
         (["sink"], "sink"),
         (["sync", "--fast"], "--fast"),
@@ -73,11 +73,11 @@ def test_every_command_has_help_of_its_own() -> None:
         (["sync", "--workers", "many"], "--workers"),
     ],
 )
-def test_words_that_are_not_known_end_with_2_and_are_named(words: list[str], said: str) -> None:
+def test_words_that_are_not_known_end_with_2_and_are_named(words: list[str], sentence: str) -> None:
     ran = command(*words)
 
     assert ran.returncode == 2
-    assert said in ran.stderr
+    assert sentence in ran.stderr
     assert "Traceback" not in ran.stderr
 
 
@@ -94,14 +94,14 @@ def test_sync_says_what_it_loaded_and_then_that_nothing_changed(api: Sandbox) ->
 def test_sync_with_json_prints_one_object(api: Sandbox) -> None:
     ran = command("sync", "--json")
 
-    found = only_json(ran)
+    result = only_json(ran)
     assert ran.returncode == 0
     tables = stored("unify_gtm.duckdb")
-    assert found["enrollments"] == len(tables["enrollments"]) == 300
-    assert found["requests"] == len(api.requests)
+    assert result["enrollments"] == len(tables["enrollments"]) == 300
+    assert result["requests"] == len(api.requests)
     newest = max(row[2] for row in tables["enrollments"])
-    assert found["cursor"] == newest.isoformat()
-    assert found["quarantined"] == 0
+    assert result["cursor"] == newest.isoformat()
+    assert result["quarantined"] == 0
 
 
 def test_quiet_prints_nothing_but_errors(api: Sandbox) -> None:
@@ -117,9 +117,9 @@ def test_quiet_prints_nothing_but_errors(api: Sandbox) -> None:
 def test_an_error_with_json_is_one_object_too(api: Sandbox) -> None:
     ran = command("sync", "--json", UNIFY_API_KEY="another")
 
-    found = only_json(ran)
-    assert ran.returncode == found["exit_code"] == 2
-    assert ran.stderr == f"Error: {found['error']}\n{found['next_step']}\n"
+    result = only_json(ran)
+    assert ran.returncode == result["exit_code"] == 2
+    assert ran.stderr == f"Error: {result['error']}\n{result['next_step']}\n"
     assert [request.status for request in api.requests] == [401]
 
 

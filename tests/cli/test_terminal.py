@@ -94,8 +94,8 @@ def test_ctrl_c_leaves_one_error_and_a_cursor(serve: Serve) -> None:
         UNIFY_API_KEY=KEY,
     )
 
-    heard = r"\^CCTRL-C received\..* Send CTRL-C again to force stop\."
-    assert_left(screen, heard, r"Error: Stopped\.", r"Nothing is lost: run it again.*")
+    warning = r"\^CCTRL-C received\..* Send CTRL-C again to force stop\."
+    assert_left(screen, warning, r"Error: Stopped\.", r"Nothing is lost: run it again.*")
     assert screen.returncode == 1
 
 

@@ -231,9 +231,9 @@ OF_DLT = {
 @pytest.mark.usefixtures("api")
 @pytest.mark.parametrize("name", OF_DLT)
 def test_a_variable_that_dlt_cannot_use_is_reported_in_a_sentence(name: str) -> None:
-    value, said = OF_DLT[name]
+    value, sentence = OF_DLT[name]
 
     ran = command("status", **{name: value})
 
     assert (ran.returncode, "Traceback" in ran.stderr) == (2, False)
-    assert said in ran.stderr
+    assert sentence in ran.stderr

@@ -38,18 +38,18 @@ zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(mi
 printable = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
 
 
-def made(**given: Any) -> Settings:
+def checked(**given: Any) -> Settings:
     return checked_settings({"api_key": "a-key", **given})
 
 
 def value_of(name: str, **given: Any) -> Any:
-    settings = made(**given)
+    settings = checked(**given)
     return getattr(settings.limits if name.startswith("max_") else settings, name)
 
 
 def refusal(**given: Any) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as caught:
-        made(**given)
+        checked(**given)
     assert caught.value.exit_code == 2
     assert caught.value.next_step
     return caught.value
@@ -149,11 +149,11 @@ def test_any_text_is_a_time_or_refused_but_nothing_else(text: str) -> None:
     try:
         read = parse_time("start", text)
     except ConfigurationError as refused:
-        said = refused.what
+        message = refused.what
     else:
-        said = f"{text!r} is {read.astimezone(UTC)}"
+        message = f"{text!r} is {read.astimezone(UTC)}"
 
-    assert redacted(repr(text)) in redacted(said)
+    assert redacted(repr(text)) in redacted(message)
 
 
 @given(st.sampled_from(sorted(INTEGERS)), st.integers(-(10**12), 10**12), st.booleans())
@@ -163,11 +163,11 @@ def test_whole_numbers_are_taken_within_their_limits(
     as_text: bool,  # noqa: FBT001 - drawn
 ) -> None:
     low, high = INTEGERS[name]
-    said = str(value) if as_text else value
+    text_given = str(value) if as_text else value
     if low <= value <= high:
-        assert value_of(name, **{name: said}) == value
+        assert value_of(name, **{name: text_given}) == value
     else:
-        what = refusal(**{name: said}).what
+        what = refusal(**{name: text_given}).what
         assert name in what
         assert str(value) in what
 
@@ -191,11 +191,11 @@ def test_seconds_are_more_than_none_and_at_most_a_day(name: str, value: float) -
 @given(st.integers(0, 8_000), st.sampled_from(["s", "m", "h", "d", ""]), st.sampled_from(["", " "]))
 def test_a_lookback_is_a_number_with_a_unit(number: int, unit: str, gap: str) -> None:
     expected = number * {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "": 1}[unit]
-    said = f"{number}{gap}{unit}"
+    text_given = f"{number}{gap}{unit}"
     if expected <= 366 * 86_400:
-        assert made(lookback=said).lookback == timedelta(seconds=expected)
+        assert checked(lookback=text_given).lookback == timedelta(seconds=expected)
     else:
-        assert repr(said) in refusal(lookback=said).what
+        assert repr(text_given) in refusal(lookback=text_given).what
 
 
 @pytest.mark.parametrize("value", ["-1m", "ten minutes", "5w", "", "nan", "inf", timedelta(-1)])
@@ -237,8 +237,8 @@ def test_a_value_is_refused_with_the_reason(wrong: dict[str, Any], reason: str) 
 
 @given(st.sampled_from(ID_FILTERS), st.uuids())
 def test_ids_are_taken_in_any_spelling_of_theirs(name: str, wanted: UUID) -> None:
-    for said in (wanted, str(wanted), str(wanted).upper(), f" {wanted} "):
-        assert made(**{name: said}).filters == ((name, str(wanted)),)
+    for text_given in (wanted, str(wanted), str(wanted).upper(), f" {wanted} "):
+        assert checked(**{name: text_given}).filters == ((name, str(wanted)),)
 
 
 @given(st.sampled_from(ID_FILTERS), st.text(max_size=20))
@@ -252,8 +252,8 @@ def test_what_is_no_id_is_refused(name: str, value: str) -> None:
 @given(st.lists(st.sampled_from(STATUSES), min_size=1, max_size=6))
 def test_statuses_are_taken_in_any_order_and_case_and_twice(wanted: list[str]) -> None:
     expected = tuple(("status", status) for status in sorted(set(wanted)))
-    for said in (wanted, ",".join(wanted), [", ".join(wanted)], [s.lower() for s in wanted]):
-        assert made(status=said).filters == expected
+    for text_given in (wanted, ",".join(wanted), [", ".join(wanted)], [s.lower() for s in wanted]):
+        assert checked(status=text_given).filters == expected
 
 
 @given(st.sampled_from(STATUSES), st.text("ABC_", min_size=4, max_size=9))
@@ -276,7 +276,7 @@ def test_a_status_that_is_not_known_is_refused(known: str, unknown: str) -> None
     ],
 )
 def test_https_and_loopback_are_addresses(url: str) -> None:
-    assert made(base_url=f" {url}/ ").base_url == url
+    assert checked(base_url=f" {url}/ ").base_url == url
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(one: str, odd: str, ot
 
 
 def test_an_omitted_setting_has_the_documented_default() -> None:
-    assert made() == Settings(
+    assert checked() == Settings(
         api_key="a-key",
         base_url="https://api.unifygtm.com",
         filters=(),

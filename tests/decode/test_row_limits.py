@@ -78,9 +78,9 @@ def test_joined_batches_stay_below_both_limits_and_lose_nothing(
     rows: list[dict[str, Any]] = [{"note": wide} for _ in range(1_000)]
     batch = decode(ENROLLMENT_LIST, [page(*rows, {"is_paused": "no", "note": wide})])
 
-    made = list(joined(unchanging(batch, 100)))
+    grouped = list(joined(unchanging(batch, 100)))
 
-    assert sum(len(one.rows) for one in made) == 100_000
-    assert sum(len(one.unreadable) for one in made) == 100
-    assert all(len(one.rows) <= JOINED_ROWS and one.size <= JOINED_BYTES for one in made)
-    assert len(made) <= 2 + sum(one.size for one in made) // (JOINED_BYTES // 2)
+    assert sum(len(one.rows) for one in grouped) == 100_000
+    assert sum(len(one.unreadable) for one in grouped) == 100
+    assert all(len(one.rows) <= JOINED_ROWS and one.size <= JOINED_BYTES for one in grouped)
+    assert len(grouped) <= 2 + sum(one.size for one in grouped) // (JOINED_BYTES // 2)

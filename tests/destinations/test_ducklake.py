@@ -55,16 +55,16 @@ def lake(home: Path, postgres_server: str, monkeypatch: pytest.MonkeyPatch) -> I
         with duckdb.connect() as connection:
             connection.execute(f"INSTALL '{extension}'")
     with postgres.database(postgres_server) as dsn:
-        made = DuckLake(
+        lake = DuckLake(
             {
                 f"{CREDENTIALS}__CATALOG": dsn,
                 f"{CREDENTIALS}__DUCKLAKE_NAME": LAKE,
                 f"{CREDENTIALS}__STORAGE__BUCKET_URL": str(home / "files"),
             }
         )
-        for name, value in made.environment.items():
+        for name, value in lake.environment.items():
             monkeypatch.setenv(name, value)
-        yield made
+        yield lake
 
 
 def test_a_lake_equals_the_api_after_changes_and_a_verify_finds_no_difference(

@@ -251,7 +251,7 @@ def test_a_run_that_loses_its_lease_commits_nothing(
     serve: Callable[..., Sandbox], home: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     api = serve(Account(200))
-    for name, value in Parquet.said(str(home / "lake")).items():
+    for name, value in Parquet.environment_for(str(home / "lake")).items():
         monkeypatch.setenv(name, value)
     lake = Parquet(dict(os.environ))
     pipeline = lake.pipeline()

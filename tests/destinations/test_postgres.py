@@ -135,12 +135,12 @@ def test_no_error_shows_the_password(
     credentials: str, serve: Serve, postgres_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = secretly_at(credentials, postgres_server, monkeypatch)
-    said: dict[str, Any] = {"api_key": KEY, "base_url": serve(Account(10)).url}
+    settings: dict[str, Any] = {"api_key": KEY, "base_url": serve(Account(10)).url}
 
     def opened() -> dlt.Pipeline:
         return open_pipeline("unify_gtm", "postgres", "unify")
 
-    for run in (lambda: sync(opened(), **said), lambda: check(opened(), **said)):
+    for run in (lambda: sync(opened(), **settings), lambda: check(opened(), **settings)):
         with pytest.raises(UnifyError) as failed:
             run()
         assert secret not in str(failed.value)
@@ -155,11 +155,11 @@ def test_no_log_and_no_trace_shows_the_password(
 ) -> None:
     secret = secretly_at(address, postgres_server, monkeypatch)
 
-    code, said = ended(start_command(serve(Account(10)), "sync", "--verbose", *TO_POSTGRES))
+    code, output = ended(start_command(serve(Account(10)), "sync", "--verbose", *TO_POSTGRES))
 
     assert code in (1, 2)
-    assert "Traceback" in said
-    assert secret not in said
+    assert "Traceback" in output
+    assert secret not in output
 
 
 def test_tls_is_used_if_it_is_required(
@@ -236,15 +236,15 @@ def _wait_for_a_load(dsn: str, running: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-def assert_failed_kindly(code: int, said: str) -> None:
+def assert_failed_kindly(code: int, output: str) -> None:
     """A run that the server left may have been done by then; else it says so in a sentence."""
-    print(code, said)  # noqa: T201 - to see what a failure was like
+    print(code, output)  # noqa: T201 - to see what a failure was like
     assert code in (0, 1)
-    assert "Traceback" not in said
-    assert PASSWORD not in said
+    assert "Traceback" not in output
+    assert PASSWORD not in output
     # The driver's library prints the server's own last words, if there were any.
-    assert len([line for line in said.splitlines() if not line.startswith("FATAL")]) <= 2
-    assert code == 0 or "run it again" in said
+    assert len([line for line in output.splitlines() if not line.startswith("FATAL")]) <= 2
+    assert code == 0 or "run it again" in output
 
 
 def holding(serve: Serve) -> tuple[Sandbox, subprocess.Popen[str]]:
@@ -270,11 +270,11 @@ def test_who_waits_too_long_learns_who_holds_the_dataset_since_when_and_where(
     _wait_for_the_lock(warehouse)
     api = serve(Account(50))
 
-    code, said = ended(start_command(api, "sync", "--lock-timeout", "0.5", *TO_POSTGRES))
+    code, output = ended(start_command(api, "sync", "--lock-timeout", "0.5", *TO_POSTGRES))
 
     assert code == 5
-    assert f"process {first.pid} on {os.uname().nodename[:12]}" in said
-    assert re.search(r"since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", said)
+    assert f"process {first.pid} on {os.uname().nodename[:12]}" in output
+    assert re.search(r"since 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", output)
 
     first.send_signal(signal.SIGKILL)
     first.communicate()
@@ -297,8 +297,8 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill(
 ) -> None:
     account = Account(1_500)
     api = serve(account)
-    said: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
-    sync(warehouse.pipeline(), **said)
+    settings: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
+    sync(warehouse.pipeline(), **settings)
     account.change(200, seed=3)
     slow = serve(account, on_request=answers_once(lambda: _keys_held(warehouse) == 2))
     long = start_command(slow, "backfill", "--from", "2000-01-01", *TO_POSTGRES)
@@ -311,7 +311,7 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill(
     assert is_still_running
     assert long_code == 0, long_said
     account.clock.advance(timedelta(seconds=2))
-    sync(warehouse.pipeline(), **said)
+    sync(warehouse.pipeline(), **settings)
     assert warehouse.stored() == shown(account)
 
 
@@ -366,11 +366,11 @@ def test_check_status_and_the_example_read_postgres_as_well(
     assert check(warehouse.pipeline(), api_key=KEY, base_url=serve(Account(5)).url)
     load(warehouse, api)
 
-    found = status(warehouse.pipeline())
+    result = status(warehouse.pipeline())
 
-    assert found.rows["enrollments"] == 300
-    assert found.cursor
-    assert found.loads
+    assert result.rows["enrollments"] == 300
+    assert result.cursor
+    assert result.loads
     script = Path(__file__).parents[2] / "pipelines" / "ask_the_warehouse.py"
     text = script.read_text().replace('destination="duckdb"', 'destination="postgres"')
     ran = warm.run(("-c", text), os.environ)

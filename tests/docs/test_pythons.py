@@ -34,8 +34,8 @@ def put(file: Path, *lines: str) -> Path:
 @pytest.fixture
 def shim(home: Path) -> Path:
     """Put what pyenv puts for a version that is installed and not chosen."""
-    said = f"echo 'pyenv: python{MINE}: command not found' >&2"
-    return put(home / "shims" / f"python{MINE}", "#!/bin/sh", said, "exit 127")
+    message = f"echo 'pyenv: python{MINE}: command not found' >&2"
+    return put(home / "shims" / f"python{MINE}", "#!/bin/sh", message, "exit 127")
 
 
 def working(file: Path) -> str:

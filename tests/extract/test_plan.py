@@ -23,8 +23,10 @@ from unify_source.runs.plan import Plan, plan
 from unify_source.sandbox import Account, Fault, Sandbox
 
 
-def planned(api: Sandbox, start: str = "2000-01-01", end: str | None = None, **said: Any) -> Plan:
-    return plan(start, end, api_key=KEY, base_url=api.url, **said)
+def planned(
+    api: Sandbox, start: str = "2000-01-01", end: str | None = None, **options: Any
+) -> Plan:
+    return plan(start, end, api_key=KEY, base_url=api.url, **options)
 
 
 @pytest.mark.parametrize(
@@ -32,18 +34,18 @@ def planned(api: Sandbox, start: str = "2000-01-01", end: str | None = None, **s
     [("updated", 0.6, 1.6), ("updated_desc", 0.6, 1.6), ("created", 0.3, 2.5), ("id", 0.3, 2.5)],
 )
 @pytest.mark.parametrize(
-    "made",
+    "filled",
     [account(8_000), account(8_000, 0.9), in_groups(8_000, 60), in_groups(8_000, 400)],
     ids=["evenly", "crowded", "groups of 60", "groups of 400"],
 )
 def test_a_plan_is_about_right_and_takes_few_requests(
-    made: Account, order: str, at_least: float, at_most: float
+    filled: Account, order: str, at_least: float, at_most: float
 ) -> None:
-    with Sandbox(made, key=KEY, order=order) as api:
+    with Sandbox(filled, key=KEY, order=order) as api:
         rows = planned(api).rows
         requests = len(api.requests)
 
-    assert at_least * len(made) <= rows <= at_most * len(made)
+    assert at_least * len(filled) <= rows <= at_most * len(filled)
     assert requests <= 300
 
 
@@ -56,24 +58,24 @@ def test_a_burst_is_counted_only_in_part_and_never_taken_for_how_dense_it_is() -
 @pytest.mark.parametrize("singles", [0, 1, 60, 80])
 def test_if_a_burst_is_only_partly_counted_the_plan_says_at_least(singles: int, order: str) -> None:
     with Sandbox(with_a_burst(singles, 2_000), key=KEY, order=order) as api:
-        found = planned(api, "2026-05-31")
+        plan_of_day = planned(api, "2026-05-31")
 
-    said = found.as_json()
-    bursts = [part["is_lower_bound"] for part in said["parts"]]
-    assert bursts == [part["from"] <= BURST <= part["to"] for part in said["parts"]]
-    assert said["is_lower_bound"]
-    lines = found.as_lines()
-    assert f": at least about {found.rows:,} enrollments" in lines[0]
+    result = plan_of_day.as_json()
+    bursts = [part["is_lower_bound"] for part in result["parts"]]
+    assert bursts == [part["from"] <= BURST <= part["to"] for part in result["parts"]]
+    assert result["is_lower_bound"]
+    lines = plan_of_day.as_lines()
+    assert f": at least about {plan_of_day.rows:,} enrollments" in lines[0]
     assert [" at least about " in line for line in lines if line.startswith("  ")] == bursts
 
 
 @pytest.mark.parametrize("burst", [0, 2, 60, 90])
 def test_a_crowd_of_no_more_than_the_limit_is_counted_exactly(burst: int) -> None:
     with Sandbox(with_a_burst(60, burst), key=KEY) as api:
-        found = planned(api, "2026-05-31")
+        plan_of_day = planned(api, "2026-05-31")
 
-    assert not found.as_json()["is_lower_bound"]
-    assert not [line for line in found.as_lines() if "at least" in line]
+    assert not plan_of_day.as_json()["is_lower_bound"]
+    assert not [line for line in plan_of_day.as_lines() if "at least" in line]
 
 
 @pytest.mark.parametrize("group", [1, 60, 400])
@@ -83,15 +85,15 @@ def test_rows_that_all_come_in_groups_are_no_bursts(group: int) -> None:
 
 
 def test_a_range_of_few_rows_is_counted_and_its_parts_show_where_they_are() -> None:
-    made = account(300)
-    with Sandbox(made, key=KEY) as api:
+    few = account(300)
+    with Sandbox(few, key=KEY) as api:
         whole = planned(api)
         day = planned(api, "2026-05-31T12:00:00Z", START.isoformat())
         whole_day = planned(api, "2026-05-31", "2026-05-31")
         nothing = planned(api, "2026-05-31T00:00:00Z", "2026-05-31T00:00:00Z")
 
-    updated = [row["updated_at"] for row in made.rows()]
-    assert whole.rows == len(made)
+    updated = [row["updated_at"] for row in few.rows()]
+    assert whole.rows == len(few)
     assert day.rows == sum(at >= "2026-05-31T12:00:00" for at in updated)
     assert whole_day.rows == sum(at.startswith("2026-05-31") for at in updated) > 0
     assert nothing.rows == 0
@@ -117,26 +119,26 @@ def test_one_window_is_singular_and_several_are_plural() -> None:
 @pytest.mark.parametrize("end", [None, "2101-12-31"])
 def test_a_range_in_the_future_is_reported_after_one_request(end: str | None) -> None:
     with Sandbox(account(300), key=KEY) as api:
-        found = planned(api, "2100-01-01", end)
+        future = planned(api, "2100-01-01", end)
         assert len(api.requests) == 1
         part_of_it = planned(api, "2000-01-01", "2101-12-31")
 
-    lines = found.as_lines()
+    lines = future.as_lines()
     assert "lies in the future" in lines[0]
     assert lines[0].startswith("From 2100-01-01T00:00:00+00:00")
     assert lines[-1] == "Nothing was loaded."
-    assert found.rows == 0
-    assert found.as_json()["is_in_future"]
+    assert future.rows == 0
+    assert future.as_json()["is_in_future"]
     assert not part_of_it.as_json()["is_in_future"]
     assert part_of_it.rows == 300
 
 
 def test_a_plan_heeds_filters_and_the_budget_of_requests() -> None:
-    made = account(8_000)
-    sequence = made.rows()[0]["sequence"]["id"]
-    rows = sum(row["sequence"]["id"] == sequence for row in made.rows())
+    crowd = account(8_000)
+    sequence = crowd.rows()[0]["sequence"]["id"]
+    rows = sum(row["sequence"]["id"] == sequence for row in crowd.rows())
 
-    with Sandbox(made, key=KEY) as api:
+    with Sandbox(crowd, key=KEY) as api:
         assert 0.7 * rows <= planned(api, sequence_id=sequence).rows <= 1.3 * rows
         slow = planned(api, requests_per_5min=1_000)
 
@@ -152,9 +154,9 @@ def test_the_command_prints_the_plan_and_creates_no_file(
         words = ["backfill", "--plan", "--from", "2000-01-01", "--quiet", "--json"]
         ran = CliRunner().invoke(cli.app, words)
 
-    found = json.loads(ran.stdout)
-    assert (ran.exit_code, found["rows"], found["requests"], found["windows"]) == (0, 300, 3, 1)
-    assert sum(part["rows"] for part in found["parts"]) == 300
+    result = json.loads(ran.stdout)
+    assert (ran.exit_code, result["rows"], result["requests"], result["windows"]) == (0, 300, 3, 1)
+    assert sum(part["rows"] for part in result["parts"]) == 300
     assert list(home.glob("**/*.duckdb")) == []
 
 
@@ -178,11 +180,11 @@ def test_a_stopped_plan_does_not_promise_to_resume() -> None:
         if process.poll() is None:
             # The first lets end what is under way.
             process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=60)
 
     assert process.returncode == 1
-    assert "Stopped.\nNothing was loaded. Run it again." in said
-    assert "goes on" not in said
+    assert "Stopped.\nNothing was loaded. Run it again." in output
+    assert "goes on" not in output
 
 
 def test_an_error_ends_the_plan_at_once() -> None:

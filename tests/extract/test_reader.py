@@ -31,8 +31,8 @@ from unify_source.times import parse_instant
 ORDERS = ["updated", "updated_desc", "created", "id"]
 
 
-def client(api: Sandbox, **said: Any) -> Client:
-    return Client(checked_settings({"api_key": KEY, "base_url": api.url, **said}))
+def client(api: Sandbox, **options: Any) -> Client:
+    return Client(checked_settings({"api_key": KEY, "base_url": api.url, **options}))
 
 
 def reading(api: Sandbox, window: Window, **how: Any) -> Reading:
@@ -47,13 +47,17 @@ def rows_of(read: Reading) -> Counter[str]:
 
 
 def bounds_of(asked: Request) -> tuple[tuple[str, str], ...]:
-    return tuple(said for said in asked.query if said[0] in {"updated_after", "updated_before"})
+    return tuple(
+        parameter
+        for parameter in asked.query
+        if parameter[0] in {"updated_after", "updated_before"}
+    )
 
 
 @cache
 def instants(read: Account) -> dict[str, datetime]:
-    found = {row["id"]: parse_instant(row["updated_at"]) for row in read.rows()}
-    return {key: at for key, at in found.items() if at}
+    times = {row["id"]: parse_instant(row["updated_at"]) for row in read.rows()}
+    return {key: at for key, at in times.items() if at}
 
 
 def ids_within(read: Account, window: Window) -> set[str]:
@@ -89,11 +93,11 @@ def test_every_row_of_a_window_is_read_at_least_once(
         window = Window(low, high)
 
     with Sandbox(read, key=KEY, order=order) as api:
-        made = reading(api, window, page_size=page_size, workers=workers)
-        found = rows_of(made)
+        pages = reading(api, window, page_size=page_size, workers=workers)
+        read_rows = rows_of(pages)
 
-    assert set(found) >= ids_within(read, window)
-    assert made.covered == window
+    assert set(read_rows) >= ids_within(read, window)
+    assert pages.covered == window
 
 
 @given(
@@ -124,13 +128,13 @@ def test_slices_share_their_boundaries_and_leave_nothing_out(
     }
     window = Window(None if is_open else START - timedelta(days=30), START + timedelta(days=30))
 
-    made, rest = slices(window, sample, 32, idle=idle, enough=enough, newest_first=newest_first)
+    parts, rest = slices(window, sample, 32, idle=idle, enough=enough, newest_first=newest_first)
 
     # An instant may be finer on the server than a microsecond: no gap of one may be left.
-    assert all(one.before == other.after for one, other in pairwise(made))
-    assert all(part.after is None or part.after < part.before for part in made)
-    assert not made or Window(made[0].after, made[-1].before) == window
-    assert rest is None or rest == made[0 if newest_first else -1]
+    assert all(one.before == other.after for one, other in pairwise(parts))
+    assert all(part.after is None or part.after < part.before for part in parts)
+    assert not parts or Window(parts[0].after, parts[-1].before) == window
+    assert rest is None or rest == parts[0 if newest_first else -1]
 
 
 @pytest.mark.parametrize("is_ascending", [True, False])
@@ -140,10 +144,10 @@ def test_no_slice_begins_or_ends_at_an_instant_that_many_rows_share(is_ascending
     step = timedelta(hours=-1 if is_ascending else 1)
     page = [*(burst + step * left for left in range(50, 0, -1)), *[burst] * 50]
 
-    made, _ = slices(window, {1: page}, 32, idle=True)
+    parts, _ = slices(window, {1: page}, 32, idle=True)
 
-    assert len(made) > 1
-    assert burst not in {part.before for part in made}
+    assert len(parts) > 1
+    assert burst not in {part.before for part in parts}
 
 
 @pytest.mark.parametrize("order", ["updated", "updated_desc"])
@@ -154,10 +158,10 @@ def test_reading_in_parallel_asks_for_little_more_than_every_page_once(
     read = account(4_000, crowded)
 
     with Sandbox(read, key=KEY, order=order) as api:
-        found = rows_of(reading(api, Window(None, START), page_size=20, workers=16))
+        read_rows = rows_of(reading(api, Window(None, START), page_size=20, workers=16))
         requests = len(api.requests)
 
-    assert set(found) == set(read.ids())
+    assert set(read_rows) == set(read.ids())
     # How the sixteen workers take turns decides how often the rest is cut for one that is idle.
     assert requests <= 1.4 * len(read) / 20
 
@@ -185,10 +189,10 @@ def test_the_work_is_shared_and_little_is_read_twice_if_groups_of_rows_share_an_
     read = in_groups(4_000, group)
 
     with Sandbox(read, key=KEY, order=order, latency=0.01) as api:
-        found = rows_of(reading(api, Window(None, START), page_size=20, workers=16))
+        read_rows = rows_of(reading(api, Window(None, START), page_size=20, workers=16))
         chains = Counter(bounds_of(asked) for asked in api.requests)
 
-    assert set(found) == set(read.ids())
+    assert set(read_rows) == set(read.ids())
     assert chains.total() <= 1.35 * len(read) / 20
     assert max(chains.values()) <= len(read) / 20 / 5
 
@@ -199,10 +203,10 @@ def test_the_work_is_shared_if_an_account_grows_ever_denser(group: int, order: s
     read = growing(4_000, group)
 
     with Sandbox(read, key=KEY, order=order) as api:
-        found = rows_of(reading(api, Window(None, START), page_size=20, workers=16))
+        read_rows = rows_of(reading(api, Window(None, START), page_size=20, workers=16))
         chains = Counter(bounds_of(asked) for asked in api.requests)
 
-    assert set(found) == set(read.ids())
+    assert set(read_rows) == set(read.ids())
     assert chains.total() <= 1.35 * len(read) / 20
     assert max(chains.values()) <= len(read) / 20 / 3
 
@@ -214,19 +218,19 @@ def test_times_inside_of_rows_do_not_keep_the_work_from_being_shared() -> None:
     read.put_many({**row, "person": {**row["person"], **old}} for row in rows)
 
     with Sandbox(read, key=KEY) as api:
-        found = rows_of(reading(api, Window(None, START), page_size=20, workers=16))
+        read_rows = rows_of(reading(api, Window(None, START), page_size=20, workers=16))
         chains = Counter(bounds_of(asked) for asked in api.requests)
 
-    assert set(found) == set(read.ids())
+    assert set(read_rows) == set(read.ids())
     assert max(chains.values()) <= len(read) / 20 / 5
 
 
 def test_a_burst_that_comes_first_keeps_only_one_worker() -> None:
     with Sandbox(begun_with(1_500, 5_000), key=KEY) as api:
-        found = rows_of(reading(api, Window(None, START), workers=4, page_size=5))
+        read_rows = rows_of(reading(api, Window(None, START), workers=4, page_size=5))
         chains = Counter(bounds_of(asked) for asked in api.requests)
 
-    assert len(found) == 5_000
+    assert len(read_rows) == 5_000
     assert max(chains.values()) <= 1_500 / 5 + 10
 
 
@@ -235,9 +239,9 @@ def test_a_list_in_an_order_of_its_own_is_not_cut_into_crumbs(order: str) -> Non
     read = account(4_000)
 
     with Sandbox(read, key=KEY, order=order) as api:
-        found = rows_of(reading(api, Window(None, START), page_size=20, workers=16))
+        read_rows = rows_of(reading(api, Window(None, START), page_size=20, workers=16))
 
-        assert set(found) == set(read.ids())
+        assert set(read_rows) == set(read.ids())
         assert len(api.requests) <= 2.1 * len(read) / 20
 
 
@@ -249,9 +253,9 @@ def test_a_burst_in_a_list_in_an_order_of_its_own_is_not_cut_without_end(
     read = account(1_500, 0.0, 400)
 
     with Sandbox(read, key=KEY, order=order) as api:
-        found = rows_of(reading(api, Window(None, START), workers=workers, page_size=7))
+        read_rows = rows_of(reading(api, Window(None, START), workers=workers, page_size=7))
 
-        assert set(found) == set(read.ids())
+        assert set(read_rows) == set(read.ids())
         assert len(api.requests) <= 2.5 * len(read) / 7
 
 
@@ -267,7 +271,7 @@ def test_the_covered_window_has_been_read_completely(
 ) -> None:
     read = account(3_000)
     with Sandbox(read, key=KEY, order=order) as api:
-        made = reading(
+        pages = reading(
             api,
             Window(None, START),
             page_size=20,
@@ -275,11 +279,11 @@ def test_the_covered_window_has_been_read_completely(
             enough=enough,
             newest_first=newest_first,
         )
-        found = rows_of(made)
-        made.close()
+        rows = rows_of(pages)
+        pages.close()
 
-    covered = made.covered
-    assert set(found) >= ids_within(read, covered)
+    covered = pages.covered
+    assert set(rows) >= ids_within(read, covered)
     assert covered.before > (covered.after or min(instants(read).values()))
     assert (covered.before if newest_first else covered.after) == (START if newest_first else None)
     if enough > len(read):
@@ -296,22 +300,22 @@ def test_window_by_window_none_is_the_whole_account_and_few_pages_are_read_twice
     whole = Window(min(instants(read).values()), START)
     end = whole.after if newest_first else whole.before
     reached: datetime | None = None
-    found: set[str] = set()
+    all_ids: set[str] = set()
     windows: list[int] = []
 
     with Sandbox(read, key=KEY, order=order) as api:
-        made = reading(api, whole, page_size=10, workers=4, enough=250, newest_first=newest_first)
+        pages = reading(api, whole, page_size=10, workers=4, enough=250, newest_first=newest_first)
         while reached != end and len(windows) < len(read) / 25:
             begin = reached or (whole.before if newest_first else whole.after)
-            ids = set(rows_of(made))
-            assert ids >= ids_within(read, made.covered)
-            assert begin == (made.covered.before if newest_first else made.covered.after)
-            reached = made.covered.after if newest_first else made.covered.before
-            found |= ids
+            ids = set(rows_of(pages))
+            assert ids >= ids_within(read, pages.covered)
+            assert begin == (pages.covered.before if newest_first else pages.covered.after)
+            reached = pages.covered.after if newest_first else pages.covered.before
+            all_ids |= ids
             windows.append(len(ids))
         requests = len(api.requests)
 
-    assert found == set(read.ids())
+    assert all_ids == set(read.ids())
     assert requests <= 1.5 * len(read) / 10
     if not crowded and (order == "updated") != newest_first:
         assert max(windows) <= len(read) / 4
@@ -322,15 +326,15 @@ def test_most_of_the_next_part_is_read_ahead_and_no_more_until_it_is_asked_for()
     whole = Window(min(instants(read).values()), START)
 
     with Sandbox(read, key=KEY) as api:
-        made = reading(api, whole, page_size=20, workers=4, enough=2_000)
-        pages = len(list(chain.from_iterable(made)))
+        pages_ahead = reading(api, whole, page_size=20, workers=4, enough=2_000)
+        pages = len(list(chain.from_iterable(pages_ahead)))
         asked = -1
         while asked < len(api.requests):
             asked = len(api.requests)
             time.sleep(0.5)
         ahead = asked - pages
-        following = len(list(chain.from_iterable(made)))
-        made.close()
+        following = len(list(chain.from_iterable(pages_ahead)))
+        pages_ahead.close()
 
     assert 50 < ahead < 80
     assert following >= 100
@@ -338,15 +342,15 @@ def test_most_of_the_next_part_is_read_ahead_and_no_more_until_it_is_asked_for()
 
 def test_an_error_between_two_parts_is_raised_when_the_next_one_is_read() -> None:
     with Sandbox(account(20_000), key=KEY, latency=0.02) as api:
-        made = reading(api, Window(None, START), page_size=20, workers=4, enough=2_000)
-        rows_of(made)
+        pages_ahead = reading(api, Window(None, START), page_size=20, workers=4, enough=2_000)
+        rows_of(pages_ahead)
         api.arm(Fault("401", times=1))
         time.sleep(1)
         asked = len(api.requests)
         api.arm()
 
         with pytest.raises(KeyRefused):
-            rows_of(made)
+            rows_of(pages_ahead)
         assert len(api.requests) == asked
 
 
@@ -365,11 +369,13 @@ def test_an_error_in_one_worker_ends_them_all_at_once(
     before = set(threading.enumerate())
     with Sandbox(account(20_000), key=KEY, latency=0.02, faults=[fault]) as api:
         asking = client(api, retry_budget=0.3)
-        made = Reading(asking, ENROLLMENT_LIST, [Window(None, START)], (), page_size=20, workers=8)
+        pages_ahead = Reading(
+            asking, ENROLLMENT_LIST, [Window(None, START)], (), page_size=20, workers=8
+        )
         started = time.monotonic()
 
         with pytest.raises(error):
-            rows_of(made)
+            rows_of(pages_ahead)
 
         assert time.monotonic() - started < 10
         asked = len(api.requests)
@@ -398,10 +404,10 @@ def test_the_first_instant_lies_before_every_row_whatever_the_order(order: str) 
     oldest = min(instants(read).values())
 
     with Sandbox(read, key=KEY, order=order) as api:
-        found = first_instant(partial(client(api).page, ENROLLMENT_LIST), START)
+        first = first_instant(partial(client(api).page, ENROLLMENT_LIST), START)
 
-        assert found
-        assert timedelta() < oldest - found < (START - oldest) / 2
+        assert first
+        assert timedelta() < oldest - first < (START - oldest) / 2
         assert len(api.requests) <= 7
 
 
@@ -425,7 +431,7 @@ def test_rows_whose_time_was_never_set_guide_nothing_and_are_read() -> None:
 def test_an_error_in_one_worker_keeps_the_others_from_trying_again() -> None:
     refused = [Fault("401", after=30, times=1), Fault("500", after=30)]
     with Sandbox(account(20_000), key=KEY, latency=0.02, faults=refused) as api:
-        made = Reading(
+        pages_ahead = Reading(
             client(api, retry_budget=60),
             ENROLLMENT_LIST,
             [Window(None, START)],
@@ -435,7 +441,7 @@ def test_an_error_in_one_worker_keeps_the_others_from_trying_again() -> None:
         )
 
         with pytest.raises(KeyRefused):
-            rows_of(made)
+            rows_of(pages_ahead)
 
         asked = len(api.requests)
         time.sleep(4)

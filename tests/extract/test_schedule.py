@@ -30,7 +30,7 @@ class Hand:
     page_size: int
     read: int = 0
 
-    def go_on(self, schedule: Schedule, found: dict[Portion, set[int]]) -> bool:
+    def go_on(self, schedule: Schedule, numbers: dict[Portion, set[int]]) -> bool:
         """Read a page; return whether the slice was read to its end, or cut."""
         page = self.rows[self.read : self.read + self.page_size]
         self.read += self.page_size
@@ -39,7 +39,7 @@ class Hand:
         portion.queue.put(b"{}")
         versions = [Version(str(number), at.isoformat()) for at, number in page]
         self.slice_.note(Page(b"{}", None, "rows", versions))
-        found.setdefault(portion, set()).update(number for _, number in page)
+        numbers.setdefault(portion, set()).update(number for _, number in page)
         is_due = schedule.count_page(self.slice_)
         if self.read >= len(self.rows):
             return True
@@ -92,7 +92,7 @@ def test_every_portion_has_been_read_whole_when_it_ends_and_all_of_them_are_all_
     whole = Window(START, START + 2 * LENGTH)
     schedule = Schedule([whole], workers=workers, enough=enough, newest_first=newest_first)
     hands: list[Hand] = []
-    found: dict[Portion, set[int]] = {}
+    numbers: dict[Portion, set[int]] = {}
     suspect: dict[Portion, list[Slice]] = defaultdict(list)
     again: dict[Portion, list[Window]] = defaultdict(list)
     ended: list[Window] = []
@@ -103,7 +103,7 @@ def test_every_portion_has_been_read_whole_when_it_ends_and_all_of_them_are_all_
         assert steps < 50_000, "it never ends"
         first = schedule.portions[0]
         if first.queue.has_ended:
-            assert found[first] >= {number for at, number in rows if first.window.holds(at)}
+            assert numbers[first] >= {number for at, number in rows if first.window.holds(at)}
             assert_read_again(rows, suspect[first], again[first])
             ended.append(schedule.portions.popleft().window)
             continue
@@ -127,7 +127,7 @@ def test_every_portion_has_been_read_whole_when_it_ends_and_all_of_them_are_all_
             schedule.done(work)
         elif able:
             hand = chance.choice(able)
-            if hand.go_on(schedule, found):
+            if hand.go_on(schedule, numbers):
                 hands.remove(hand)
                 schedule.done(hand.slice_)
         else:

@@ -57,10 +57,10 @@ def test_values_of_several_types_are_all_loaded_in_one_run_or_in_two(
         with listing(*pages) as url:
             load(warehouse, url)
 
-    found = new_values(warehouse)
-    assert len(found) == 200
-    assert found["e00000"] == {"score": 7, "tags": ["a"]}
-    assert found["e00100"] == {"score__v_text": "high", "tags__v": 1}
+    values = new_values(warehouse)
+    assert len(values) == 200
+    assert values["e00000"] == {"score": 7, "tags": ["a"]}
+    assert values["e00100"] == {"score__v_text": "high", "tags__v": 1}
     with listing(first, second) as url:
         assert load(warehouse, url).enrollments == 0
 
@@ -73,10 +73,10 @@ def test_digits_are_kept_beside_a_bad_row_and_in_later_runs(warehouse: Destinati
     with listing([row(0, 1, crm_id=5, ratio=9007199254740993)]) as url:
         load(warehouse, url)
 
-    found = new_values(warehouse)
+    values = new_values(warehouse)
     assert report.quarantined == 1
-    assert found["e00001"] == {"crm_id": str(numbers[1]), "ratio": 0.5}
-    assert found["e00000"] == {"crm_id": "5", "ratio__v_bigint": 9007199254740993}
+    assert values["e00001"] == {"crm_id": str(numbers[1]), "ratio": 0.5}
+    assert values["e00000"] == {"crm_id": "5", "ratio__v_bigint": 9007199254740993}
 
 
 KEYS = [

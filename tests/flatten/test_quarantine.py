@@ -38,12 +38,12 @@ def account(size: int) -> Account:
 def quarantine() -> dict[str, tuple[str, Row]]:
     """Return what stands in quarantine: key -> reason and the row as it was sent."""
     with duckdb.connect(FILE, read_only=True) as connection:
-        found = connection.execute(
+        stored = connection.execute(
             "SELECT id, reason, raw, seen_at FROM unify.enrollments_quarantine"
         ).fetchall()
-    assert all(reason and seen_at for _, reason, _, seen_at in found)
-    rows = {key: (reason, json.loads(raw)) for key, reason, raw, _ in found}
-    assert len(rows) == len(found)
+    assert all(reason and seen_at for _, reason, _, seen_at in stored)
+    rows = {key: (reason, json.loads(raw)) for key, reason, raw, _ in stored}
+    assert len(rows) == len(stored)
     return rows
 
 
@@ -82,14 +82,14 @@ def test_good_rows_are_loaded_and_bad_ones_stand_whole_beside_their_reasons(
     report = sync(pipeline, api_key=KEY, base_url=api.url)
 
     assert stored(FILE)["enrollments"] == shown([*good, *nobodys])["enrollments"]
-    found = quarantine()
-    assert report.quarantined == len(found) == len(unreadable) > 10
-    by_content = {json.dumps(row, sort_keys=True) for _, row in found.values()}
+    kept = quarantine()
+    assert report.quarantined == len(kept) == len(unreadable) > 10
+    by_content = {json.dumps(row, sort_keys=True) for _, row in kept.values()}
     assert by_content == {json.dumps(row, sort_keys=True) for row in unreadable}
-    for key, (reason, row) in found.items():
+    for key, (reason, row) in kept.items():
         assert REASONS[reason](row)
         assert row["id"] == key if row["id"] else len(key) == len(sha256().hexdigest())
-    assert {reason for reason, _ in found.values()} == set(REASONS)
+    assert {reason for reason, _ in kept.values()} == set(REASONS)
 
 
 def test_quarantine_ends_with_3_unless_it_is_accepted_and_is_written_once(

@@ -113,9 +113,9 @@ def test_an_empty_batch_and_an_empty_table_have_every_promised_column() -> None:
 
     for table in TABLES:
         promised = table.schema()
-        made = tables[table.name].schema
-        assert [made.field(name).type for name in promised.names] == promised.types
-        assert set(empty(table).schema.names) == set(made.names)
+        actual = tables[table.name].schema
+        assert [actual.field(name).type for name in promised.names] == promised.types
+        assert set(empty(table).schema.names) == set(actual.names)
 
 
 def test_all_null_objects_leave_typed_columns() -> None:
@@ -196,10 +196,10 @@ def test_whatever_else_the_api_sends_promised_columns_keep_their_type_and_value(
     tables = split_rows([row])
 
     for table in TABLES:
-        made = tables[table.name].schema
-        assert len(set(made.names)) == len(made.names)
+        actual = tables[table.name].schema
+        assert len(set(actual.names)) == len(actual.names)
         for column in table.columns:
-            assert made.field(column.name).type == column.type
+            assert actual.field(column.name).type == column.type
     assert tables["people"].to_pylist()[0]["email"] == row["person"]["email"]
 
 

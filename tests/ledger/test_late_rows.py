@@ -84,10 +84,10 @@ def test_late_rows_are_counted_and_status_warns_before_they_are_missed(
     assert late(warehouse) == (None, None)
     assert not status(warehouse.pipeline()).runs.is_near_lookback
     assert loaded(version("very late", "31Z")) == (1, 28)
-    found = status(warehouse.pipeline())
-    assert found.as_json()["latest_late_seconds"] == 28
-    assert any("28 s behind the cursor" in line for line in found.as_lines())
-    assert "raise lookback" in found.as_lines()[-1]
+    result = status(warehouse.pipeline())
+    assert result.as_json()["latest_late_seconds"] == 28
+    assert any("28 s behind the cursor" in line for line in result.as_lines())
+    assert "raise lookback" in result.as_lines()[-1]
 
 
 def test_a_longer_lookback_ends_the_warning() -> None:

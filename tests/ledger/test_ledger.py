@@ -43,9 +43,9 @@ def outcomes(warehouse: Destination) -> list[tuple[str, str, str | None]]:
 
 
 def by_table(run: Run) -> dict[str, int]:
-    found: dict[str, int] = json.loads(run["rows_by_table"])
-    assert sum(found.values()) == run["rows_loaded"]
-    return found
+    counts: dict[str, int] = json.loads(run["rows_by_table"])
+    assert sum(counts.values()) == run["rows_loaded"]
+    return counts
 
 
 def test_a_sync_has_a_row_whether_it_loads_something_or_nothing_or_fails(

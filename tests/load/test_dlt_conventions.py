@@ -546,11 +546,11 @@ def test_the_trace_names_the_endpoints_and_counts_what_was_read(
     assert inputs["people"]["location"] == api.url
     assert inputs["users"]["endpoints"] == ["/sequences/v1/sequences"]
     [metrics] = [m for m in info["resource_metrics"] if m["resource_name"] == "enrollments"]
-    found = metrics["custom_metrics"]
-    assert found["rows"] == 240
-    assert found["quarantined"] == 0
-    assert found["pages"] >= 3
-    assert found["requests"] == len(api.requests)
+    counts = metrics["custom_metrics"]
+    assert counts["rows"] == 240
+    assert counts["quarantined"] == 0
+    assert counts["pages"] >= 3
+    assert counts["requests"] == len(api.requests)
 
 
 @before_any_destination

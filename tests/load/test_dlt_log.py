@@ -26,8 +26,8 @@ pipeline.run(unify_source())
 def warnings(api: Sandbox, warehouse: Destination) -> str:
     """Run what a user of dlt writes, in a process that logs as dlt does unless told otherwise."""
     environment = {name: value for name, value in os.environ.items() if "LOG_LEVEL" not in name}
-    said = {"UNIFY_API_KEY": KEY, "SOURCES__UNIFY__BASE_URL": api.url}
-    ran = warm.run(("-c", THREE_LINES.format(warehouse.dlt_name)), {**environment, **said})
+    settings = {"UNIFY_API_KEY": KEY, "SOURCES__UNIFY__BASE_URL": api.url}
+    ran = warm.run(("-c", THREE_LINES.format(warehouse.dlt_name)), {**environment, **settings})
     assert ran.returncode == 0, ran.stderr
     # DuckDB says what it has not given back, as the interpreter ends.
     return "\n".join(line for line in ran.stderr.splitlines() if "|dlt|" in line)

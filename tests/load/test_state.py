@@ -88,8 +88,8 @@ def test_two_machines_take_turns_on_one_database(serve: Serve) -> None:
 
 
 def start_sync(api: Sandbox) -> subprocess.Popen[str]:
-    told = {"UNIFY_API_KEY": KEY, "SOURCES__UNIFY__BASE_URL": api.url}
-    return warm.start(("sync", "--quiet"), {**os.environ, **told}, stderr=subprocess.PIPE)
+    settings = {"UNIFY_API_KEY": KEY, "SOURCES__UNIFY__BASE_URL": api.url}
+    return warm.start(("sync", "--quiet"), {**os.environ, **settings}, stderr=subprocess.PIPE)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -226,7 +226,7 @@ def test_a_name_that_cannot_be_is_refused(name: str) -> None:
 def test_a_lake_takes_one_account(
     serve: Serve, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in Parquet.said(str(home / "lake")).items():
+    for name, value in Parquet.environment_for(str(home / "lake")).items():
         monkeypatch.setenv(name, value)
     pipeline = Parquet({}).pipeline()
     given = {"api_key": KEY, "base_url": serve(account(0)).url, "account": ONE}

@@ -70,8 +70,8 @@ def moment_later(api: Sandbox) -> None:
 
 def loaded(pipeline: dlt.Pipeline) -> int:
     with pipeline.sql_client() as client:
-        found = client.execute_sql("SELECT count(*) FROM unify._dlt_loads WHERE status = 0")
-    return int(found[0][0]) if found else 0
+        loads = client.execute_sql("SELECT count(*) FROM unify._dlt_loads WHERE status = 0")
+    return int(loads[0][0]) if loads else 0
 
 
 @pytest.mark.parametrize("newest_first", [False, True])

@@ -49,13 +49,13 @@ def listing(folder: Path) -> dict[str, int]:
 
 
 def schemas(dsn: str) -> list[str]:
-    found = postgres.ask(
+    rows = postgres.ask(
         dsn,
         "SELECT schema_name || ' ' || coalesce(table_name, '') FROM information_schema.schemata"
         " LEFT JOIN information_schema.tables ON table_schema = schema_name"
         " WHERE schema_name !~ '^(pg_|information_schema)' ORDER BY 1",
     )
-    return [name for (name,) in found]
+    return [name for (name,) in rows]
 
 
 @pytest.mark.parametrize("words", [["check"], ["status"], ["check", "--destination", "filesystem"]])
@@ -175,8 +175,8 @@ def test_check_reports_a_file_that_is_no_database_after_what_was_in_order(home: 
     assert ran.returncode == 2
     assert ran.stdout.startswith("The key is valid")
     assert "duckdb cannot be written, dataset unify: " in ran.stderr
-    found = only_json(command("check", "--json"))
-    assert found["exit_code"] == 2
+    result = only_json(command("check", "--json"))
+    assert result["exit_code"] == 2
 
 
 def closed() -> str:

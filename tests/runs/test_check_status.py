@@ -66,10 +66,10 @@ def test_check_reports_that_key_clock_and_destination_are_in_order(api: Sandbox)
 
 
 def test_check_with_json_is_one_object(api: Sandbox) -> None:
-    found = only_json(command("check", "--json"))
+    result = only_json(command("check", "--json"))
 
-    assert 0 <= found.pop("clock_off_by_seconds") <= 2
-    assert found == {
+    assert 0 <= result.pop("clock_off_by_seconds") <= 2
+    assert result == {
         "key": "valid",
         "base_url": api.url,
         "destination": "duckdb",
@@ -147,8 +147,8 @@ def test_status_before_the_first_load_says_what_to_do() -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
     assert "Nothing has been loaded yet" in ran.stdout
     assert "unify-source sync" in ran.stdout
-    found = only_json(command("status", "--json"))
-    assert (found["cursor"], found["rows"], found["loads"]) == (None, {}, [])
+    result = only_json(command("status", "--json"))
+    assert (result["cursor"], result["rows"], result["loads"]) == (None, {}, [])
 
 
 def test_status_shows_cursor_loads_rows_and_freshness(filled: Sandbox) -> None:
@@ -166,24 +166,24 @@ def test_status_shows_cursor_loads_rows_and_freshness(filled: Sandbox) -> None:
 
 
 def test_status_with_json_is_one_object(filled: Sandbox) -> None:
-    found = only_json(command("status", "--json"))
+    result = only_json(command("status", "--json"))
 
     tables = stored(FILE)
-    assert found["rows"] == {**{t: len(rows) for t, rows in tables.items()}, QUARANTINE.name: 0}
-    assert found["rows"]["enrollments"] == len(filled.account)
-    assert found["cursor"] == newest(filled).isoformat()
+    assert result["rows"] == {**{t: len(rows) for t, rows in tables.items()}, QUARANTINE.name: 0}
+    assert result["rows"]["enrollments"] == len(filled.account)
+    assert result["cursor"] == newest(filled).isoformat()
     behind = (datetime.now(timezone.utc) - newest(filled)).total_seconds()
-    assert behind - 30 < found["behind_seconds"] <= behind
-    assert (found["pipeline"], found["destination"], found["dataset"]) == (
+    assert behind - 30 < result["behind_seconds"] <= behind
+    assert (result["pipeline"], result["destination"], result["dataset"]) == (
         "unify_gtm",
         "duckdb",
         "unify",
     )
-    assert found["quarantined"] == 0
+    assert result["quarantined"] == 0
     with duckdb.connect(FILE, read_only=True) as connection:
         loads = connection.execute("SELECT load_id FROM unify._dlt_loads").fetchall()
-    assert {(load["load_id"],) for load in found["loads"]} == set(loads)
-    assert {load["state"] for load in found["loads"]} == {"loaded"}
+    assert {(load["load_id"],) for load in result["loads"]} == set(loads)
+    assert {load["state"] for load in result["loads"]} == {"loaded"}
 
 
 def test_status_shows_the_last_runs_and_how_the_last_one_failed(
@@ -209,18 +209,18 @@ def test_status_shows_rows_in_quarantine(serve: Serve, pipeline: dlt.Pipeline) -
     report = sync(pipeline, api_key=KEY, base_url=api.url)
     assert report.quarantined
 
-    found = status(pipeline)
+    result = status(pipeline)
 
-    assert found.rows[QUARANTINE.name] == found.as_json()["quarantined"] == report.quarantined
-    assert any(f"{report.quarantined} rows are in quarantine" in line for line in found.as_lines())
+    assert result.rows[QUARANTINE.name] == result.as_json()["quarantined"] == report.quarantined
+    assert any(f"{report.quarantined} rows are in quarantine" in line for line in result.as_lines())
 
 
 def test_status_of_an_empty_account_says_so(pipeline: dlt.Pipeline) -> None:
     with Sandbox(Account(0), key=KEY) as api:
         sync(pipeline, api_key=KEY, base_url=api.url)
 
-    found = status(pipeline)
+    result = status(pipeline)
 
-    assert found.cursor is None
-    assert set(found.rows.values()) == {0}
-    assert "No enrollment has been loaded yet." in found.as_lines()
+    assert result.cursor is None
+    assert set(result.rows.values()) == {0}
+    assert "No enrollment has been loaded yet." in result.as_lines()

@@ -23,8 +23,8 @@ FILE = "unify_gtm.duckdb"
 HOW: dict[str, Any] = {"api_key": KEY, "page_size": 10, "workers": 1}
 
 
-def from_2000(pipeline: dlt.Pipeline, **said: Any) -> object:
-    return backfill(pipeline, "2000-01-01", **said)
+def from_2000(pipeline: dlt.Pipeline, **options: Any) -> object:
+    return backfill(pipeline, "2000-01-01", **options)
 
 
 def filtered(pipeline: dlt.Pipeline, **how: Any) -> object:

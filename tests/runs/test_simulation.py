@@ -46,7 +46,7 @@ def simulate(
         account.change(chance.randrange(1, 3), seed=chance.randrange(10**9), visible_after=late)
 
     with tempfile.TemporaryDirectory() as folder:
-        said: dict[str, Any] = {
+        options: dict[str, Any] = {
             "api_key": KEY,
             "lookback": lookback,
             "page_size": chance.choice([3, 5, 10]),
@@ -61,7 +61,7 @@ def simulate(
                 pipelines_dir=folder,
                 credentials=f"{folder}/simulated.duckdb",
             )
-            sync(pipeline, base_url=url, **said)
+            sync(pipeline, base_url=url, **options)
 
         with Sandbox(account, key=KEY, order=order, cursor=cursor, on_request=change) as changing:
             for _run in range(2):

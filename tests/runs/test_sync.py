@@ -41,9 +41,9 @@ def account(size: int = 300, **options: Any) -> Account:
     return Account(size, clock=Clock(START), **options)
 
 
-def load(pipeline: dlt.Pipeline, api: Sandbox | str, **said: Any) -> Report:
+def load(pipeline: dlt.Pipeline, api: Sandbox | str, **more: Any) -> Report:
     url = api if isinstance(api, str) else api.url
-    return sync(pipeline, api_key=KEY, base_url=url, **said)
+    return sync(pipeline, api_key=KEY, base_url=url, **more)
 
 
 def change(changing: Account, count: int, seed: int = 1) -> None:

@@ -34,12 +34,12 @@ def test_both_bounds_are_inclusive_and_compared_as_instants(order: str) -> None:
         times = sorted(instant(row["updated_at"]) for row in sandbox.account.rows())
         low, high = times[200], times[700]
         elsewhere = timezone(timedelta(hours=-7))
-        found = listed(
+        rows_listed = listed(
             sandbox,
             updated_after=low.astimezone(elsewhere).isoformat(),
             updated_before=high.isoformat(),
         )
-        assert len(found) == sum(low <= at <= high for at in times)
+        assert len(rows_listed) == sum(low <= at <= high for at in times)
         just_after = high.isoformat(timespec="microseconds")[:26] + "0001Z"
         assert len(listed(sandbox, updated_after=just_after)) == sum(at > high for at in times)
 
@@ -48,8 +48,8 @@ def test_each_filter_keeps_exactly_what_it_names(still: Sandbox) -> None:
     rows = still.account.rows()
     for part in ("sequence", "person", "mailbox", "enrolled_by_play"):
         wanted = next(row[part]["id"] for row in rows if row[part])
-        found = listed(still, **{f"{part}_id": wanted.upper()})
-        assert found == [row for row in rows if row[part] and row[part]["id"] == wanted]
+        rows_listed = listed(still, **{f"{part}_id": wanted.upper()})
+        assert rows_listed == [row for row in rows if row[part] and row[part]["id"] == wanted]
     either = listed(still, status=["DRAFT", "FINISHED"])
     assert either == [row for row in rows if row["status"] != "IN_PROGRESS"]
 

@@ -24,21 +24,21 @@ def account(size: int, crowded: float = 0.0, one_instant: int = 0) -> Account:
 
 @cache
 def in_groups(size: int, group: int) -> Account:
-    """Return one in which so many rows share each instant, as after jobs once an hour."""
+    """Return an account in which this many rows share each instant, as after hourly jobs."""
     step = _SPAN / size
     return _dated(START - step * (size - number // group * group) for number in range(size))
 
 
 @cache
 def growing(size: int, group: int) -> Account:
-    """Return one that grows ever denser, in which so many rows share each instant."""
+    """Return an account that grows ever denser, with this many rows at each instant."""
     parts = ((number // group * group / size) ** (1 / 3) for number in range(size))
     return _dated(START - _SPAN * (1 - part) for part in parts)
 
 
 @cache
 def begun_with(burst: int, size: int) -> Account:
-    """Return one of which so many rows were imported at once, and the others came later."""
+    """Return an account with this many rows imported at once, and the others after that."""
     step = _SPAN / (size - burst)
     return _dated(START - step * min(size - burst, size - number) for number in range(size))
 
@@ -55,7 +55,7 @@ def with_a_burst(singles: int, burst: int) -> Account:
 
 def _dated(updated: Iterable[datetime]) -> Account:
     times = [at.isoformat() for at in updated]
-    made = Account(0, clock=Clock(START))
+    filled = Account(0, clock=Clock(START))
     rows = zip(account(len(times)).rows(), times, strict=True)
-    made.put_many({**row, "updated_at": at} for row, at in rows)
-    return made
+    filled.put_many({**row, "updated_at": at} for row, at in rows)
+    return filled

@@ -27,9 +27,9 @@ class Airflow:
 
     def __init__(self, home: Path, dsn: str, **environment: str) -> None:
         self.home, self._dsn = home, dsn
-        with closing(socket.socket()) as found:
-            found.bind(("127.0.0.1", 0))
-            self._port = found.getsockname()[1]
+        with closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{self._port}"
         self.environment = {
             **os.environ,

@@ -23,7 +23,7 @@ _YOUNG = timedelta(days=7 + 28)
 
 
 class ByHand:
-    """An account's enrollments and sequences, and what there is to say of them."""
+    """An account's enrollments and sequences, and the answers computed from them."""
 
     def __init__(self, rows: Rows, sequences: Rows) -> None:
         self.rows = rows
@@ -133,14 +133,14 @@ class ByHand:
             last = max(rows, key=_latest)
             person = last["person"]
             human = [row for row in rows if _flags(row)[0]]
-            heard = [at for row in human if (at := instant(_reply(row).get("received_at")))]
+            replied = [at for row in human if (at := instant(_reply(row).get("received_at")))]
             answer.append(
                 (
                     *(person[key] for key in ("id", "email", "first_name", "last_name")),
                     *(instant(last["started_at"]), last["id"], last["sequence"]["name"]),
                     *(last["mailbox"]["email"], _play(last)[1], display_status(last)),
                     *(len(rows), sum(map(is_started, rows)), len(human)),
-                    *(sum(_flags(row)[3] for row in rows), max(heard, default=None)),
+                    *(sum(_flags(row)[3] for row in rows), max(replied, default=None)),
                     any(row["is_opted_out"] for row in rows),
                 )
             )
@@ -197,7 +197,7 @@ def _with_rates(*counts: int) -> tuple[Any, ...]:
 
 
 def percent(part: int, whole: int, unknown: int = 0) -> float | None:
-    """Return a rate with one digit; None where it is unknown."""
+    """Return a rate to one decimal; None if it is unknown."""
     if not whole or (not part and unknown):
         return None
     return _rounded(Fraction(100 * part, whole), 10)

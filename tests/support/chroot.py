@@ -67,13 +67,13 @@ class Image:
 def debian(folder: Path) -> Path:
     """Make the root of a Debian with Python."""
     root = folder / "debian"
-    made = subprocess.run(
+    done = subprocess.run(
         ["debootstrap", "--variant=minbase", f"--include={INCLUDED}", DEBIAN, root, MIRROR],
         capture_output=True,
         text=True,
         check=False,
     )
-    assert made.returncode == 0, made.stdout[-2_000:] + made.stderr[-2_000:]
+    assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-2_000:]
     # This machine's own, so that pip inside trusts what this machine trusts.
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
     shutil.copy(f"/{CERTIFICATES}", root / CERTIFICATES)

@@ -131,11 +131,11 @@ class _Http(BaseHTTPRequestHandler):
         self._answer(200, b"Ok.\n")
 
     def do_POST(self) -> None:
-        said = dict(parse_qsl(urlsplit(self.path).query))
+        parameters = dict(parse_qsl(urlsplit(self.path).query))
         body = self._body()
-        statement = said.get("query") or body.decode()
+        statement = parameters.get("query") or body.decode()
         try:
-            inserted = body if "query" in said else b""
+            inserted = body if "query" in parameters else b""
             answer = self.server.engine.ask(statement, inserted, "TabSeparated")
         except Exception as error:  # noqa: BLE001 - every failure is the client's to see
             self._answer(500, str(error).encode())
@@ -182,11 +182,11 @@ def _text(file: BufferedIOBase) -> str:
 
 
 def _varint(number: int) -> bytes:
-    made = bytearray()
+    digits = bytearray()
     while number > 0x7F:
-        made.append(number & 0x7F | 0x80)
+        digits.append(number & 0x7F | 0x80)
         number >>= 7
-    return bytes([*made, number])
+    return bytes([*digits, number])
 
 
 def _string(text: str) -> bytes:

@@ -19,8 +19,8 @@ def command(*words: str, **environment: str) -> Ran:
 
 
 def only_json(ran: Ran) -> dict[str, Any]:
-    """Return the one JSON object that standard output is."""
-    found = json.loads(ran.stdout)
-    assert isinstance(found, dict)
+    """Return the only JSON object on standard output."""
+    result = json.loads(ran.stdout)
+    assert isinstance(result, dict)
     assert ran.stdout.count("\n") == 1
-    return found
+    return result

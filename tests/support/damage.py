@@ -15,9 +15,9 @@ from unify_source.verification.result import Verified
 Damage = dict[str, dict[str, int]]
 
 
-def verified(warehouse: Destination, api: Sandbox, *ends: Any, **said: Any) -> Verified:
-    """Compare with what a local API shows."""
-    return verify(warehouse.pipeline(), *ends, api_key=api.key, base_url=api.url, **said)
+def verified(warehouse: Destination, api: Sandbox, *ends: Any, **options: Any) -> Verified:
+    """Compare with a local API."""
+    return verify(warehouse.pipeline(), *ends, api_key=api.key, base_url=api.url, **options)
 
 
 def found(outcome: Verified) -> Damage:
@@ -79,7 +79,7 @@ def _damage_replies(hands: _Hands) -> None:
 
 
 class _Hands:
-    """Changes rows, all at the end, and counts what a comparison has to find."""
+    """Changes rows, all at the end, and counts the differences that a comparison must find."""
 
     def __init__(self, warehouse: Destination) -> None:
         self.warehouse = warehouse
@@ -105,7 +105,7 @@ class _Hands:
         self._run(copied, table, duplicate=len(keys))
 
     def copy(self, table: str, key: str, **values: str) -> None:
-        """Copy a row under a new key; with a parent that is nowhere it is an orphan."""
+        """Copy a row under a new key; if its parent does not exist, it is an orphan."""
         edits = ", ".join(f"{n} = '{v}'" for n, v in {**values, "id": str(uuid4())}.items())
         kind = "orphaned" if values else "extra"
         self._run(f"CREATE TABLE {DATASET}.one AS SELECT * FROM {{}} WHERE {_among([key])}", table)

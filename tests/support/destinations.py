@@ -72,18 +72,20 @@ class Destination:
             self.change(statement)
 
     def keep(self, place: Path) -> bool:
-        """Keep a copy of all that it holds for `restore`, in a folder to be made, if it can."""
+        """Save a copy of all contents for `restore`, into a new folder, if it can."""
         del place
         return False
 
     def restore(self, place: Path) -> None:
-        """Hold what was kept."""
+        """Restore the saved contents."""
         raise NotImplementedError
 
-    def pipeline(self, machine: str = "one", name: str = "unify_gtm", **said: Any) -> dlt.Pipeline:
+    def pipeline(
+        self, machine: str = "one", name: str = "unify_gtm", **options: Any
+    ) -> dlt.Pipeline:
         """Open the commands' pipeline or one of another name, with a folder for each machine."""
         folder = Path(MACHINES, machine).absolute()
-        return open_pipeline(name, self.dlt_name, DATASET, pipelines_dir=str(folder), **said)
+        return open_pipeline(name, self.dlt_name, DATASET, pipelines_dir=str(folder), **options)
 
     def stored(self) -> Rows:
         """Return every promised column of every table, sorted by key."""
@@ -102,7 +104,7 @@ class Destination:
         }
 
     def keys(self, table: str) -> list[str]:
-        """Return the keys of a table, sorted, as often as they stand there."""
+        """Return the keys of a table, sorted, duplicates included."""
         return sorted(key for (key,) in self.reads(table, ["id"]))
 
     def loads(self) -> list[str]:
@@ -133,7 +135,7 @@ class DuckDB(Destination):
         return self.ask(_selected(table, columns))
 
     def reads_each(self, columns: dict[str, list[str]]) -> Rows:
-        # To open a file takes DuckDB longer than to read such a table.
+        # Opening a file takes DuckDB longer than reading such a table.
         with self._opened() as connection:
             return {
                 table: connection.execute(_selected(table, names)).fetchall()
@@ -247,7 +249,7 @@ DESTINATIONS: tuple[type[Destination], ...] = (DuckDB, Postgres)
 @contextmanager
 def opened(kind: type[Destination], folder: Path, request: pytest.FixtureRequest) -> Iterator[Any]:
     """Give an empty destination, and let this process and those that it starts reach it."""
-    with kind.opened(folder, request) as found, pytest.MonkeyPatch.context() as patch:
-        for name, value in found.environment.items():
+    with kind.opened(folder, request) as destination, pytest.MonkeyPatch.context() as patch:
+        for name, value in destination.environment.items():
             patch.setitem(os.environ, name, value)
-        yield found
+        yield destination

@@ -28,13 +28,13 @@ IN_A_LOAD = {READING: 2, NORMALIZING: 1, LOADING: 5, MERGING: 3, COMMITTING: 1}
 
 def prepare() -> None:
     """Let this process die where its environment says: at a point, the first or a later time."""
-    if said := os.environ.get(AT):
-        module, path, times = said.split()
+    if point := os.environ.get(AT):
+        module, path, times = point.split()
         *owners, name = path.split(".")
         owner = import_module(module)
         for inner in owners:
             owner = getattr(owner, inner)
-        ends = _dies_in_a_merge if said.startswith(MERGING) else _dies
+        ends = _dies_in_a_merge if point.startswith(MERGING) else _dies
         setattr(owner, name, ends(getattr(owner, name), int(times)))
 
 

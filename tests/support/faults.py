@@ -24,7 +24,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class Answer(NamedTuple):
-    """What the API answered, and which cursor it was asked with."""
+    """The API's response, and the cursor of the request."""
 
     status: int
     headers: dict[str, str]
@@ -60,15 +60,15 @@ def refusal(status: int, **headers: str) -> Damage:
     )
 
 
-def body(made: Callable[[bytes], bytes], **headers: str) -> Damage:
+def body(change: Callable[[bytes], bytes], **headers: str) -> Damage:
     """Return the damage that changes the body, and leaves the rest as it is."""
     return sends(
-        lambda answer: answer.sent(body=made(answer.body), headers={**answer.headers, **headers})
+        lambda answer: answer.sent(body=change(answer.body), headers={**answer.headers, **headers})
     )
 
 
 def hang(_answer: Answer, to: socket.socket) -> Iterator[bytes]:
-    """Send nothing until the client gives up."""
+    """Send nothing until the client hangs up."""
     to.recv(1)
     yield b""
 
@@ -168,7 +168,7 @@ def forwarded(asked: Asked, port: int) -> Answer:
 
 @contextmanager
 def between(api: Sandbox, faults: Sequence[str], place: str) -> Iterator[str]:
-    """Give the address of what leads to an API, with a fault in one place, which must be met.
+    """Yield the address of a way to an API, with a fault in one place, which must occur.
 
     Several strike in turn.
     """
@@ -196,13 +196,13 @@ def _damaging(
     damages: Sequence[Damage] = (),
     is_hit: Callable[[int], bool] = lambda _: False,
 ) -> Iterator[str]:
-    """Serve what an API answers, damaged where a request has one of these numbers."""
+    """Forward an API's responses, damaging those of requests with these numbers."""
     numbers, turns, port = count(), cycle(damages), int(api.url.rpartition(":")[2])
 
     def answer(asked: Asked, to: socket.socket) -> None:
         is_struck = is_hit(next(numbers))
-        made = forwarded(asked, port)
-        for part in next(turns)(made, to) if is_struck else (made.sent(),):
+        answered = forwarded(asked, port)
+        for part in next(turns)(answered, to) if is_struck else (answered.sent(),):
             to.sendall(part)
 
     with raw_server(answer) as server:
@@ -213,13 +213,13 @@ def _damaging(
 def noticed(
     api: Sandbox, before: Callable[[str], bool], after: Callable[[bool], None]
 ) -> Iterator[str]:
-    """Give the address of what leads to an API, and calls both around each request."""
+    """Yield the address of a way to an API, and call both around each request."""
     port = int(api.url.rpartition(":")[2])
 
     def answer(asked: Asked, to: socket.socket) -> None:
         is_hit = before(asked.path)
-        made = forwarded(asked, port).sent()
-        to.sendall(made)
+        answered = forwarded(asked, port).sent()
+        to.sendall(answered)
         after(is_hit)
 
     with raw_server(answer) as server:

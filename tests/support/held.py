@@ -12,11 +12,11 @@ from unify_source.resources import TABLES
 from unify_source.sandbox import Account
 
 Held = dict[str, dict[str, Any]]
-"""The keys of each table, and with which enrollment a row of it dies."""
+"""The keys of each table, and the enrollment that a row of it is deleted with."""
 
 
 def held(warehouse: Destination) -> Held:
-    """Return what the tables hold that exist by now."""
+    """Return the contents of the tables that exist so far."""
     rows: Held = {}
     for table in TABLES:
         columns = ["id", table.dies_with or "NULL"]
@@ -27,7 +27,7 @@ def held(warehouse: Destination) -> Held:
 
 
 def lost(before: Held, after: Held, account: Account) -> Held:
-    """Return what a run has taken away although the API still shows it in the same place.
+    """Return the rows that a run has removed although the API still shows them in the same place.
 
     A reply that moved from one enrollment to another may be under way between two windows.
     """

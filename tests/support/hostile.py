@@ -1,4 +1,4 @@
-"""Servers that answer otherwise than the API, and what a run may print about them."""
+"""Servers that break the API's rules, and what a run may print about them."""
 
 from __future__ import annotations
 

@@ -41,11 +41,11 @@ class Lake(Destination):
     @contextmanager
     def opened(cls, folder: Path, request: pytest.FixtureRequest) -> Iterator[Destination]:
         del request
-        yield cls(cls.said(str(folder / "lake")))
+        yield cls(cls.environment_for(str(folder / "lake")))
 
     @classmethod
-    def said(cls, url: str) -> dict[str, str]:
-        """Return what a pipeline or a command has to be told."""
+    def environment_for(cls, url: str) -> dict[str, str]:
+        """Return the environment that a pipeline or a command needs."""
         return {
             "DESTINATION__FILESYSTEM__BUCKET_URL": url,
             "SOURCES__UNIFY__TABLE_FORMAT": cls.table_format,
@@ -80,7 +80,7 @@ class Lake(Destination):
         raise NotImplementedError
 
     def strip(self, table: str) -> None:
-        """Take the comments of a table's columns away, as if an older version had made it."""
+        """Remove the comments of a table's columns, as if an older version had created it."""
         raise NotImplementedError
 
     def versions(self, table: str) -> list[set[str]]:
@@ -164,7 +164,7 @@ class DeltaOnS3(Delta):
     def opened(cls, folder: Path, request: pytest.FixtureRequest) -> Iterator[Destination]:
         address = request.getfixturevalue("s3_server")
         bucket = re.sub(r"\W", "-", folder.name.lower()).strip("-")
-        self = cls({**cls.said(f"s3://{bucket}/lake"), **s3_environment(address)})
+        self = cls({**cls.environment_for(f"s3://{bucket}/lake"), **s3_environment(address)})
         self.options = {**S3_KEYS, "endpoint_url": address, "allow_http": "true"}  # type: ignore[misc]
         self.files.mkdir(bucket)
         yield self
@@ -180,8 +180,8 @@ class DeltaOnS3(Delta):
 
     def loads(self) -> list[str]:
         files = self.files
-        found = files.glob(f"{self.place}/_dlt_loads/*.jsonl")
-        return sorted(json.loads(files.read_text(file))["load_id"] for file in found)
+        stored = files.glob(f"{self.place}/_dlt_loads/*.jsonl")
+        return sorted(json.loads(files.read_text(file))["load_id"] for file in stored)
 
 
 class Iceberg(Lake):

@@ -21,9 +21,9 @@ Row = dict[str, Any]
 
 
 def instant(row: Row) -> datetime:
-    found = parse_instant(row["updated_at"])
-    assert found
-    return found
+    updated = parse_instant(row["updated_at"])
+    assert updated
+    return updated
 
 
 @contextmanager

@@ -72,7 +72,7 @@ def restless(account: Account, order: str, bursts: int = 1) -> OnRequest:
 
 @dataclass
 class Copy:
-    """The newest version of each row that readings have brought, and what they left unsettled."""
+    """The newest version of each row read so far, and the windows left unsettled."""
 
     account: Account
     how: dict[str, Any]
@@ -83,7 +83,7 @@ class Copy:
     def read(
         self, after: datetime | None, on_request: OnRequest | None = None, **how: Any
     ) -> datetime:
-        """Read what changed since an instant, as a run does; return until when."""
+        """Read all changes since an instant, as a run does; return the end of the window."""
         server = {name: self.how[name] for name in ("order", "cursor")}
         how = {name: self.how[name] for name in self.how.keys() - server.keys()} | how
         with Sandbox(self.account, key=KEY, on_request=on_request, **server) as api:

@@ -18,10 +18,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple
 
+from announcing import ANNOUNCE_TO, announcements
 from postgres import Server, ask
 from servers import s3_environment
 from statements import BucketProxy, StatementProxy
-from telling import TELLS, heard
 from turns import wait_until
 
 BEFORE, AFTER = "before", "after"
@@ -62,8 +62,8 @@ def at(is_there: Callable[[int], bool]) -> Moment:
 
 def first(pattern: str) -> Moment:
     """Return the moment of the first statement that has such a text."""
-    found = re.compile(pattern, re.DOTALL | re.IGNORECASE)
-    return lambda _number, text, struck: not struck and bool(found.search(text))
+    expression = re.compile(pattern, re.DOTALL | re.IGNORECASE)
+    return lambda _number, text, struck: not struck and bool(expression.search(text))
 
 
 MERGE = "a statement of a merge"
@@ -83,7 +83,7 @@ MOMENTS: dict[str, Moment] = {
 
 
 class World:
-    """Where a destination is, and what may happen there to a run."""
+    """Where a destination is, and what can happen to it during a run."""
 
     is_cut: ClassVar[bool] = False
     process: subprocess.Popen[str] | None = None
@@ -91,11 +91,11 @@ class World:
     """The environment by which a run reaches it, instead of its own."""
 
     def watched(self, striking: Striking) -> AbstractContextManager[dict[str, str]]:
-        """Let a run be struck that is given this environment."""
+        """Strike a run that has this environment."""
         raise NotImplementedError
 
     def grow(self) -> None:
-        """Let a limit on the size of files be met by what is about to be written."""
+        """Make the next write reach a limit on the size of files."""
 
     def leave(self) -> None:
         """Let nothing reach it."""
@@ -123,12 +123,12 @@ class Folder(World):
 
     @contextmanager
     def watched(self, striking: Striking) -> Iterator[dict[str, str]]:
-        with heard(striking.before, striking.after) as port:
-            yield {TELLS: f"{self._kind} {port}"}
+        with announcements(striking.before, striking.after) as port:
+            yield {ANNOUNCE_TO: f"{self._kind} {port}"}
 
     def leave(self) -> None:
         self._folder.rename(self._away)
-        # What is not there might be made anew.
+        # Otherwise a missing folder might be created anew.
         self._folder.touch()
 
     def come_back(self) -> None:

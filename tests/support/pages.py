@@ -29,10 +29,10 @@ def page(name: str) -> str:
 
 def section(text: str, title: str) -> str:
     """Return what is under a heading, up to the next."""
-    [found] = re.findall(
+    [matched] = re.findall(
         rf"^##+ {re.escape(title)}\n(.*?)(?=^##|\Z)", text, re.DOTALL | re.MULTILINE
     )
-    return str(found)
+    return str(matched)
 
 
 def blocks(language: str, text: str | None = None) -> list[str]:

@@ -34,7 +34,7 @@ def reshaped(row: Row) -> Row:
         "employer": {"chief": address, "offices": {address: 7}},
         "score": number + 0.5,
     }
-    made = {**row, "person": person, "cc": [address], "sender": {"name": f"Sender-{number}"}}
+    changed = {**row, "person": person, "cc": [address], "sender": {"name": f"Sender-{number}"}}
     odd: tuple[Row, ...] = (
         {"is_paused": address},
         {"mailbox": address},
@@ -43,14 +43,14 @@ def reshaped(row: Row) -> Row:
         {"sender": json.loads("[" * 80 + json.dumps(address) + "]" * 80)},
     )
     chosen, rest = divmod(number, _ODD_ONES_IN)
-    return {**made, **odd[chosen % len(odd)]} if rest == 0 else made
+    return {**changed, **odd[chosen % len(odd)]} if rest == 0 else changed
 
 
 def personal(account: Account) -> set[str]:
     """Return the personal texts of an account, as `reshaped` sends it."""
     rows = [reshaped(row) for row in account.rows()]
-    found = {text for row in rows for place in _PLACES for text in _texts(row.get(place))}
-    return found | {text for row in account.sequences() for text in _texts(row["owner"])}
+    texts = {text for row in rows for place in _PLACES for text in _texts(row.get(place))}
+    return texts | {text for row in account.sequences() for text in _texts(row["owner"])}
 
 
 def _texts(value: Any) -> Iterator[str]:

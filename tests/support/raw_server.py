@@ -1,4 +1,4 @@
-"""A server of bytes: what a test writes is what arrives, whether it is HTTP or not."""
+"""A server of raw bytes: it sends what a test writes, whether that is HTTP or not."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Asked:
 
 @dataclass
 class RawServer:
-    """The address of a server, and what it was asked."""
+    """The address of a server, and the requests to it."""
 
     port: int
     asked: list[Asked] = field(default_factory=list)
@@ -74,7 +74,7 @@ def response(
 
 
 def every_tenth_second(start: bytes, again: bytes) -> Iterator[bytes]:
-    """Send a part every tenth of a second, for ever."""
+    """Send a part every tenth of a second, forever."""
     yield start
     for part in repeat(again):
         time.sleep(0.1)
@@ -82,6 +82,6 @@ def every_tenth_second(start: bytes, again: bytes) -> Iterator[bytes]:
 
 
 def at_once(start: bytes, again: bytes) -> Iterator[bytes]:
-    """Send a part over and over, as fast as it is taken."""
+    """Send a part over and over, as fast as the client reads."""
     yield start
     yield from repeat(again)

@@ -86,13 +86,13 @@ class Page(HTMLParser):
 
     def count(self, tag: str, style: str, of: str) -> int:
         """Count the elements of a style within a picture."""
-        inside, found = False, 0
+        inside, matching = False, 0
         for name, given in self.elements:
             # Labels are pictures within the picture.
             if name == "svg" and "role" in given:
                 inside = str(given["aria-labelledby"]).startswith(f"picture-{of}-")
-            found += inside and name == tag and given.get("class") == style
-        return found
+            matching += inside and name == tag and given.get("class") == style
+        return matching
 
 
 def _as_shown(value: Any) -> set[str]:
@@ -135,9 +135,9 @@ def _assert_rows(name: str, shown: list[list[str]], rows: Rows) -> None:
 
 def written(pipeline: dlt.Pipeline, name: str = "page.html") -> Page:
     """Write the report and read it."""
-    made = report(pipeline, name)
-    html = made.file.read_text(encoding="utf-8")
-    assert made.size == len(html.encode()) <= MOST_BYTES
+    shown_report = report(pipeline, name)
+    html = shown_report.file.read_text(encoding="utf-8")
+    assert shown_report.size == len(html.encode()) <= MOST_BYTES
     return Page(html)
 
 

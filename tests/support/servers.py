@@ -27,7 +27,7 @@ BIGQUERY_ENVIRONMENT = "UNIFY_BIGQUERY_EMULATOR"
 
 
 def s3_environment(address: str) -> dict[str, str]:
-    """Return what a pipeline has to be told to reach the S3 server."""
+    """Return the environment that a pipeline needs to reach the S3 server."""
     credentials = "DESTINATION__FILESYSTEM__CREDENTIALS"
     return {
         f"{credentials}__AWS_ACCESS_KEY_ID": S3_KEYS["aws_access_key_id"],
@@ -39,7 +39,7 @@ def s3_environment(address: str) -> dict[str, str]:
 
 @contextmanager
 def s3_running() -> Iterator[str]:
-    """Run moto's S3 and give its address."""
+    """Run moto's S3 and yield its address."""
     port = _free_port()
     with _process([sys.executable, "-m", "moto.server", "-p", str(port)], port):
         yield f"http://127.0.0.1:{port}"
@@ -47,7 +47,7 @@ def s3_running() -> Iterator[str]:
 
 @contextmanager
 def clickhouse_running() -> Iterator[tuple[int, int]]:
-    """Run ClickHouse's engine and give its ports: of the native protocol, and of HTTP."""
+    """Run ClickHouse's engine and yield its ports: of the native protocol, and of HTTP."""
     front = Path(__file__).with_name("clickhouse.py")
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
@@ -142,7 +142,7 @@ def _wait_for(port: int, process: subprocess.Popen[bytes], seconds: float = 60) 
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
         return port

@@ -1,4 +1,4 @@
-"""Strategies for what the API promises to send, and for what it may send one day."""
+"""Strategies for what the API documents, and for what it may send one day."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ moments = st.datetimes(
 
 
 def written(moment: datetime, digits: int = 6, offset: int = 0) -> str:
-    """Write an instant as RFC 3339 with so many fractional digits, in a zone of so many minutes."""
+    """Write an instant as RFC 3339 with this many fractional digits, at this offset in minutes."""
     local = moment.astimezone(timezone(timedelta(minutes=offset)))
     fraction = f".{local.microsecond:06}"[: digits + 1] if digits else ""
     zone = local.strftime("%z")

@@ -1,4 +1,4 @@
-"""An account whose clock stands still, and runs on it."""
+"""An account with a stopped clock, and runs on it."""
 
 from __future__ import annotations
 

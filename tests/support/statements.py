@@ -1,4 +1,4 @@
-"""A way to Postgres or S3 that reads each statement as it passes, and can be cut at any of them."""
+"""A proxy to Postgres or S3 that reads each statement, and can be cut at any of them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class StatementProxy(Proxy):
         self._is_gone = False
 
     def leave(self) -> None:
-        """Cut every connection, and let none come about until it comes back."""
+        """Cut every connection, and refuse new ones until it comes back."""
         self._is_gone = True
         self.cut()
 
     def come_back(self) -> None:
-        """Let connections come about again."""
+        """Accept connections again."""
         self._is_gone = False
 
     def _serve(self, client: socket.socket) -> None:
@@ -74,7 +74,7 @@ class StatementProxy(Proxy):
         server.sendall(message)
 
     def _greeted(self, client: socket.socket) -> tuple[socket.socket, bytes]:
-        """Decline to speak TLS, as often as a client asks."""
+        """Refuse to speak TLS, as often as a client asks."""
         while int.from_bytes(client.recv(8, socket.MSG_PEEK | socket.MSG_WAITALL)[4:], "big") in (
             TLS_REQUESTED,
             GSS_REQUESTED,
@@ -132,7 +132,7 @@ _SLOW_DOWN = (
 
 
 def _requests(client: socket.socket) -> Iterator[bytes]:
-    """Yield what a client asks by HTTP, request by request."""
+    """Yield a client's HTTP requests one by one."""
     buffer = b""
     while data := client.recv(65536):
         buffer += data

@@ -13,10 +13,10 @@ def assert_stops(process: subprocess.Popen[str], number: int = signal.SIGINT) ->
     asked = time.monotonic()
     process.send_signal(number)
     try:
-        _, said = process.communicate(timeout=10)
+        _, output = process.communicate(timeout=10)
     finally:
         process.kill()
     assert time.monotonic() - asked < 3
     assert process.returncode == 1
-    assert "Error: Stopped." in said
-    assert "Traceback" not in said
+    assert "Error: Stopped." in output
+    assert "Traceback" not in output

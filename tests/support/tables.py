@@ -1,4 +1,4 @@
-"""Writes what a run of the tests found out about destinations into the page on them.
+"""Writes the results of a run of the tests into the page on destinations.
 
 Given with `--tables FILE`: the two tables between its markers are replaced.
 """
@@ -37,7 +37,7 @@ ABOUT = {
 
 
 class Tables:
-    """Keeps the outcome of every test that names its destination, and writes the tables."""
+    """Collects the outcome of every test that names its destination, and writes the tables."""
 
     def __init__(self, page: Path) -> None:
         self._page = page
@@ -46,14 +46,14 @@ class Tables:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note one outcome."""
-        said = dict(report.user_properties)
-        if DESTINATION not in said or (report.when != "call" and report.passed):
+        properties = dict(report.user_properties)
+        if DESTINATION not in properties or (report.when != "call" and report.passed):
             return
-        name = str(said[DESTINATION])
-        if SPEED in said:
-            self._speeds[name] = int(str(said[SPEED]))
+        name = str(properties[DESTINATION])
+        if SPEED in properties:
+            self._speeds[name] = int(str(properties[SPEED]))
         reason = "" if report.passed else getattr(report, "wasxfail", "") or "failed"
-        for promise in str(said.get(PROMISED, "")).split():
+        for promise in str(properties.get(PROMISED, "")).split():
             known = self._failed.setdefault((name, promise), set())
             if reason and (reason == "failed" or reason.startswith(f"{promise}:")):
                 known.add(reason)

@@ -30,7 +30,7 @@ _PARTS = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|(.)", re.DOTALL)
 
 @dataclass
 class Screen:
-    """What stands on a terminal of so many columns after it was sent `sent`."""
+    """The screen of a terminal with this many columns after it received `sent`."""
 
     columns: int
     sent: str = ""

@@ -1,4 +1,4 @@
-"""What the tables hold, and what they should hold by what the API shows: to be compared."""
+"""The contents of the tables, and the contents expected from the API's rows, for comparison."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ def stored(file: Path | str, dataset: str = "unify") -> Rows:
             ).fetchall()
             for table in SHOWN
         }
-    return {name: [comparable(BY_NAME[name], row) for row in found] for name, found in rows.items()}
+    return {
+        name: [comparable(BY_NAME[name], row) for row in of_table]
+        for name, of_table in rows.items()
+    }
 
 
 def comparable(table: Table, row: Iterable[Any]) -> tuple[Any, ...]:
@@ -69,29 +72,31 @@ def columns_by_table(file: Path | str, dataset: str = "unify") -> dict[str, dict
 
 
 def shown(api: Account | Iterable[Object], listed: Iterable[Object] = ()) -> Rows:
-    """Return what the tables should hold when the API shows these enrollments and sequences.
+    """Return the expected contents of the tables for these enrollments and sequences.
 
     An account shows all of its own.
     """
     rows = api.rows() if isinstance(api, Account) else api
     if isinstance(api, Account):
         listed = api.sequences()
-    made: dict[str, dict[str, tuple[Any, ...]]] = {table.name: {} for table in SHOWN}
+    tables: dict[str, dict[str, tuple[Any, ...]]] = {table.name: {} for table in SHOWN}
     for row in rows:
         for name, path, links in _IN_AN_ENROLLMENT:
-            _note(made, name, row, path, links)
+            _note(tables, name, row, path, links)
     for row in listed:
         for name, path, links in _IN_A_SEQUENCE:
-            _note(made, name, row, path, links)
-    return {name: [found[key] for key in sorted(found)] for name, found in made.items()}
+            _note(tables, name, row, path, links)
+    return {name: [by_key[key] for key in sorted(by_key)] for name, by_key in tables.items()}
 
 
-def _note(made: Any, name: str, row: Object, path: tuple[str, ...], links: dict[str, str]) -> None:
+def _note(
+    tables: Any, name: str, row: Object, path: tuple[str, ...], links: dict[str, str]
+) -> None:
     for source in _objects(row, path):
         linked = {column: _at(row, place.split(".")) for column, place in links.items()}
         known = {**source, **linked}
         values = (_value(known.get(c.name), c.type) for c in compared(BY_NAME[name]))
-        made[name][source["id"]] = tuple(values)
+        tables[name][source["id"]] = tuple(values)
 
 
 def _objects(row: Object, path: tuple[str, ...]) -> list[Object]:

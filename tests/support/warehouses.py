@@ -39,7 +39,7 @@ class ClickHouse(Destination):
         native, http = request.getfixturevalue("clickhouse_server")
         credentials = "DESTINATION__CLICKHOUSE__CREDENTIALS"
         database = f"warehouse_{uuid4().hex[:8]}"
-        said = {
+        values = {
             "HOST": "127.0.0.1",
             "PORT": str(native),
             "HTTP_PORT": str(http),
@@ -48,7 +48,7 @@ class ClickHouse(Destination):
             "DATABASE": database,
             "SECURE": "0",
         }
-        self = cls({f"{credentials}__{name}": value for name, value in said.items()})
+        self = cls({f"{credentials}__{name}": value for name, value in values.items()})
         self.ask(f"CREATE DATABASE {database} ENGINE = Atomic")
         yield self
 
@@ -63,7 +63,7 @@ class ClickHouse(Destination):
 
     def comments(self, table: str) -> dict[str, str]:
         """Return the comments of a table's columns, and its own without a name."""
-        whose = f"database = '{self._said('DATABASE')}'"
+        whose = f"database = '{self._setting('DATABASE')}'"
         own = f"SELECT '' AS column, comment FROM system.tables WHERE {whose} AND name"
         columns = f"SELECT name AS column, comment FROM system.columns WHERE {whose} AND table"
         name = f"'{DATASET}___{table}'"
@@ -72,15 +72,15 @@ class ClickHouse(Destination):
 
     def ask(self, question: str) -> bytes:
         """Ask the engine, not through dlt."""
-        address = f"http://127.0.0.1:{self._said('HTTP_PORT')}"
+        address = f"http://127.0.0.1:{self._setting('HTTP_PORT')}"
         with urllib.request.urlopen(address, data=question.encode()) as answer:
-            said: bytes = answer.read()
-            return said
+            body: bytes = answer.read()
+            return body
 
     def _place(self, table: str) -> str:
-        return f"{self._said('DATABASE')}.{DATASET}___{table}"
+        return f"{self._setting('DATABASE')}.{DATASET}___{table}"
 
-    def _said(self, name: str) -> str:
+    def _setting(self, name: str) -> str:
         return self.environment[f"DESTINATION__CLICKHOUSE__CREDENTIALS__{name}"]
 
     def _type(self, kind: str) -> str:
@@ -140,8 +140,8 @@ class BigQuery(Destination):
         return [tuple(row.values()) for row in self.client.query(question).result()]
 
     def columns(self, table: str) -> dict[str, str]:
-        found = self.client.get_table(f"{self.project}.{DATASET}.{table}")
-        return {column.name: self._TYPES[column.field_type] for column in found.schema}
+        stored = self.client.get_table(f"{self.project}.{DATASET}.{table}")
+        return {column.name: self._TYPES[column.field_type] for column in stored.schema}
 
     def comments(self, table: str) -> dict[str, str]:
         """Return the descriptions of a table's columns, and its own without a name."""

@@ -25,8 +25,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import announcing
 import dying
-import telling
 
 # Of Linux's prctl.h: who loses its parent becomes a child of ours, so that we can wait for it.
 _SET_CHILD_SUBREAPER = 36
@@ -140,7 +140,7 @@ def _become(given: list[int], words: list[str], folder: str, environment: dict[s
     os.environ.update(environment)
     time.tzset()
     dying.prepare()
-    telling.prepare()
+    announcing.prepare()
     flag, *rest = words
     if flag == "-m":
         sys.argv = rest

@@ -72,9 +72,9 @@ def test_rows_that_differ_have_digests_that_differ(digests: Digests, some: list[
     # To DuckDB's hash it is 0.0.
     assume("-0.0" not in values)
 
-    made = duckdb.execute(_question(digests, len(some), "?"), values).fetchall()
+    computed = duckdb.execute(_question(digests, len(some), "?"), values).fetchall()
 
-    assert len(set(some)) == len(set(made))
+    assert len(set(some)) == len(set(computed))
 
 
 def _question(digests: Digests, count: int, mark: str) -> str:

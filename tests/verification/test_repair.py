@@ -111,8 +111,8 @@ def test_with_a_range_or_a_filter_only_what_lies_in_it_is_compared(
         warehouse.change(f"UPDATE unify.enrollments SET status = 'X' WHERE id = '{row['id']}'")
         warehouse.change(f"DELETE FROM unify.people WHERE id = '{row['person']['id']}'")
 
-    def differing(*ends: Any, **said: Any) -> dict[str, int]:
-        outcome = verified(warehouse, api, *ends, **said)
+    def differing(*ends: Any, **options: Any) -> dict[str, int]:
+        outcome = verified(warehouse, api, *ends, **options)
         counts = {table: sum(kinds.values()) for table, kinds in outcome.tables.items()}
         return {table: count for table, count in counts.items() if count}
 
@@ -158,10 +158,10 @@ def test_rows_that_no_list_shows_are_asked_for_up_to_a_limit_and_never_removed_u
     asked = sum("/enrollments/" in request.path for request in api.requests)
     taken = verified(warehouse, api, repair=True, yes=True)
 
-    said = " ".join(stopped.as_lines())
+    output = " ".join(stopped.as_lines())
     assert (asked, stopped.tables["enrollments"]["extra"]) == (4, 9)
-    assert "5 more rows are not in the list, and were not asked for by id" in said
-    assert "9 of 100 rows of enrollments" in said
+    assert "5 more rows are not in the list, and were not asked for by id" in output
+    assert "9 of 100 rows of enrollments" in output
     # Four, and four again, by the two repairs of one run.
     assert (taken.tables["enrollments"]["extra"], taken.exit_code) == (1, 4)
 

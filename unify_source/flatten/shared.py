@@ -65,5 +65,5 @@ class Shared:
 
 
 def _among(rows: pa.Table, keys: set[str]) -> set[str]:
-    found = pc.is_in(rows[KEY], value_set=pa.array(sorted(keys), rows.schema.field(KEY).type))
-    return set(rows[KEY].filter(found).to_pylist())
+    is_known = pc.is_in(rows[KEY], value_set=pa.array(sorted(keys), rows.schema.field(KEY).type))
+    return set(rows[KEY].filter(is_known).to_pylist())

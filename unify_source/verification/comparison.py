@@ -181,11 +181,11 @@ def _counts(sides: Scratch) -> dict[str, dict[str, int]]:
 
 
 def _groups(sides: Scratch) -> tuple[Group, ...]:
-    found = sides.run(
+    rows = sides.run(
         "SELECT tbl, kind, CAST(moment AS DATE) AS day, sum(n)::BIGINT,"
         f" min(id, {_EXAMPLES}) FROM differences WHERE kind IS NOT NULL"
         " GROUP BY ALL ORDER BY tbl, day DESC NULLS LAST, kind"
     )
     return tuple(
-        Group(table, kind, day, count, tuple(ids)) for table, kind, day, count, ids in found
+        Group(table, kind, day, count, tuple(ids)) for table, kind, day, count, ids in rows
     )
