@@ -119,7 +119,7 @@ def safeguards() -> str:
         )
         for name, each in SAFEGUARDS.items()
     ]
-    return _grid(("promise", "safeguard", "stands in", "test"), rows)
+    return _grid(("promise", "safeguard", "file", "test"), rows)
 
 
 BLOCKS: dict[str, Callable[[], str]] = {

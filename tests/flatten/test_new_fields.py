@@ -32,7 +32,7 @@ def row(number: int, second: int = 0, **new: Any) -> Row:
 
 
 def new_values(warehouse: Destination, table: str = "enrollments") -> dict[str, dict[str, Any]]:
-    """Return what stands in new columns, by the row's id."""
+    """Return the values in new columns, by the row's id."""
     types = {k: v for k, v in warehouse.columns(table).items() if not k.startswith("_dlt_")}
     rows = []
     for stored in warehouse.reads(table, [f'"{name}"' for name in types]):

@@ -36,7 +36,7 @@ def account(size: int) -> Account:
 
 
 def quarantine() -> dict[str, tuple[str, Row]]:
-    """Return what stands in quarantine: key -> reason and the row as it was sent."""
+    """Return the rows in quarantine: key -> reason and the row as it was sent."""
     with duckdb.connect(FILE, read_only=True) as connection:
         stored = connection.execute(
             "SELECT id, reason, raw, seen_at FROM unify.enrollments_quarantine"

@@ -1,4 +1,4 @@
-"""Every run stands in the ledger, with what it did and how it ended."""
+"""Every run has a row in the ledger, with what it did and how it ended."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ class Client:
             raise BrokenPage(
                 f"The API's response has no readable Date header ({sent[:100]!r}), so the window of"
                 " changes to read cannot be closed at the server's clock.",
-                "If a proxy stands between, let it pass the Date header.",
+                "If a proxy is in between, let it pass the Date header.",
             )
         return now
 

@@ -77,7 +77,7 @@ def _refused(response: Response, message: str, key: str) -> RequestRefused:
     kind = NotFound if response.status == NOT_FOUND else RequestRefused
     next_step = "Check the filters and times that were given."
     if any("cursor" in f"{code} {path}".lower() for code, path in errors):
-        next_step = "The page cursor was refused: run it again, which reads the window anew."
+        next_step = "The page cursor was refused: run it again, which reads the window again."
     elif kind is NotFound:
         next_step = "Check base_url."
     return kind(

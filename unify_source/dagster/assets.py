@@ -29,7 +29,7 @@ def unify_tables(
 ) -> dg.AssetsDefinition:
     """Return the tables as assets of one step: a page of the API fills all of them.
 
-    A range of partitions is one run, a `backfill` that goes on where it was. A selection loads
+    A range of partitions is one run, a `backfill` that resumes where it stopped. A selection loads
     only its tables. No cursor of `sync` moves.
     """
 
