@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from unify_source.analysis.models import PACKAGE, Column, models
-from unify_source.resources import ALL_TABLES, KEY, Table
+from unify_source.resources import ALL_TABLES, KEY, LEDGER, Table
 
 SOURCES = PACKAGE / "models" / "sources.yml"
 _HEADING = "# Written by `make docs` from unify_source/resources/.\n"
@@ -54,12 +54,14 @@ def sources() -> str:
 _LOADS: dict[str, Any] = {
     "name": "_dlt_loads",
     "description": "One row for each load that wrote rows; dlt writes it when the load has ended.",
-    "config": {
-        "loaded_at_field": "inserted_at",
-        "freshness": {
-            "warn_after": {"count": 1, "period": "day"},
-            "error_after": {"count": 3, "period": "day"},
-        },
+}
+# Of the ledger: a run without changes writes no load, and the tables are fresh all the same.
+_FRESHNESS: dict[str, Any] = {
+    "loaded_at_field": "finished_at",
+    "freshness": {
+        "warn_after": {"count": 1, "period": "day"},
+        "error_after": {"count": 3, "period": "day"},
+        "filter": "outcome = 'succeeded' and kind not in ('verify', 'repair')",
     },
 }
 
@@ -74,7 +76,8 @@ def _source(table: Table) -> dict[str, Any]:
         for column in table.columns
         if not column.is_internal
     ]
-    return {"name": table.name, "description": table.description, "columns": columns}
+    freshness = {"config": _FRESHNESS} if table is LEDGER else {}
+    return {"name": table.name, "description": table.description, **freshness, "columns": columns}
 
 
 def _tests(name: str, references: str | None) -> dict[str, Any]:
