@@ -68,10 +68,17 @@ def start_python(
     words: tuple[str, ...], environment: Mapping[str, str], **streams: Any
 ) -> subprocess.Popen[str]:
     """Start Python with these words, warm where that makes no difference."""
-    may_be_warm = sys.platform == "linux" and all(
-        environment.get(name) == os.environ.get(name)
-        for name in {*environment, *os.environ}
-        if name.startswith(_READ_ONCE)
+    # A script ends as Python does. Forked from 3.10, it then crashes in the libraries' threads,
+    # which a fork does not have. Our command ends without waiting for them.
+    ends_well = sys.version_info >= (3, 11) or words[0] == "-m"
+    may_be_warm = (
+        sys.platform == "linux"
+        and ends_well
+        and all(
+            environment.get(name) == os.environ.get(name)
+            for name in {*environment, *os.environ}
+            if name.startswith(_READ_ONCE)
+        )
     )
     kind = _Forked if may_be_warm else subprocess.Popen
     return kind([sys.executable, *words], env=environment, text=True, **streams)
