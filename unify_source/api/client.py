@@ -162,13 +162,12 @@ class Client:
     def _page(self, resource: Resource, parameters: Parameters) -> Page:
         response = self._accepted(self._send(resource.path, parameters))
         date, limits = response.headers.get("Date", ""), self._settings.limits
-        # Damage on the way does not come twice, letter by letter.
-        known = hash(response.body)
-        is_known = known in self._broken
+        # Damage on the way does not come twice, letter by letter. Only a broken body is hashed.
+        is_known = bool(self._broken) and hash(response.body) in self._broken
         try:
             return page_of(response.body, resource.list_key, limits, date, is_known=is_known)
         except BrokenPage:
-            self._broken.add(known)
+            self._broken.add(hash(response.body))
             raise
 
     def _row(self, resource: Resource, key: str) -> bytes | None:
