@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from unify_source.api.brackets import cut
 from unify_source.api.responses import OK
 from unify_source.errors import ApiError, BrokenPage
 from unify_source.limits import USUAL, Limits
@@ -22,7 +23,6 @@ _KINDS = {bool: "true or false", dict: "an object", list: "a list"}
 _KINDS |= dict.fromkeys((int, float), "a number")
 # What `surrogateescape` puts in place of such bytes.
 _NO_UTF8 = re.compile("[\udc80-\udcff]")
-_MARK = re.compile(rb'\\.|[][{}"]', re.DOTALL)
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):
@@ -163,7 +163,7 @@ def _parsed_by_rows(body: bytes, list_key: str) -> Any:
 
     A row that is too deep, or not JSON, is read without what it nests, if it can be.
     """
-    around, rows = _cut(body, 2)
+    around, rows = cut(body, 2)
     try:
         page = _parsed(around)
     except ValueError:
@@ -176,30 +176,10 @@ def _parsed_by_rows(body: bytes, list_key: str) -> Any:
 
 
 def _flat(row: bytes) -> Any:
-    for text in (row, _cut(row, 1)[0]):
+    for text in (row, cut(row, 1)[0]):
         with suppress(ValueError, RecursionError):
             return _parsed(text)
     return None
-
-
-def _cut(body: bytes, levels: int) -> tuple[bytes, list[bytes]]:
-    """Return JSON with an empty list for each value nested at a level, and those values."""
-    kept, nested, depth, start, is_text = [], [], 0, 0, False
-    # Mark by mark: a pattern for whole texts makes `re` remember every character of a long one.
-    for mark in _MARK.finditer(body):
-        is_text ^= mark[0] == b'"'
-        opens, closes = mark[0] in (b"[", b"{"), mark[0] in (b"]", b"}")
-        if is_text or not (opens or closes):
-            continue
-        if opens and depth == levels:
-            kept.append(body[start : mark.start()])
-            start = mark.start()
-        depth += opens - closes
-        if closes and depth == levels:
-            kept.append(b"[]")
-            nested.append(body[start : mark.end()])
-            start = mark.end()
-    return b"".join(kept) + body[start:], nested
 
 
 def _no_json(body: bytes, error: Exception) -> BrokenPage:

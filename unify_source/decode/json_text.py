@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from math import isfinite
@@ -12,11 +10,11 @@ from typing import Any, NoReturn
 
 import orjson
 
+from unify_source.api.brackets import OPENING, brackets
+
 _INT64 = 1 << 63
 # Any whole number of 18 digits fits into 64 bits; of those with 19, some do not.
 _SURE_DIGITS = 18
-OPENING = b"[{"
-_BRACKET = re.compile(rb"[\[\]{}]")
 
 
 @dataclass(frozen=True)
@@ -57,23 +55,6 @@ def text_of(value: Any) -> str:
     """
     # Without the option orjson would write a Number as an object with a key `text`.
     return orjson.dumps(value, _fragment, orjson.OPT_PASSTHROUGH_DATACLASS).decode()
-
-
-def brackets(text: bytes) -> Iterator[int]:
-    """Yield the positions of the brackets and braces outside strings.
-
-    It does not recurse: 100,000 levels would overflow the stack of any parser.
-    """
-    # The same length without escapes: every remaining quote begins or ends a string.
-    plain = text.replace(rb"\\", b"  ").replace(rb"\"", b"  ") if b"\\" in text else text
-    outside = 0
-    while match := _BRACKET.search(plain, outside):
-        at = match.start()
-        if plain.count(b'"', outside, at) % 2:
-            outside = plain.find(b'"', at) + 1 or len(plain)
-        else:
-            yield at
-            outside = at + 1
 
 
 def levels(text: bytes) -> int:

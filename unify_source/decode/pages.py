@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from unify_source.decode.json_text import OPENING, brackets
+from unify_source.api.brackets import OPENING, brackets, cut
 from unify_source.errors import BrokenPage
 
 _BOM = b"\xef\xbb\xbf"
@@ -48,16 +48,8 @@ def raw_rows(body: bytes, list_key: str) -> list[RawRow]:
 
 
 def top_level(row: RawRow) -> bytes:
-    """Return the text of a row with null in place of its nested values."""
-    pieces, end, depth = [], 0, 0
-    for at in brackets(row.text):
-        is_opening = row.text[at] in OPENING
-        if is_opening and depth == 1:
-            pieces.append(row.text[end:at])
-        depth += 1 if is_opening else -1
-        if not is_opening and depth == 1:
-            end = at + 1
-    return b"null".join([*pieces, row.text[end:]])
+    """Return the text of a row with an empty list in place of each nested value."""
+    return cut(row.text, 1)[0]
 
 
 def _row_spans(body: bytes, quoted_key: bytes) -> list[tuple[int, int, int]]:

@@ -1,0 +1,42 @@
+"""Finds the brackets of a JSON text without parsing it, and cuts out what they enclose. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+OPENING = b"[{"
+_BRACKET = re.compile(rb"[\[\]{}]")
+
+
+def brackets(text: bytes) -> Iterator[int]:
+    """Yield the positions of the brackets and braces outside strings.
+
+    It does not recurse: 100,000 levels would overflow the stack of any parser.
+    """
+    # The same length without escapes: every remaining quote begins or ends a string.
+    plain = text.replace(rb"\\", b"  ").replace(rb"\"", b"  ") if b"\\" in text else text
+    outside = 0
+    while match := _BRACKET.search(plain, outside):
+        at = match.start()
+        if plain.count(b'"', outside, at) % 2:
+            outside = plain.find(b'"', at) + 1 or len(plain)
+        else:
+            yield at
+            outside = at + 1
+
+
+def cut(text: bytes, level: int) -> tuple[bytes, list[bytes]]:
+    """Return JSON with an empty list for each value nested at a level, and those values."""
+    kept, nested, depth, start = [], [], 0, 0
+    for at in brackets(text):
+        is_opening = text[at] in OPENING
+        if is_opening and depth == level:
+            kept.append(text[start:at])
+            start = at
+        depth += 1 if is_opening else -1
+        if not is_opening and depth == level:
+            kept.append(b"[]")
+            nested.append(text[start : at + 1])
+            start = at + 1
+    return b"".join(kept) + text[start:], nested
