@@ -65,7 +65,9 @@ class Listing:
         except (ApiError, KeyRefused) as error:
             # The rows of the main list matter more: failing here would stop them too.
             _log.warning(
-                "%s %s stay as they are nested in other rows.", error.what, self._root.name
+                "%s This run fills the table %s only from rows nested in other lists.",
+                error.what,
+                self._root.name,
             )
             return None
         finally:
