@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +17,8 @@ import pytest
 from commands import command, only_json
 from conftest import KEY
 
-from unify_source import sync
+from unify_source import backfill, sync, unify_source, verify
+from unify_source.cli.pipeline import open_pipeline
 from unify_source.errors import ConfigurationError
 from unify_source.runs.check import check
 from unify_source.runs.status import status
@@ -25,8 +26,21 @@ from unify_source.sandbox import Account, Sandbox
 
 Serve = Callable[..., Sandbox]
 
+Run = Callable[[dlt.Pipeline], object]
+
 FILE = "unify_gtm.duckdb"
 CREDENTIALS = "DESTINATION__POSTGRES__CREDENTIALS"
+
+
+def by_backfill(pipeline: dlt.Pipeline) -> None:
+    backfill(pipeline, "2000-01-01")
+
+
+def by_three_lines(pipeline: dlt.Pipeline) -> None:
+    pipeline.run(unify_source())
+
+
+RUNS: tuple[Run, ...] = (check, sync, by_backfill, verify)
 
 
 @pytest.fixture
@@ -58,7 +72,9 @@ def schemas(dsn: str) -> list[str]:
     return [name for (name,) in rows]
 
 
-@pytest.mark.parametrize("words", [["check"], ["status"], ["check", "--destination", "filesystem"]])
+@pytest.mark.parametrize(
+    "words", [["check"], ["status"], ["status", "--destination", "filesystem"]]
+)
 def test_before_the_first_load_nothing_is_created(
     words: list[str], api: Sandbox, home: Path
 ) -> None:
@@ -110,47 +126,49 @@ def test_in_postgres_neither_creates_a_schema_nor_leaves_a_table(warehouse_dsn: 
         assert schemas(warehouse_dsn) == loaded
 
 
+def reached_as(dsn: str, role: str) -> str:
+    parts = urlsplit(dsn)
+    netloc = f"{role}:of-{role}@{parts.hostname}:{parts.port}"
+    return urlunsplit(parts._replace(netloc=netloc))
+
+
 @pytest.mark.usefixtures("api")
 @pytest.mark.parametrize("dataset_exists", [False, True])
 def test_check_reports_a_role_that_may_not_write(
     warehouse_dsn: str, *, dataset_exists: bool
 ) -> None:
     role = f"reader_{os.getpid()}_{dataset_exists}".lower()
-    postgres.ask(warehouse_dsn, f"CREATE ROLE {role} LOGIN PASSWORD 'of-the-reader'")
+    postgres.ask(warehouse_dsn, f"CREATE ROLE {role} LOGIN PASSWORD 'of-{role}'")
     if dataset_exists:
         postgres.ask(warehouse_dsn, f"CREATE SCHEMA unify; GRANT USAGE ON SCHEMA unify TO {role}")
         postgres.ask(warehouse_dsn, "CREATE TABLE unify._dlt_version (id int)")
-    parts = urlsplit(warehouse_dsn)
-    netloc = f"{role}:of-the-reader@{parts.hostname}:{parts.port}"
 
     ran = command(
-        "check",
-        "--destination",
-        "postgres",
-        **{CREDENTIALS: urlunsplit(parts._replace(netloc=netloc))},
+        "check", "--destination", "postgres", **{CREDENTIALS: reached_as(warehouse_dsn, role)}
     )
 
     assert ran.returncode == 2
     assert "The key is valid" in ran.stdout
     assert "postgres cannot be written, dataset unify: permission denied" in ran.stderr
-    assert "of-the-reader" not in ran.stderr
+    assert f"of-{role}" not in ran.stderr
 
 
-def test_a_role_of_an_existing_dataset_needs_no_right_to_create_one(
+def test_a_role_that_owns_both_datasets_needs_no_right_to_create_one(
     warehouse_dsn: str, api: Sandbox
 ) -> None:
     role = f"owner_{os.getpid()}"
-    postgres.ask(warehouse_dsn, f"CREATE ROLE {role} LOGIN PASSWORD 'of-the-owner'")
+    postgres.ask(warehouse_dsn, f"CREATE ROLE {role} LOGIN PASSWORD 'of-{role}'")
     postgres.ask(warehouse_dsn, f"CREATE SCHEMA unify AUTHORIZATION {role}")
-    parts = urlsplit(warehouse_dsn)
-    netloc = f"{role}:of-the-owner@{parts.hostname}:{parts.port}"
-    url = urlunsplit(parts._replace(netloc=netloc))
-    pipeline = dlt.pipeline(
-        "unify_gtm", destination=dlt.destinations.postgres(url), dataset_name="unify"
-    )
+    url = reached_as(warehouse_dsn, role)
+    pipeline = open_pipeline("unify_gtm", "postgres", "unify", credentials=url)
+
+    # A merge begins in the staging dataset.
+    with pytest.raises(ConfigurationError, match="permission denied for database"):
+        check(pipeline)
+    postgres.ask(warehouse_dsn, f"CREATE SCHEMA unify_staging AUTHORIZATION {role}")
 
     assert check(pipeline).dataset == "unify"
-    assert len(api.requests) == 1
+    assert sync(pipeline).enrollments == len(api.account)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
@@ -250,21 +268,106 @@ def test_a_malformed_address_ends_with_a_sentence(address: str) -> None:
         assert "pw-never" not in ran.stderr
 
 
-@pytest.mark.usefixtures("api")
-def test_a_driver_that_is_missing_is_named_by_our_own_extra(home: Path) -> None:
-    hidden = "import sys; sys.modules['psycopg2'] = None; from unify_source.cli.app import main"
-    ran = subprocess.run(
-        [sys.executable, "-c", f"{hidden}; main()", "check", "--destination", "postgres"],
-        env={**os.environ, CREDENTIALS: "postgresql://u:p@127.0.0.1/d"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+def failed(run: Run, pipeline: dlt.Pipeline, match: str) -> None:
+    with pytest.raises(ConfigurationError, match=match):
+        run(pipeline)
 
-    assert ran.returncode == 2
-    assert "pip install 'unify-source[postgres]'" in ran.stderr
-    assert home
+
+ADDRESSES = {
+    "clickhouse": "clickhouse://u:p@127.0.0.1/d",
+    "mssql": "mssql://u:p@127.0.0.1/d",
+    "postgres": "postgresql://u:p@127.0.0.1/d",
+    "redshift": "redshift://u:p@127.0.0.1/d",
+    "snowflake": "snowflake://u:p@host/d",
+    "synapse": "synapse://u:p@127.0.0.1/d",
+}
+DRIVERS = ("clickhouse_connect", "clickhouse_driver", "psycopg2", "pyodbc", "snowflake")
+
+
+@pytest.mark.parametrize("destination", ADDRESSES)
+def test_a_driver_that_is_missing_is_named_by_the_extra_that_brings_it(
+    destination: str, api: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(monkeypatch, *DRIVERS)
+    pipeline = open_pipeline("mine", destination, "unify", credentials=ADDRESSES[destination])
+    extra = "dlt[mssql]" if destination == "mssql" else f"unify-source[{destination}]"
+
+    for run in RUNS:
+        failed(run, pipeline, re.escape(f"pip install '{extra}'"))
+
+    # The first of them is `check`, which asks the server for its time.
+    assert len(api.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("table_format", "library"), [("delta", "deltalake"), ("iceberg", "pyiceberg")]
+)
+def test_a_library_of_a_lake_that_is_missing_is_named_before_any_request(
+    table_format: str,
+    library: str,
+    api: Sandbox,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hide(monkeypatch, library)
+    monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", (home / "lake").as_uri())
+    monkeypatch.setenv("SOURCES__UNIFY__TABLE_FORMAT", table_format)
+    pipeline = open_pipeline("mine", "filesystem", "unify", pipelines_dir=str(home / "dlt"))
+    extra = re.escape(f"{library} is not installed. Install it: pip install 'unify-source")
+
+    for run in (*RUNS, by_three_lines):
+        failed(run, pipeline, rf"^table_format is '{table_format}'.*{extra}\[{table_format}\]'")
+
+    assert api.requests == []
+    assert not (home / "lake").exists()
+    monkeypatch.setenv("SOURCES__UNIFY__TABLE_FORMAT", "parquet")
+    assert check(pipeline).dataset == "unify"
+    assert not (home / "lake").exists()
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
+    """Let imports of libraries fail as if they were not installed."""
+    for library in libraries:
+        for name in [name for name in sys.modules if f"{name}.".startswith(f"{library}.")]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, library, None)
+    for name in [name for name in sys.modules if name.startswith(OF_DLT)]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+OF_DLT = ("dlt.destinations.impl.", "dlt.common.libs.deltalake", "dlt.common.libs.pyiceberg")
+
+
+@pytest.mark.parametrize(
+    ("destination", "names"),
+    [
+        ("duckdb", ["information_schema", "pg_catalog", "system", "Temp"]),
+        ("postgres", ["information_schema", "PG_catalog", "pg_toast", "pg_mine"]),
+    ],
+)
+def test_a_dataset_with_a_name_of_the_database_is_refused_before_any_request(
+    destination: str,
+    names: list[str],
+    api: Sandbox,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(CREDENTIALS, "postgresql://u:p@127.0.0.1:1/d")
+    for name in names:
+        pipeline = open_pipeline("mine", destination, name, pipelines_dir=str(home / "dlt"))
+        for run in (*RUNS, by_three_lines):
+            failed(run, pipeline, f"^dataset is '{name}', a name that {destination} keeps")
+
+    assert api.requests == []
+    assert list(home.glob("*.duckdb")) == []
+
+
+@pytest.mark.parametrize("name", ["main", "temperature"])
+def test_a_dataset_with_any_other_name_is_loaded(name: str, api: Sandbox, home: Path) -> None:
+    pipeline = open_pipeline("mine", "duckdb", name, pipelines_dir=str(home / "dlt"))
+
+    assert check(pipeline).dataset == name
+    assert sync(pipeline).enrollments == len(api.account)
 
 
 def test_the_hint_of_postgres_is_shown(api: Sandbox, warehouse_dsn: str) -> None:

@@ -7,15 +7,20 @@ load, after all pages have been read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePath
 
 import dlt
+from typing_extensions import Unpack
 
+from unify_source.configuration.lookup import configured
 from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.dlt_seam import ConfiguredValue, look_up
+from unify_source.destinations.lake import refuse_missing_library
+from unify_source.dlt_seam import ConfiguredValue, kind_of, look_up
 from unify_source.errors import ConfigurationError
+from unify_source.settings import Settings, SettingsArguments
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,16 @@ def _is_bare(setting: ConfiguredValue) -> bool:
     # If it is in a file of the project or has a section, it was meant for dlt.
     return setting.is_variable and not setting.sections
 
+
+# Before the first load, a trial under another name would pass: only these very names are reserved.
+_OF_DUCKDB = re.compile("information_schema|pg_catalog|system|temp", re.IGNORECASE)
+_OF_POSTGRES = re.compile("information_schema|pg_.*", re.IGNORECASE)
+_RESERVED = {
+    "duckdb": _OF_DUCKDB,
+    "motherduck": _OF_DUCKDB,
+    "postgres": _OF_POSTGRES,
+    "redshift": _OF_POSTGRES,
+}
 
 _PIPELINES, _LOAD, _EXTRACT = ("pipelines", "{pipeline}"), ("load",), ("extract",)
 _DESTINATION = ("destination", "{destination}")
@@ -90,6 +105,14 @@ _SWITCHES = (
 )
 
 
+def run_settings(pipeline: dlt.Pipeline, **given: Unpack[SettingsArguments]) -> Settings:
+    """Return the settings of a run. Raises ConfigurationError if it could not load with them."""
+    refuse_unsafe(pipeline)
+    settings = configured(**given)
+    refuse_missing_library(pipeline, settings.table_format)
+    return settings
+
+
 def refuse_unsafe(pipeline: dlt.Pipeline, *, of_source: bool = False) -> None:
     """Raise ConfigurationError for a switch or a name that would break a run's promises.
 
@@ -114,7 +137,18 @@ def refuse_unsafe(pipeline: dlt.Pipeline, *, of_source: bool = False) -> None:
                 if switch.is_unsafe is _is_bare
                 else "Unset it for this run.",
             )
+    _refuse_reserved_name(pipeline)
     refuse_ambiguous_names(pipeline)
+
+
+def _refuse_reserved_name(pipeline: dlt.Pipeline) -> None:
+    kind, name = kind_of(pipeline.destination), pipeline.dataset_name or ""
+    if (reserved := _RESERVED.get(kind)) and reserved.fullmatch(name.strip()):
+        raise ConfigurationError(
+            f"is {name!r}, a name that {kind} keeps for itself.",
+            "Choose another name for the dataset.",
+            setting="dataset",
+        )
 
 
 def refuse_ambiguous_names(pipeline: dlt.Pipeline) -> None:

@@ -9,6 +9,7 @@ lake that no longer belong to an enrollment of the load are deleted by key.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 import dlt
@@ -19,11 +20,14 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from unify_source.destinations.comments.lakes import describe, described
 from unify_source.dlt_seam import running_pipeline
+from unify_source.errors import ConfigurationError
 from unify_source.flatten.shared import Carried
 from unify_source.flatten.tables import marked_deleted
 from unify_source.resources import AS_OF, DELETED, KEY, KNOWN_AS_OF, TEXT, Table
 from unify_source.settings import DELTA, ICEBERG, PARQUET
 
+# dlt imports these when it writes the first table, after all rows have been read.
+_LIBRARIES = {DELTA: "deltalake", ICEBERG: "pyiceberg"}
 _KEYS_IN_ONE_DELETE = 1_000
 _LOAD = "_load"
 
@@ -33,6 +37,21 @@ def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str
     if not caps or "delete-insert" in (caps.supported_merge_strategies or []):
         return None
     return wanted
+
+
+def refuse_missing_library(pipeline: dlt.Pipeline, wanted: str) -> None:
+    """Raise ConfigurationError if the library of a lake's format cannot be imported."""
+    kind = lake_format(pipeline.destination.capabilities(), wanted)
+    if kind not in _LIBRARIES:
+        return
+    try:
+        import_module(f"dlt.common.libs.{_LIBRARIES[kind]}")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"is {kind!r}, and its library {_LIBRARIES[kind]} is not installed.",
+            f"Install it: pip install 'unify-source[{kind}]'.",
+            setting="table_format",
+        ) from error
 
 
 class Lake:

@@ -11,16 +11,17 @@ from uuid import uuid4
 import dlt
 
 from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.dlt_seam import FSClientBase
+from unify_source.dlt_seam import FSClientBase, WithStagingDataset
 
 _NAME = "unify_source_check"
 
 
 def try_writing(pipeline: dlt.Pipeline) -> None:
-    """Create a table where rows would be loaded, and drop it; raise dlt's error if that fails.
+    """Create tables where rows would be loaded, and drop them; raise dlt's error if that fails.
 
-    If the dataset does not exist yet, one with another name is created and dropped. A file or
-    folder that does not exist yet is not created: its nearest folder has to be writable.
+    A merge also needs the staging dataset. Of a dataset that does not exist yet, one with another
+    name is created and dropped. A file or folder that does not exist yet is not created: its
+    nearest folder has to be writable.
     """
     database = duckdb_database(pipeline)
     # Connecting would create the file, and `check` promises to leave nothing behind.
@@ -31,8 +32,11 @@ def try_writing(pipeline: dlt.Pipeline) -> None:
     with client:
         if isinstance(client, FSClientBase):
             _try_files(client)
-        else:
-            _try_tables(client)
+            return
+        _try_tables(client)
+        if isinstance(client, WithStagingDataset):
+            with client.with_staging_dataset():
+                _try_tables(client)
 
 
 def _try_tables(client: Any) -> None:

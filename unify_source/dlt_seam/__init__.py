@@ -17,6 +17,7 @@ from unify_source.dlt_seam.configuration import (
 from unify_source.dlt_seam.derived import prepare_dlt
 from unify_source.dlt_seam.destinations import (
     FSClientBase,
+    WithStagingDataset,
     database_of,
     fastest_format,
     kind_of,
@@ -55,6 +56,7 @@ __all__ = [
     "BeforeExtraction",
     "ConfiguredValue",
     "FSClientBase",
+    "WithStagingDataset",
     "active_pipeline",
     "allows_external_schedulers",
     "capabilities",

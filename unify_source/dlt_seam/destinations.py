@@ -6,9 +6,10 @@ from typing import Any
 
 from dlt.common.data_writers.writers import resolve_best_writer_spec
 from dlt.common.destination import AnyDestination
+from dlt.common.destination.client import WithStagingDataset
 from dlt.destinations.fs_client import FSClientBase
 
-__all__ = ["FSClientBase"]
+__all__ = ["FSClientBase", "WithStagingDataset"]
 
 
 def kind_of(destination: AnyDestination) -> str:

@@ -17,6 +17,7 @@ from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
 from unify_source.destinations.history import keep_order
+from unify_source.destinations.lake import refuse_missing_library
 from unify_source.dlt_seam import (
     BeforeExtraction,
     active_pipeline,
@@ -29,7 +30,7 @@ from unify_source.limits import LimitArguments
 from unify_source.load.interval import asked_interval
 from unify_source.load.tables import TableResources
 from unify_source.resources import ALL_TABLES, BY_NAME, LEDGER
-from unify_source.settings import SECTION, SETTINGS
+from unify_source.settings import SECTION, SETTINGS, Settings
 
 SOURCE = SECTION
 
@@ -72,11 +73,16 @@ def unify_source(
     watch_steps(_ORDER)
     settings = configured(**given, **limits)
     if pipeline and pipeline.destination:
-        refuse_unsafe(pipeline, of_source=True)
-        # A package that an earlier run left is loaded before this source is read.
-        merge_in_transactions(pipeline.destination)
+        _prepare(pipeline, settings)
     client = Client(settings, raise_if_signalled)
     return TableResources(settings, client, interval=asked_interval(updated_at)).resources()
+
+
+def _prepare(pipeline: dlt.Pipeline, settings: Settings) -> None:
+    refuse_unsafe(pipeline, of_source=True)
+    refuse_missing_library(pipeline, settings.table_format)
+    # A package that an earlier run left is loaded before this source is read.
+    merge_in_transactions(pipeline.destination)
 
 
 def _keep_order(pipeline: dlt.Pipeline) -> None:

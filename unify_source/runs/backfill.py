@@ -11,8 +11,7 @@ import dlt
 from typing_extensions import Unpack
 
 from unify_source.configuration.dlt_errors import explained
-from unify_source.configuration.environment import refuse_unsafe
-from unify_source.configuration.lookup import configured
+from unify_source.configuration.environment import run_settings
 from unify_source.errors import ConfigurationError
 from unify_source.extract.window import Window, left_after
 from unify_source.ledger.entry import BACKFILL, Entry
@@ -47,8 +46,7 @@ def backfill(
     since, until = parse_range(start, end)
     _refuse_unknown(only)
     with explained(pipeline):
-        refuse_unsafe(pipeline)
-        given = configured(**settings)
+        given = run_settings(pipeline, **settings)
         run = WindowRun(
             pipeline,
             given,

@@ -12,12 +12,11 @@ from typing_extensions import Unpack
 
 from unify_source.api.client import Client
 from unify_source.configuration.dlt_errors import FAILED, SAFE, explained
-from unify_source.configuration.environment import refuse_unsafe
-from unify_source.configuration.lookup import configured
+from unify_source.configuration.environment import run_settings
 from unify_source.destinations.lock import opened_file, seconds_to_wait
 from unify_source.destinations.scratch import try_writing
 from unify_source.dlt_seam import raise_if_signalled
-from unify_source.errors import ConfigurationError, DestinationUnreachable, LoadFailed
+from unify_source.errors import ConfigurationError, DestinationUnreachable, LoadFailed, UnifyError
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.runs.status import length_of
 from unify_source.settings import LOCK_TIMEOUT, Settings, SettingsArguments
@@ -71,8 +70,7 @@ def check(
     """
     with explained(pipeline):
         seconds = seconds_to_wait(lock_timeout)
-        refuse_unsafe(pipeline)
-        given = configured(**settings)
+        given = run_settings(pipeline, **settings)
         off = _clock_off_by(given)
     checked = Checked(
         given.base_url, off, pipeline.destination.destination_name, pipeline.dataset_name
@@ -84,18 +82,21 @@ def check(
         with explained(pipeline), opened_file(pipeline, seconds):
             try_writing(pipeline)
     except LoadFailed as error:
-        reason = error.what.removeprefix(FAILED)
-        # A destination that is away may come back; anything else needs another configuration.
-        away = isinstance(error, DestinationUnreachable)
-        failed = (DestinationUnreachable if away else ConfigurationError)(
-            f"{checked.destination} cannot be {'reached' if away else 'written'}, dataset"
-            f" {checked.dataset}: {reason}",
-            error.next_step.replace(SAFE, "Before a sync, "),
-        )
-        failed.story = error.story
-        raise failed from error.__cause__
+        raise _unwritable(checked, error) from error.__cause__
     in_order(of_the_destination)
     return checked
+
+
+def _unwritable(checked: Checked, error: LoadFailed) -> UnifyError:
+    # A destination that is away may come back; anything else needs another configuration.
+    away = isinstance(error, DestinationUnreachable)
+    failed = (DestinationUnreachable if away else ConfigurationError)(
+        f"{checked.destination} cannot be {'reached' if away else 'written'}, dataset"
+        f" {checked.dataset}: {error.what.removeprefix(FAILED)}",
+        error.next_step.replace(SAFE, "Before a sync, "),
+    )
+    failed.story = error.story
+    return failed
 
 
 def _clock_off_by(settings: Settings) -> timedelta:

@@ -8,8 +8,7 @@ import dlt
 from typing_extensions import Unpack
 
 from unify_source.configuration.dlt_errors import explained
-from unify_source.configuration.environment import refuse_unsafe
-from unify_source.configuration.lookup import configured
+from unify_source.configuration.environment import run_settings
 from unify_source.extract.window import Window
 from unify_source.ledger.entry import SYNC, Entry
 from unify_source.load.interval import interval_in_environment
@@ -32,9 +31,8 @@ def sync(
     stays. Raises a UnifyError.
     """
     with explained(pipeline):
-        refuse_unsafe(pipeline)
         interval = interval_in_environment()
-        given = configured(**settings)
+        given = run_settings(pipeline, **settings)
         run = WindowRun(
             pipeline,
             given,

@@ -9,8 +9,7 @@ import dlt
 from typing_extensions import Unpack
 
 from unify_source.configuration.dlt_errors import explained
-from unify_source.configuration.environment import refuse_unsafe
-from unify_source.configuration.lookup import configured
+from unify_source.configuration.environment import run_settings
 from unify_source.ledger.entry import REPAIR, VERIFY, Entry
 from unify_source.ledger.ledger import Ledger
 from unify_source.settings import LOCK_TIMEOUT, RangeArguments, Settings
@@ -46,8 +45,7 @@ def verify(
     """
     since, until = parse_range(EPOCH if start is None else start, end)
     with explained(pipeline):
-        refuse_unsafe(pipeline)
-        given = configured(**settings)
+        given = run_settings(pipeline, **settings)
         comparison = Comparison(
             pipeline, given, None if start is None else since, until, lock_timeout
         )
