@@ -23,6 +23,7 @@ Serve = Callable[..., Sandbox]
 Load = Callable[[Destination, str], Any]
 
 NAME = "no_insert"
+STAGING = f"{DATASET}_staging"
 
 # Elsewhere a merge is no transaction.
 on_both = pytest.mark.parametrize("warehouse", [DuckDB, Postgres], indirect=True)
@@ -193,3 +194,21 @@ def test_a_run_that_ends_forgets_what_it_noted_and_not_what_another_has_noted_si
     assert third.half_merged() == ([other], ["a row", "b row"])
     third.forget()
     assert UnfinishedMerges(pipeline).half_merged() == ([], [])
+
+
+@pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
+def test_a_first_load_that_fails_leaves_a_folder_in_which_every_later_run_works(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(20))
+    # dlt takes it for the staging table, and cannot write a row into it.
+    warehouse.change_each(
+        [f"CREATE SCHEMA {STAGING}", f"CREATE VIEW {STAGING}.people AS SELECT 1 AS id"]
+    )
+    with pytest.raises(UnifyError):
+        by_sync(warehouse, api.url)
+    warehouse.change(f"DROP VIEW {STAGING}.people")
+
+    for run in (by_sync, by_sync, by_three_lines):
+        run(warehouse, api.url)
+        assert warehouse.stored() == shown(api.account)

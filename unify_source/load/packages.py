@@ -48,7 +48,9 @@ def start_over(pipeline: dlt.Pipeline) -> dlt.Schema:
     if is_shared:
         with client:
             _forget_unloaded(pipeline, client)
-    if schema and SOURCE in pipeline.schema_names:
+    # Also if no load has been finished yet: dlt writes its file only after a change, and without it
+    # the next run would find no schema.
+    if schema:
         pipeline.schemas.save_schema(schema.clone())
     return schema or dlt.Schema(SOURCE)
 
