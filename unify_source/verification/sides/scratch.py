@@ -1,4 +1,4 @@
-"""Both sides of a comparison, as digests in a DuckDB database of its own.
+"""Both sides of a comparison, as digests in Parquet files, and a DuckDB database that joins them.
 
 It spills to disk what exceeds its memory: ten million rows are joined there. Both sides' digests
 come from the same expression on the same types, so they do not depend on where a row comes from.
@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from decimal import MAX_PREC, Context, Decimal
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 from unify_source.errors import UnifyError
 from unify_source.flatten.values import ARROW_TYPES
 from unify_source.resources import BY_NAME, FLAG, INSTANT, KEY, QUARANTINE, TEXT
-from unify_source.verification.sides.digests import HASHED, Digests
+from unify_source.verification.sides.digests import HASHED, Digests, literal
 
 COMPARED = tuple(name for name in BY_NAME if name != QUARANTINE.name)
 """The tables whose rows the API shows."""
@@ -31,7 +32,10 @@ API, STORED, AGAIN, CHANGED = SIDES = ("api", "stored", "again", "changed")
 NEWEST_OWNER = "coalesce(arg_max(owner, moment), any_value(owner))"
 """Of several listed rows that show an object, the one that was updated last."""
 
-_COLUMNS = "id VARCHAR, owner VARCHAR, parent VARCHAR, moment TIMESTAMPTZ, inside BOOLEAN"
+_NO_ROWS = (
+    "SELECT NULL::VARCHAR AS id, NULL::VARCHAR AS owner, NULL::VARCHAR AS parent,"
+    " NULL::TIMESTAMPTZ AS moment, NULL::BOOLEAN AS inside, NULL::UBIGINT AS digest WHERE false"
+)
 _SEEN = {"owner": TEXT, "parent": TEXT, "moment": INSTANT, "inside": FLAG}
 _EXACT = Context(prec=MAX_PREC)
 _MEMORY = "250MB"
@@ -41,7 +45,7 @@ _SAMPLE = 10_000
 class Scratch:
     """Takes rows in batches, and runs SQL on them.
 
-    Its tables, the first two for each of `SIDES` and each table in `COMPARED`:
+    Its tables, the first two, which are views, for each of `SIDES` and each table in `COMPARED`:
 
     - `SIDE_TABLE` (id, owner, parent, moment, inside, digest): its rows, see `add`
     - `SIDE_TABLE_nested` (the same): objects nested in the rows of another resource's list
@@ -59,6 +63,7 @@ class Scratch:
 
     def __init__(self, folder: str, digests: Digests) -> None:
         self.digests = digests
+        self._folder = Path(folder)
         self._connection = duckdb.connect(
             config={
                 "memory_limit": _MEMORY,
@@ -71,7 +76,7 @@ class Scratch:
         for side in SIDES:
             for table in COMPARED:
                 for name in (table, f"{table}_nested"):
-                    self.run(f"CREATE TABLE {side}_{name} ({_COLUMNS}, digest UBIGINT)")
+                    self.run(f"CREATE VIEW {side}_{name} AS {_NO_ROWS}")
         self.run("CREATE TABLE asked (list VARCHAR, id VARCHAR, fate VARCHAR)")
         self.run("CREATE TABLE unasked (id VARCHAR)")
         self.run("CREATE TABLE unreadable (id VARCHAR)")
@@ -109,7 +114,7 @@ class Scratch:
 
     def put(self, name: str, rows: pa.Table) -> None:
         """Add rows to a table with their columns."""
-        self._insert(f"INSERT INTO {name} SELECT * FROM given", rows)
+        self._run_on(rows, f"INSERT INTO {name} SELECT * FROM given")
 
     def add(
         self, side: str, table: str, rows: pa.Table, types: Mapping[str, str], **seen: pa.Array
@@ -128,13 +133,26 @@ class Scratch:
         if side != STORED and _is_repetitive(rows[KEY]):
             # One row of a mailbox in a batch of 60,000 is enough, unless they differ. In the
             # destination, a second one would be a duplicate, so every row counts there.
-            once = f"id, {NEWEST_OWNER}, NULL, max(moment), NULL, digest"
+            once = (
+                f"id, {NEWEST_OWNER} AS owner, any_value(parent) AS parent, max(moment) AS moment,"
+                " any_value(inside) AS inside, digest"
+            )
             given = f"SELECT {once} FROM ({given}) GROUP BY id, digest"
-        self._insert(
-            f"INSERT INTO {side}_{table} {given}", pa.table({"id": rows[KEY], **known, **columns})
-        )
+        self._write(f"{side}_{table}", given, pa.table({"id": rows[KEY], **known, **columns}))
 
-    def _insert(self, statement: str, rows: pa.Table) -> None:
+    def _write(self, name: str, query: str, rows: pa.Table) -> None:
+        # Nearly all rows are only read to add up their digests: a file takes a third of the time
+        # that inserting their texts into a table would, and no memory.
+        folder = self._folder / name
+        is_first = not folder.exists()
+        folder.mkdir(exist_ok=True)
+        file = literal(str(folder / f"{len(list(folder.iterdir()))}.parquet"))
+        self._run_on(rows, f"COPY ({query}) TO {file} (FORMAT parquet, COMPRESSION uncompressed)")
+        if is_first:
+            files = literal(str(folder / "*.parquet"))
+            self.run(f"CREATE OR REPLACE VIEW {name} AS FROM read_parquet({files})")
+
+    def _run_on(self, rows: pa.Table, statement: str) -> None:
         self._connection.register("given", rows)
         try:
             self._connection.execute(statement)
