@@ -20,6 +20,7 @@ import of_models
 from unify_source import resources
 from unify_source.cli.app import app
 from unify_source.resources import (
+    DAY,
     FLAG,
     INSTANT,
     JSON,
@@ -38,8 +39,15 @@ from safeguards import SAFEGUARDS  # noqa: E402 - beside the tests
 
 PACKAGE = "unify_source"
 DOORS = (PACKAGE, "__main__")
-TYPES = {TEXT: "text", FLAG: "boolean", INSTANT: "timestamp", WHOLE: "bigint", JSON: "json"}
-ALL = resources.ALL_TABLES
+TYPES = {
+    TEXT: "text",
+    FLAG: "boolean",
+    INSTANT: "timestamp",
+    DAY: "date",
+    WHOLE: "bigint",
+    JSON: "json",
+}
+ALL = resources.DESCRIBED
 LISTS = [value for value in vars(resources).values() if isinstance(value, Resource)]
 
 

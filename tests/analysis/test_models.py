@@ -24,7 +24,7 @@ from unify_source import sync, unify_source
 from unify_source.analysis.models import models
 from unify_source.analysis.views import client_of, make_models, models_dataset
 from unify_source.errors import ConfigurationError, LoadFailed
-from unify_source.resources import ALL_TABLES
+from unify_source.resources import DESCRIBED
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 
 OLDER = "page-example"
@@ -218,7 +218,7 @@ COMMENTS = {
 
 @pytest.mark.parametrize(
     ("schema", "facts"),
-    [("unify", {table.name: table for table in ALL_TABLES}), ("unify_models", models())],
+    [("unify", {table.name: table for table in DESCRIBED}), ("unify_models", models())],
     ids=["tables", "models"],
 )
 def test_every_table_model_and_column_has_a_comment_in_the_warehouse(

@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dlt
+import psycopg2
 import pytest
 from commands import command, only_json
 from conftest import KEY
-from modeled import Database
+from modeled import Database, role_of
 from reported import HOSTILE, QUESTIONS, Page, assert_shown, assert_totals, troubled, written
 
 from unify_source import make_models, report, sync, unify_source, verify
@@ -68,6 +70,23 @@ def test_a_table_is_sorted_by_what_its_question_asks(
         assert enough == sorted(enough, reverse=True)
         rates = [float(row[rate].strip(" %")) for row in rows[: sum(enough)]]
         assert rates == sorted(rates, reverse=is_falling)
+
+
+def test_the_report_reads_the_models_and_nothing_else(
+    databases: tuple[Database, Database], home: Path
+) -> None:
+    expected = written(databases[1].pipeline(home))
+    role = f"reader_{uuid4().hex[:12]}"
+    with role_of(databases[1], role) as reader:
+        databases[1].ask(f"GRANT USAGE ON SCHEMA unify_models TO {role}")
+        databases[1].ask(f"GRANT SELECT ON ALL TABLES IN SCHEMA unify_models TO {role}")
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            reader.ask("SELECT * FROM unify.unify_sync_runs")
+
+        page = written(reader.pipeline(home / "reader"), "reader.html")
+
+    assert page.tables == expected.tables
+    assert page.tiles == expected.tiles
 
 
 def test_the_page_needs_nothing_but_itself(

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 import sqlglot
+from damage import found, verified
 from destinations import DuckDB, Postgres, opened
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from warehouses import BigQuery, ClickHouse
 from unify_source.destinations.comments import keep_described
 from unify_source.destinations.comments.databases import COMMENTS, TABLE, describe
 from unify_source.dlt_seam import kind_of
-from unify_source.resources import ALL_TABLES, BY_NAME
+from unify_source.resources import ALL_TABLES, BY_NAME, DIFFERENCES
 from unify_source.sandbox import Sandbox
 
 Serve = Callable[..., Sandbox]
@@ -37,8 +38,8 @@ ODD = "it's `one`; \\' %s %% {0} \\n\n\t\"two\" -- /* $$ ; \\"
 @pytest.fixture
 def postgres(request: pytest.FixtureRequest, home: Path) -> Iterator[Postgres]:
     """Give an empty database."""
-    with opened(Postgres, home, request) as found:
-        yield found
+    with opened(Postgres, home, request) as database:
+        yield database
 
 
 @pytest.mark.lane
@@ -140,6 +141,22 @@ def test_any_text_is_one_literal_to_a_parser_of_a_warehouse_that_does_not_run_he
             [parsed] = sqlglot.parse(statement, read=kind)
             assert isinstance(parsed, sqlglot.exp.Comment)
             assert parsed.expression.this == text
+
+
+def test_the_differences_that_a_verify_found_explain_themselves(
+    serve: Serve, postgres: Postgres
+) -> None:
+    api = serve(account(40))
+    load(postgres, api)
+    postgres.change("DELETE FROM unify.people")
+
+    assert found(verified(postgres, api))
+
+    with postgres.pipeline().sql_client() as client:
+        stored = COMMENTS["postgres"].known(client, "unify")
+    expected = {"": DIFFERENCES.description}
+    expected |= {column.name: column.description for column in DIFFERENCES.columns}
+    assert {column: stored[DIFFERENCES.name, column] for column in expected} == expected
 
 
 def test_a_comment_is_rewritten_only_if_it_differs(serve: Serve, postgres: Postgres) -> None:

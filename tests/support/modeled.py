@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import dlt
 import duckdb
@@ -16,6 +17,8 @@ from conftest import KEY
 from unify_source import make_models, sync
 from unify_source.cli.pipeline import open_pipeline
 from unify_source.sandbox import Sandbox
+
+PASSWORD = "of-the-reader"
 
 Rows = list[tuple[Any, ...]]
 
@@ -44,6 +47,19 @@ class Database:
         with duckdb.connect(self.credentials) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             return connection.execute(question).fetchall()
+
+
+@contextmanager
+def role_of(database: Database, name: str) -> Iterator[Database]:
+    """Yield a Postgres database as seen by a new role, which may read nothing yet."""
+    parts = urlsplit(database.credentials)
+    place = f"{name}:{PASSWORD}@{parts.hostname}:{parts.port}"
+    database.ask(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+    try:
+        yield Database(database.kind, urlunsplit(parts._replace(netloc=place)))
+    finally:
+        database.ask(f"DROP OWNED BY {name} CASCADE")
+        database.ask(f"DROP ROLE {name}")
 
 
 @contextmanager

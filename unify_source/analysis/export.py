@@ -19,7 +19,7 @@ from unify_source.analysis.models import models
 from unify_source.analysis.views import client_of, models_dataset
 from unify_source.errors import ConfigurationError
 from unify_source.load.packages import stored_schema
-from unify_source.resources import ALL_TABLES, FLAG, INSTANT, TEXT, WHOLE
+from unify_source.resources import DESCRIBED, DIFFERENCES, FLAG, INSTANT, TEXT, WHOLE
 from unify_source.settings import LOCK_TIMEOUT
 
 _BATCH = 10_000
@@ -93,7 +93,10 @@ def _zone(name: str) -> ZoneInfo:
 
 def _schema(pipeline: dlt.Pipeline, name: str) -> pa.Schema:
     """Return the columns to write, with the types of the model or of the table's stored schema."""
-    tables = [table.name for table in ALL_TABLES]
+    tables = [table.name for table in DESCRIBED]
+    if name == DIFFERENCES.name:
+        # No run loads it, so it is not in their schema.
+        return DIFFERENCES.schema()
     if model := models().get(name):
         types = {column.name: column.data_type for column in model.columns}
     elif name in tables:
@@ -120,7 +123,7 @@ def _batches(client: Any, name: str, schema: pa.Schema) -> Iterator[list[tuple[A
             while rows := cursor.fetchmany(_BATCH):
                 yield [tuple(map(_plain, row, is_text)) for row in rows]
     except DatabaseUndefinedRelation:
-        command = "models" if is_model else "sync"
+        command = "models" if is_model or name == DIFFERENCES.name else "sync"
         raise ConfigurationError(
             f"There is no {name} in dataset {dataset}.", f"Run unify-source {command} first."
         ) from None

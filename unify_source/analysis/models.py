@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,14 +40,19 @@ class Model:
         """Whether it only serves other models."""
         return self.name.startswith("int_")
 
-    def rendered(self, *, ref: Named, source: Named) -> str:
-        """Return the query in Postgres's dialect, as dbt would render it."""
+    def rendered(self, *, ref: Named, source: Named, lacking: Collection[str] = ()) -> str:
+        """Return the query in Postgres's dialect, as dbt would render it.
+
+        `lacking` are the tables that do not exist.
+        """
+        missing = set(map(source, lacking))
         # Nothing is escaped: this is SQL, and all of it is our own.
         environment = Environment(undefined=StrictUndefined, autoescape=False)  # noqa: S701
         template = environment.from_string(_macros() + self.sql)
         return template.render(
             ref=ref,
             source=lambda _, table: source(table),
+            load_relation=lambda relation: None if relation in missing else relation,
             var=_variables().__getitem__,
         )
 

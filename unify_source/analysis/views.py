@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,22 +12,28 @@ import dlt
 import sqlglot
 from dlt.common.destination.exceptions import SqlClientNotAvailable
 from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRelation
+from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source.analysis.models import Model, models
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
+from unify_source.destinations.comments import keep_described
 from unify_source.destinations.comments.databases import VIEW, describe
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.lock import opened_file
-from unify_source.dlt_seam import FSClientBase, kind_of
+from unify_source.dlt_seam import FSClientBase, kind_of, looking_at
 from unify_source.errors import ConfigurationError, LoadFailed
+from unify_source.ledger.apart import create
 from unify_source.redaction import redacted
+from unify_source.resources import DIFFERENCES, LEDGER, QUARANTINE
 from unify_source.settings import LOCK_TIMEOUT
 from unify_source.state.checked import has_accounts
 
 _WRITTEN_IN = "postgres"
 # Only ClickHouse fills the missing side of a join with "" or 0, and prefers an alias to a column.
 _SETTINGS = {"clickhouse": " SETTINGS join_use_nulls = 1, prefer_column_name_to_alias = 1"}
+# Of an older version, or of a run that selected tables. The last one comes with a difference.
+_MAY_LACK = (QUARANTINE, LEDGER, DIFFERENCES)
 _LONGEST = 300
 _ONLY_A_CODE = re.compile(r"Code: \d+\.?")
 
@@ -72,13 +78,13 @@ def models_dataset(dataset: str) -> str:
 def make_models(
     pipeline: dlt.Pipeline, *, lock_timeout: float | str = LOCK_TIMEOUT.default
 ) -> Views:
-    """Create or replace the views; the tables stay as they are.
+    """Create or replace the views; rows stay as they are.
 
     Waits up to `lock_timeout` seconds for a DuckDB file that another process has open. Raises
     ConfigurationError if there are no tables, LoadFailed, LockHeld.
     """
+    lacking = _completed(pipeline, lock_timeout)
     with client_of(pipeline, lock_timeout) as client:
-        _refuse_several_accounts(pipeline)
         tables = client.dataset_name
         with client.with_alternative_dataset_name(models_dataset(tables)):
             if not client.has_dataset():
@@ -88,7 +94,7 @@ def make_models(
         in_one = client.capabilities.supports_ddl_transactions
         with client.begin_transaction() if in_one else nullcontext():
             for model in models().values():
-                _make(client, model, tables, dataset)
+                _make(client, model, tables, dataset, lacking)
         with client.with_alternative_dataset_name(dataset):
             describe(client, kind_of(pipeline.destination), VIEW, _dictionary())
     return Views(
@@ -105,6 +111,35 @@ def _refuse_several_accounts(pipeline: dlt.Pipeline) -> None:
             f"{pipeline.dataset_name} holds several accounts, which the models would mix.",
             "To use the models, load the account into its own dataset.",
         )
+
+
+def _completed(pipeline: dlt.Pipeline, lock_timeout: float | str) -> set[str]:
+    """Create the tables that a dataset may lack, and return those that it still lacks.
+
+    Without its table a view has no rows, and would have none once the table is there.
+    """
+    with client_of(pipeline, lock_timeout) as client:
+        if not client.has_dataset():
+            raise _nothing_in(pipeline)
+        _refuse_several_accounts(pipeline)
+        lacking = {table.name: table for table in _MAY_LACK if not _has(client, table.name)}
+    for name, table in list(lacking.items()):
+        # This role may be allowed to read the tables and no more.
+        with suppress(PipelineStepFailed, DatabaseException):
+            with opened_file(pipeline, lock_timeout), looking_at(pipeline) as looking:
+                create(looking, table)
+            del lacking[name]
+            keep_described(pipeline)
+    return set(lacking)
+
+
+def _has(client: Any, table: str) -> bool:
+    place = client.make_qualified_table_name(table)
+    try:
+        client.execute_sql(f"SELECT 1 FROM {place} WHERE 1 = 0")  # noqa: S608 - our own names
+    except DatabaseUndefinedRelation:
+        return False
+    return True
 
 
 @contextmanager
@@ -124,15 +159,22 @@ def client_of(pipeline: dlt.Pipeline, lock_timeout: float | str) -> Iterator[Any
             except SqlClientNotAvailable:
                 raise _without_sql(pipeline) from None
             with opened as client:
-                if not client.has_dataset():
+                # A role may be allowed to read the models and not the tables.
+                if not (client.has_dataset() or _has_models(client)):
                     raise _nothing_in(pipeline)
                 yield client
 
 
-def _make(client: Any, model: Model, tables: str, dataset: str) -> None:
+def _has_models(client: Any) -> bool:
+    with client.with_alternative_dataset_name(models_dataset(client.dataset_name)):
+        return bool(client.has_dataset())
+
+
+def _make(client: Any, model: Model, tables: str, dataset: str, lacking: Collection[str]) -> None:
     query = model.rendered(
         ref=lambda name: _quoted(client, dataset, name),
         source=lambda name: _quoted(client, tables, name),
+        lacking=lacking,
     )
     view = f"CREATE OR REPLACE VIEW {_quoted(client, dataset, model.name)} AS {query}"
     dialect = client.capabilities.sqlglot_dialect

@@ -17,11 +17,9 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from unify_source.accounts import only, table_of
 from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.flatten.forgotten import Forgotten, digest_of
-from unify_source.resources import BY_NAME, KEY, PEOPLE, QUARANTINE
+from unify_source.resources import BY_NAME, DIFFERENCES, KEY, PEOPLE, QUARANTINE
 
 TABLE = "_unify_forgotten"
-DIFFERENCES = "unify_verify_differences"
-"""What differs from the API, by the key of each row."""
 
 # Every database accepts so many parameters in one statement.
 _MOST_VALUES = 500
@@ -56,8 +54,8 @@ def take_out(pipeline: dlt.Pipeline, person_id: str, account: str | None) -> dic
 def take_back_differences(pipeline: dlt.Pipeline, verify_id: str) -> None:
     """Delete the rows that one comparison wrote, if any."""
     with pipeline.sql_client() as client:
-        if (DIFFERENCES, "verify_id") in _columns(client):
-            _delete_where(client, DIFFERENCES, "verify_id = %s", [verify_id])
+        if (DIFFERENCES.name, "verify_id") in _columns(client):
+            _delete_where(client, DIFFERENCES.name, "verify_id = %s", [verify_id])
 
 
 def empty_staging(pipeline: dlt.Pipeline, tables: AbstractSet[str]) -> None:
@@ -111,7 +109,7 @@ def _keys(client: Any, table: str, column: str, values: set[str], account: str |
 
 def _delete(client: Any, person_id: str, named: set[str], account: str | None) -> dict[str, int]:
     columns, gone, own = _columns(client), {}, only(account)
-    for table, key in (*((name, KEY) for name in BY_NAME), (DIFFERENCES, "key")):
+    for table, key in (*((name, KEY) for name in BY_NAME), (DIFFERENCES.name, "key")):
         if (table, key) not in columns:
             continue
         gone[table] = sum(

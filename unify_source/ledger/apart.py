@@ -1,16 +1,19 @@
-"""Adds rows to a table of a dataset in a load of its own, beside any other run."""
+"""Creates tables, and adds rows to them, in a load of its own, beside any other run."""
 
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import dlt
 import pyarrow as pa
+from dlt.extract import DltResource
 
 from unify_source.destinations.formats import file_format
 from unify_source.destinations.lake import lake_format
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import looking_at
+from unify_source.resources import Table
 from unify_source.settings import PARQUET
 
 # A schema of its own: this is written without the lock, so it must not be a version of the schema
@@ -35,6 +38,20 @@ def append_apart(
 
 def append_to(looking: dlt.Pipeline, table_format: str, table: str, rows: pa.Table) -> None:
     """Append rows through a pipeline that looks at the dataset (see `looking_at`)."""
+    looking.run(_resource(looking, table_format, table, rows), schema=dlt.Schema(_SCHEMA))
+
+
+def create(looking: dlt.Pipeline, table: Table) -> None:
+    """Create a table without rows in a database, through a pipeline that looks at the dataset."""
+    resource = _resource(looking, "", table.name, table.schema().empty_table())
+    # dlt creates no table of a schema that it has stored before, even if it was dropped since.
+    resource.apply_hints(additional_table_hints={"x-created": uuid4().hex})
+    looking.extract(resource, schema=dlt.Schema(_SCHEMA))
+    # Not loaded: for Postgres, dlt cannot copy a file without rows.
+    looking.sync_schema(_SCHEMA)
+
+
+def _resource(looking: dlt.Pipeline, table_format: str, table: str, rows: pa.Table) -> DltResource:
     # Without the pipeline's state, which is left to its own runs.
     looking.config.restore_from_destination = False
     caps = looking.destination.capabilities()
@@ -44,5 +61,4 @@ def append_to(looking: dlt.Pipeline, table_format: str, table: str, rows: pa.Tab
         "table_format": None if lake in (None, PARQUET) else lake,
         "file_format": file_format(caps, {}),
     }
-    resource.apply_hints(**how)
-    looking.run(resource, schema=dlt.Schema(_SCHEMA))
+    return resource.apply_hints(**how)

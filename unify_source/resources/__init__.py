@@ -16,10 +16,11 @@ from unify_source.resources.enrollments import (
     REPLY_CLASSIFICATIONS,
     REPLY_EMAIL_MESSAGES,
 )
-from unify_source.resources.ledger import LEDGER
+from unify_source.resources.ledger import DIFFERENCES, LEDGER
 from unify_source.resources.model import (
     AS_OF,
     CURSOR,
+    DAY,
     DELETED,
     FLAG,
     INSTANT,
@@ -50,7 +51,10 @@ __all__ = [
     "AS_OF",
     "BY_NAME",
     "CURSOR",
+    "DAY",
     "DELETED",
+    "DESCRIBED",
+    "DIFFERENCES",
     "ENROLLMENTS",
     "ENROLLMENT_LIST",
     "FLAG",
@@ -98,4 +102,7 @@ BY_NAME = {table.name: table for table in (*TABLES, *LISTED_TABLES, QUARANTINE)}
 """Every table of data, the quarantine last."""
 
 ALL_TABLES = (*BY_NAME.values(), LEDGER)
-"""Every table of the warehouse."""
+"""Every table of the warehouse that a run creates."""
+
+DESCRIBED = (*ALL_TABLES, DIFFERENCES)
+"""Every table that has a description."""

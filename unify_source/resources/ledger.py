@@ -1,8 +1,8 @@
-"""The ledger: a row for each run, with what it read, what it cost and how it ended."""
+"""The tables that runs write about themselves: the ledger, and what a verify found."""
 
 from __future__ import annotations
 
-from unify_source.resources.model import INSTANT, KEY, TEXT, WHOLE, Column, Table
+from unify_source.resources.model import DAY, INSTANT, KEY, TEXT, WHOLE, Column, Table
 
 LEDGER = Table(
     name="unify_sync_runs",
@@ -70,5 +70,20 @@ LEDGER = Table(
         Column("differences", WHOLE, "How many rows differed when it ended."),
         Column("connector_version", TEXT, "The version of unify-source."),
         Column("dlt_version", TEXT, "The version of dlt."),
+    ),
+)
+
+DIFFERENCES = Table(
+    name="unify_verify_differences",
+    description="One row for each row that a `verify` found to differ from the API. The first"
+    " difference, or `unify-source models`, creates it.",
+    newest="verified_at",
+    columns=(
+        Column("verify_id", TEXT, "The id of the verify: its rows share it."),
+        Column("verified_at", INSTANT, "When that verify began."),
+        Column("table_name", TEXT, "The table that the row is in, or is missing from."),
+        Column("kind", TEXT, "`missing`, `stale`, `extra`, `duplicate` or `orphaned`."),
+        Column("key", TEXT, "The `id` of the row."),
+        Column("day", DAY, "The day, in UTC, of its `updated_at`, or of its enrollment's."),
     ),
 )

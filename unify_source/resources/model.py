@@ -13,6 +13,7 @@ WHOLE = pa.int64()
 # The API's precision is not documented. Microseconds are the highest precision that Python and the
 # timestamps of DuckDB and Postgres have in common.
 INSTANT = pa.timestamp("us", tz="UTC")
+DAY = pa.date32()
 JSON = pa.json_(TEXT)
 """Whatever the API sends, as its JSON text."""
 

@@ -10,13 +10,14 @@ import pyarrow as pa
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source.accounts import ACCOUNT
-from unify_source.destinations.forgotten import DIFFERENCES, forgotten, take_back_differences
+from unify_source.destinations.comments import keep_described
+from unify_source.destinations.forgotten import forgotten, take_back_differences
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import looking_at
 from unify_source.errors import LockHeld
 from unify_source.ledger.apart import append_to
 from unify_source.redaction import redacted
-from unify_source.resources import INSTANT, TEXT
+from unify_source.resources import DIFFERENCES, INSTANT, TEXT
 from unify_source.settings import Settings
 from unify_source.verification.comparison import Comparison
 from unify_source.verification.sides.scratch import Scratch
@@ -51,7 +52,8 @@ def record(
     try:
         with looking_at(pipeline) as looking, opened_file(looking, lock_timeout):
             if forgotten(looking, settings.account) == comparison.forgotten:
-                append_to(looking, settings.table_format, DIFFERENCES, rows)
+                append_to(looking, settings.table_format, DIFFERENCES.name, rows)
+                keep_described(looking)
             # Checked again: they may name a person who was forgotten while they were written.
             if forgotten(looking, settings.account) != comparison.forgotten:
                 take_back_differences(looking, verify_id)
@@ -61,4 +63,4 @@ def record(
 
 
 def _warn(cause: str) -> None:
-    _log.warning("The differences were not written to %s: %s", DIFFERENCES, cause)
+    _log.warning("The differences were not written to %s: %s", DIFFERENCES.name, cause)

@@ -34,10 +34,9 @@ def findings(answers: Answers, now: datetime) -> list[Finding]:
 
 
 def last_success(answers: Answers) -> datetime | None:
-    """Return when the last successful run ended, by the ledger or else by the last load."""
-    if answers.last_run:
-        return cast("datetime | None", answers.last_run["finished_at"])
-    return cast("datetime | None", of_table(answers, ENROLLMENTS.name)["last_loaded_at"])
+    """Return when the last successful run ended, or the last load if there is no ledger."""
+    row = of_table(answers, ENROLLMENTS.name)
+    return cast("datetime | None", row["last_run_at"] or row["last_loaded_at"])
 
 
 def _stale(answers: Answers, now: datetime) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from dlt.destinations.exceptions import DatabaseException
 
 from unify_source.accounts import ACCOUNT, DESCRIPTION
-from unify_source.resources import ALL_TABLES
+from unify_source.resources import DESCRIBED
 
 Dictionary = Mapping[tuple[str, str], str]
 """What each (table, column) means; the table itself has an empty column."""
@@ -165,7 +165,7 @@ def warn_once(dataset: str, error: BaseException) -> None:
 
 
 _DICTIONARY = {
-    **{(table.name, ""): table.description for table in ALL_TABLES},
-    **{(table.name, ACCOUNT): DESCRIPTION for table in ALL_TABLES},
-    **{(table.name, each.name): each.description for table in ALL_TABLES for each in table.columns},
+    **{(table.name, ""): table.description for table in DESCRIBED},
+    **{(table.name, ACCOUNT): DESCRIPTION for table in DESCRIBED},
+    **{(table.name, each.name): each.description for table in DESCRIBED for each in table.columns},
 }
