@@ -100,7 +100,7 @@ class ByHand:
         answer: Answer = []
         for rows in grouped(self.rows, lambda row: row["mailbox"]["id"]).values():
             box, counts = max(rows, key=_updated)["mailbox"], funnel(rows)
-            bounces = counts[1] >= 20 and counts[10] >= 5
+            bounces = counts[1] >= 20 and (counts[10] or 0) >= 5
             concerns = (
                 (box["is_unauthorized"], "not authorized"),
                 (bounces, "bounces"),
@@ -140,8 +140,8 @@ class ByHand:
                     *(instant(last["started_at"]), last["id"], last["sequence"]["name"]),
                     *(last["mailbox"]["email"], _play(last)[1], display_status(last)),
                     *(len(rows), sum(map(is_started, rows)), len(human)),
-                    *(sum(_flags(row)[3] for row in rows), max(replied, default=None)),
-                    any(row["is_opted_out"] for row in rows),
+                    *(sum(_flags(row)[3] is True for row in rows), max(replied, default=None)),
+                    any_of(row["is_opted_out"] for row in rows),
                 )
             )
         return answer
@@ -157,46 +157,49 @@ class ByHand:
 
 def funnel(rows: Rows) -> tuple[Any, ...]:
     """Return the counts of a funnel, and then its rates."""
-    started = [row for row in rows if is_started(row)]
-    delivered = [row for row in started if not row["is_bounced"]]
-    flags = [_flags(row) for row in delivered]
-    human, positive, automated, unclassified = (
-        sum(bool(flag[place]) for flag in flags) for place in range(4)
-    )
-    bounced, replies = len(started) - len(delivered), sum(map(has_reply, delivered))
-    opted_out = sum(row["is_opted_out"] for row in delivered)
-    return _with_rates(
-        *(len(rows), len(started), bounced, len(delivered), replies),
-        *(human, positive, automated, unclassified, opted_out),
-    )
+    return _funnel_of([[row] for row in rows])
 
 
 def _funnel_of(people: list[Rows]) -> tuple[Any, ...]:
+    """Return the funnel of people, each with the rows that count as one."""
     started = [rows for rows in people if any(map(is_started, rows))]
-    delivered = [[row for row in rows if is_delivered(row)] for rows in started]
-    delivered = [rows for rows in delivered if rows]
-    flags = [[_flags(row) for row in rows] for rows in delivered]
-    counts = (sum(any(flag[place] for flag in rows) for rows in flags) for place in range(4))
-    return _with_rates(
-        *(len(people), len(started), len(started) - len(delivered), len(delivered)),
-        sum(any(map(has_reply, rows)) for rows in delivered),
-        *counts,
-        sum(any(row["is_opted_out"] for row in rows) for rows in delivered),
+    reached = [any_of(map(is_delivered, rows)) for rows in started]
+    delivered = [rows for rows, is_reached in zip(started, reached, strict=True) if is_reached]
+    judged = [
+        [
+            any_of(all_of(is_delivered(row), flag) for row, flag in zip(rows, of, strict=True))
+            for of in zip(*map(_of_delivered, rows), strict=True)
+        ]
+        for rows in delivered
+    ]
+    replied, opted_out = ([each[place] for each in judged] for place in (0, 1))
+    flags = [each[2:] for each in judged]
+    human, positive, automated, unclassified = (
+        sum(flag[place] is True for flag in flags) for place in range(4)
     )
-
-
-def _with_rates(*counts: int) -> tuple[Any, ...]:
-    _, started, bounced, delivered, _, human, positive, _, unclassified, opted_out = counts
+    bounced, unknown = reached.count(False), [flag[0] for flag in flags].count(None)
     return (
-        *counts,
-        percent(bounced, started),
-        percent(human, delivered, unclassified),
-        percent(positive, delivered, unclassified),
-        percent(opted_out, delivered),
+        *(len(people), len(started), bounced, len(delivered), replied.count(True)),
+        *(human, positive, automated, unclassified, opted_out.count(True)),
+        percent(bounced, len(started), reached.count(None)),
+        percent(human, len(delivered), unknown),
+        percent(positive, len(delivered), unknown),
+        percent(opted_out.count(True), len(delivered), opted_out.count(None)),
     )
 
 
-def percent(part: int, whole: int, unknown: int = 0) -> float | None:
+def any_of(values: Iterable[bool | None]) -> bool | None:
+    """Return whether any is true; None if none is, but some are unknown."""
+    known = list(values)
+    return True if True in known else None if None in known else False
+
+
+def all_of(*values: bool | None) -> bool | None:
+    """Return whether all are true; None if none is false, but some are unknown."""
+    return False if False in values else None if None in values else True
+
+
+def percent(part: int, whole: int, unknown: int) -> float | None:
     """Return a rate to one decimal; None if it is unknown."""
     if not whole or (not part and unknown):
         return None
@@ -207,12 +210,14 @@ def is_started(row: Row) -> bool:
     return row["started_at"] is not None
 
 
-def is_delivered(row: Row) -> bool:
-    return is_started(row) and not row["is_bounced"]
+def is_delivered(row: Row) -> bool | None:
+    if not is_started(row):
+        return False
+    return None if row["is_bounced"] is None else not row["is_bounced"]
 
 
-def has_reply(row: Row) -> bool:
-    return bool(row["reply_email_message"]) or row["is_replied"] is True
+def has_reply(row: Row) -> bool | None:
+    return any_of((bool(row["reply_email_message"]), row["is_replied"]))
 
 
 def category(row: Row) -> str | None:
@@ -272,14 +277,18 @@ def _updated(row: Row) -> datetime:
     return _known(row["updated_at"])
 
 
-def _flags(row: Row) -> tuple[Any, Any, Any, bool]:
-    """Return whether the reply is human, positive, automated; None if unknown; and unknown."""
-    wins = category(row)
-    if not has_reply(row):
+def _flags(row: Row) -> tuple[bool | None, ...]:
+    """Return whether the reply is human, positive, automated, and unclassified; None if unknown."""
+    wins, replied = category(row), has_reply(row)
+    if replied is False:
         return False, False, False, False
     if wins is None:
-        return None, None, None, True
+        return None, None, None, replied
     return wins != "AUTOMATED", wins == "POSITIVE", wins == "AUTOMATED", False
+
+
+def _of_delivered(row: Row) -> tuple[bool | None, ...]:
+    return has_reply(row), row["is_opted_out"], *_flags(row)
 
 
 def _reply(row: Row) -> Row:

@@ -39,8 +39,8 @@ joined as (
         -- excluded or canceled as a draft has sent nothing.
         e.started_at is not null as is_started,
         -- has_reply: there is a reply of any kind. It is not documented how `is_replied` relates to
-        -- the reply that the API shows, so either counts.
-        r.id is not null or coalesce(e.is_replied, false) as has_reply,
+        -- the reply that the API shows, so either counts; null if there is no reply and no flag.
+        r.id is not null or e.is_replied as has_reply,
         -- reply_category: the first of NEGATIVE, POSITIVE, NEUTRAL and AUTOMATED among a reply's
         -- classifications; null if there are none. They may contradict one another, and Unify does
         -- not document which one counts. AUTOMATED counts only if it is alone, because a person may

@@ -15,7 +15,7 @@ totals as (
         {{ how_many('is_started') }} as started,
         {{ how_many('is_human_reply') }} as human_replies,
         {{ how_many('is_unclassified_reply') }} as unclassified_replies,
-        {{ how_many('is_opted_out') }} as opt_outs,
+        {{ any_of('is_opted_out') }} as has_opted_out,
         max(case when is_human_reply then replied_at end) as last_human_reply_at
     from {{ ref('fct_enrollments') }}
     group by person_id
@@ -39,7 +39,7 @@ select
     coalesce(t.human_replies, 0) as human_replies,
     coalesce(t.unclassified_replies, 0) as unclassified_replies,
     t.last_human_reply_at,
-    coalesce(t.opt_outs, 0) > 0 as has_opted_out
+    case when t.person_id is null then false else t.has_opted_out end as has_opted_out
 from {{ source('unify', 'people') }} as p
 left join totals as t on t.person_id = p.id
 left join ranked as r on r.person_id = p.id and r.place = 1

@@ -17,14 +17,14 @@ people as (
         lineage,
         min(enrollment_id) as enrollment_id,
         {{ how_many('is_started') }} > 0 as is_started,
-        {{ how_many('is_delivered') }} > 0 as is_delivered,
-        {{ how_many('is_delivered') }} = 0 as is_bounced,
-        {{ how_many('is_delivered and has_reply') }} > 0 as has_reply,
-        {{ how_many('is_delivered and is_human_reply') }} > 0 as is_human_reply,
-        {{ how_many('is_delivered and is_positive_reply') }} > 0 as is_positive_reply,
-        {{ how_many('is_delivered and is_automated_reply') }} > 0 as is_automated_reply,
-        {{ how_many('is_delivered and is_unclassified_reply') }} > 0 as is_unclassified_reply,
-        {{ how_many('is_delivered and is_opted_out') }} > 0 as is_opted_out
+        {{ any_of('is_delivered') }} as is_delivered,
+        not {{ any_of('is_delivered') }} as is_bounced,
+        {{ any_of('is_delivered and has_reply') }} as has_reply,
+        {{ any_of('is_delivered and is_human_reply') }} as is_human_reply,
+        {{ any_of('is_delivered and is_positive_reply') }} as is_positive_reply,
+        {{ any_of('is_delivered and is_automated_reply') }} as is_automated_reply,
+        {{ any_of('is_delivered and is_unclassified_reply') }} as is_unclassified_reply,
+        {{ any_of('is_delivered and is_opted_out') }} as is_opted_out
     from named
     group by lineage, person
 ),
