@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from lakes import Parquet
 from standing import account, change, load
 from warehouse import shown
 
-from unify_source import UnifyError
+from unify_source import UnifyError, unify_source
 from unify_source.runs.status import status
 from unify_source.sandbox import DRIFTS, Sandbox
 
@@ -25,12 +27,13 @@ def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Parquet]:
         yield found
 
 
-def cut_newest(warehouse: Parquet, table: str, part: float) -> None:
-    """Leave the first part of what was written last."""
+def cut_newest(warehouse: Parquet, table: str, part: float) -> Path:
+    """Leave the first part of what was written last, and return its file."""
     newest = max(
         Path(warehouse.place, table).glob("*.jsonl"), key=lambda file: file.stat().st_mtime
     )
     newest.write_bytes(newest.read_bytes()[: int(part * newest.stat().st_size)])
+    return newest
 
 
 TWINS = [("_dlt_pipeline_state", 0.9), ("_dlt_version", 0), ("_dlt_loads", 0)]
@@ -58,6 +61,29 @@ def test_a_run_deletes_what_was_cut_off_and_loads_it_again(
     load(warehouse, api)
     cut_newest(warehouse, table, part)
     load(warehouse, api)
+    assert warehouse.stored() == shown(changing)
+
+
+@pytest.mark.parametrize("table", ["_dlt_pipeline_state", "_dlt_version"])
+def test_three_lines_delete_what_was_cut_off_once_nobody_can_still_be_writing_it(
+    table: str, serve: Serve, warehouse: Parquet
+) -> None:
+    changing = account(60)
+    load(warehouse, serve(changing))
+    api = serve(changing, reshape=DRIFTS["new-fields"])
+    change(changing, 20)
+    load(warehouse, api)
+    torn = cut_newest(warehouse, table, 0.5)
+
+    unify_source(api_key="sandbox-key", base_url=api.url)
+    assert torn.exists()
+
+    an_hour_ago = time.time() - 3600
+    os.utime(torn, (an_hour_ago, an_hour_ago))
+    for other in set(torn.parent.glob("*.jsonl")) - {torn}:
+        os.utime(other, (an_hour_ago - 1, an_hour_ago - 1))
+    pipeline = warehouse.pipeline()
+    pipeline.run(unify_source(api_key="sandbox-key", base_url=api.url))
     assert warehouse.stored() == shown(changing)
 
 

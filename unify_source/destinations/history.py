@@ -7,6 +7,7 @@ last one, until the others catch up.
 from __future__ import annotations
 
 import json
+import time
 from base64 import b64encode
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,7 @@ from unify_source.times import aware, kept_instant
 
 LOADS = "_dlt_loads"
 _KEPT_BY_DLT = ("_dlt_pipeline_state", "_dlt_version", LOADS)
+_LONGEST_WRITE = 60.0
 
 _read: dict[str, tuple[str, dict[str, Any]]] = {}
 """Schema versions by hash, as text and parsed: a stored version never changes."""
@@ -61,17 +63,19 @@ def keep_order(pipeline: dlt.Pipeline, name: str) -> None:
         pipeline.schemas.save_schema(schema)
 
 
-def delete_torn_files(pipeline: dlt.Pipeline) -> None:
-    """Delete files that dlt has not written completely. Only one run at a time may do so.
+def delete_torn_files(pipeline: dlt.Pipeline, *, is_locked: bool = True) -> None:
+    """Delete files that dlt has not written completely.
 
     dlt reads the newest file first, and would fail forever. The load that was writing it has not
-    ended, and its rows are loaded again. An object store has only complete files.
+    ended, and its rows are loaded again. An object store has only complete files. Unless the
+    dataset `is_locked`, another run may be writing a file that was changed within a minute.
     """
     client: Any = pipeline.destination_client()
     is_lake = isinstance(client, FSClientBase)
     if is_lake and client.config.protocol == "file":
+        until = time.time() - (0 if is_locked else _LONGEST_WRITE)
         for table in _KEPT_BY_DLT:
-            _delete_in(client.fs_client, client.get_table_dir(table))
+            _delete_in(client.fs_client, client.get_table_dir(table), until)
 
 
 def newest_load(client: Any) -> str | None:
@@ -143,7 +147,7 @@ def _schema_versions_in_files(client: Any, name: str) -> list[str]:
     return sorted(stored, key=numbers.__getitem__, reverse=True)
 
 
-def _delete_in(files: Any, folder: str) -> None:
+def _delete_in(files: Any, folder: str, until: float) -> None:
     if not files.exists(folder):
         return
     files.invalidate_cache()
@@ -153,7 +157,8 @@ def _delete_in(files: Any, folder: str) -> None:
         if file["name"].endswith(".jsonl"):
             if _is_whole(files.read_bytes(file["name"])):
                 return
-            files.rm_file(file["name"])
+            if file["mtime"] <= until:
+                files.rm_file(file["name"])
 
 
 def _is_whole(text: bytes | str) -> bool:

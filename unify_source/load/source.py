@@ -16,7 +16,7 @@ from unify_source.api.client import Client
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
-from unify_source.destinations.history import keep_order
+from unify_source.destinations.history import delete_torn_files, keep_order
 from unify_source.destinations.lake import refuse_missing_library
 from unify_source.dlt_seam import (
     BeforeExtraction,
@@ -81,7 +81,8 @@ def unify_source(
 def _prepare(pipeline: dlt.Pipeline, settings: Settings) -> None:
     refuse_unsafe(pipeline, of_source=True)
     refuse_missing_library(pipeline, settings.table_format)
-    # A package that an earlier run left is loaded before this source is read.
+    # Before this source is read, dlt restores the state and loads what an earlier run left.
+    delete_torn_files(pipeline, is_locked=False)
     merge_in_transactions(pipeline.destination)
 
 
