@@ -31,6 +31,8 @@ from unify_source.verification.sides.scratch import Scratch
 HERE, GONE, UNKNOWN = "here", "gone", "unknown"
 """The API's answer for a row that was asked for by id."""
 
+# A portion commits nothing here, it only shows progress; reading ahead of it compresses pages.
+_WINDOWS_AT_ONCE = 5
 _BAD_REQUEST = 400
 _ASKED_AT_ONCE = 1_000
 
@@ -97,7 +99,7 @@ class Api:
             settings.filters if filtered else (),
             page_size=settings.page_size,
             workers=settings.workers,
-            enough=settings.window_rows,
+            enough=_WINDOWS_AT_ONCE * settings.window_rows,
             limits=settings.limits,
             lookback=settings.lookback,
             heartbeat=raise_if_signalled,
