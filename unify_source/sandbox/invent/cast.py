@@ -4,7 +4,7 @@ from collections.abc import Callable
 from random import Random
 
 from unify_source.sandbox.invent import words
-from unify_source.sandbox.invent.chance import pick, uuid
+from unify_source.sandbox.invent.chance import dice, pick, uuid
 from unify_source.sandbox.invent.rows import NO_PLAY, Document, Entities, Shared
 
 PEOPLE_SHARE = 0.8
@@ -17,6 +17,8 @@ _NO_DISPLAY_NAME = 0.15
 _PAUSED_SEQUENCES = 0.1
 _PAUSED_MAILBOXES = 0.1
 _UNAUTHORIZED_MAILBOXES = 0.05
+_FEW_BOUNCED = (1, 1, 2)
+_MANY_BOUNCED, _MANY_BOUNCED_EVERY = 9, 10
 
 Cells = tuple[Shared, Shared, Shared, Shared]
 
@@ -64,6 +66,12 @@ def mailbox(at: int, rng: Random, name: str) -> Document:
     }
 
 
+def bounced(at: int, name: str) -> int:
+    """Return how many of a hundred enrollments bounce in the mailbox with this number."""
+    # Its own dice: a mailbox does not change what is thrown for the rows.
+    return _MANY_BOUNCED if at % _MANY_BOUNCED_EVERY == 0 else pick(_FEW_BOUNCED, dice(name))
+
+
 def play(at: int, _rng: Random, name: str) -> Document:
     """Return the play with this number."""
     return {"id": name, "name": words.PLAYS[at]}
@@ -77,6 +85,7 @@ class Cast:
         self._rng = rng
         self._sequences = self._many("sequence", max(3, size // 500), sequence)
         self._mailboxes = self._many("mailbox", max(2, size // 1000), mailbox)
+        self.bounced = {box.id: bounced(at, box.id) for at, box in enumerate(self._mailboxes)}
         self._plays = self._many("enrolled_by_play", len(words.PLAYS), play)
         self._people = self._many("person", max(1, round(size * PEOPLE_SHARE)), person)
 

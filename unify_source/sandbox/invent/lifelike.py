@@ -1,7 +1,7 @@
 """Enrollments as a busy sales team would have them, the same for the same seed."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from random import Random
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 from unify_source.sandbox.account.history import Span, rounded, updates
 from unify_source.sandbox.account.instants import stamp
 from unify_source.sandbox.invent.cast import Cast, Cells
-from unify_source.sandbox.invent.chance import dice, uuid
+from unify_source.sandbox.invent.chance import dice, pick, uuid
 from unify_source.sandbox.invent.replies import LONG_SUBJECT, reply
 from unify_source.sandbox.invent.rows import FLAGS, Entities, Row, encode
 
@@ -27,6 +27,8 @@ class Outcome(NamedTuple):
     is_started: bool = True
 
 
+# Of the two together a mailbox has as many as any other, but each its own share of bounces.
+FINISHED, BOUNCED = Outcome(30, "FINISHED"), Outcome(2, "FINISHED", ("is_bounced",))
 OUTCOMES = (
     Outcome(8, "DRAFT", is_started=False),
     Outcome(30, "IN_PROGRESS"),
@@ -34,8 +36,8 @@ OUTCOMES = (
     Outcome(2, "IN_PROGRESS", ("is_replied",)),
     Outcome(11, "FINISHED", ("is_replied",)),
     Outcome(2, "FINISHED", ("is_opted_out", "is_replied")),
-    Outcome(26, "FINISHED"),
-    Outcome(6, "FINISHED", ("is_bounced",)),
+    FINISHED,
+    BOUNCED,
     Outcome(3, "FINISHED", ("is_opted_out",)),
     Outcome(5, "FINISHED", ("is_canceled",)),
     # Finished but never started: nothing in the reference rules it out.
@@ -49,7 +51,7 @@ def enrollments(size: int, seed: int, span: Span) -> tuple[list[Row], Entities]:
     rng = dice(seed, size)
     instants = updates(size, span, rng)
     cast = Cast(size, rng)
-    scribe = Scribe(span, rng)
+    scribe = Scribe(span, rng, cast.bounced)
     rows = [scribe.row(us, cast.cells(number)) for number, us in enumerate(instants)]
     return rows, cast.entities
 
@@ -69,19 +71,17 @@ def uncollected() -> Iterator[None]:
 class Scribe:
     """Writes rows for the instants of their last updates."""
 
-    def __init__(self, span: Span, rng: Random) -> None:
+    def __init__(self, span: Span, rng: Random, bounced: Mapping[str, int]) -> None:
         self._rng = rng
         self._longest = span.longest
         self._replies = 0
-        # A die with a hundred sides, each with the state as JSON.
-        self._outcomes = [
-            (outcome, _standing(outcome)) for outcome in OUTCOMES for _ in range(outcome.weight)
-        ]
+        # For each mailbox a die with a hundred sides, each with the state as JSON.
+        self._outcomes = {name: _die(percent) for name, percent in bounced.items()}
 
     def row(self, updated: int, cells: Cells) -> Row:
         """Return a row that was last updated at an instant; all its other times are earlier."""
         rng = self._rng
-        outcome, standing = self._outcomes[int(rng.random() * len(self._outcomes))]
+        outcome, standing = pick(self._outcomes[cells[2].id], rng)
         # Most enrollments change soon after their creation, and a few live for months.
         age = int(self._longest * rng.random() ** 3)
         created = rounded(updated - age, rng.random())
@@ -105,6 +105,16 @@ class Scribe:
             answer["subject"] = LONG_SUBJECT
         self._replies += 1
         return encode(answer).decode()
+
+
+def _die(bounced: int) -> list[tuple[Outcome, str]]:
+    more = bounced - BOUNCED.weight
+    weights = {BOUNCED: bounced, FINISHED: FINISHED.weight - more}
+    return [
+        (outcome, standing)
+        for outcome in OUTCOMES
+        for standing in [_standing(outcome)] * weights.get(outcome, outcome.weight)
+    ]
 
 
 def _standing(outcome: Outcome) -> str:
