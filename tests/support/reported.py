@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ QUESTIONS = {
     "sequences": "sequence_name || CASE WHEN is_paused THEN ' (paused)' ELSE '' END, enrolled,"
     " started, bounced, delivered, human_replies, human_reply_percent, positive_replies,"
     " positive_reply_percent, unclassified_replies, opted_out FROM unify_models.sequence_funnel",
+    "lineages": "sequence_name, sequences, enrollments, enrolled, delivered, human_replies,"
+    " human_reply_percent, unclassified_replies FROM unify_models.sequence_lineage"
+    " WHERE sequences > 1",
     "weeks": "CAST(week AS TEXT), CASE WHEN is_young THEN 'unfinished' ELSE 'finished' END,"
     " started, delivered, human_replies, human_reply_percent, unclassified_replies"
     " FROM unify_models.cohort_weekly ORDER BY week DESC LIMIT 52",
@@ -100,7 +104,7 @@ def _as_shown(value: Any) -> set[str]:
     if value is None:
         return {"unknown", NOTHING}
     if isinstance(value, float):
-        return {f"{value:.1f} %", f"{value:.1f}"}
+        return {f"{value:.1f} %", f"\N{GREATER-THAN OR EQUAL TO}\xa0{value:.1f} %", f"{value:.1f}"}
     return {f"{value:,}" if isinstance(value, int) else str(value)}
 
 
@@ -119,7 +123,7 @@ def assert_totals(tiles: list[str], database: Database) -> None:
     """Assert that the numbers at the top are the funnel of all enrollments."""
     [totals] = database.ask(f"SELECT {TOTALS} FROM unify_models.funnel_totals")
     # A rate and the count that it comes from share a tile.
-    shown = [word for tile in tiles[-6:] for word in tile.replace(" %", "_%").split()]
+    shown = [word for tile in tiles[-6:] for word in tile.replace(" %", "_%").split(" ")]
     assert _shows([word.replace("_", " ") for word in shown], totals)
 
 
@@ -146,6 +150,8 @@ def troubled(folder: Path, server: str) -> Iterator[tuple[Database, Database]]:
     """Load 300 enrollments, one unreadable; a verify found what was taken away behind its back."""
     account = Account(300)
     account.rename_sequence(account.sequences()[0]["id"], HOSTILE)
+    account.upgrade_sequence(account.sequences()[1]["id"])
+    account.clock.advance(timedelta(seconds=1))
     broken = account.ids()[-1]
     with (
         Sandbox(account, key=KEY, reshape=lambda row: _reshaped(row, broken)) as api,

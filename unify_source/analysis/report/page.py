@@ -14,6 +14,7 @@ from unify_source.analysis.report.findings import findings, last_success, of_tab
 from unify_source.resources import ENROLLMENTS, QUARANTINE
 
 UNKNOWN, NOTHING = "unknown", "\N{EN DASH}"
+AT_LEAST = "\N{GREATER-THAN OR EQUAL TO}\N{NO-BREAK SPACE}"
 MOST_ROWS = 200
 """The most sequences or mailboxes that are listed: a page of thousands helps nobody."""
 
@@ -58,6 +59,7 @@ def _environment() -> Environment:
         "percent": percent,
         "days": days,
         "day": day,
+        "time": time,
         "moment": moment,
         "name": name,
         "share": share,
@@ -78,11 +80,14 @@ def number(value: int) -> str:
     return f"{value:,}"
 
 
-def percent(value: float | None, whole: int = 1) -> str:
-    """Write a rate: null is unknown if there is a `whole` to divide by, else there is none."""
+def percent(value: float | None, whole: int = 1, unclassified: int = 0) -> str:
+    """Write a rate: null is unknown if there is a `whole` to divide by, else there is none.
+
+    It is the least that it can be if some rows are `unclassified`.
+    """
     if value is None:
         return UNKNOWN if whole else NOTHING
-    return f"{value:.1f} %"
+    return f"{AT_LEAST if unclassified else ''}{value:.1f} %"
 
 
 def days(value: float | None) -> str:
@@ -98,6 +103,11 @@ def moment(value: datetime | None) -> str:
 def day(value: datetime | None) -> str:
     """Write the day of an instant, in UTC."""
     return NOTHING if value is None else f"{value:%Y-%m-%d}"
+
+
+def time(value: datetime) -> str:
+    """Write the minute of an instant, in UTC."""
+    return f"{value:%H:%M}"
 
 
 def name(value: str | None, key: str | None) -> str:
