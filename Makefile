@@ -4,7 +4,7 @@ BIN := .venv/bin
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 EXTRAS := postgres sandbox xlsx bigquery clickhouse delta iceberg s3
 
-.PHONY: help demo test test-dbt test-browser chromium test-container test-ducklake test-orchestrators demo-workers test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
+.PHONY: help demo test test-dbt test-browser picture chromium test-container test-ducklake test-orchestrators demo-workers test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ test-dbt: .venv/ready .venv-dbt/ready  ## build and test the models with dbt, on
 
 test-browser: .venv/ready chromium  ## render the report in headless Chromium
 	$(BIN)/python -m pytest -m browser tests/analysis
+
+picture: .venv/ready chromium  ## draw docs/report.png again
+	$(BIN)/python docs/picture.py
 
 chromium:  ## install Debian's Chromium where there is no browser
 	command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \

@@ -7,13 +7,20 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import dlt
 import pytest
+from conftest import KEY
 from modeled import Database
+from picture import digest, drawn_from
 from reported import assert_shown, troubled, written
+
+from unify_source import sync
+from unify_source.sandbox import Account, Sandbox
 
 pytestmark = pytest.mark.browser
 
@@ -53,13 +60,14 @@ onload = () => {
     ])),
     letters: Math.min(...all("svg text").map((text) => text.getBoundingClientRect().height)),
     overlaps: all("svg .label").filter((label) => {
-      const { left, width } = label.ownerSVGElement.getBoundingClientRect();
-      const end = left + width * parseFloat(label.getAttribute("width")) / 100;
-      return style(label).overflow !== "hidden" ||
-        end > label.nextElementSibling.getBoundingClientRect().left;
+      const name = label.firstElementChild;
+      return style(name).overflow !== "hidden" ||
+        name.getBoundingClientRect().right > label.nextElementSibling.getBoundingClientRect().left;
     }).length,
+    shortened: all("svg .label div").filter((name) => name.scrollWidth > name.clientWidth)
+      .map((name) => style(name).textOverflow),
     contrast: Math.min(
-      ...all("h1, p, a, dt, dd, small, li, th, td, caption, figcaption").map((element) =>
+      ...all("h1, p, a, dt, dd, small, li, th, td, caption, figcaption, svg div").map((element) =>
         contrast(element, style(element).color)),
       ...all("svg text").map((text) => contrast(text.closest("figure"), style(text).fill)),
     ),
@@ -102,6 +110,27 @@ def rendered(folder: Path, width: int, *, is_dark: bool) -> dict[str, Any]:
     return dict(json.loads(html.unescape(measured)))
 
 
+def test_the_picture_in_the_readme_was_drawn_from_the_templates_as_they_are() -> None:
+    assert drawn_from() == digest(), "docs/report.png is older: make picture"
+
+
+def test_the_report_of_20000_enrollments_is_small_and_fits_a_phone(
+    pipeline: dlt.Pipeline, serve: Callable[..., Sandbox], home: Path
+) -> None:
+    account = Account(20_000)
+    account.upgrade_sequence(account.sequences()[0]["id"])
+    account.clock.advance(timedelta(seconds=1))
+    sync(pipeline, api_key=KEY, base_url=serve(account).url)
+
+    # It asserts the size.
+    page = written(pipeline)
+
+    assert len(page.body("sequences")) == 41
+    seen = rendered(home, PHONE, is_dark=False)
+    assert seen["width"] <= PHONE
+    assert seen["overlaps"] == 0
+
+
 @pytest.mark.parametrize("width", [PHONE, DESK], ids=["phone", "desk"])
 @pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
 def test_the_report_can_be_read(
@@ -115,5 +144,6 @@ def test_the_report_can_be_read(
     assert seen["width"] <= width
     assert seen["letters"] >= 12
     assert seen["overlaps"] == 0
+    assert set(seen["shortened"]) == ({"ellipsis"} if width == PHONE else set())
     assert seen["contrast"] >= LEAST_CONTRAST
     assert (seen["paper"] < 0.1) is is_dark
