@@ -18,7 +18,7 @@ class Notices:
         return iter(self._sentences)
 
     def add(self, sentence: str) -> None:
-        """Add a sentence; it must not quote a row's value, which may be personal."""
+        """Add a sentence; it must not quote a row's value that may be personal."""
         if sentence not in self._sentences:
             self._sentences[sentence] = None
             _log.warning(sentence)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,51 @@ def test_values_of_two_types_in_the_first_run_are_noticed_as_well(warehouse: Des
         [notice] = of_columns(load(warehouse, url))
 
     assert "enrollments.score is bigint" in notice
+
+
+EXAMPLES = {"n/a": "'n/a'", True: "True", "2026-01-30T08:00:00Z": "2026-01-30T08:00:00"}
+
+
+@on_duckdb
+def test_the_notice_of_a_column_for_another_type_shows_a_value_that_is_not_personal(
+    warehouse: Destination,
+) -> None:
+    fields: dict[str, Any] = {f"k{n}": value for n, value in enumerate(EXAMPLES)}
+    personal: dict[str, Any] = {
+        "address": "ann@example.test",
+        "name": "Ann Example",
+        "list": ["Ann"],
+    }
+    first = row(1, **dict.fromkeys((*fields, *personal), 7))
+    second = row(2, **fields, **personal)
+    for each, value in ((first, 7), (second, "Ann")):
+        each["person"] = {**each["person"], "nickname": value}
+    with listing([first, second]) as url:
+        notices = {sentence.split()[0]: sentence for sentence in of_columns(load(warehouse, url))}
+
+    for name, value in zip(fields, EXAMPLES.values(), strict=True):
+        assert f", such as {value}" in notices[f"enrollments.{name}"]
+        assert f"enrollments.{name}__v_" in notices[f"enrollments.{name}"]
+    assert "Read both columns" in notices["enrollments.k0"]
+    shown = [name for name, sentence in notices.items() if "such as" in sentence]
+    assert shown == [*(f"enrollments.{name}" for name in fields)]
+    assert "nickname__v_text" in notices["people.nickname"]
+    assert not re.search("ann", str(notices), re.IGNORECASE)
+
+
+@on_duckdb
+@pytest.mark.parametrize("pii", ["hash", "drop"])
+def test_with_hashed_or_dropped_personal_data_a_notice_shows_no_value(
+    pii: str, warehouse: Destination
+) -> None:
+    how: dict[str, Any] = {"pii": pii, "pii_key": "0" * 32 if pii == "hash" else None}
+    kept = ["enrollments.score"]
+    with listing([row(0, score=7), row(1, score="n/a")]) as url:
+        [notice] = of_columns(load(warehouse, url, pii_keep=kept, **how))
+
+    assert "enrollments.score__v_text" in notice
+    assert "n/a" not in notice
+    assert "such as" not in notice
 
 
 @on_duckdb

@@ -235,7 +235,7 @@ class Extraction:
             how = warehouse.splitting
             tables = split(self._resource, sifted.rows, read_at, how, sifted.new)
             for name, rows in tables.items():
-                warehouse.note(name, rows.schema)
+                warehouse.note(name, rows)
         kept = [
             quarantined(sifted.unreadable, read_at),
             released(pa.array(sifted.released, TEXT), read_at),

@@ -111,7 +111,7 @@ class Listing:
             if is_settled or name != root:
                 states[name]["listed"] = digest
             if len(tables[name]):
-                warehouse.note(name, tables[name].schema)
+                warehouse.note(name, tables[name])
         return {name: table for name, table in tables.items() if len(table)}
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,10 +22,13 @@ from unify_source.flatten.tables import is_json
 from unify_source.flatten.values import DLT_TYPES
 from unify_source.limits import USUAL
 from unify_source.notices import Notices
+from unify_source.privacy_settings import KEEP
 from unify_source.resources import AS_OF, BY_NAME, JSON, KNOWN_AS_OF, MAIN_LIST, Table
 from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors
 from unify_source.state.memory import Memory, State
+
+_HARMLESS = re.compile(r"[\w/.+-]{0,16}")
 
 
 class Warehouse:
@@ -42,8 +46,9 @@ class Warehouse:
         max_new_columns: int = USUAL.max_new_columns,
         by_account: bool = False,
         notices: Notices | None = None,
+        shows_examples: bool = False,
     ) -> None:
-        self._notices = notices or Notices()
+        self._notices, self._shows_examples = notices or Notices(), shows_examples
         self._made = {name for name in BY_NAME if name in schema.tables}
         self._columns = {
             name: {
@@ -77,6 +82,7 @@ class Warehouse:
             max_new_columns=settings.limits.max_new_columns,
             by_account=settings.account is not None,
             notices=notices,
+            shows_examples=settings.pii == KEEP,
         )
 
     def has(self, table: str) -> bool:
@@ -98,21 +104,23 @@ class Warehouse:
         aside = {column.name for column in table.columns if not column.is_content}
         return {n: kind for n, kind in kinds.items() if n not in aside and not n.startswith("_")}
 
-    def note(self, name: str, schema: pa.Schema) -> None:
+    def note(self, name: str, rows: pa.Table) -> None:
         """Note the columns that are written to a table."""
         self._made.add(name)
         columns = self._columns.setdefault(name, {})
         before = set(columns)
-        for column, hints in source_hints(schema, with_types=True).items():
+        for column, hints in source_hints(rows.schema, with_types=True).items():
             if "data_type" in hints:
                 stands = columns.get(column)
                 # dlt never changes the type of a column that exists.
                 kind = stands.type if stands else hints["data_type"]
                 columns[column] = _known({**hints, "data_type": kind})
         for column in sorted(columns.keys() - before):
-            self._notice(name, columns, column)
+            self._notice(name, columns, column, rows)
 
-    def _notice(self, table: str, columns: dict[str, KnownColumn], column: str) -> None:
+    def _notice(
+        self, table: str, columns: dict[str, KnownColumn], column: str, rows: pa.Table
+    ) -> None:
         new = columns[column]
         if column == self.splitting.normalize(MORE_FIELDS):
             self._notices.add(
@@ -123,11 +131,23 @@ class Warehouse:
         # Both may be new: then the one that the values belong to is among the columns by now.
         for main, stands in columns.items() if new.is_variant else ():
             if stands.path == new.path and not stands.is_variant:
+                example = self._example(table, rows[column])
                 self._notices.add(
-                    f"{table}.{main} is {stands.type}, and the API also sends {new.type}: such"
-                    f" values are in {table}.{column}, and {main} is null there. Read both columns,"
-                    " or ask Unify which type is meant. This warning appears only once."
+                    f"{table}.{main} is {stands.type}, and the API also sends {new.type}{example}:"
+                    f" such values are in {table}.{column}, and {main} is null there. Read both"
+                    " columns, or ask Unify which type is meant. This warning appears only once."
                 )
+
+    def _example(self, table: str, column: pa.ChunkedArray) -> str:
+        """Return a value of a new column in words; nothing if it may be personal."""
+        is_personal = any(each.pii for each in BY_NAME[table].columns)
+        value = next((each for each in column.to_pylist() if each is not None), None)
+        if is_personal or not self._shows_examples or value is None:
+            return ""
+        # An address, or a text long enough for a name or a message, is left out of logs.
+        if isinstance(value, str) and not _HARMLESS.fullmatch(value):
+            return ""
+        return f", such as {value.isoformat() if isinstance(value, datetime) else repr(value)}"
 
 
 def take_over_columns() -> None:
