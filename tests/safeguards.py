@@ -86,7 +86,7 @@ SAFEGUARDS = {
         "self._can_note = merges_in_transactions(pipeline)",
         "self._can_note = False",
         "destinations/test_merges.py"
-        "::test_a_run_whose_merge_failed_is_the_first_work_of_the_next_sync",
+        "::test_a_window_whose_merge_died_is_the_first_work_of_the_next_run_whichever_that_is",
     ),
     "Runs on one dataset take turns": Safeguard(
         "P7",

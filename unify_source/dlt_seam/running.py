@@ -40,6 +40,12 @@ def running_resources() -> Mapping[str, DltResource] | None:
     return {name: each for name, each in selected if each.write_disposition != "skip"}
 
 
+def load_id() -> str:
+    """Return the id of the running load, which its package keeps until it is done."""
+    package: Any = dlt.current.load_package_state()
+    return str(package["load_id"])
+
+
 def dropped_tables() -> frozenset[str]:
     """Return the tables that the running load drops first, as `refresh` asks for."""
     return _refreshed("dropped_tables")

@@ -1,9 +1,10 @@
-"""What a run is asked for: a range, from an incremental or an orchestrator, or a sample of rows."""
+"""What a load reads: the window of a run, or what a user or an orchestrator asks dlt for."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from math import ceil
 from typing import Any
@@ -14,11 +15,39 @@ from dlt.extract import DltResource
 from unify_source.dlt_seam import allows_external_schedulers
 from unify_source.errors import ConfigurationError
 from unify_source.extract.window import Interval
+from unify_source.ledger.entry import Entry
+from unify_source.load.extraction import Extraction
+from unify_source.load.listing import Listing
+from unify_source.notices import Notices
 from unify_source.resources import CURSOR
+from unify_source.state.loaded_with import LoadedWith
 from unify_source.times import parse_time
+
+State = dict[str, Any]
+AtEnd = Callable[[State, Extraction], None]
 
 _LONGEST_SAMPLE = 1_000_000
 START, END = "DLT_INTERVAL_START", "DLT_INTERVAL_END"
+
+
+@dataclass(frozen=True)
+class WindowLoad:
+    """What a run window by window provides for one of its loads; dlt itself provides nothing.
+
+    `checked` is how the tables were loaded. `at_end` gets the state that all tables share, and the
+    extraction, when all has been read. `is_last` tells whether the `entry` is loaded with it.
+    `rewrites` rows even if they are as the last finished load wrote them.
+    """
+
+    extraction: Extraction | None = None
+    listing: Listing | None = None
+    notices: Notices | None = None
+    checked: dict[str, LoadedWith] | None = None
+    entry: Entry | None = None
+    at_end: AtEnd = lambda _state, _extraction: None
+    moves_cursors: bool = True
+    rewrites: bool = False
+    is_last: Callable[[], bool] = lambda: True
 
 
 def asked_interval(updated_at: Any) -> Interval:

@@ -111,13 +111,20 @@ def take_back(pipeline: dlt.Pipeline, loads: list[str]) -> None:
             client.execute_sql(f"{change.format(table)} WHERE load_id = %s", load)
 
 
-def packages_with_rows(extracted: ExtractInfo) -> set[str]:
-    """Return the packages that must be loaded: those with rows, a new state's included."""
-    return {
+def refuse_vanished_files(pipeline: dlt.Pipeline, extracted: ExtractInfo, loaded: set[str]) -> None:
+    """Raise LoadFailed if a package with rows, a new state's included, was not loaded."""
+    with_rows = {
         package
         for package, parts in extracted.metrics.items()
         if any(table.items_count for part in parts for table in part["table_metrics"].values())
     }
+    # To dlt, a working folder that vanished looks like one in which nothing is pending.
+    if with_rows - loaded:
+        raise LoadFailed(
+            f"Files of the current window vanished from the working folder {pipeline.working_dir},"
+            " so it was not committed.",
+            "Nothing is lost: make sure that nothing removes files of a run, and run it again.",
+        )
 
 
 def state_of(pipeline: dlt.Pipeline, account: str | None = None) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -16,11 +15,13 @@ from unify_source.api.client import Client
 from unify_source.destinations.forgotten import empty_staging, forgotten
 from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare, refuse_views_of
 from unify_source.destinations.lake import lake_format
+from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import (
     capabilities,
     dropped_tables,
     emptied_tables,
     keep_when_refreshed,
+    load_id,
     prepare_dlt,
     running_pipeline,
     running_resources,
@@ -34,11 +35,10 @@ from unify_source.ledger.ledger import begun_by_dlt, noted_at_once
 from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
 from unify_source.load.hints import all_checked, described, note_privacy
-from unify_source.load.interval import sample_pages
+from unify_source.load.interval import State, WindowLoad, sample_pages
 from unify_source.load.listing import Listing
 from unify_source.load.schema import Target, Warehouse, carried_by_others, take_over_columns
 from unify_source.load.writer import TableWriter
-from unify_source.notices import Notices
 from unify_source.resources import (
     ALL_TABLES,
     BY_NAME,
@@ -51,29 +51,9 @@ from unify_source.resources import (
 from unify_source.settings import Settings
 from unify_source.state.checked import checked_privacy
 from unify_source.state.cursors import Cursors, cursor_name, take_over
-from unify_source.state.loaded_with import LoadedWith
+from unify_source.state.memory import forget_digests
 
-State = dict[str, Any]
 Resources = Mapping[str, DltResource]
-AtEnd = Callable[[State, Extraction], None]
-
-
-@dataclass(frozen=True)
-class WindowLoad:
-    """What a run window by window provides for one of its loads; dlt itself provides nothing.
-
-    `checked` is how the tables were loaded. `at_end` gets the state that all tables share, and the
-    extraction, when all has been read. `is_last` tells whether the `entry` is loaded with it.
-    """
-
-    extraction: Extraction | None = None
-    listing: Listing | None = None
-    notices: Notices | None = None
-    checked: dict[str, LoadedWith] | None = None
-    entry: Entry | None = None
-    at_end: AtEnd = lambda _state, _extraction: None
-    moves_cursors: bool = True
-    is_last: Callable[[], bool] = lambda: True
 
 
 class TableResources:
@@ -172,7 +152,9 @@ class TableResources:
         # Before any cursor is read: otherwise each table would seem never to have been loaded.
         main, quarantine = state_of(MAIN_LIST.name), state_of(QUARANTINE.name)
         take_over(main, quarantine, _tables_of(MAIN_LIST), state_of)
-        listing = self._load.listing or Listing(self._settings, self._client)
+        if rewrites := self._rewrites():
+            forget_digests(main)
+        listing = self._load.listing or Listing(self._settings, self._client, writes_all=rewrites)
         if tables := listing.tables(selected, warehouse, state_of):
             yield tables
         windowed = selected & _tables_of(MAIN_LIST)
@@ -191,6 +173,15 @@ class TableResources:
             self._load.at_end(main, extraction)
             if entry:
                 entry.note(extraction)
+            if caps and not self._load.extraction:
+                self._note_merge(extraction, is_whole=target.state is not None)
+
+    def _rewrites(self) -> bool:
+        """Tell whether rows that an earlier run has read may be stored in some tables only."""
+        if self._load.extraction or not capabilities():
+            return self._load.rewrites
+        unfinished = UnfinishedMerges(running_pipeline(), self._settings.account)
+        return any(unfinished.half_merged())
 
     def _state_of(self, name: str) -> State:
         return state_of_account(dlt.current.resource_state(name), self._settings.account)
@@ -229,6 +220,12 @@ class TableResources:
 
     def _new_extraction(self) -> Extraction:
         return Extraction(MAIN_LIST, QUARANTINE, self._settings, self._client, None, self._interval)
+
+    def _note_merge(self, extraction: Extraction, *, is_whole: bool) -> None:
+        if extraction.covered and extraction.rows:
+            is_whole = is_whole and not self._settings.filters
+            unfinished = UnfinishedMerges(running_pipeline(), self._settings.account)
+            unfinished.note_by_dlt(load_id(), extraction.covered, is_whole=is_whole)
 
     def _report(self, resources: Resources, extraction: Extraction) -> None:
         if resource := resources.get(MAIN_LIST.name):

@@ -20,17 +20,18 @@ from unify_source.extract.window import NO_TIME, Interval, Span, Window, left_af
 from unify_source.ledger.entry import Entry
 from unify_source.ledger.ledger import Ledger
 from unify_source.load.extraction import Extraction
+from unify_source.load.interval import AtEnd, WindowLoad
 from unify_source.load.listing import Listing
 from unify_source.load.packages import (
     cursor,
-    packages_with_rows,
     quarantined,
     refuse_failed_jobs,
+    refuse_vanished_files,
     start_over,
     take_back,
 )
 from unify_source.load.source import SOURCE, window_source
-from unify_source.load.tables import AtEnd, TableResources, WindowLoad
+from unify_source.load.tables import TableResources
 from unify_source.notices import Notices
 from unify_source.resources import MAIN_LIST, QUARANTINE
 from unify_source.runs.footprint import give_back_memory, make_room
@@ -71,6 +72,7 @@ class WindowRun:
         self._ahead: Reading | None = None
         self._unfinished = UnfinishedMerges(pipeline, settings.account)
         self._turns, self._enrollments = Turns(pipeline, lock_timeout), 0
+        self._rewrites = False
         self._progress = progress_of(pipeline.collector, settings.base_url)
 
     def server_time(self) -> datetime:
@@ -109,7 +111,7 @@ class WindowRun:
 
     def load_by_id(self, ids: Sequence[str], at_end: AtEnd, *, lists_anew: bool = False) -> None:
         """Load rows by their ids; with `lists_anew`, also rewrite the lists without windows."""
-        schema = self.next_turn()
+        schema = self._finish_unfinished(self.next_turn())
         if lists_anew:
             self._listing = Listing(self.settings, self.client, writes_all=True)
         self._load_apart(schema, Span(NO_TIME), ids, replace(_APART, at_end=at_end))
@@ -158,13 +160,16 @@ class WindowRun:
             notices=self._notices,
             checked=self._checked,
             entry=self._entry,
+            rewrites=self._rewrites,
         )
         tables = TableResources(extraction.settings, self.client, load=load)
         return self.pipeline.extract(window_source(tables, schema, self.ledger, only))
 
     def _finish_unfinished(self, schema: dlt.Schema) -> dlt.Schema:
-        """Reload what any earlier run left half merged."""
+        """Reload what any earlier run left half merged, or let this run rewrite what it reads."""
         windows, ids = self._unfinished.half_merged()
+        self._rewrites = bool(windows or ids)
+        self._listing = Listing(self.settings, self.client, writes_all=self._rewrites)
         spans = [Span(window) for window in windows if not self._reads(window)]
         for span in [*spans, *([Span(NO_TIME)] if ids else [])]:
             self._load_apart(schema, span, [] if span in spans else ids)
@@ -203,13 +208,7 @@ class WindowRun:
         self.pipeline.normalize()
         # If nothing has changed, dlt extracts no package that could be loaded.
         loaded = self._write(extraction) if self.pipeline.has_pending_data else set()
-        # To dlt, a working folder that vanished looks like one in which nothing is pending.
-        if packages_with_rows(extracted) - loaded:
-            raise LoadFailed(
-                "Files of the current window vanished from the working folder"
-                f" {self.pipeline.working_dir}, so it was not committed.",
-                "Nothing is lost: make sure that nothing removes files of a run, and run it again.",
-            )
+        refuse_vanished_files(self.pipeline, extracted, loaded)
         if self._progress:
             self._progress.window_done(extraction.left)
         self._enrollments += extraction.rows

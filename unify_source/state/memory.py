@@ -37,6 +37,15 @@ def forget_known(state: State, ids: Iterable[str]) -> None:
             known.pop(key, None)
 
 
+def forget_digests(state: State) -> None:
+    """Forget what rows are like: each looks changed, whatever the last finished load has written.
+
+    The rows of a load that died may be stored by now, and their digests are not.
+    """
+    for tail in state.get("tails", {}).values():
+        tail.update({key: [at, ""] for key, (at, _) in tail.items()})
+
+
 @dataclass(frozen=True)
 class Sifted:
     """What is left to write of a batch.
