@@ -2,7 +2,8 @@
 
 UnifyError                      exit code 1 unless shown otherwise
 ├── ConfigurationError          2  an invalid setting, found before the first request
-│   └── KeyRefused              2  HTTP 401 and 403
+│   ├── KeyRefused              2  HTTP 401 and 403
+│   └── NotPermitted            2  the destination denies this user what a run needs
 ├── ApiError                       the API did not answer as it should
 │   ├── RequestRefused             HTTP 400 and other 4xx, with the server's own errors[]
 │   │   └── NotFound               HTTP 404
@@ -62,6 +63,10 @@ class ConfigurationError(UnifyError):
 
 class KeyRefused(ConfigurationError):
     """The API does not know the key, or denies it access."""
+
+
+class NotPermitted(ConfigurationError):
+    """The destination can be reached, but denies this user something that a run needs."""
 
 
 class ApiError(UnifyError):

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import dlt
 import postgres
 import pytest
 from conftest import KEY
+from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
+from listening import listening
 
 from unify_source import backfill, sync, verify
-from unify_source.errors import ConfigurationError, DestinationUnreachable, UnifyError
+from unify_source.cli.pipeline import open_pipeline
+from unify_source.errors import (
+    ConfigurationError,
+    DestinationUnreachable,
+    NotPermitted,
+    UnifyError,
+)
 from unify_source.runs.check import check
 from unify_source.runs.status import status
 from unify_source.sandbox import Account, Sandbox
@@ -83,6 +93,84 @@ def test_credentials_that_a_database_refuses_end_with_2_whatever_the_command(
         assert (name, type(error), error.exit_code) == (name, ConfigurationError, 2)
         assert "Correct its credentials" in error.next_step
     assert len(api.requests) == 1
+
+
+DENIED = {
+    "no right to create a dataset": "SELECT 1",
+    "no right to write into it": "CREATE SCHEMA unify; GRANT USAGE ON SCHEMA unify TO {role}",
+    "a table of another role": (
+        "GRANT CREATE ON DATABASE {database} TO {role}; CREATE SCHEMA unify;"
+        " GRANT ALL ON SCHEMA unify TO {role}; CREATE TABLE unify._dlt_version"
+        " (version int, engine_version int, inserted_at timestamptz, schema_name text,"
+        " version_hash text, schema text)"
+    ),
+    "read-only": (
+        "GRANT CREATE ON DATABASE {database} TO {role};"
+        " ALTER ROLE {role} SET default_transaction_read_only = on"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DENIED)
+def test_a_right_that_is_missing_ends_with_2_whatever_the_command(
+    kind: str, serve: Serve, postgres_server: str
+) -> None:
+    api, role = serve(Account(5)), f"loader_{closed()}"
+    with postgres.database(postgres_server) as dsn:
+        postgres.ask(dsn, f"CREATE ROLE {role} LOGIN PASSWORD 'pw-never'")
+        postgres.ask(dsn, DENIED[kind].format(role=role, database=urlsplit(dsn).path[1:]))
+        address = f"postgresql://{role}:pw-never@{dsn.partition('@')[2]}"
+
+        for name in ("sync", "backfill", "check"):
+            error = failed(RUNS[name], address, api)
+
+            assert (name, type(error), error.exit_code) == (name, NotPermitted, 2)
+            assert "let this user write there" in error.next_step
+
+
+def test_a_duckdb_that_is_read_only_ends_with_2_whatever_the_command(
+    serve: Serve, pipeline: dlt.Pipeline, home: Path
+) -> None:
+    api = serve(Account(5))
+    sync(pipeline, api_key=KEY, base_url=api.url)
+    api.account.change(5, seed=1)
+    credentials = DuckDbCredentials(str(home / "unify_gtm.duckdb"), read_only=True)
+    read_only = open_pipeline("unify_gtm", "duckdb", "unify", credentials=credentials)
+
+    for name in ("sync", "backfill", "check"):
+        with pytest.raises(NotPermitted, match="read-only"):
+            RUNS[name](read_only, api_key=KEY, base_url=api.url)
+
+
+# As a server writes them that was started in German, Japanese or Russian.
+FOREIGN = {
+    ("28P01", "Passwort-Authentifizierung für Benutzer »loader« fehlgeschlagen"): 2,
+    ("28000", 'ロール"loader"は存在しません'): 2,
+    ("3D000", 'база данных "nowhere" не существует'): 2,
+    ("57P03", "das Datenbanksystem startet"): 1,
+    ("53300", "tut mir leid, schon zu viele Verbindungen"): 1,
+}
+
+
+@pytest.mark.parametrize("answer", FOREIGN, ids=lambda answer: answer[0])
+def test_a_server_may_refuse_in_any_language(answer: tuple[str, str], serve: Serve) -> None:
+    code, sentence = answer
+    fields = {"S": "ВАЖНО", "V": "FATAL", "C": code, "M": sentence}
+    body = b"".join(f"{name}{value}\0".encode() for name, value in fields.items()) + b"\0"
+
+    def refuse(client: socket.socket) -> None:
+        if client.recv(4096).endswith(_ASKS_FOR_TLS):
+            client.sendall(b"N")
+            client.recv(4096)
+        client.sendall(b"E" + struct.pack("!I", len(body) + 4) + body)
+
+    with listening(refuse) as port:
+        address = f"postgresql://loader:pw-never@127.0.0.1:{port}/nowhere"
+        for run in (sync, check):
+            assert failed(run, address, serve(Account(5))).exit_code == FOREIGN[answer]
+
+
+_ASKS_FOR_TLS = struct.pack("!HH", 1234, 5679)
 
 
 def test_a_database_that_is_full_of_sessions_is_there_another_time(

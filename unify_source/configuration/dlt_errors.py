@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 import sys
 import traceback
@@ -28,11 +26,13 @@ from dlt.common.schema.exceptions import InvalidSchemaName
 
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.files import unreadable_file
+from unify_source.configuration.reasons import REACH, fix, is_denied, is_refused
 from unify_source.dlt_seam import intercepted_signals, quick_clients
 from unify_source.errors import (
     ConfigurationError,
     DestinationUnreachable,
     LoadFailed,
+    NotPermitted,
     UnifyError,
 )
 from unify_source.redaction import has_unencoded_password, redacted, redacted_logs
@@ -40,37 +40,6 @@ from unify_source.redaction import has_unencoded_password, redacted, redacted_lo
 FAILED, SAFE = "The run failed: ", "Nothing is lost: "
 _US = "unify-source"
 _LONGEST = 300
-_FIXES = {
-    errno.ENOSPC: "free some disk space",
-    errno.EDQUOT: "free some disk space",
-    errno.EFBIG: "raise the limit on the size of files, or free some disk space",
-    errno.EACCES: "let this user write there",
-    errno.EPERM: "let this user write there",
-    errno.EROFS: "let this user write there",
-    errno.ENOENT: "make sure that nothing removes files of a run",
-    errno.ENOTDIR: "make sure that the folder exists",
-    errno.EIO: "make sure that the disk or network folder works",
-    errno.ESTALE: "make sure that the disk or network folder works",
-}
-_DISK_ERRORS = tuple(_FIXES.keys() - {errno.EACCES, errno.EPERM, errno.ENOENT})
-_REACH = "make sure that the destination can be reached"
-# The words of the drivers of databases and of S3 if nobody answers.
-_UNREACHABLE = re.compile(
-    r"closed the connection|connection (is |was |has been |already )?(refused|reset|closed|lost)"
-    r"|terminating connection|could not (connect|receive|send|translate host name)"
-    r"|timeout expired|timed out|no route to host|network is unreachable"
-    r"|the database system is|too many (clients|connections)|remaining connection slots"
-    r"|SlowDown|ServiceUnavailable|status code: 503",
-    re.IGNORECASE,
-)
-# Their words for an address, a user or a password that will never connect.
-_REFUSED = re.compile(
-    r"authentication failed|no password supplied|no pg_hba\.conf entry|not permitted to log in"
-    r"|FATAL: +(permission denied for database|(database|role) .* does not exist)"
-    r"|does not support SSL|certificate verify failed|root certificate file .* does not exist"
-    r"|invalid (dsn|connection option|sslmode value|port number|integer value .* connection)",
-    re.IGNORECASE,
-)
 _ENCODE = (
     "In an address, write a password's @ as %40, : as %3A, / as %2F, # as %23, % as %25 and a"
     " blank as %20."
@@ -148,31 +117,23 @@ def _failed(cause: BaseException) -> UnifyError:
             "A full disk or a kill leaves such a file: free some disk space, and run unify-source"
             " sync, which deletes it and loads its rows again.",
         )
-    if _REFUSED.search(str(cause)):
+    if is_denied(cause):
+        return NotPermitted(
+            f"{FAILED}{_first_line(cause)}.",
+            f"{_hint(cause)}{SAFE}let this user write there and run it again; --verbose shows the"
+            " traceback.",
+        )
+    if is_refused(cause):
         return ConfigurationError(
             f"The destination refused the connection: {_first_line(cause)}.",
             f"{_hint(cause)}Correct its credentials in .dlt/secrets.toml or the environment, or"
             " grant this user access there.",
         )
-    kind = DestinationUnreachable if _fix(cause) == _REACH else LoadFailed
+    kind = DestinationUnreachable if fix(cause) == REACH else LoadFailed
     return kind(
         f"{FAILED}{_first_line(cause)}.",
-        f"{_hint(cause)}{SAFE}{_fix(cause)} and run it again; --verbose shows the traceback.",
+        f"{_hint(cause)}{SAFE}{fix(cause)} and run it again; --verbose shows the traceback.",
     )
-
-
-def _fix(cause: BaseException) -> str:
-    if isinstance(cause, OSError) and cause.errno in _FIXES:
-        return _FIXES[cause.errno]
-    text = str(cause)
-    for number in _DISK_ERRORS:
-        # DuckDB, Postgres and deltalake raise errors of their own, in the system's words.
-        if os.strerror(number) in text:
-            return _FIXES[number]
-    # A commit to Delta that got no answer is retried, and conflicts with itself.
-    if "concurrent transaction" in text:
-        return "make sure that nothing else writes to these tables"
-    return _REACH if _UNREACHABLE.search(text) else "fix the cause"
 
 
 def _hint(cause: BaseException) -> str:

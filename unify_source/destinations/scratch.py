@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import dlt
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.destinations.duckdb_file import duckdb_database
+from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.dlt_seam import FSClientBase, WithStagingDataset
+from unify_source.resources import BY_NAME
 
 _NAME = "unify_source_check"
+_EXISTING = ("_dlt_version", "_dlt_loads", *BY_NAME)
 
 
 def try_writing(pipeline: dlt.Pipeline) -> None:
     """Create tables where rows would be loaded, and drop them; raise dlt's error if that fails.
 
-    A merge also needs the staging dataset. Of a dataset that does not exist yet, one with another
+    On databases, rows of existing tables must be deletable too: another user may own them. A merge
+    also needs the staging dataset. Of a dataset that does not exist yet, one with another
     name is created and dropped. A file or folder that does not exist yet is not created: its
     nearest folder has to be writable.
     """
@@ -33,16 +39,20 @@ def try_writing(pipeline: dlt.Pipeline) -> None:
         if isinstance(client, FSClientBase):
             _try_files(client)
             return
-        _try_tables(client)
+        existing = _EXISTING if merges_in_transactions(pipeline) else ()
+        _try_tables(client, existing)
         if isinstance(client, WithStagingDataset):
             with client.with_staging_dataset():
-                _try_tables(client)
+                _try_tables(client, existing)
 
 
-def _try_tables(client: Any) -> None:
+def _try_tables(client: Any, existing: Iterable[str]) -> None:
     sql, name = client.sql_client, f"{_NAME}_{uuid4().hex[:12]}"
     if client.is_storage_initialized():
         _try_table(sql, name)
+        for table in map(sql.make_qualified_table_name, existing):
+            with suppress(DatabaseUndefinedRelation):
+                sql.execute_sql(f"DELETE FROM {table} WHERE 1 = 0")  # noqa: S608 - our own names
         return
     with sql.with_alternative_dataset_name(f"{sql.dataset_name}_{name}"):
         try:

@@ -16,7 +16,13 @@ from unify_source.configuration.environment import run_settings
 from unify_source.destinations.lock import opened_file, seconds_to_wait
 from unify_source.destinations.scratch import try_writing
 from unify_source.dlt_seam import raise_if_signalled
-from unify_source.errors import ConfigurationError, DestinationUnreachable, LoadFailed, UnifyError
+from unify_source.errors import (
+    ConfigurationError,
+    DestinationUnreachable,
+    LoadFailed,
+    NotPermitted,
+    UnifyError,
+)
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.runs.status import length_of
 from unify_source.settings import LOCK_TIMEOUT, Settings, SettingsArguments
@@ -81,16 +87,17 @@ def check(
     try:
         with explained(pipeline), opened_file(pipeline, seconds):
             try_writing(pipeline)
-    except LoadFailed as error:
+    except (LoadFailed, NotPermitted) as error:
         raise _unwritable(checked, error) from error.__cause__
     in_order(of_the_destination)
     return checked
 
 
-def _unwritable(checked: Checked, error: LoadFailed) -> UnifyError:
+def _unwritable(checked: Checked, error: LoadFailed | NotPermitted) -> UnifyError:
     # A destination that is away may come back; anything else needs another configuration.
     away = isinstance(error, DestinationUnreachable)
-    failed = (DestinationUnreachable if away else ConfigurationError)(
+    is_known = away or isinstance(error, NotPermitted)
+    failed = (type(error) if is_known else ConfigurationError)(
         f"{checked.destination} cannot be {'reached' if away else 'written'}, dataset"
         f" {checked.dataset}: {error.what.removeprefix(FAILED)}",
         error.next_step.replace(SAFE, "Before a sync, "),
