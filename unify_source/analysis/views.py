@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import dlt
-import sqlglot
 from dlt.common.destination.exceptions import SqlClientNotAvailable
 from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRelation
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source.analysis.models import Model, models
+from unify_source.analysis.statements import view_of
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.destinations.comments import keep_described
@@ -29,9 +29,6 @@ from unify_source.resources import DIFFERENCES, LEDGER, QUARANTINE
 from unify_source.settings import LOCK_TIMEOUT
 from unify_source.state.checked import has_accounts
 
-_WRITTEN_IN = "postgres"
-# Only ClickHouse fills the missing side of a join with "" or 0, and prefers an alias to a column.
-_SETTINGS = {"clickhouse": " SETTINGS join_use_nulls = 1, prefer_column_name_to_alias = 1"}
 # Of an older version, or of a run that selected tables. The last one comes with a difference.
 _MAY_LACK = (QUARANTINE, LEDGER, DIFFERENCES)
 _LONGEST = 300
@@ -176,11 +173,9 @@ def _make(client: Any, model: Model, tables: str, dataset: str, lacking: Collect
         source=lambda name: _quoted(client, tables, name),
         lacking=lacking,
     )
-    view = f"CREATE OR REPLACE VIEW {_quoted(client, dataset, model.name)} AS {query}"
-    dialect = client.capabilities.sqlglot_dialect
-    [statement] = sqlglot.transpile(view, read=_WRITTEN_IN, write=dialect, comments=False)
+    place = _quoted(client, dataset, model.name)
     try:
-        client.execute_sql(statement + _SETTINGS.get(dialect, ""))
+        client.execute_sql(view_of(model, query, place, client.capabilities.sqlglot_dialect))
     except DatabaseUndefinedRelation as error:
         raise ConfigurationError(
             f"Dataset {tables} lacks a table that the model {model.name} reads: {_reason(error)}.",
