@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,9 +16,21 @@ import pytest
 from commands import command, only_json
 from conftest import KEY
 from modeled import Database, role_of
-from reported import HOSTILE, QUESTIONS, Page, assert_shown, assert_totals, troubled, written
+from reported import (
+    HOSTILE,
+    MOST_BYTES,
+    QUESTIONS,
+    Page,
+    assert_shown,
+    assert_totals,
+    troubled,
+    written,
+)
 
 from unify_source import make_models, report, sync, unify_source, verify
+from unify_source.analysis.report.answers import read
+from unify_source.analysis.report.page import rendered
+from unify_source.analysis.views import client_of
 from unify_source.errors import ConfigurationError
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 
@@ -200,6 +214,27 @@ def test_the_last_verify_shows_whether_anything_differs(
     page = written(pipeline)
     assert "differences" not in page.tables
     assert re.search("Compared with the API on [0-9-]{10}equal", page.text)
+
+
+def test_the_page_lists_no_more_than_it_says(
+    databases: tuple[Database, Database], home: Path
+) -> None:
+    with client_of(databases[0].pipeline(home), 0) as client:
+        answers = read(client)
+    many = replace(
+        answers,
+        sequences=answers.sequences * 100,
+        mailboxes=answers.mailboxes * 150,
+        weeks=answers.weeks * 2,
+    )
+
+    html = rendered(many, "unify", datetime.now(timezone.utc))
+
+    page = Page(html)
+    counts = [len(page.body(name)) for name in ("sequences", "mailboxes", "weeks")]
+    assert counts == [200, 200, 52]
+    assert f"The first 200 of {len(many.sequences):,}." in page.text
+    assert len(html.encode()) <= MOST_BYTES
 
 
 def test_an_empty_dataset_has_a_report_that_says_so(
