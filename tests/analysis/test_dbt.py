@@ -24,7 +24,7 @@ from pages import ROOT, blocks, page
 from unify_source import make_models, sync
 from unify_source.analysis.models import PACKAGE, models
 from unify_source.cli.pipeline import open_pipeline
-from unify_source.resources import DESCRIBED
+from unify_source.resources import DESCRIBED, DIFFERENCES, LEDGER
 from unify_source.sandbox import Account, Sandbox
 
 Ask = Callable[[str], Any]
@@ -164,6 +164,17 @@ def test_each_damage_fails_the_test_that_is_named_for_it(project: Project) -> No
     failed = {name for name, status in project.results().items() if status != "pass"}
     assert len(failed) == len(DAMAGE)
     assert all(any(name.startswith(test) for name in failed) for test in DAMAGE), failed
+
+
+def test_a_dataset_without_the_tables_of_newer_versions_builds(project: Project) -> None:
+    for table in (DIFFERENCES, LEDGER):
+        project.ask(f"DROP TABLE unify.{table.name} CASCADE")
+
+    done = project.dbt("run", "--select", "freshness", "last_verify", "open_differences")
+
+    assert done.returncode == 0, done.stdout
+    assert project.ask("SELECT count(*) FROM shop.open_differences") == [(0,)]
+    assert project.ask("SELECT count(*) FROM shop.freshness WHERE last_run_at IS NULL") == [(11,)]
 
 
 def _one_line(text: str) -> str:
