@@ -26,6 +26,7 @@ from warehouses import BigQuery, ClickHouse
 
 from unify_source import redaction
 from unify_source.cli.pipeline import open_pipeline
+from unify_source.dlt_seam import active_pipeline
 from unify_source.sandbox import Account, Sandbox
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
@@ -101,6 +102,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(redaction, "_is_unencoded", False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+    # A source is checked against the pipeline that was made last.
+    if pipeline := active_pipeline():
+        pipeline.deactivate()
     return tmp_path
 
 
