@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import dlt
+import duckdb
 import pytest
 from commands import command
 from conftest import KEY
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+from warehouse import shown, stored
 
 from unify_source import sync, unify_source
 from unify_source.cli.pipeline import open_pipeline
@@ -38,6 +40,8 @@ IN_SILENCE = {
     "UNIFY_GTM__LOAD__RAISE_ON_FAILED_JOBS": "0",
     "LOAD__RAISE_ON_MAX_RETRIES": "0",
     "EXTRACT__NEXT_ITEM_MODE": "fifo",
+    "DATA_WRITER__COERCE_TIMESTAMPS": "ms",
+    "SOURCES__UNIFY__DATA_WRITER__COERCE_TIMESTAMPS": "s",
 }
 IMPOSSIBLE = {
     "WORKERS": "auto",
@@ -54,6 +58,24 @@ HARMLESS = {
     "REFRESH": "drop_sources",
     "DATASET_NAME": "other",
     "PIPELINE_NAME": "other",
+}
+# How dlt writes its files is the user's choice, and the rows are the same.
+OF_FILES = {
+    "PARQUET_NORMALIZER__ADD_DLT_ID": "true",
+    "NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_LOAD_ID": "true",
+    "JSON_NORMALIZER__ADD_DLT_ID": "false",
+    "JSON_NORMALIZER__ADD_DLT_LOAD_ID": "false",
+    "COERCE_TIMESTAMPS": "ms",
+    "DATA_WRITER__ALLOW_TRUNCATED_TIMESTAMPS": "true",
+    "DATA_WRITER__BUFFER_MAX_ITEMS": "7",
+    "DATA_WRITER__COMPRESSION": "gzip",
+    "DATA_WRITER__DISABLE_COMPRESSION": "true",
+    "DATA_WRITER__FILE_MAX_ITEMS": "10",
+    "DATA_WRITER__FLAVOR": "spark",
+    "DATA_WRITER__ROW_GROUP_SIZE": "5",
+    "DATA_WRITER__TIMESTAMP_TIMEZONE": "Europe/Berlin",
+    "DATA_WRITER__VERSION": "1.0",
+    "NORMALIZE__POOL_TYPE": "thread",
 }
 
 
@@ -121,6 +143,23 @@ def test_a_variable_that_changes_nothing_is_not_refused(
 
     assert sync(opened(home)).enrollments == len(api.account)
     assert (home / "unify_gtm.duckdb").exists()
+
+
+def test_how_dlt_writes_files_changes_no_row_and_takes_no_run_out_of_the_ledger(
+    api: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in OF_FILES.items():
+        monkeypatch.setenv(variable, value)
+
+    sync(opened(home))
+    opened(home).run(unify_source())
+
+    assert stored("unify_gtm.duckdb") == shown(api.account)
+    with duckdb.connect("unify_gtm.duckdb") as connection:
+        runs = connection.execute(
+            "SELECT outcome, count(DISTINCT _dlt_id) FROM unify.unify_sync_runs GROUP BY 1"
+        ).fetchall()
+    assert runs == [("succeeded", 2)]
 
 
 def test_credentials_that_name_their_destination_are_not_refused(

@@ -48,6 +48,24 @@ def by_table(run: Run) -> dict[str, int]:
     return counts
 
 
+@at_once
+def test_a_run_has_a_row_although_dlt_adds_columns_of_its_own(
+    serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = serve(account(20))
+    for column in ("ID", "LOAD_ID"):
+        monkeypatch.setenv(f"NORMALIZE__PARQUET_NORMALIZER__ADD_DLT_{column}", "true")
+    load(warehouse, api)
+    change(api.account, 5)
+    warehouse.pipeline().run(unify_source(api_key=KEY, base_url=api.url))
+    load(warehouse, api)
+
+    kinds = [("sync", "succeeded"), ("dlt", "succeeded"), ("sync", "succeeded")]
+    assert [run[:2] for run in outcomes(warehouse)] == kinds
+    assert warehouse.stored() == shown(api.account)
+    assert len(set(warehouse.reads(LEDGER.name, ["_dlt_id", "_dlt_load_id"]))) == len(kinds)
+
+
 def test_a_sync_has_a_row_whether_it_loads_something_or_nothing_or_fails(
     serve: Serve, warehouse: Destination
 ) -> None:

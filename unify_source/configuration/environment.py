@@ -20,7 +20,7 @@ from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.lake import refuse_missing_library
 from unify_source.dlt_seam import ConfiguredValue, kind_of, look_up
 from unify_source.errors import ConfigurationError
-from unify_source.settings import Settings, SettingsArguments
+from unify_source.settings import SECTION, Settings, SettingsArguments
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ def _is_the_name_itself(setting: ConfiguredValue) -> bool:
     return str(setting.value).strip() == "%s"
 
 
+def _is_coarser_than_ours(setting: ConfiguredValue) -> bool:
+    return setting.sections[-1:] == _WRITER and str(setting.value).strip() in ("s", "ms")
+
+
 def _is_bare(setting: ConfiguredValue) -> bool:
     # If it is in a file of the project or has a section, it was meant for dlt.
     return setting.is_variable and not setting.sections
@@ -68,6 +72,7 @@ _RESERVED = {
 
 _PIPELINES, _LOAD, _EXTRACT = ("pipelines", "{pipeline}"), ("load",), ("extract",)
 _DESTINATION = ("destination", "{destination}")
+_WRITER = ("data_writer",)
 _ELSEWHERE = "rows would be loaded to another place than the one named"
 _IN_SILENCE = "a failed load would end as if it had succeeded"
 _SWITCHES = (
@@ -86,6 +91,16 @@ _SWITCHES = (
     *(
         _Switch("workers", (step,), _is_no_count, "a step of dlt needs a number of workers above 0")
         for step in ("extract", "normalize", "load")
+    ),
+    *(
+        _Switch(
+            "coerce_timestamps",
+            sections,
+            _is_coarser_than_ours,
+            "times would lose their microseconds, or every load would fail because they would",
+            of_source=True,
+        )
+        for sections in (_WRITER, ("sources", *_WRITER), ("sources", SECTION, *_WRITER))
     ),
     _Switch("raise_on_failed_jobs", _LOAD, _is_off, _IN_SILENCE, of_source=True),
     _Switch(

@@ -135,7 +135,6 @@ def _put(client: Any, entry: Entry, *, begins: bool) -> None:
     table, row = client.make_qualified_table_name(LEDGER.name), entry.row()
     if entry.account:
         row[ACCOUNT] = entry.account
-    names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
     # Before the first load there is no such table.
     unmade = nullcontext() if entry.outcome == SUCCEEDED else suppress(DatabaseUndefinedRelation)
     with unmade, client.begin_transaction():
@@ -144,8 +143,18 @@ def _put(client: Any, entry: Entry, *, begins: bool) -> None:
             died = f"UPDATE {table} SET outcome = %s WHERE outcome = %s"  # noqa: S608
             client.execute_sql(died, KILLED, RUNNING)
         client.execute_sql(f"DELETE FROM {table} WHERE {KEY} = %s", row[KEY])  # noqa: S608
+        row |= _of_dlt(client, table, entry)
+        names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
         insert = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - our own names
         client.execute_sql(insert, *row.values())
+
+
+def _of_dlt(client: Any, table: str, entry: Entry) -> dict[str, str]:
+    """Return values for columns that dlt fills in every row, and only if it is told to."""
+    values = {"_dlt_id": entry.id, "_dlt_load_id": ""}
+    with client.execute_query(f"SELECT * FROM {table} WHERE 1 = 0") as cursor:  # noqa: S608
+        names = {column[0] for column in cursor.description}
+    return {name: value for name, value in values.items() if name in names}
 
 
 @contextmanager
