@@ -34,15 +34,15 @@ def decoded(
             yield waiting.result()
 
 
-def joined(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Join batches up to the limits, because dlt takes as long for a few rows as for many.
+def joined(batches: Iterable[Batch], times: int = 1) -> Iterator[Batch]:
+    """Join batches up to so many times the limits: dlt takes as long for a few rows as for many.
 
     A single batch may exceed the limits.
     """
     held: list[Batch] = []
     since = time.monotonic()
     for batch in batches:
-        if held and _is_enough([*held, batch]):
+        if held and _is_enough([*held, batch], times):
             yield _join(held)
             held = []
         since = since if held else time.monotonic()
@@ -63,9 +63,9 @@ def up_to(end: datetime, batch: Batch, *, is_open: bool = False) -> Batch:
     return Batch(batch.rows.filter(inside), batch.unreadable)
 
 
-def _is_enough(batches: list[Batch]) -> bool:
-    rows = sum(len(batch.rows) for batch in batches)
-    return rows > JOINED_ROWS or sum(batch.size for batch in batches) > JOINED_BYTES
+def _is_enough(batches: list[Batch], times: int) -> bool:
+    rows, size = sum(len(batch.rows) for batch in batches), sum(batch.size for batch in batches)
+    return rows > times * JOINED_ROWS or size > times * JOINED_BYTES
 
 
 def _join(batches: list[Batch]) -> Batch:
