@@ -149,14 +149,20 @@ def test_a_question_has_the_same_answer_in_a_warehouse(
         sync(pipeline, api_key=KEY, base_url=api.url)
         make_models(pipeline)
 
-        for question, by_hand in ByHand(shown.rows(), shown.sequences()).questions.items():
-            names = ", ".join(column.name for column in models()[question].columns)
+        def answer(model: str, what: str = "") -> Rows:
+            names = what or ", ".join(column.name for column in models()[model].columns)
             with client_of(pipeline, 0) as client:
                 dataset = models_dataset(client.dataset_name)
                 with client.with_alternative_dataset_name(dataset):
-                    place = client.make_qualified_table_name(question)
-                rows = client.execute_sql(f"SELECT {names} FROM {place}")
-            assert ordered(map(tuple, rows)) == ordered(by_hand()), question
+                    place = client.make_qualified_table_name(model)
+                return list(map(tuple, client.execute_sql(f"SELECT {names} FROM {place}") or ()))
+
+        for question, by_hand in ByHand(shown.rows(), shown.sequences()).questions.items():
+            assert ordered(answer(question)) == ordered(by_hand()), question
+        # The engine answers the tables' rows in blocks, of which its driver takes one.
+        assert answer("freshness", "count(*), count(last_run_at)") == [(11, 11)]
+        for model in ("quarantine_summary", "last_verify", "open_differences"):
+            assert answer(model) == []
 
 
 def test_the_queries_on_the_page_answer_and_sort_as_a_count_by_hand_does(loaded: Loaded) -> None:
