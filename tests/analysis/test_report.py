@@ -102,6 +102,10 @@ def test_the_report_reads_the_models_and_nothing_else(
 
         page = written(reader.pipeline(home / "reader"), "reader.html")
 
+        databases[1].ask(f"REVOKE SELECT ON unify_models.last_verify FROM {role}")
+        with pytest.raises(ConfigurationError, match="does not see the dataset unify either"):
+            report(reader.pipeline(home / "reader"))
+
     assert page.tables == expected.tables
     assert page.tiles == expected.tiles
 

@@ -117,7 +117,7 @@ def _completed(pipeline: dlt.Pipeline, lock_timeout: float | str) -> set[str]:
     """
     with client_of(pipeline, lock_timeout) as client:
         if not client.has_dataset():
-            raise _nothing_in(pipeline)
+            raise _unseen(pipeline)
         _refuse_several_accounts(pipeline)
         lacking = {table.name: table for table in _MAY_LACK if not _has(client, table.name)}
     for name, table in list(lacking.items()):
@@ -218,6 +218,14 @@ def _without_sql(pipeline: dlt.Pipeline) -> ConfigurationError:
         f"{pipeline.destination.destination_name} has no SQL of its own, so it has no views and"
         " cannot be queried.",
         "Load into a database, such as duckdb or postgres, or query the files with one.",
+    )
+
+
+def _unseen(pipeline: dlt.Pipeline) -> ConfigurationError:
+    return ConfigurationError(
+        f"Some models in {models_dataset(pipeline.dataset_name)} are missing, outdated or hidden from"
+        f" this role, which does not see the dataset {pipeline.dataset_name} either.",
+        "Run unify-source models with a role that reads the tables, and then run this again.",
     )
 
 
