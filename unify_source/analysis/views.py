@@ -222,9 +222,10 @@ def _without_sql(pipeline: dlt.Pipeline) -> ConfigurationError:
 
 
 def _unseen(pipeline: dlt.Pipeline) -> ConfigurationError:
+    tables = pipeline.dataset_name
     return ConfigurationError(
-        f"Some models in {models_dataset(pipeline.dataset_name)} are missing, outdated or hidden from"
-        f" this role, which does not see the dataset {pipeline.dataset_name} either.",
+        f"Some models in {models_dataset(tables)} are missing, outdated or hidden from this role,"
+        f" which does not see the dataset {tables} either.",
         "Run unify-source models with a role that reads the tables, and then run this again.",
     )
 
