@@ -11,6 +11,7 @@ UnifyError                      exit code 1 unless shown otherwise
 │   ├── ServerFailed               HTTP 5xx for longer than the retry budget
 │   ├── Unreachable                no connection, or none that lasted
 │   ├── BrokenPage                 not JSON, no list, a cursor that repeats
+│   ├── TooLarge                   a body beyond `max_body_bytes`
 │   └── RowUnavailable             one row cannot be read; the others can
 ├── LoadFailed                     the destination did not accept the data
 │   └── DestinationUnreachable     no connection to it, or none that lasted
@@ -109,6 +110,10 @@ class Unreachable(ApiError):
 
 class BrokenPage(ApiError):
     """A response with status 200 is not what the API promises."""
+
+
+class TooLarge(ApiError):
+    """A response's body is larger than `max_body_bytes`; fewer rows may fit."""
 
 
 class RowUnavailable(ApiError):

@@ -36,7 +36,7 @@ class Hand:
         self.read += self.page_size
         portion = self.slice_.portion
         assert not portion.queue.has_ended
-        portion.queue.put(b"{}")
+        portion.queue.put(b"{}", len(page))
         versions = [Version(str(number), at.isoformat()) for at, number in page]
         self.slice_.note(Page(b"{}", None, "rows", versions))
         numbers.setdefault(portion, set()).update(number for _, number in page)

@@ -23,7 +23,7 @@ from urllib3.exceptions import DecodeError, HTTPError
 
 from unify_source.api.responses import Response
 from unify_source.api.unreachable import too_slow, unreachable
-from unify_source.errors import ApiError, ConfigurationError, Unreachable
+from unify_source.errors import ApiError, ConfigurationError, TooLarge, Unreachable
 from unify_source.settings import Settings
 from unify_source.values import is_loopback
 
@@ -139,7 +139,8 @@ def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
 
 
 def _too_large(part: str, limit: int) -> ApiError:
-    return ApiError(
+    kind = TooLarge if part == "body" else ApiError
+    return kind(
         f"The API sent a response whose {part} is larger than {limit >> 10:,} kB, and was cut off.",
         "Lower page_size, or raise max_body_bytes if the rows are that long."
         if part == "body"

@@ -17,11 +17,15 @@ _OLDEST_PAGE_SECONDS = 2.0
 # Pages read ahead wait for as long as a load takes, minutes perhaps. JSON repeats every key in
 # every row, so they shrink to a fraction.
 _CODEC = "zstd"
+# A merge in DuckDB holds vectors of 2,048 rows, several at a time. A row of this size makes one of
+# 32 MB, so of longer rows only what exceeds it counts.
+_NARROW_ROW = 16 << 10
 
 
 class _Kept(NamedTuple):
     stored: bytes
     size: int
+    rows: int
     is_compressed: bool
 
     def page(self) -> bytes:
@@ -34,10 +38,12 @@ class _Kept(NamedTuple):
 class PageQueue:
     """Takes pages from any thread and yields them in batches to one; holds about `AHEAD_BYTES`.
 
-    Until `ask` is called, it holds at most `ahead` pages, compressed.
+    Until `ask` is called, it holds at most `ahead` pages, compressed. `rows` and `wide_bytes`, what
+    makes rows wide, are those of the pages that were yielded.
     """
 
     def __init__(self, ahead: int | None = None) -> None:
+        self.rows = self.wide_bytes = 0
         self._ahead = ahead
         self._is_asked_for = False
         self._pages: deque[_Kept] = deque()
@@ -62,8 +68,8 @@ class PageQueue:
             self._is_asked_for = True
             self._drained.notify_all()
 
-    def put(self, page: bytes) -> None:
-        """Add a page, once there is room; after `close` it is dropped."""
+    def put(self, page: bytes, rows: int) -> None:
+        """Add a page of some rows, once there is room; after `close` it is dropped."""
         is_ahead = not self._is_asked_for
         # Before the lock is taken: compression is the longest step, and Arrow releases the GIL for
         # it.
@@ -75,7 +81,7 @@ class PageQueue:
                 return
             if not self._pages:
                 self._since = time.monotonic()
-            self._pages.append(_Kept(stored, len(page), is_ahead))
+            self._pages.append(_Kept(stored, len(page), rows, is_ahead))
             self._bytes += len(stored)
             if self._bytes >= BATCH_BYTES:
                 self._filled.notify()
@@ -129,6 +135,8 @@ class PageQueue:
             self._bytes -= len(kept.stored)
             batch.append(kept.page())
             size += kept.size
+            self.rows += kept.rows
+            self.wide_bytes += max(0, kept.size - kept.rows * _NARROW_ROW)
         self._since = time.monotonic()
         self._drained.notify_all()
         return batch

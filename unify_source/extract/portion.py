@@ -17,10 +17,10 @@ from math import ceil
 
 from unify_source.api.http_dates import http_date
 from unify_source.api.pages import Page, Version
+from unify_source.extract.cuts.slicing import Sample, fitting, is_in_order
+from unify_source.extract.cuts.steps import Steps
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.probe import instant_in
-from unify_source.extract.slicing import Sample, fitting, is_in_order
-from unify_source.extract.steps import Steps
 from unify_source.extract.window import Window, begin
 from unify_source.times import parse_instant
 

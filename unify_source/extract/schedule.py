@@ -14,11 +14,11 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from unify_source.api.pages import Version
-from unify_source.extract import slicing
+from unify_source.extract.cuts import slicing
+from unify_source.extract.cuts.slicing import Slices, is_in_order
+from unify_source.extract.cuts.steps import STEP_PAGES, Steps, Waiting, in_steps
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.portion import Check, Portion, Slice, Work
-from unify_source.extract.slicing import Slices, is_in_order
-from unify_source.extract.steps import STEP_PAGES, Steps, Waiting, in_steps
 from unify_source.extract.window import Window, begin
 
 _FEWEST_SLICES = 4
@@ -52,8 +52,9 @@ class Schedule:
         self._workers = workers
         self._enough = enough
         self._worth: float = slicing.MOST_PAGES
+        self._fewest = min(slicing.FEWEST_PAGES, enough or slicing.FEWEST_PAGES)
         if enough:
-            self._worth = min(self._worth, max(slicing.FEWEST_PAGES, enough / _SHARE))
+            self._worth = min(self._worth, max(self._fewest, enough / _SHARE))
         self._again_from = again_from
         self._newest_first = newest_first
         self._waiting = Waiting(windows, newest_first=newest_first)
@@ -202,7 +203,7 @@ class Schedule:
             sample,
             max(4 * self._workers, _FEWEST_SLICES),
             idle=is_short_of_work,
-            worth=slicing.FEWEST_PAGES if is_short_of_work else self._worth,
+            worth=self._fewest if is_short_of_work else self._worth,
             burst_pages=self._burst_pages,
             enough=1 if is_surplus else None if portion.is_full else portion.pages_left,
             newest_first=self._newest_first,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from unify_source.extract.slicing import Sample, a_page, fitting
+from unify_source.extract.cuts.slicing import Sample, a_page, fitting
 from unify_source.extract.window import Window, begin, cut
 from unify_source.times import TICK
 

@@ -69,7 +69,8 @@ def slices(
     if ascending == newest_first:
         # The list ends where the reading begins: what is wanted first is not yet in sight.
         enough = None
-    fewest = FEWEST_PAGES if idle else FEWEST_PAGES_OF_THE_BUSY
+    fewest = FEWEST_PAGES if idle or worth < FEWEST_PAGES else FEWEST_PAGES_OF_THE_BUSY
+    fewest = min(fewest, int(worth))
     return _in_order(
         window, sample, most, ascending=ascending, fewest=fewest, worth=worth, enough=enough
     )

@@ -1,0 +1,1 @@
+"""Guesses where to cut a window, from what its first pages have shown. Pure."""
