@@ -16,7 +16,7 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from unify_source.destinations.contents import selected
-from unify_source.dlt_seam import FSClientBase, load_after
+from unify_source.dlt_seam import FSClientBase, kind_of, load_after
 from unify_source.settings import SECTION
 from unify_source.times import aware, kept_instant
 
@@ -70,9 +70,10 @@ def delete_torn_files(pipeline: dlt.Pipeline, *, is_locked: bool = True) -> None
     ended, and its rows are loaded again. An object store has only complete files. Unless the
     dataset `is_locked`, another run may be writing a file that was changed within a minute.
     """
+    if kind_of(pipeline.destination) != "filesystem":
+        return
     client: Any = pipeline.destination_client()
-    is_lake = isinstance(client, FSClientBase)
-    if is_lake and client.config.protocol == "file":
+    if client.config.protocol == "file":
         until = time.time() - (0 if is_locked else _LONGEST_WRITE)
         for table in _KEPT_BY_DLT:
             _delete_in(client.fs_client, client.get_table_dir(table), until)

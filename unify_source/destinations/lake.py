@@ -19,7 +19,7 @@ from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from unify_source.destinations.comments.lakes import describe, described
-from unify_source.dlt_seam import running_pipeline
+from unify_source.dlt_seam import kind_of, running_pipeline
 from unify_source.errors import ConfigurationError
 from unify_source.flatten.shared import Carried
 from unify_source.flatten.tables import marked_deleted
@@ -41,15 +41,14 @@ def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str
 
 def refuse_missing_library(pipeline: dlt.Pipeline, wanted: str) -> None:
     """Raise ConfigurationError if the library of a lake's format cannot be imported."""
-    kind = lake_format(pipeline.destination.capabilities(), wanted)
-    if kind not in _LIBRARIES:
+    if kind_of(pipeline.destination) != "filesystem" or wanted not in _LIBRARIES:
         return
     try:
-        import_module(f"dlt.common.libs.{_LIBRARIES[kind]}")
+        import_module(f"dlt.common.libs.{_LIBRARIES[wanted]}")
     except ImportError as error:
         raise ConfigurationError(
-            f"is {kind!r}, and its library {_LIBRARIES[kind]} is not installed.",
-            f"Install it: pip install 'unify-source[{kind}]'.",
+            f"is {wanted!r}, and its library {_LIBRARIES[wanted]} is not installed.",
+            f"Install it: pip install 'unify-source[{wanted}]'.",
             setting="table_format",
         ) from error
 
