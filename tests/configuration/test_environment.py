@@ -12,6 +12,7 @@ from commands import command
 from conftest import KEY
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+from standing import account, change
 from warehouse import shown, stored
 
 from unify_source import sync, unify_source
@@ -143,6 +144,19 @@ def test_a_variable_that_changes_nothing_is_not_refused(
 
     assert sync(opened(home)).enrollments == len(api.account)
     assert (home / "unify_gtm.duckdb").exists()
+
+
+def test_a_refresh_for_another_program_drops_nothing_between_windows_and_runs(
+    serve: Serve, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = serve(account(300))
+    monkeypatch.setenv("REFRESH", "drop_sources")
+    for changes in (0, 3):
+        change(api.account, changes)
+        report = sync(opened(home), api_key=KEY, base_url=api.url, page_size=50, window_rows=100)
+
+        assert (report.enrollments < len(api.account)) == bool(changes)
+        assert (report.dataset, stored("unify_gtm.duckdb")) == ("unify", shown(api.account))
 
 
 def test_how_dlt_writes_files_changes_no_row_and_takes_no_run_out_of_the_ledger(

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -16,10 +17,14 @@ import postgres
 import pytest
 from commands import command, only_json
 from conftest import KEY
+from destinations import Postgres
+from loaded import loaded
+from standing import START, account, load
+from warehouse import shown
 
 from unify_source import backfill, sync, unify_source, verify
 from unify_source.cli.pipeline import open_pipeline
-from unify_source.errors import ConfigurationError
+from unify_source.errors import ConfigurationError, LoadFailed
 from unify_source.runs.check import check
 from unify_source.runs.status import status
 from unify_source.sandbox import Account, Sandbox
@@ -370,16 +375,29 @@ def test_a_dataset_with_any_other_name_is_loaded(name: str, api: Sandbox, home: 
     assert sync(pipeline).enrollments == len(api.account)
 
 
-def test_the_hint_of_postgres_is_shown(api: Sandbox, warehouse_dsn: str) -> None:
-    postgres.ask(warehouse_dsn, "CREATE PUBLICATION everything FOR ALL TABLES")
-    assert command("sync", "--destination", "postgres").returncode in (0, 1)
-    api.account.change(20, seed=1)
+@pytest.mark.parametrize("warehouse", [Postgres], indirect=True)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_publication_that_forbids_deletes_is_named_and_once_it_is_gone_all_is_loaded(
+    serve: Serve, warehouse: Postgres, *, is_first: bool
+) -> None:
+    api = serve(account(120)) if is_first else loaded(warehouse, serve)
+    warehouse.ask("CREATE PUBLICATION everything FOR ALL TABLES")
+    now = (START + timedelta(minutes=1)).isoformat()
+    replied = [row for row in api.account.rows() if row["reply_email_message"]]
+    api.account.put_many(
+        {**row, "reply_email_message": None, "updated_at": now} for row in replied[:5]
+    )
+    api.account.clock.advance(timedelta(minutes=2))
+    before = {name: [] for name in shown([])} if is_first else warehouse.stored()
 
-    ran = command("sync", "--destination", "postgres")
+    with pytest.raises(LoadFailed, match=r"from table \"\w+\".*replica identity") as caught:
+        load(warehouse, api)
 
-    assert ran.returncode == 1
-    assert "replica identity" in ran.stderr
-    assert "REPLICA IDENTITY using ALTER TABLE" in ran.stderr
+    assert "REPLICA IDENTITY using ALTER TABLE" in caught.value.next_step
+    assert warehouse.stored() == before
+    warehouse.ask("DROP PUBLICATION everything")
+    load(warehouse, api)
+    assert warehouse.stored() == shown(api.account)
 
 
 def test_check_reports_an_odd_switch_too(
