@@ -161,8 +161,8 @@ def on_a_lost_machine(warehouse: Destination, url: str) -> None:
 
 
 END = "2030-01-01T00:00:00Z"
-# A run by dlt alone reads its own window, and a repair compares before it reloads.
-NEXT_RUNS: tuple[Load, ...] = (by_sync, by_another_backfill, by_repair)
+# A run by dlt alone reads its own window only.
+NEXT_RUNS: tuple[Load, ...] = (by_sync, by_another_backfill)
 SEEN_BY_NO_CURSOR: list[tuple[type[Destination], Table, Load]] = [
     (DuckDB, PEOPLE, by_backfill),
     (Postgres, ENROLLMENTS, by_an_interval),
@@ -191,7 +191,7 @@ def test_a_window_whose_merge_died_is_the_first_work_of_the_next_run_whichever_t
         run(warehouse, api.url)
     allow_newer_rows(warehouse, table)
 
-    assert_every_next_run_heals(warehouse, api, home, NEXT_RUNS)
+    assert_every_next_run_heals(warehouse, api, home, (*NEXT_RUNS, *by_repair_too(warehouse)))
 
 
 def assert_every_next_run_heals(
@@ -204,6 +204,11 @@ def assert_every_next_run_heals(
         warehouse.restore(torn)
         run(warehouse, api.url)
         assert (run, warehouse.stored()) == (run, shown(api.account))
+
+
+def by_repair_too(warehouse: Destination) -> list[Load]:
+    """Return the run that takes longest, for one destination unless there is time for both."""
+    return [by_repair] if IS_SOAK or isinstance(warehouse, DuckDB) else []
 
 
 def change_without_a_trace(api: Sandbox) -> None:
