@@ -20,7 +20,7 @@ from by_hand import ByHand, grouped, instant
 from commands import command, only_json
 from conftest import KEY
 from destinations import Destination, opened
-from modeled import Database, Rows, both
+from modeled import KINDS, Database, Rows, filled
 from pages import blocks, page
 from warehouses import BigQuery, ClickHouse
 
@@ -33,7 +33,8 @@ from unify_source.sandbox import DRIFTS, Account, Sandbox
 from unify_source.sandbox.invent.drift import Reshape
 
 OLDER = "page-example"
-ROUNDS = int(os.environ.get("UNIFY_TEST_ROUNDS", "5"))
+FEW_ROUNDS = 5
+ROUNDS = int(os.environ.get("UNIFY_TEST_ROUNDS", FEW_ROUNDS))
 TYPES = {
     "VARCHAR": "text",
     "character varying": "text",
@@ -44,15 +45,15 @@ TYPES = {
 
 
 class Loaded:
-    """One account, in both databases with its models, and its rows as the API shows them."""
+    """One account, in databases with its models, and its rows as the API shows them."""
 
-    def __init__(self, by_hand: ByHand, databases: tuple[Database, Database]) -> None:
+    def __init__(self, by_hand: ByHand, databases: tuple[Database, ...]) -> None:
         self.by_hand = by_hand
         self.databases = databases
 
     @property
     def asks(self) -> list[Callable[[str], Rows]]:
-        """How to ask each of the two."""
+        """How to ask each of them."""
         return [database.ask for database in self.databases]
 
     def by_hand_of(self, query: str) -> Rows:
@@ -93,15 +94,17 @@ def with_nulls(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, **{flag: None for flag in flags if chance.random() < 0.3}}
 
 
-FORMS: list[Reshape] = [dict, DRIFTS[OLDER], with_nulls]
+FORMS: list[Reshape] = [DRIFTS[OLDER], with_nulls] * 2 + [dict]
 
 
 @contextmanager
-def loaded_from(shown: Account, reshape: Reshape, folder: Path, server: str) -> Iterator[Loaded]:
+def loaded_from(
+    shown: Account, reshape: Reshape, folder: Path, server: str, *kinds: str
+) -> Iterator[Loaded]:
     rows = [reshape(row) for row in shown.rows()]
     with (
         Sandbox(shown, key=KEY, reshape=reshape) as api,
-        both(folder, server, api) as databases,
+        filled(folder, server, api, *kinds) as databases,
     ):
         yield Loaded(ByHand(rows, shown.sequences()), databases)
 
@@ -109,7 +112,7 @@ def loaded_from(shown: Account, reshape: Reshape, folder: Path, server: str) -> 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory: pytest.TempPathFactory, postgres_server: str) -> Iterator[Loaded]:
     folder = tmp_path_factory.mktemp("models")
-    with loaded_from(account(1), dict, folder, postgres_server) as each:
+    with loaded_from(account(1), dict, folder, postgres_server, *KINDS) as each:
         yield each
 
 
@@ -118,8 +121,10 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, postgres_server: str) -> It
 def test_a_question_has_one_answer_whatever_the_seed_and_the_form_of_the_rows(
     seed: int, home: Path, postgres_server: str
 ) -> None:
-    reshape = FORMS[(seed - 1) % len(FORMS)]
-    with loaded_from(account(seed, 120), reshape, home, postgres_server) as each:
+    # Few rounds share the databases; both answer each seed in many.
+    kinds = KINDS if ROUNDS > FEW_ROUNDS else KINDS[seed // 2 % 2 :][:1]
+    reshape = FORMS[(seed - 2) % len(FORMS)]
+    with loaded_from(account(seed, 120), reshape, home, postgres_server, *kinds) as each:
         assert_answers(each)
 
 
@@ -131,11 +136,9 @@ def assert_answers(loaded: Loaded) -> None:
     for question, by_hand in loaded.by_hand.questions.items():
         expected = ordered(by_hand())
 
-        on_duckdb, on_postgres = loaded.answers(question)
-
         assert expected, question
-        assert on_duckdb == expected, question
-        assert on_postgres == expected, question
+        for answer in loaded.answers(question):
+            assert answer == expected, question
 
 
 @pytest.mark.lane
@@ -224,11 +227,10 @@ def without_any_flag(row: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("reshape", "known", "where"),
     [
-        (DRIFTS[OLDER], {"bounce_percent", "opt_out_percent"}, "replies > 0"),
         (without_flags, {"bounce_percent"}, "delivered > 0"),
         (without_any_flag, set(), "started > 0"),
     ],
-    ids=["older form", "without flags", "without any flag"],
+    ids=["without flags", "without any flag"],
 )
 def test_a_rate_of_what_the_api_does_not_show_is_null_and_never_0(
     pipeline: dlt.Pipeline,

@@ -18,6 +18,7 @@ from unify_source import make_models, sync
 from unify_source.cli.pipeline import open_pipeline
 from unify_source.sandbox import Sandbox
 
+KINDS = ("duckdb", "postgres")
 PASSWORD = "of-the-reader"
 
 Rows = list[tuple[Any, ...]]
@@ -65,8 +66,17 @@ def role_of(database: Database, name: str) -> Iterator[Database]:
 @contextmanager
 def both(folder: Path, server: str, api: Sandbox) -> Iterator[tuple[Database, Database]]:
     """Load an API into DuckDB and Postgres, and make the models there."""
+    with filled(folder, server, api, *KINDS) as databases:
+        on_duckdb, on_postgres = databases
+        yield on_duckdb, on_postgres
+
+
+@contextmanager
+def filled(folder: Path, server: str, api: Sandbox, *kinds: str) -> Iterator[tuple[Database, ...]]:
+    """Load an API into databases of these kinds, and make the models there."""
     with postgres.database(server) as dsn:
-        databases = Database("duckdb", str(folder / "unify_gtm.duckdb")), Database("postgres", dsn)
+        places = {"duckdb": str(folder / "unify_gtm.duckdb"), "postgres": dsn}
+        databases = tuple(Database(kind, places[kind]) for kind in kinds)
         for database in databases:
             pipeline = database.pipeline(folder)
             sync(pipeline, api_key=KEY, base_url=api.url)
