@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 PACKAGE = Path(__file__).parents[1] / "dbt"
 
@@ -46,15 +46,15 @@ class Model:
         `lacking` are the tables that do not exist.
         """
         missing = set(map(source, lacking))
-        # Nothing is escaped: this is SQL, and all of it is our own.
-        environment = Environment(undefined=StrictUndefined, autoescape=False)  # noqa: S701
-        template = environment.from_string(_macros() + self.sql)
-        return template.render(
-            ref=ref,
-            source=lambda _, table: source(table),
-            load_relation=lambda relation: None if relation in missing else relation,
-            var=_variables().__getitem__,
-        )
+        names = {
+            "ref": ref,
+            "source": lambda _, table: source(table),
+            "load_relation": lambda relation: None if relation in missing else relation,
+            "var": _variables().__getitem__,
+        }
+        # In dbt, a package's macros are known everywhere; in Jinja, a template knows only its own.
+        macros = vars(_template(_macros()).make_module(names))
+        return _template(self.sql).render(macros, **names)
 
 
 @cache
@@ -83,13 +83,20 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+@cache
+def _template(text: str) -> Template:
+    # Nothing is escaped: this is SQL, and all of it is our own.
+    return Environment(undefined=StrictUndefined, autoescape=False).from_string(text)  # noqa: S701
+
+
+@cache
 def _variables() -> dict[str, Any]:
     project = yaml.safe_load((PACKAGE / "dbt_project.yml").read_text(encoding="utf-8"))
     return dict(project["vars"])
 
 
+@cache
 def _macros() -> str:
-    # In dbt, a package's macros are known everywhere; in Jinja, a template knows only its own.
     return "".join(
         path.read_text(encoding="utf-8") for path in sorted(PACKAGE.glob("macros/*.sql"))
     )
