@@ -170,7 +170,7 @@ def test_what_is_wrong_comes_first(databases: tuple[Database, Database], home: P
     order = [
         "1 row in quarantine.",
         "differed from the API in",
-        "bounces",
+        "too many bounces",
         "unknown kind",
     ]
     assert [first.index(words) for words in order] == sorted(map(first.index, order))

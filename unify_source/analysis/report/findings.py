@@ -77,11 +77,10 @@ def _differing(answers: Answers, _: datetime) -> Iterator[Finding]:
 
 
 def _mailboxes(answers: Answers, _: datetime) -> Iterator[Finding]:
-    for concern, advice in _CONCERNS.items():
+    for concern, (one, many, advice) in _CONCERNS.items():
         if held := sum(row["concern"] == concern for row in answers.mailboxes):
-            yield Finding(
-                f"{_counted(held, 'mailbox', 'mailboxes')}: {concern}.", advice, "mailboxes"
-            )
+            what = _counted(held, f"mailbox {one}.", f"mailboxes {many}.")
+            yield Finding(what, advice, "mailboxes")
 
 
 def _unclassified(answers: Answers, _: datetime) -> Iterator[Finding]:
@@ -96,11 +95,19 @@ def _unclassified(answers: Answers, _: datetime) -> Iterator[Finding]:
 
 
 _CONCERNS = {
-    "not authorized": "Unify may not use them, so they send nothing. Connect them again.",
-    "bounces": "5 % or more bounce, which harms the domain. Pause them and check the addresses.",
-    "paused": "Perhaps on purpose.",
+    "not authorized": (
+        "is not authorized",
+        "are not authorized",
+        "Unify may not use them, so they send nothing. Connect them again.",
+    ),
+    "bounces": (
+        "has too many bounces",
+        "have too many bounces",
+        "5 % or more bounce, which harms the domain. Pause them and check the addresses.",
+    ),
+    "paused": ("is paused", "are paused", "Perhaps on purpose."),
 }
-"""What to do about each concern of `mailbox_health`, the most urgent first."""
+"""What each concern of `mailbox_health` is in words, and what to do, the most urgent first."""
 
 # First what makes all numbers doubtful, then what harms the senders, last what blurs a rate.
 _JUDGES: tuple[Callable[[Answers, datetime], Iterator[Finding]], ...] = (
