@@ -301,6 +301,18 @@ def test_a_run_that_ends_forgets_what_it_noted_and_not_what_another_has_noted_si
 
 
 @pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
+def test_a_first_load_by_dlt_fills_a_dataset_that_somebody_created_for_it(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(20))
+    warehouse.change(f"CREATE SCHEMA {DATASET}")
+
+    by_three_lines(warehouse, api.url)
+
+    assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
 def test_a_first_load_that_fails_leaves_a_folder_in_which_every_later_run_works(
     serve: Serve, warehouse: Destination
 ) -> None:

@@ -11,6 +11,7 @@ stays until the next run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -78,7 +79,9 @@ class UnfinishedMerges:
             within = "before <= %s" + " AND after >= %s" * bool(after) if is_whole else "1 = 0"
             values = [before, *filter(None, [after])] if is_whole else []
             delete = f"DELETE FROM {table} WHERE load_id <> %s AND ({done} OR {within})"  # noqa: S608
-            client.execute_sql(delete, load, *values)
+            # A dataset may have been created for the first load, and holds no loads yet.
+            with suppress(DatabaseUndefinedRelation):
+                client.execute_sql(delete, load, *values)
 
     def _insert(self, client: Any, rows: Sequence[tuple[str | None, ...]]) -> None:
         table = client.make_qualified_table_name(self._table)
