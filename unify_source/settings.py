@@ -103,7 +103,7 @@ class PaceArguments(DatasetArguments, total=False):
     ]
     page_size: Annotated[
         int | str | None,
-        Setting(Whole(1, 100), "Enrollments per page, {0.limits}.", default="100"),
+        Setting(Whole(1, 100), "Enrollments per page, {0.limits}; fewer if long.", default="100"),
     ]
     workers: Annotated[
         int | str | None,
@@ -121,8 +121,9 @@ class PaceArguments(DatasetArguments, total=False):
         int | str | None,
         Setting(
             Whole(100, 10_000_000),
-            "About how many enrollments `sync` and `backfill` commit at once, {0.low} or more."
-            " A crash costs one window; each commit takes up to half a second.",
+            "About how many enrollments `sync` and `backfill` commit at once, {0.low} or more;"
+            " fewer if they are long. A crash costs one window; each commit takes up to half a"
+            " second.",
             default="200000",
         ),
     ]

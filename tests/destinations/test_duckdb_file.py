@@ -10,8 +10,10 @@ import duckdb
 import pytest
 from commands import command
 from conftest import KEY
+from dlt.destinations.exceptions import DatabaseTransientException
 
 from unify_source import sync
+from unify_source.configuration.dlt_errors import meaning
 from unify_source.sandbox import Account, Sandbox
 
 # What the header of a file says of the oldest DuckDB that reads it.
@@ -65,3 +67,18 @@ def test_a_memory_limit_of_dlts_own_setting_stays_as_it_is(
         sync(pipeline, api_key=KEY, base_url=known["SOURCES__UNIFY__BASE_URL"])
         limit = database.execute("SELECT current_setting('memory_limit')").fetchone()
     assert limit == ("1.0 GiB",)
+
+
+def test_duckdb_without_enough_memory_is_an_error_that_names_its_setting() -> None:
+    long = "SELECT list(repeat('x', 1000000) || number) FROM range(100) AS numbers(number)"
+    with (
+        duckdb.connect(config={"memory_limit": "10MB", "temp_directory": ""}) as database,
+        pytest.raises(duckdb.OutOfMemoryException) as caught,
+    ):
+        database.execute(long).fetchall()
+
+    error = str(meaning(DatabaseTransientException(caught.value)))
+
+    assert "Nothing is lost" in error
+    assert GLOBAL_CONFIG in error
+    assert "memory_limit" in error

@@ -35,6 +35,7 @@ _FILLED = 0.9
 # page, however it is cut. A run must end all the same.
 _MOST_AGAIN, _FREE_AGAIN = 2, 100
 _MOST_TEXTS = 100_000
+_NEARLY_FULL = 16
 # In 16 bytes each. In a longer slice, any row that changes counts as one of its own.
 _MOST_KNOWN = 250_000
 
@@ -192,6 +193,11 @@ class Portion:
     def is_full(self) -> bool:
         """Whether it has enough pages, so that it ends with the slices that were begun."""
         return self.pages_left is not None and self.pages_left <= 0
+
+    @property
+    def is_nearly_full(self) -> bool:
+        """Whether it ends in a few pages: its slices should be cut by then."""
+        return self.pages_left is not None and self.pages_left <= _NEARLY_FULL
 
     @property
     def is_settled(self) -> bool:

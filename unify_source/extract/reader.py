@@ -17,10 +17,11 @@ from unify_source.extract.workers import Workers
 from unify_source.limits import USUAL, Limits
 from unify_source.resources import Resource
 
-MOST_WIDE_BYTES = 16 << 20
+MOST_WIDE_BYTES = 24 << 20
 """What makes rows wide, in bytes, of which a portion begins again with fewer rows."""
 # A portion with so small a share of that shows that the wide rows are past.
 _NARROW_AGAIN = 8
+_PAGES = 24
 
 
 class Reading:
@@ -68,7 +69,7 @@ class Reading:
             heartbeat=heartbeat,
         )
         self._left = list(windows)
-        self._workers = self._begin(self._left, enough=enough, limit=page_size)
+        self._workers = self._begin(self._left, enough=enough)
         self.covered = self._workers.portion.window
         self.unsettled: list[Window] = []
 
@@ -77,6 +78,8 @@ class Reading:
         with closing(self._workers.batches()) as batches:
             for pages in batches:
                 yield pages
+                # Eight megabytes, which would wait here for those after them.
+                del pages
                 if fewer := self._fewer(queue):
                     break
             else:
@@ -112,6 +115,9 @@ class Reading:
     def _begin_again(self, enough: int | None) -> None:
         self._workers.close()
         self._enough = enough
-        # One worker begins one slice at a time, so that a portion ends soon after it has enough.
-        how: dict[str, Any] = {"workers": 1} if enough != self._usual else {}
-        self._workers = self._begin(self._left, enough=enough, limit=self._workers.limit, **how)
+        how: dict[str, Any] = {}
+        if enough and enough != self._usual:
+            # A single worker begins one slice at a time, so that a portion ends soon after it has
+            # enough. No list can be cut before it shows its order, which takes some pages.
+            how = {"workers": 1, "page_size": min(self._workers.limit, max(1, enough // _PAGES))}
+        self._workers = self._begin(self._left, enough=enough, **how)

@@ -52,7 +52,7 @@ class Schedule:
         self._workers = workers
         self._enough = enough
         self._worth: float = slicing.MOST_PAGES
-        self._fewest = min(slicing.FEWEST_PAGES, enough or slicing.FEWEST_PAGES)
+        self._fewest = min(slicing.FEWEST_PAGES, (enough or 99) // _FEWEST_SLICES + 1)
         if enough:
             self._worth = min(self._worth, max(self._fewest, enough / _SHARE))
         self._again_from = again_from
@@ -143,9 +143,9 @@ class Schedule:
             portion.pages_left -= 1
             if portion.pages_left == 0:
                 self._end_with_what_was_begun(portion)
-        # Inspecting a page means parsing it once more, which pays on a few pages, or while a worker
-        # is idle.
-        return self.idle > 0 or slice_.pages == slice_.look_at
+        # Inspecting a page means parsing it once more, which pays on a few pages, while a worker is
+        # idle, and before a portion is full: then only a cut lets it end within the slice.
+        return self.idle > 0 or slice_.pages == slice_.look_at or portion.is_nearly_full
 
     def cut_off_past(self, slice_: Slice, first: datetime | None) -> None:
         """Cut off the time before the first row, if that was found, from a slice that is read."""
@@ -158,8 +158,9 @@ class Schedule:
 
     def cut(self, slice_: Slice, page: list[datetime]) -> bool:
         """Cut the rest of a slice by the instants of its last page; False if it is read on."""
-        sample, window = slice_.look(page), slice_.window
-        if slice_.pages < _SHORT_READ and window.before - begin(window) < _SHORT_WINDOW:
+        sample, window, portion = slice_.look(page), slice_.window, slice_.portion
+        is_short = window.before - begin(window) < _SHORT_WINDOW
+        if is_short and slice_.pages < _SHORT_READ and not portion.is_nearly_full:
             return False
         seen = [instant for page in sample.values() for instant in page]
         # A server that ignores the bounds would be asked for ever smaller slices.
@@ -169,10 +170,8 @@ class Schedule:
             return self._read_in_steps(slice_, sample)
         if slice_.lacks_past(page):
             return False
-        portion = slice_.portion
         # Begun when enough had come: of the rest it takes no more than it must.
-        is_last = self._far_end(window) == self._far_end(portion.window)
-        is_surplus = portion.is_full and is_last and slice_.pages == 1
+        is_surplus = portion.is_full and self._far_end(window) == self._far_end(portion.window)
         cuts, rest = self._slices(slice_, sample, is_surplus=is_surplus)
         if not cuts:
             return False
@@ -185,8 +184,9 @@ class Schedule:
         return True
 
     def _read_in_steps(self, slice_: Slice, sample: slicing.Sample) -> bool:
-        is_due = self.idle and slice_.pages >= STEP_PAGES * (2 if slice_.steps else 1)
-        ways = in_steps(slice_.window, sample) if is_due else []
+        is_long = slice_.pages >= STEP_PAGES * (2 if slice_.steps else 1)
+        is_due = self.idle or slice_.portion.is_nearly_full
+        ways = in_steps(slice_.window, sample) if is_long and is_due else []
         if ways and slice_.steps:
             slice_.steps.page /= 2
         if ways and self._may_skip(slice_.window):

@@ -23,14 +23,15 @@ from unify_source.resources import Resource
 _LONG = 4
 # Eight workers hold a page each, and parsing one takes several times its size. A hundred usual rows
 # have some 60 kB.
-_PAGE_BYTES, _MOST_PAGE_BYTES = 1 << 20, 4 << 20
+PAGE_BYTES, MOST_PAGE_BYTES = 1 << 20, 4 << 20
 _FEWER_IF_TOO_LARGE = 8
 
 
 class Workers:
-    """Threads that read windows, with the same number `enough` and `limit` of rows to a page.
+    """Threads that read windows, in portions of about `enough` rows.
 
-    `limit` follows the size of the rows: that of the next slices makes pages of about a megabyte.
+    `limit` is how many rows the next slice asks for to a page: as many as make a megabyte, up to
+    `page_size`.
     """
 
     def __init__(
@@ -41,7 +42,6 @@ class Workers:
         windows: Sequence[Window],
         *,
         enough: int | None,
-        limit: int,
         workers: int,
         page_size: int,
         newest_first: bool,
@@ -50,12 +50,12 @@ class Workers:
         again_from: datetime | None,
         heartbeat: Callable[[], None],
     ) -> None:
-        self.limit = limit
+        self.limit = page_size
         self._page_size, self._filters, self._limits = page_size, filters, limits
         self._schedule = Schedule(
             windows,
             workers=workers,
-            enough=enough // limit + 1 if enough else None,
+            enough=enough // page_size + 1 if enough else None,
             newest_first=newest_first,
             again_from=again_from,
         )
@@ -149,7 +149,7 @@ class Workers:
         for page in follow(self._page, self._parameters(limit), slice_.window, self._limits):
             self._note_width(page)
             if not slice_.pages:
-                if len(page.body) > _MOST_PAGE_BYTES and self.limit < limit:
+                if len(page.body) > MOST_PAGE_BYTES and self.limit < limit:
                     return False
                 took = timedelta(seconds=time.monotonic() - asked_at)
                 slice_.begin(page, took + self._lookback)
@@ -171,7 +171,7 @@ class Workers:
 
     def _note_width(self, page: Page) -> None:
         if rows := len(page.versions):
-            fitting = _PAGE_BYTES * rows // len(page.body)
+            fitting = PAGE_BYTES * rows // len(page.body)
             self.limit = max(1, min(self._page_size, fitting))
 
     def _cut(self, slice_: Slice, page: Page) -> bool:
