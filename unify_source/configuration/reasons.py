@@ -29,7 +29,7 @@ _REFUSED_CODES = ("28000", "28P01", "3D000")
 _NO_MEMORY = re.compile(r"out of memory error|failed to (pin|allocate) ", re.IGNORECASE)
 _MORE_MEMORY = (
     "DuckDB holds 2,048 rows at once, and these are too long for its memory. Give it more: set"
-    " DESTINATION__DUCKDB__CREDENTIALS__GLOBAL_CONFIG='{\"memory_limit\": \"2GB\"}'"
+    ' DESTINATION__DUCKDB__CREDENTIALS__GLOBAL_CONFIG=\'{"memory_limit": "2GB"}\''
 )
 REACH = "make sure that the destination can be reached"
 # The words of the drivers of databases and of S3 if nobody answers.

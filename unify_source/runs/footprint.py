@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 from contextlib import suppress
 
 import dlt
@@ -36,8 +37,8 @@ def make_room(pipeline: dlt.Pipeline, *, is_first: bool) -> None:
 def give_back_memory() -> None:
     """Release what the allocators keep: a merge takes as much again as reading the rows did."""
     pa.default_memory_pool().release_unused()
-    # Only glibc has it. It keeps what pages of a megabyte took, in an arena for each thread.
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+    # glibc keeps what pages of a megabyte took, in an arena for each thread. musl has no such call.
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
 
 
