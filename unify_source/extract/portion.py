@@ -44,7 +44,7 @@ _MOST_KNOWN = 250_000
 class Slice:
     """A window that is being read, page by page, and the instants on some of its pages.
 
-    The last page and every page whose number is a power of two are kept: enough to tell the order.
+    The last page and every page whose number is a power of four are kept: enough to tell the order.
     A row that has changed since its first page was `changed_from` then or later.
     """
 
@@ -90,7 +90,7 @@ class Slice:
         sample = {**self.sample, self.pages: page}
         if self.pages == self.look_at:
             self.sample = sample
-            self.look_at *= 2
+            self.look_at *= 4
         return sample
 
     def lacks_past(self, page: list[datetime]) -> bool:
