@@ -207,7 +207,7 @@ class Standing:
             decoded = decode(ENROLLMENT_LIST, [body])
             assert decoded.unreadable == []
             made = split(ENROLLMENT_LIST, decoded.rows, NOW, warehouse.splitting)["enrollments"]
-            warehouse.note("enrollments", made.schema)
+            warehouse.note("enrollments", made)
             columns = py_arrow_to_table_schema_columns(made.schema)
             for name, hints in source_hints(made.schema).items():
                 columns[name].update(hints)  # type: ignore[typeddict-item]

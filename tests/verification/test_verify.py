@@ -36,6 +36,19 @@ def test_what_was_just_loaded_equals_the_api(warehouse: Destination, serve: Serv
     assert (outcome.verdict, outcome.exit_code, found(outcome)) == ("equal", 0, {})
 
 
+@pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
+def test_the_temporary_folder_may_have_any_name(
+    warehouse: Destination, serve: Serve, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = loaded(warehouse, serve)
+    odd = home / "it's [one] of *many?"
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
+
+    assert verified(warehouse, api).verdict == "equal"
+    assert list(odd.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "warehouse",
     [pytest.param(kind, marks=kind.lane) for kind in (Delta, Iceberg, Parquet)],

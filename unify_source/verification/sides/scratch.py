@@ -6,6 +6,7 @@ come from the same expression on the same types, so they do not depend on where 
 
 from __future__ import annotations
 
+import glob
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -149,7 +150,7 @@ class Scratch:
         file = literal(str(folder / f"{len(list(folder.iterdir()))}.parquet"))
         self._run_on(rows, f"COPY ({query}) TO {file} (FORMAT parquet, COMPRESSION uncompressed)")
         if is_first:
-            files = literal(str(folder / "*.parquet"))
+            files = literal(f"{glob.escape(str(folder))}/*.parquet")
             self.run(f"CREATE OR REPLACE VIEW {name} AS FROM read_parquet({files})")
 
     def _run_on(self, rows: pa.Table, statement: str) -> None:
