@@ -61,9 +61,30 @@ def test_the_time_left_leaves_out_the_years_before_the_first_row() -> None:
     progress.close()
 
 
+def test_where_the_number_of_rows_is_known_their_share_and_the_time_left_are_shown() -> None:
+    progress = started()
+    progress.rows_expected(1000)
+    assert progress.text() == "0:00 Reading pages, 0% of the rows"
+
+    time.sleep(0.2)
+    progress.add(10)
+    found = re.fullmatch(
+        r"0:00 Reading pages, 10 rows read, 10 rows/s, 1% of the rows, about 0:(\d\d) left",
+        progress.text(),
+    )
+    assert found
+    assert 19 <= int(found[1]) <= 30
+
+    # More than there were when the run began.
+    progress.add(1090)
+    assert progress.text().endswith("1,100 rows/s, 100% of the rows")
+    progress.close()
+
+
 def test_the_clock_and_counts_start_at_zero_with_each_run() -> None:
     progress = started()
     progress.range_known(2 * DAYS)
+    progress.rows_expected(9)
     progress.add(5)
     progress.window_done(1 * DAYS)
 

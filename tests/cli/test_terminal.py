@@ -64,6 +64,18 @@ def test_backfill_shows_its_share_of_the_range() -> None:
     assert 0 == shares[0] < shares[-1] < 100
 
 
+@pytest.mark.usefixtures("api")
+def test_verify_shows_its_share_of_the_rows() -> None:
+    assert watched("sync").returncode == 0
+
+    screen = watched("verify", "--workers", "1", SOURCES__UNIFY__PAGE_SIZE="20")
+
+    assert screen.returncode == 0
+    shares = [int(share) for share in re.findall(r"(\d+)% of the rows", screen.sent)]
+    assert shares == sorted(shares)
+    assert 0 == shares[0] < 100 == shares[-1]
+
+
 def test_the_demo_leaves_its_tables_whole() -> None:
     screen = watched("demo", "--enrollments", "200")
 

@@ -89,6 +89,9 @@ class _Counting(WindowProgress):
         if total:
             self._progress.range_known(total)
 
+    def expects(self, rows: int) -> None:
+        self._progress.rows_expected(rows)
+
     def window_done(self, left: timedelta) -> None:
         self._progress.window_done(left)
 

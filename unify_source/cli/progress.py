@@ -33,7 +33,7 @@ class Progress:
 
     def _reset(self, doing: str) -> None:
         self._doing = doing
-        self._rows = self._windows = 0
+        self._rows = self._windows = self._expected = 0
         self._started = time.monotonic()
         self._total = timedelta()
         self._marks: list[tuple[float, timedelta]] = []
@@ -57,6 +57,10 @@ class Progress:
     def range_known(self, total: timedelta) -> None:
         """Set the range of `updated_at` that the whole run loads, so a share can be shown."""
         self._total = total
+
+    def rows_expected(self, rows: int) -> None:
+        """Set about how many rows the whole run reads, so a share of them can be shown."""
+        self._expected = rows
 
     def add(self, rows: int) -> None:
         """Count rows that were read."""
@@ -92,10 +96,15 @@ class Progress:
         return ", ".join([*facts, *self._share(), *self._time_left()])
 
     def _share(self) -> list[str]:
+        if self._expected:
+            return [f"{min(self._rows / self._expected, 1):.0%} of the rows"]
         left = self._marks[-1][1] if self._marks else self._total
         return [f"{1 - left / self._total:.0%} of the range"] if left and self._total else []
 
     def _time_left(self) -> list[str]:
+        if self._rows and self._expected:
+            elapsed = time.monotonic() - self._started
+            return _about(elapsed * (self._expected - self._rows) / self._rows)
         if not self._marks:
             return []
         # From the end of the first window on: a range may begin years before the first row.
@@ -104,7 +113,7 @@ class Progress:
             return []
         pace = (at - first_at) / (first_left - left).total_seconds()
         seconds = pace * left.total_seconds() - (time.monotonic() - at)
-        return [f"about {_clock(seconds)} left"] if seconds >= 1 else []
+        return _about(seconds)
 
     def _keep_showing(self, ended: threading.Event) -> None:
         while not ended.wait(_TICK_SECONDS if self._is_live else _PLAIN_SECONDS):
@@ -142,6 +151,10 @@ def terminal_width(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except OSError:
         return 80
+
+
+def _about(seconds: float) -> list[str]:
+    return [f"about {_clock(seconds)} left"] if seconds >= 1 else []
 
 
 def _clock(seconds: float) -> str:

@@ -20,6 +20,9 @@ class WindowProgress(Collector):
     def began(self, total: timedelta | None) -> None:
         """Show that reading begins, and the range of `updated_at` to load, if known."""
 
+    def expects(self, rows: int) -> None:
+        """Show a share of about this many rows, rather than of a range."""
+
     @abstractmethod
     def window_done(self, left: timedelta) -> None:
         """Show that a window was loaded, and the range of `updated_at` that is left."""

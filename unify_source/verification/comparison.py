@@ -9,6 +9,7 @@ import dlt
 from dlt.common.destination import DestinationCapabilitiesContext
 
 from unify_source.api.client import Client
+from unify_source.destinations.contents import row_count
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.forgotten import forgotten
 from unify_source.destinations.formats import has_json_columns
@@ -145,6 +146,11 @@ class Comparison:
                     is_whole=self._is_whole,
                 )
 
+    def _expect(self, rows: int | None) -> None:
+        # Of a range, nobody knows how many rows it has before it is read.
+        if self._progress and self._is_whole and rows:
+            self._progress.expects(rows)
+
     def _doing(self, what: str) -> None:
         if self._progress:
             self._progress.doing(what)
@@ -166,6 +172,7 @@ class Comparison:
             with opened_file(looking, self._lock_timeout):
                 looking.sync_destination()
                 schema = stored_schema(looking)
+                self._expect(row_count(looking, ROOTS[0].name, self._settings.account))
                 # With another pii_key, every row with personal data would differ.
                 checked_privacy(looking, self._settings, COMPARED)
         return Warehouse.of(schema, self._settings, json_columns=has_json_columns(caps))
