@@ -83,7 +83,7 @@ def number(value: int) -> str:
 def percent(value: float | None, whole: int = 1, unclassified: int = 0) -> str:
     """Write a rate: null is unknown if there is a `whole` to divide by, else there is none.
 
-    It is the least that it can be if some rows are `unclassified`.
+    It is a lower bound if some rows are `unclassified`.
     """
     if value is None:
         return UNKNOWN if whole else NOTHING

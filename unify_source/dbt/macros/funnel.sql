@@ -20,7 +20,7 @@ floor({{ units }} + 0.5) / {{ per_whole }}.0
 
 {#- To one decimal. Null if there is nothing to divide by. If nothing was counted but something could
     not be judged, the rate is unknown, and 0 % would be wrong. If something was counted and something
-    could not be judged, it is the least that the rate can be. -#}
+    could not be judged, it is a lower bound. -#}
 {%- macro percent(part, whole, unknown) -%}
 case when {{ part }} > 0 or {{ unknown }} = 0 then
         {{ rounded('cast(1000 * ' ~ part ~ ' as double precision) / nullif(' ~ whole ~ ', 0)', 10) }}

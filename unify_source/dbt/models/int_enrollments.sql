@@ -93,9 +93,9 @@ select
     -- unknown. Until April 2026 such a reply ended the enrollment; since then the sequence goes on.
     -- So `ended_at` and `FINISHED` are not comparable across that change; human replies are.
     case when not has_reply then false else reply_category = 'AUTOMATED' end as is_automated_reply,
-    -- is_unclassified_reply: there is a reply of unknown kind. If there are some of these, the rates
-    -- of human and positive replies are the least that they can be, and null instead of 0 %. The
-    -- column `unclassified_replies` beside them tells how many.
+    -- is_unclassified_reply: there is a reply of unknown kind. With any of these, the rates of human
+    -- and positive replies are lower bounds, and null instead of 0 %. The column
+    -- `unclassified_replies` beside them tells how many.
     has_reply and reply_category is null as is_unclassified_reply,
     -- display_status: the state in one word: the first that applies of opted out, bounced, replied
     -- (by a person, or unclassified), canceled, blocked and excluded; otherwise the API's status,
