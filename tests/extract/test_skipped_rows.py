@@ -37,7 +37,7 @@ def recent(rows: int, age: timedelta, since: datetime | None, most_pages: int = 
         def ask(parameters: Parameters) -> Page:
             return client.page(ENROLLMENT_LIST, parameters)
 
-        listed = updated_since(ask, since, most_pages)
+        listed = updated_since(ask, since, most_pages, limit=100)
         assert since or not api.requests
     return None if listed is None else sum(each.updated == stamp for each in listed)
 

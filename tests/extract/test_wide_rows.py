@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from email.utils import format_datetime
 from itertools import chain
 from pathlib import Path
@@ -120,10 +121,16 @@ def test_a_server_that_ignores_limit_and_bounds_is_read_to_its_end() -> None:
     assert len(ids_of(pages)) == len(rows)
 
 
-def test_fewer_rows_are_asked_for_where_a_page_would_be_too_large() -> None:
-    account = wide_account(60)
+@pytest.mark.parametrize("narrow", [0, 300], ids=["all wide", "the oldest wide"])
+@pytest.mark.parametrize("lookback", [timedelta(), timedelta(days=3_000)], ids=["still", "changed"])
+def test_fewer_rows_are_asked_for_where_a_page_would_be_too_large(
+    lookback: timedelta, narrow: int
+) -> None:
+    # What may have changed is listed in pages too, and may be read again.
+    account = wide_account(60, narrow)
     with Sandbox(account, key=KEY) as api:
-        parts = list(portions(read_from(api.url, {"max_body_bytes": 1 << 20})))
+        reading = read_from(api.url, {"max_body_bytes": 1 << 20}, lookback=lookback)
+        parts = list(portions(reading))
 
     assert set().union(*map(ids_of, parts)) == set(account.ids())
 

@@ -17,8 +17,6 @@ from unify_source.resources import CURSOR, KEY
 from unify_source.times import rfc3339
 
 _SLOTS = 1 << 20
-# The API's largest page, whatever the setting.
-_LOOK = 100
 
 
 def follow(
@@ -78,17 +76,18 @@ def follow_closely(
 
 
 def updated_since(
-    ask: Callable[[Parameters], Page], since: datetime | None, most_pages: int
+    ask: Callable[[Parameters], Page], since: datetime | None, most_pages: int, limit: int
 ) -> set[Version] | None:
     """Return the rows that were updated since an instant; None if they fill more pages than that.
 
-    Rows that change during the listing may be skipped; one that changed before can be skipped only
-    if such a row is returned. `since` is None if the server's time is unknown.
+    `limit` is how many rows a page has. Rows that change during the listing may be skipped; one
+    that changed before can be skipped only if such a row is returned. `since` is None if the
+    server's time is unknown.
     """
     if since is None:
         return None
     # Without filters, which would hide a row that no longer matches them.
-    asked = [("limit", str(_LOOK)), ("updated_after", rfc3339(since))]
+    asked = [("limit", str(limit)), ("updated_after", rfc3339(since))]
     versions: set[Version] = set()
     for page in islice(follow(ask, asked), most_pages):
         versions.update(page.versions)

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
@@ -25,14 +27,14 @@ _LONG = 4
 # have some 60 kB.
 PAGE_BYTES, MOST_PAGE_BYTES = 1 << 20, 4 << 20
 _FEWER_IF_TOO_LARGE = 8
+# The API's largest page, whatever the setting.
+_LARGEST_PAGE = 100
+
+_Read = TypeVar("_Read")
 
 
 class Workers:
-    """Threads that read windows, in portions of about `enough` rows.
-
-    `limit` is how many rows the next slice asks for to a page: as many as make a megabyte, up to
-    `page_size`.
-    """
+    """Threads that read windows, in portions of about `enough` rows."""
 
     def __init__(
         self,
@@ -50,8 +52,9 @@ class Workers:
         again_from: datetime | None,
         heartbeat: Callable[[], None],
     ) -> None:
-        self.limit = page_size
         self._page_size, self._filters, self._limits = page_size, filters, limits
+        # As many rows as make a megabyte, by the last page.
+        self._fitting = _LARGEST_PAGE
         self._schedule = Schedule(
             windows,
             workers=workers,
@@ -70,6 +73,11 @@ class Workers:
             threading.Thread(target=self._work, name=f"page-{number}", daemon=True)
             for number in range(workers)
         ]
+
+    @property
+    def limit(self) -> int:
+        """How many rows the next slice asks for to a page: as many as fit, up to `page_size`."""
+        return min(self._page_size, self._fitting)
 
     @property
     def portion(self) -> Portion:
@@ -105,11 +113,12 @@ class Workers:
         try:
             while work := self._next_work():
                 if isinstance(work, Slice):
-                    self._read(work)
+                    self._in_fitting_pages(partial(self._read, work))
                 elif isinstance(work, Piece):
-                    self._read_again(work)
+                    self._in_fitting_pages(partial(self._read_again, work))
                 else:
-                    recent = updated_since(self._page, work.changed_from, work.most_pages)
+                    look = partial(updated_since, self._page, work.changed_from, work.most_pages)
+                    recent = self._in_fitting_pages(look, _LARGEST_PAGE)
                     with self._changed:
                         self._schedule.checked(work, recent)
                 with self._changed:
@@ -130,18 +139,21 @@ class Workers:
                 return None
             return schedule.take()
 
-    def _read(self, slice_: Slice) -> None:
-        limit = self.limit
+    def _in_fitting_pages(self, read: Callable[[int], _Read], most: int | None = None) -> _Read:
+        """Read with a limit of rows to a page, again with a lower one if a page is too large."""
+        limit = min(most or self._page_size, self._fitting)
         while True:
             try:
-                if self._has_read(slice_, limit):
-                    return
-                # Another slice may have raised it meanwhile: it has to fall each time.
-                limit = min(self.limit, limit - 1)
+                return read(limit)
             except TooLarge:
                 if limit == 1:
                     raise
-                self.limit = limit = max(1, limit // _FEWER_IF_TOO_LARGE)
+                self._fitting = limit = max(1, limit // _FEWER_IF_TOO_LARGE)
+
+    def _read(self, slice_: Slice, limit: int) -> None:
+        while not self._has_read(slice_, limit):
+            # Another slice may have raised it meanwhile: it has to fall each time.
+            limit = min(self.limit, limit - 1)
 
     def _has_read(self, slice_: Slice, limit: int) -> bool:
         """Read a slice to its end or its cut; False if it needs a lower limit."""
@@ -171,8 +183,7 @@ class Workers:
 
     def _note_width(self, page: Page) -> None:
         if rows := len(page.versions):
-            fitting = PAGE_BYTES * rows // len(page.body)
-            self.limit = max(1, min(self._page_size, fitting))
+            self._fitting = max(1, PAGE_BYTES * rows // len(page.body))
 
     def _cut(self, slice_: Slice, page: Page) -> bool:
         at = instants(page)
@@ -184,7 +195,7 @@ class Workers:
         with self._changed:
             return self._schedule.cut(slice_, at)
 
-    def _read_again(self, piece: Piece) -> None:
+    def _read_again(self, piece: Piece, limit: int) -> None:
         """Read a piece in one request, which cannot skip a row."""
 
         def ask(parameters: Parameters) -> Page | None:
@@ -195,7 +206,7 @@ class Workers:
             piece.portion.queue.put(page.body, len(page.versions))
             return page
 
-        asked = self._parameters(self.limit)
+        asked = self._parameters(limit)
         page = ask([*asked, *piece.window.parameters()])
         if page and page.next_cursor is None:
             return
