@@ -135,6 +135,21 @@ def test_fewer_rows_are_asked_for_where_a_page_would_be_too_large(
     assert set().union(*map(ids_of, parts)) == set(account.ids())
 
 
+@pytest.mark.parametrize("order", ["updated", "created"])
+def test_a_single_long_row_makes_no_other_page_smaller(order: str) -> None:
+    account = Account(NARROW, clock=Clock(START))
+    requests = []
+    for long in ("", LONG * 20):
+        first = min(account.rows(), key=lambda row: str(row[f"{order}_at"]))
+        account.put({**first, "notes": long})
+        with Sandbox(account, key=KEY, order=order) as api:
+            list(portions(read_from(api.url)))
+            requests.append(len(api.requests))
+
+    usual, with_long = requests
+    assert with_long < 2 * usual
+
+
 def placed(number: int, row: dict[str, Any]) -> dict[str, Any]:
     """Return a row with a long text in one of the places where it can be."""
     reply = {"id": f"r{number}", "subject": LONG, "received_at": row["updated_at"]}

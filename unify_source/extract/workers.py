@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
+from unify_source.api.brackets import cut
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
@@ -27,6 +28,8 @@ _LONG = 4
 # have some 60 kB.
 PAGE_BYTES, MOST_PAGE_BYTES = 1 << 20, 4 << 20
 _FEWER_IF_TOO_LARGE = 8
+# The list is nested at the first level of a page.
+_ROW_LEVEL = 2
 # The API's largest page, whatever the setting.
 _LARGEST_PAGE = 100
 
@@ -182,8 +185,12 @@ class Workers:
         return [*self._filters, ("limit", str(limit))]
 
     def _note_width(self, page: Page) -> None:
-        if rows := len(page.versions):
-            self._fitting = max(1, PAGE_BYTES * rows // len(page.body))
+        rows, size = len(page.versions), len(page.body)
+        if size > PAGE_BYTES:
+            # The longest tells nothing of the others: a hundred are as well asked for with it.
+            rows, size = rows - 1, size - max(map(len, cut(page.body, _ROW_LEVEL)[1]), default=0)
+        if rows > 0:
+            self._fitting = max(1, PAGE_BYTES * rows // size)
 
     def _cut(self, slice_: Slice, page: Page) -> bool:
         at = instants(page)
