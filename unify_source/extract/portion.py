@@ -57,12 +57,12 @@ class Slice:
     is_past_known: bool = False
     steps: Steps | None = None
     rows: int = 0
+    fullest: int = 1
     changed_from: datetime | None = None
     _keys: array[int] = field(default_factory=lambda: array("q"))
     _updated: array[int] = field(default_factory=lambda: array("q"))
     _texts: list[str] = field(default_factory=list)
     _every: int = 1
-    _full: int = 1
 
     def begin(self, page: Page, ago: timedelta) -> None:
         """Note the instant, `ago` before its first page, from which changes matter.
@@ -75,7 +75,7 @@ class Slice:
     def note(self, page: Page) -> None:
         """Keep the keys and times of a page's rows, in case they have to be read again."""
         self.rows += len(page.versions)
-        self._full = max(self._full, len(page.versions))
+        self.fullest = max(self.fullest, len(page.versions))
         updated = [each.updated for each in page.versions]
         # As text: parsing each takes longer than all other work on a page.
         self._texts += updated[:: self._every]
@@ -128,7 +128,7 @@ class Slice:
     def pieces(self, window: Window) -> list[Window]:
         """Cut a part of it so that each piece fits a page, by the rows that were read."""
         instants = [each for each in map(instant_in, self._texts) if each]
-        return fitting(window, instants, max(1, int(_FILLED * self._full / self._every)))
+        return fitting(window, instants, max(1, int(_FILLED * self.fullest / self._every)))
 
 
 @dataclass(eq=False)

@@ -108,9 +108,13 @@ class Reading:
         else:
             left = [Window(max(begin(w), edge), w.before) for w in self._left if w.before > edge]
         self._left = left
-        is_narrow = portion.queue.wide_bytes < MOST_WIDE_BYTES // _NARROW_AGAIN
-        if left and is_narrow and self._enough != self._usual:
+        if left and self._enough != self._usual and self._is_narrow(portion.queue):
             self._begin_again(self._usual)
+
+    def _is_narrow(self, queue: PageQueue) -> bool:
+        # A range without rows shows nothing.
+        is_telling = queue.rows >= (self._enough or 0)
+        return is_telling and queue.wide_bytes < MOST_WIDE_BYTES // _NARROW_AGAIN
 
     def _begin_again(self, enough: int | None) -> None:
         self._workers.close()
@@ -118,6 +122,9 @@ class Reading:
         how: dict[str, Any] = {}
         if enough and enough != self._usual:
             # A single worker begins one slice at a time, so that a portion ends soon after it has
-            # enough. No list can be cut before it shows its order, which takes some pages.
-            how = {"workers": 1, "page_size": min(self._workers.limit, max(1, enough // _PAGES))}
+            # enough. No list can be cut before it shows its order, which takes some pages. They may
+            # grow again: few rows are wide where a list in no order of time begins with these.
+            fitting = min(self._workers.limit, max(1, enough // _PAGES))
+            page_bytes = MOST_WIDE_BYTES // (2 * _PAGES)
+            how = {"workers": 1, "fitting": fitting, "page_bytes": page_bytes}
         self._workers = self._begin(self._left, enough=enough, **how)

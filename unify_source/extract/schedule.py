@@ -112,7 +112,7 @@ class Schedule:
         self.idle += 1
         if isinstance(work, Slice) and not work.is_cut:
             if work.steps:
-                work.steps.learn(work.window, work.rows, moving=self._moving)
+                work.steps.learn(work.window, work.rows, work.fullest, moving=self._moving)
             if work.pages > 1 and self._may_skip(work.window):
                 work.portion.check_later(work)
         # A portion ends only after those before it: they are loaded in this order.

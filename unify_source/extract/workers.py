@@ -37,7 +37,11 @@ _Read = TypeVar("_Read")
 
 
 class Workers:
-    """Threads that read windows, in portions of about `enough` rows."""
+    """Threads that read windows, in portions of about `enough` rows.
+
+    The first pages have `fitting` rows at most, later ones as many as make `page_bytes`, a
+    megabyte unless given.
+    """
 
     def __init__(
         self,
@@ -54,14 +58,15 @@ class Workers:
         lookback: timedelta,
         again_from: datetime | None,
         heartbeat: Callable[[], None],
+        fitting: int = _LARGEST_PAGE,
+        page_bytes: int | None = None,
     ) -> None:
         self._page_size, self._filters, self._limits = page_size, filters, limits
-        # As many rows as make a megabyte, by the last page.
-        self._fitting = _LARGEST_PAGE
+        self._fitting, self._page_bytes = fitting, page_bytes or PAGE_BYTES
         self._schedule = Schedule(
             windows,
             workers=workers,
-            enough=enough // page_size + 1 if enough else None,
+            enough=enough // self.limit + 1 if enough else None,
             newest_first=newest_first,
             again_from=again_from,
         )
@@ -186,11 +191,11 @@ class Workers:
 
     def _note_width(self, page: Page) -> None:
         rows, size = len(page.versions), len(page.body)
-        if size > PAGE_BYTES:
+        if size > self._page_bytes:
             # The longest tells nothing of the others: a hundred are as well asked for with it.
             rows, size = rows - 1, size - max(map(len, cut(page.body, _ROW_LEVEL)[1]), default=0)
         if rows > 0:
-            self._fitting = max(1, PAGE_BYTES * rows // size)
+            self._fitting = max(1, self._page_bytes * rows // size)
 
     def _cut(self, slice_: Slice, page: Page) -> bool:
         at = instants(page)

@@ -62,8 +62,10 @@ class Steps:
         older, newer = Window(window.after, at), Window(at, window.before)
         return (newer, older) if newest_first else (older, newer)
 
-    def learn(self, window: Window, rows: int, *, moving: bool) -> None:
-        """Take from a step how dense its rows lay."""
+    def learn(self, window: Window, rows: int, fullest: int, *, moving: bool) -> None:
+        """Take from a step how dense its rows lay, and how many its fullest page had."""
+        # Where its first pages were short because their rows are long, later ones are not.
+        self.size = max(self.size, fullest)
         length = window.before - self._since(window)
         expected = self.size * (_ONE_PAGE if moving else STEP_PAGES)
         self.is_guess = False
