@@ -19,6 +19,7 @@ from destinations import DESTINATIONS, Destination, opened
 from raw_server import Asked, raw_server, response
 
 from unify_source import sync
+from unify_source.api import by_id
 from unify_source.api.client import Client
 from unify_source.extract import page_queue, reader, workers
 from unify_source.extract.reader import Reading
@@ -31,6 +32,7 @@ LONG = "x" * 40_000
 WIDE, NARROW = 400, 2_000
 BUDGET, PAGE = 1 << 20, 1 << 17
 WHOLE = Window(None, START)
+GONE = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture(autouse=True)
@@ -150,6 +152,23 @@ def test_a_few_long_rows_leave_other_pages_as_large_as_ever(order: str, count: i
     usual, with_long = requests
     # Each page of the first few has one, and the portion that has them begins again.
     assert with_long < 4 * usual
+
+
+def test_long_rows_that_are_asked_for_by_id_come_in_pages_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(by_id, "AT_ONCE", 4)
+    monkeypatch.setattr(by_id, "PAGE_BYTES", PAGE)
+    account = wide_account(30)
+    with Sandbox(account, key=KEY) as api:
+        client = Client(checked_settings({"api_key": KEY, "base_url": api.url}))
+        ids = [*account.ids(), GONE]
+        read = list(by_id.rows_by_id(client, ENROLLMENT_LIST, ids, workers=4, otherwise=""))
+
+    pages = [page for page, _ in read]
+    assert ids_of(pages) == set(account.ids())
+    assert list(chain.from_iterable(gone for _, gone in read)) == [GONE]
+    assert max(map(len, pages)) < 4 * PAGE
 
 
 def placed(number: int, row: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from unify_source.api.client import Client
@@ -12,22 +12,31 @@ from unify_source.resources import Resource
 
 _log = logging.getLogger(__name__)
 
+# Rows that are asked for again may be the longest of all.
+AT_ONCE, PAGE_BYTES = 64, 8 << 20
+
 
 def rows_by_id(
     client: Client, resource: Resource, ids: Sequence[str], *, workers: int, otherwise: str
-) -> tuple[bytes, list[str]]:
-    """Return a page of the rows with these ids, and the ids that the API no longer has.
+) -> Iterator[tuple[bytes, list[str]]]:
+    """Yield pages of the rows with these ids, each with ids that the API no longer has.
 
-    A row that cannot be read does not stop the others: it is logged, with what happens
-    `otherwise`.
+    A page ends soon after `PAGE_BYTES`. A row that cannot be read does not stop the others: it is
+    logged, with what happens `otherwise`.
     """
 
     def unavailable(error: RowUnavailable) -> bytes:
         _log.warning("%s %s", error.what, otherwise)
         return b""
 
-    rows = each_by_id(client, resource, ids, workers=workers, unavailable=unavailable)
-    return page_with(resource, rows), [key for key, row in rows.items() if row is None]
+    rows: dict[str, bytes | None] = {}
+    for start in range(0, len(ids), AT_ONCE):
+        some = ids[start : start + AT_ONCE]
+        rows |= each_by_id(client, resource, some, workers=workers, unavailable=unavailable)
+        is_last = start + AT_ONCE >= len(ids)
+        if is_last or sum(len(row or b"") for row in rows.values()) > PAGE_BYTES:
+            yield page_with(resource, rows), [key for key, row in rows.items() if row is None]
+            rows = {}
 
 
 def each_by_id(

@@ -109,8 +109,8 @@ class Extraction:
             yield tables
         if carriers := shared.left_behind():
             lost = "What it shared with another row is gone for now."
-            batch, _ = self._asked(carriers, lost, target)
-            yield self._tables(memory.carried(batch), target.warehouse)
+            for batch, _ in self._asked(carriers, lost, target):
+                yield self._tables(memory.carried(batch), target.warehouse)
         if target.sample_pages is None:
             self._end(memory, target, self.covered or window, newest)
             read, is_once = [*again, self.covered or window], not target.moves_cursors
@@ -152,8 +152,8 @@ class Extraction:
     def _sifted(
         self, window: Window, again: list[Window], ids: list[str], memory: Memory, target: Target
     ) -> Iterator[Sifted]:
-        if ids:
-            batch, gone = self._asked(ids, f"It stays in {self._quarantine.name}.", target)
+        stays = f"It stays in {self._quarantine.name}."
+        for batch, gone in self._asked(ids, stays, target):
             asked = memory.sift(batch, is_listed=False)
             asked.released.extend(memory.gone(gone))
             if not asked.is_empty:
@@ -215,15 +215,17 @@ class Extraction:
             heartbeat=raise_if_signalled,
         )
 
-    def _asked(self, ids: list[str], otherwise: str, target: Target) -> tuple[Batch, list[str]]:
-        """Ask for rows by their ids; return them, and the ids of those that are gone."""
+    def _asked(
+        self, ids: list[str], otherwise: str, target: Target
+    ) -> Iterator[tuple[Batch, list[str]]]:
+        """Ask for rows by their ids; yield them, each batch with ids of some that are gone."""
         settings = self.settings
-        page, gone = rows_by_id(
+        for page, gone in rows_by_id(
             self._client, self._resource, ids, workers=settings.workers, otherwise=otherwise
-        )
-        read = decode(self._resource, [page], settings.limits)
-        batch = target.privacy.apply(self._resource, read)
-        return batch, [*gone, *sorted(read.keys - batch.keys)]
+        ):
+            read = decode(self._resource, [page], settings.limits)
+            batch = target.privacy.apply(self._resource, read)
+            yield batch, [*gone, *sorted(read.keys - batch.keys)]
 
     def _tables(self, sifted: Sifted, warehouse: Warehouse) -> Tables:
         # Each row counts as read a microsecond after the one before, so the last wins the merge.
