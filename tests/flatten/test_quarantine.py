@@ -15,7 +15,9 @@ from commands import command, only_json
 from conftest import KEY
 from warehouse import shown, stored
 
+from unify_source.api import by_id
 from unify_source.errors import UnifyError
+from unify_source.load import extraction
 from unify_source.load.packages import cursor
 from unify_source.runs.backfill import backfill
 from unify_source.runs.sync import sync
@@ -140,6 +142,34 @@ def test_once_the_api_is_mended_rows_with_an_id_leave_although_they_are_old(
         if row["id"] not in bad or bad[row["id"]]["id"]
     ]
     assert stored(FILE)["enrollments"] == shown(rows)["enrollments"]
+
+
+def test_long_rows_leave_the_quarantine_in_as_many_runs_as_the_memory_of_a_load_takes(
+    serve: Serve, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living = account(61)
+    *_, newest = sorted(living.rows(), key=lambda row: str(row["updated_at"]))
+
+    def served(*, is_mended: bool) -> Sandbox:
+        def sent(row: Row) -> Row:
+            is_broken = not is_mended and row["id"] != newest["id"]
+            return {**row, "note": "n" * 10_000, **({"is_paused": "no"} if is_broken else {})}
+
+        return serve(living, reshape=sent)
+
+    monkeypatch.setattr(by_id, "AT_ONCE", 10)
+    monkeypatch.setattr(by_id, "PAGE_BYTES", 100_000)
+    monkeypatch.setattr(extraction, "MOST_WIDE_BYTES", 150_000)
+    sync(pipeline, api_key=KEY, base_url=served(is_mended=False).url)
+    assert len(quarantine()) == 60
+
+    # Beyond the lookback, so that no list shows them.
+    living.clock.advance(timedelta(days=1))
+    api = served(is_mended=True)
+    left = [sync(pipeline, api_key=KEY, base_url=api.url).quarantined for _ in range(3)]
+
+    assert left == [40, 20, 0]
+    assert stored(FILE)["enrollments"] == shown(living.rows())["enrollments"]
 
 
 def test_a_row_in_quarantine_that_is_gone_from_the_api_leaves_as_well(

@@ -20,7 +20,7 @@ from unify_source.decode.batches import decoded, joined, up_to
 from unify_source.decode.decode import Batch, decode
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.extract.pagination import follow
-from unify_source.extract.reader import Reading
+from unify_source.extract.reader import MOST_WIDE_BYTES, Reading
 from unify_source.extract.window import Interval, Span, Window, refuse_set_back, wrong_clock
 from unify_source.flatten.quarantine import quarantined, released
 from unify_source.flatten.shared import Shared
@@ -152,12 +152,16 @@ class Extraction:
     def _sifted(
         self, window: Window, again: list[Window], ids: list[str], memory: Memory, target: Target
     ) -> Iterator[Sifted]:
-        stays = f"It stays in {self._quarantine.name}."
+        stays, released = f"It stays in {self._quarantine.name}.", 0
         for batch, gone in self._asked(ids, stays, target):
             asked = memory.sift(batch, is_listed=False)
             asked.released.extend(memory.gone(gone))
             if not asked.is_empty:
                 yield asked
+            released += asked.rows.nbytes
+            # The others stay in quarantine until the next run: one load has to fit the memory.
+            if released > MOST_WIDE_BYTES and not self.ids:
+                break
         unsettled = self._decoded(self._new_reading(again)) if again else ()
         listed = () if window.is_empty else self._read(window, target)
         is_open = window.before == self._interval.end and not self._interval.closed
