@@ -13,12 +13,13 @@ import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.destinations.duckdb_file import duckdb_database
+from unify_source.destinations.history import LOADS
 from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.dlt_seam import FSClientBase, WithStagingDataset
 from unify_source.resources import BY_NAME
 
 _NAME = "unify_source_check"
-_EXISTING = ("_dlt_version", "_dlt_loads", *BY_NAME)
+_EXISTING = ("_dlt_version", LOADS, *BY_NAME)
 
 
 def try_writing(pipeline: dlt.Pipeline) -> None:

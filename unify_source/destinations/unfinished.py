@@ -19,13 +19,13 @@ import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.accounts import table_of
+from unify_source.destinations.history import LOADS
 from unify_source.dlt_seam import kind_of
 from unify_source.extract.window import Window
 from unify_source.times import kept_instant, rfc3339
 
 TABLE = "_unify_unfinished"
 
-_LOADS = "_dlt_loads"
 _KINDS = ("duckdb", "motherduck", "postgres", "redshift")
 
 
@@ -74,7 +74,7 @@ class UnfinishedMerges:
             if not client.has_dataset():
                 return
             self._insert(client, [(load, after, before, None)])
-            table, loads = map(client.make_qualified_table_name, (self._table, _LOADS))
+            table, loads = map(client.make_qualified_table_name, (self._table, LOADS))
             done = f"load_id IN (SELECT load_id FROM {loads} WHERE status = 0)"  # noqa: S608
             within = "before <= %s" + " AND after >= %s" * bool(after) if is_whole else "1 = 0"
             values = [before, *filter(None, [after])] if is_whole else []
@@ -115,7 +115,7 @@ class UnfinishedMerges:
         if not self._can_note:
             return [], []
         with self._pipeline.sql_client() as client:
-            table, loads = map(client.make_qualified_table_name, (self._table, _LOADS))
+            table, loads = map(client.make_qualified_table_name, (self._table, LOADS))
             # dlt writes a load's row with status 0 last, once every table has been merged. A load
             # without such a row may have ended between any two tables.
             query = (

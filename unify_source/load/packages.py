@@ -13,7 +13,12 @@ from dlt.common.pipeline import ExtractInfo
 
 from unify_source.accounts import state_of_account
 from unify_source.destinations.contents import row_count
-from unify_source.destinations.history import delete_torn_files, load_after_all, newest_schema
+from unify_source.destinations.history import (
+    LOADS,
+    delete_torn_files,
+    load_after_all,
+    newest_schema,
+)
 from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.dlt_seam import (
     FSClientBase,
@@ -106,7 +111,7 @@ def take_back(pipeline: dlt.Pipeline, loads: list[str]) -> None:
     # dlt restores the state only of loads with status 0. Not every database has an UPDATE.
     change = "UPDATE {} SET status = 1" if merges_in_transactions(pipeline) else "DELETE FROM {}"
     with pipeline.sql_client() as client:
-        table = client.make_qualified_table_name("_dlt_loads")
+        table = client.make_qualified_table_name(LOADS)
         for load in loads:
             client.execute_sql(f"{change.format(table)} WHERE load_id = %s", load)
 
