@@ -129,10 +129,11 @@ def _failed(cause: BaseException) -> UnifyError:
             f"{_hint(cause)}Correct its credentials in .dlt/secrets.toml or the environment, or"
             " grant this user access there.",
         )
-    kind = DestinationUnreachable if fix(cause) == REACH else LoadFailed
+    what_helps = fix(cause)
+    kind = DestinationUnreachable if what_helps == REACH else LoadFailed
     return kind(
         f"{FAILED}{_first_line(cause)}.",
-        f"{_hint(cause)}{SAFE}{fix(cause)} and run it again; --verbose shows the traceback.",
+        f"{_hint(cause)}{SAFE}{what_helps} and run it again; --verbose shows the traceback.",
     )
 
 
