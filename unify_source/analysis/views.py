@@ -119,15 +119,18 @@ def _completed(pipeline: dlt.Pipeline, lock_timeout: float | str) -> set[str]:
         if not client.has_dataset():
             raise _unseen(pipeline)
         _refuse_several_accounts(pipeline)
-        lacking = {table.name: table for table in _MAY_LACK if not _has(client, table.name)}
-    for name, table in list(lacking.items()):
+        missing = [table for table in _MAY_LACK if not _has(client, table.name)]
+    lacking = {table.name for table in missing}
+    for table in missing:
         # This role may be allowed to read the tables and no more.
         with suppress(PipelineStepFailed, DatabaseException):
             with opened_file(pipeline, lock_timeout), looking_at(pipeline) as looking:
                 create(looking, table)
-            del lacking[name]
+            lacking.remove(table.name)
+    if len(lacking) < len(missing):
+        with suppress(DatabaseException):
             keep_described(pipeline)
-    return set(lacking)
+    return lacking
 
 
 def _has(client: Any, table: str) -> bool:
