@@ -27,6 +27,16 @@ def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Parquet]:
         yield found
 
 
+def loaded_twice(warehouse: Parquet, serve: Serve) -> Sandbox:
+    """Load some rows, and then changed ones with new columns, which make a new schema version."""
+    changing = account(60)
+    load(warehouse, serve(changing))
+    api = serve(changing, reshape=DRIFTS["new-fields"])
+    change(changing, 20)
+    load(warehouse, api)
+    return api
+
+
 def cut_newest(warehouse: Parquet, table: str, part: float) -> Path:
     """Leave the first part of what was written last, and return its file."""
     newest = max(
@@ -52,27 +62,18 @@ TWINS = [("_dlt_pipeline_state", 0.9), ("_dlt_version", 0), ("_dlt_loads", 0)]
 def test_a_run_deletes_what_was_cut_off_and_loads_it_again(
     table: str, part: float, serve: Serve, warehouse: Parquet
 ) -> None:
-    changing = account(60)
-    load(warehouse, serve(changing))
-    # New columns make a new version of the schema.
-    api = serve(changing, reshape=DRIFTS["new-fields"])
+    api = loaded_twice(warehouse, serve)
 
-    change(changing, 20)
-    load(warehouse, api)
     cut_newest(warehouse, table, part)
     load(warehouse, api)
-    assert warehouse.stored() == shown(changing)
+    assert warehouse.stored() == shown(api.account)
 
 
 @pytest.mark.parametrize("table", ["_dlt_pipeline_state", "_dlt_version"])
 def test_three_lines_delete_what_was_cut_off_once_nobody_can_still_be_writing_it(
     table: str, serve: Serve, warehouse: Parquet
 ) -> None:
-    changing = account(60)
-    load(warehouse, serve(changing))
-    api = serve(changing, reshape=DRIFTS["new-fields"])
-    change(changing, 20)
-    load(warehouse, api)
+    api = loaded_twice(warehouse, serve)
     torn = cut_newest(warehouse, table, 0.5)
 
     unify_source(api_key="sandbox-key", base_url=api.url)
@@ -84,7 +85,7 @@ def test_three_lines_delete_what_was_cut_off_once_nobody_can_still_be_writing_it
         os.utime(other, (an_hour_ago - 1, an_hour_ago - 1))
     pipeline = warehouse.pipeline()
     pipeline.run(unify_source(api_key="sandbox-key", base_url=api.url))
-    assert warehouse.stored() == shown(changing)
+    assert warehouse.stored() == shown(api.account)
 
 
 def test_a_load_whose_end_was_cut_off_is_none(serve: Serve, warehouse: Parquet) -> None:
