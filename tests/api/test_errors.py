@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,10 +16,11 @@ import dlt
 import pytest
 from conftest import KEY
 from hostile import SECRET, answering, assert_ended, assert_no_secret, sync_command
+from raw_server import EMPTY_PAGE, Asked, raw_server, response
 from warehouse import shown, stored
 
 from unify_source.api.client import Client
-from unify_source.errors import ApiError, ConfigurationError, ServerFailed
+from unify_source.errors import ApiError, ConfigurationError
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.runs.sync import sync
 from unify_source.sandbox import Account, Fault, Request, Sandbox
@@ -289,19 +291,21 @@ def test_the_shortest_wait_is_announced_as_a_second_not_as_none(
 
 
 def test_requests_with_the_same_retry_after_do_not_come_back_at_once() -> None:
-    asked: list[tuple[str, float]] = []
+    arrivals = defaultdict[str, list[float]](list)
     workers = 8
-    with answering(503, {}, asked, **{"Retry-After": "1"}) as url:
-        asking = Client(checked_settings({"api_key": KEY, "base_url": url, "retry_budget": 1.5}))
-        with ThreadPoolExecutor(workers) as pool:
-            pages = [
-                pool.submit(asking.page, ENROLLMENT_LIST, [("limit", str(n))])
-                for n in range(workers)
-            ]
 
-    assert all(isinstance(page.exception(), ServerFailed) for page in pages)
-    times = [[at for path, at in asked if path == one] for one in {path for path, _ in asked}]
-    waits = [second - first for first, second in times]
+    def refuse_once(asked: Asked, to: socket.socket) -> None:
+        before = arrivals[asked.query["limit"]]
+        before.append(time.monotonic())
+        refused = response({}, 503, Retry_After="1")
+        to.sendall(response(EMPTY_PAGE) if len(before) > 1 else refused)
+
+    with raw_server(refuse_once) as server, ThreadPoolExecutor(workers) as pool:
+        client = Client(checked_settings({"api_key": KEY, "base_url": server.url}))
+        requests = [[("limit", str(n + 1))] for n in range(workers)]
+        list(pool.map(partial(client.page, ENROLLMENT_LIST), requests))
+
+    waits = [second - first for first, second in arrivals.values()]
     assert len(waits) == workers
     assert min(waits) >= 1.0
     assert max(waits) - min(waits) > 0.02

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import KEY
-from raw_server import Asked, at_once, every_tenth_second, raw_server, response
+from raw_server import EMPTY_PAGE, Asked, at_once, every_tenth_second, raw_server, response
 
 from unify_source.api.client import Client
 from unify_source.api.pages import Page, page_of
@@ -25,7 +25,6 @@ OK = b"HTTP/1.1 200 OK\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 MB = 1 << 20
-PAGE: dict[str, object] = {"enrollments": [], "next_cursor": None}
 
 
 def silence() -> Iterator[bytes]:
@@ -143,14 +142,14 @@ def test_what_is_too_large_is_not_asked_for_again() -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_page_of_many_megabytes_is_read(packed: bool) -> None:  # noqa: FBT001 - a parameter
-    body = json.dumps({**PAGE, "enrollments": [{"id": "x" * 20 * MB}]}).encode()
+    body = json.dumps({**EMPTY_PAGE, "enrollments": [{"id": "x" * 20 * MB}]}).encode()
     sent = response(gzip.compress(body, 1), Content_Encoding="gzip") if packed else response(body)
     with raw_server(lambda _, to: to.sendall(sent)) as server:
         assert page(server.url).body == body
 
 
 def test_continue_once_is_heeded() -> None:
-    with raw_server(lambda _, to: to.sendall(CONTINUE + response(PAGE))) as server:
+    with raw_server(lambda _, to: to.sendall(CONTINUE + response(EMPTY_PAGE))) as server:
         assert page(server.url).rows == []
 
 
@@ -162,7 +161,9 @@ def test_continue_once_is_heeded() -> None:
 def test_a_cursor_that_cannot_be_one_is_named_after_a_single_request(
     cursor: str, words: str
 ) -> None:
-    with raw_server(lambda _, to: to.sendall(response({**PAGE, "next_cursor": cursor}))) as server:
+    with raw_server(
+        lambda _, to: to.sendall(response({**EMPTY_PAGE, "next_cursor": cursor}))
+    ) as server:
         with pytest.raises(ApiError, match=words):
             page(server.url)
 
@@ -200,7 +201,7 @@ DAMAGED = {
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damage_on_the_way_is_tried_again(name: str) -> None:
     answers = iter([response(DAMAGED[name])])
-    with raw_server(lambda _, to: to.sendall(next(answers, response(PAGE)))) as server:
+    with raw_server(lambda _, to: to.sendall(next(answers, response(EMPTY_PAGE)))) as server:
         assert page(server.url).rows == []
 
         assert len(server.asked) == 2
@@ -254,7 +255,7 @@ def test_bytes_that_are_not_utf8_refuse_no_page_whatever_is_beside_them(neighbou
 def test_an_id_or_a_time_that_was_damaged_on_the_way_is_asked_for_again(row: bytes) -> None:
     # Under another id a row would be taken for another one.
     answers = iter([response(b'{"enrollments": [%b], "next_cursor": null}' % row)])
-    with raw_server(lambda _, to: to.sendall(next(answers, response(PAGE)))) as server:
+    with raw_server(lambda _, to: to.sendall(next(answers, response(EMPTY_PAGE)))) as server:
         assert page(server.url).rows == []
 
         assert len(server.asked) == 2

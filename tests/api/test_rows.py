@@ -11,7 +11,7 @@ import dlt
 import pytest
 from conftest import KEY
 from listing import version
-from raw_server import Asked, raw_server, response
+from raw_server import EMPTY_PAGE, Asked, raw_server, response
 from warehouse import stored
 
 from unify_source.api.client import Client
@@ -129,7 +129,7 @@ def test_the_run_goes_on_past_a_row_that_cannot_be_had(name: str, pipeline: dlt.
 def test_a_row_that_is_refused_for_a_day_does_not_stop_the_list_for_a_day() -> None:
     def answer(asked: Asked, to: socket.socket) -> None:
         is_list = asked.path == ENROLLMENT_LIST.path
-        page = response({"enrollments": [], "next_cursor": None})
+        page = response(EMPTY_PAGE)
         to.sendall(page if is_list else response(b"", 429, Retry_After="86400"))
 
     with raw_server(answer) as server:

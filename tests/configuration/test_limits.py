@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from destinations import DESTINATIONS, Destination, opened
 from listing import listing, version
-from raw_server import Asked, raw_server, response
+from raw_server import EMPTY_PAGE, Asked, raw_server, response
 from standing import load
 
 from unify_source import sync
@@ -39,7 +39,7 @@ def page(cursor: str | None = None, **more: Any) -> bytes:
 
 def every_moment(_: Asked, to: socket.socket) -> None:
     to.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60\r\n\r\n")
-    body = json.dumps({"enrollments": [], "next_cursor": None}).ljust(60).encode()
+    body = json.dumps(EMPTY_PAGE).ljust(60).encode()
     for letter in body:
         to.sendall(bytes([letter]))
         threading.Event().wait(0.005)

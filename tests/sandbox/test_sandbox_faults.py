@@ -90,7 +90,7 @@ def test_slow_answers_to_parallel_requests_overlap_and_do_not_delay_the_end() ->
             thread.start()
         for thread in threads:
             thread.join()
-        assert 0.4 <= time.monotonic() - begun < 1.5
+        assert 0.4 <= time.monotonic() - begun < 10 * 0.4
 
 
 def test_rows_can_change_the_moment_a_request_arrives() -> None:
@@ -110,7 +110,7 @@ def test_an_idle_connection_does_not_keep_the_server_from_stopping() -> None:
     with requests.Session() as session, Sandbox(account(10)) as sandbox:
         session.get(sandbox.url, timeout=10)
         begun = time.monotonic()
-    assert time.monotonic() - begun < 0.5
+    assert time.monotonic() - begun < 0.9
 
 
 @pytest.mark.parametrize("options", [{"latency": 60}, {"faults": [Fault("slow", value=60)]}])
@@ -134,7 +134,7 @@ def test_a_waiting_request_does_not_keep_the_server_from_stopping(
         begun = time.monotonic()
     for thread in threads:
         thread.join()
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 30
     assert len(cut) == 3
     assert caplog.records == []
 
@@ -145,7 +145,8 @@ def test_small_pages_over_one_connection_come_without_delay() -> None:
         begun = time.monotonic()
         for _ in range(50):
             session.get(sandbox.url + LIST, params={"limit": 1}, timeout=10)
-        assert time.monotonic() - begun < 1
+        # Packets that wait for each other's acknowledgement cost 40 ms a page.
+        assert time.monotonic() - begun < 50 * 0.04
 
 
 def test_each_drift_changes_what_it_says() -> None:

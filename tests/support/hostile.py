@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,18 +45,11 @@ def assert_ended(ran: Ran, exit_code: int, *words: str) -> None:
 
 
 @contextmanager
-def answering(
-    status: int, body: Any, asked: list[tuple[str, float]] | None = None, /, **headers: str
-) -> Iterator[str]:
-    """Serve one and the same answer to every request, and return the address.
-
-    Who `asked`, as path and instant, is appended.
-    """
+def answering(status: int, body: Any, /, **headers: str) -> Iterator[str]:
+    """Serve the same response to every request, and return the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if asked is not None:
-                asked.append((self.path, time.monotonic()))
             self.send_response(status)
             text = json.dumps(body).replace("THE KEY", self.headers["x-api-key"]).encode()
             for name, value in {**headers, "Content-Length": str(len(text))}.items():

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 from listening import listening
 
 Query = dict[str, str]
+EMPTY_PAGE: dict[str, object] = {"enrollments": [], "next_cursor": None}
 
 
 @dataclass
