@@ -247,9 +247,14 @@ def test_a_change_that_a_run_merged_in_part_and_that_was_undone_since_stands_in_
     run(warehouse, api.url)
     before = api.account.rows()
     change_without_a_trace(api)
+    loaded_before = warehouse.stored()
     forbid_rows(warehouse, PEOPLE)
-    with pytest.raises(Exception):  # noqa: B017, PT011 - dlt's own, or ours
-        run(warehouse, api.url)
+    # dlt merges the tables in the order of their files in a folder: the one that fails may be first.
+    for _ in range(10):
+        with pytest.raises(Exception):  # noqa: B017, PT011 - dlt's own, or ours
+            run(warehouse, api.url)
+        if warehouse.stored() != loaded_before:
+            break
     allow_newer_rows(warehouse, PEOPLE)
     api.account.put_many(before)
     assert warehouse.stored() != shown(api.account)
