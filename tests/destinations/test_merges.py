@@ -249,7 +249,7 @@ def test_a_change_that_a_run_merged_in_part_and_that_was_undone_since_stands_in_
     change_without_a_trace(api)
     loaded_before = warehouse.stored()
     forbid_rows(warehouse, PEOPLE)
-    # dlt merges the tables in the order of their files in a folder: the one that fails may be first.
+    # dlt merges the tables in the order of files in a folder: the one that fails may come first.
     for _ in range(10):
         with pytest.raises(Exception):  # noqa: B017, PT011 - dlt's own, or ours
             run(warehouse, api.url)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from importlib.metadata import requires
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +26,12 @@ from dlt.common.configuration.specs import (
     base_configuration,
 )
 from dlt.common.destination import DestinationCapabilitiesContext, client, utils
+from dlt.common.exceptions import DictValidationException
 from dlt.common.libs import pyarrow as dlt_pyarrow
+from dlt.common.normalizers.json import relational
 from dlt.common.runtime.signals import intercepted_signals
+from dlt.common.schema import schema
+from dlt.common.schema import utils as schema_utils
 from dlt.common.schema.typing import TColumnSchema, TStoredSchema, TTableSchema
 from dlt.common.storages.load_package import PackageStorage, create_load_id
 from dlt.common.time import increasing_precise_time
@@ -35,6 +42,7 @@ from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source import dlt_seam
+from unify_source.dlt_seam.derived import KINDS
 from unify_source.flatten.tables import is_json
 from unify_source.load.packages import state_of
 from unify_source.resources import JSON_METADATA
@@ -334,6 +342,9 @@ def test_what_dlt_derives_from_types_it_derives_once_and_with_the_same_result() 
         assert hints(spec, **how) == hints(spec, **how) == hints.__wrapped__(spec, **how), (
             f"dlt asks for the hints of {spec.__name__} in another way"
         )
+        for name, hint in product(KINDS, hints(spec, **how).values()):
+            kind: Any = vars(validation)[name]
+            assert kind(hint) is kind(hint) is kind.__wrapped__(hint), f"{name} of {hint}"
     is_secret: Any = vars(base_configuration)["is_secret_hint"]
     for hint in (str, TSecretStrValue, TSecretStrValue | None, dict[str, str], Annotated[int, []]):
         assert is_secret(hint) is is_secret(hint) is is_secret.__wrapped__(hint)
@@ -341,6 +352,31 @@ def test_what_dlt_derives_from_types_it_derives_once_and_with_the_same_result() 
     assert yaml.safe_load(vars(extract)["yaml"].dump(columns, sort_keys=False)) == columns, (
         "dlt writes the columns of its metrics in another way"
     )
+
+
+def test_dlt_copies_the_content_of_schemas_and_nothing_else_with_deepcopy() -> None:
+    dlt_seam.prepare_dlt(is_json)
+    for module in (schema, schema_utils):
+        assert "deepcopy" in vars(module), f"{module.__name__} no longer copies with deepcopy"
+    stored: Any = dlt.Schema("copied").to_dict()
+    copied = vars(schema_utils)["deepcopy"](stored)
+    assert copied == deepcopy(stored)
+    copied["tables"]["_dlt_loads"]["columns"]["load_id"]["nullable"] = True
+    assert copied != stored, "The copy shares a part with what was copied"
+    assert json.loads(json.dumps(stored)) == stored, "dlt's schemas hold what JSON does not"
+
+
+def test_what_tables_propagate_is_validated_although_it_is_validated_once() -> None:
+    dlt_seam.prepare_dlt(is_json)
+    validate: Any = relational.DataItemNormalizer._validate_normalizer_config  # noqa: SLF001
+    assert hasattr(validate, "__wrapped__"), "dlt validates what tables propagate elsewhere"
+    for name in ("Of Root", "of_root", "Of Root"):
+        given = {"propagation": {"tables": {"one": {"_dlt_id": name}}}}
+        validate(dlt.Schema("any"), given)
+        assert given == {"propagation": {"tables": {"one": {"_dlt_id": "of_root"}}}}
+    for _ in range(2):
+        with pytest.raises(DictValidationException):
+            validate(dlt.Schema("any"), {"propagation": {"roots": {}}})
 
 
 def test_a_configuration_is_as_long_as_its_fields_are_many() -> None:

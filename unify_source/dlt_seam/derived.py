@@ -15,8 +15,21 @@ from dlt.common.configuration.providers import environ
 from dlt.common.configuration.specs import base_configuration
 from dlt.common.destination import client, utils
 from dlt.common.libs import pyarrow as dlt_pyarrow
+from dlt.common.normalizers.json import relational
+from dlt.common.schema import schema
+from dlt.common.schema import utils as schema_utils
 from dlt.extract import extract
 from dlt.normalize import worker
+
+# What dlt asks of each type before it validates a value of it.
+KINDS = (
+    "is_optional_type",
+    "is_union_type",
+    "is_literal_type",
+    "is_typeddict",
+    "is_list_generic_type",
+    "is_dict_generic_type",
+)
 
 
 def prepare_dlt(is_json: Callable[[pa.Field], bool]) -> None:
@@ -32,12 +45,14 @@ def prepare_dlt(is_json: Callable[[pa.Field], bool]) -> None:
 def _derive_once() -> None:
     # For each table and each value of configuration, dlt evaluates the hints of the same types
     # again. For its metrics, it also writes each table's columns as YAML, in Python instead of C.
-    # That is a sixth of a small load.
+    # With what is repeated for each table beside that, it is a quarter of a small load.
     get_type_hints = vars(validation)["get_type_hints"]
     if hasattr(get_type_hints, "__wrapped__"):
         return
     # Always called with the names of the type's module, which follow from the type.
     vars(validation)["get_type_hints"] = _once(get_type_hints)
+    for name in KINDS:
+        vars(validation)[name] = _once(vars(validation)[name])
     is_secret_hint = _once(base_configuration.is_secret_hint)
     for module in (base_configuration, environ, resolve):
         vars(module)["is_secret_hint"] = is_secret_hint
@@ -45,6 +60,8 @@ def _derive_once() -> None:
         vars(extract)["yaml"] = SimpleNamespace(dump=partial(yaml.dump, Dumper=yaml.CDumper))
     _count_once()
     _prepare_tables_from_arguments()
+    _copy_tables_quickly()
+    _validate_once()
 
 
 def _count_once() -> None:
@@ -76,6 +93,39 @@ def _prepare_tables_from_arguments() -> None:
 
     for module in (client, utils, worker):
         vars(module)["prepare_load_table"] = prepared
+
+
+def _copy_tables_quickly() -> None:
+    # dlt copies each table that it prepares. Python's deepcopy keeps a note of every string in it.
+    for module in (schema, schema_utils):
+        vars(module)["deepcopy"] = _copy
+
+
+def _copy(value: Any) -> Any:
+    """Return a copy of a schema's content, which JSON can hold."""
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_copy(item) for item in value]
+    return value
+
+
+def _validate_once() -> None:
+    # For each table of each schema that it opens, dlt validates again what all tables propagate to
+    # those nested in them.
+    normalizer: Any = relational.DataItemNormalizer
+    validate = normalizer._validate_normalizer_config  # noqa: SLF001
+    valid: set[tuple[type, int | None, str]] = set()
+
+    @wraps(validate)
+    def validated(of: Any, config: Any) -> None:
+        naming = type(of.naming), of.naming.max_length
+        if (*naming, repr(config)) not in valid:
+            validate(of, config)
+            # As it is now: the names in it have been normalized.
+            valid.add((*naming, repr(config)))
+
+    normalizer._validate_normalizer_config = staticmethod(validated)  # noqa: SLF001
 
 
 def _infer_json(is_json: Callable[[pa.Field], bool]) -> None:
