@@ -17,7 +17,7 @@ from unify_source.errors import ConfigurationError
 from unify_source.extract.window import Interval
 from unify_source.ledger.entry import Entry
 from unify_source.load.extraction import Extraction
-from unify_source.load.listing import Listing
+from unify_source.load.listing.listing import Listing
 from unify_source.notices import Notices
 from unify_source.resources import CURSOR
 from unify_source.state.loaded_with import LoadedWith

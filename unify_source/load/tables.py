@@ -36,7 +36,7 @@ from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
 from unify_source.load.hints import all_checked, described, note_privacy
 from unify_source.load.interval import State, WindowLoad, sample_pages
-from unify_source.load.listing import Listing
+from unify_source.load.listing.listing import Listing
 from unify_source.load.schema import Target, Warehouse, carried_by_others, take_over_columns
 from unify_source.load.writer import TableWriter
 from unify_source.resources import (

@@ -21,7 +21,7 @@ from unify_source.ledger.entry import Entry
 from unify_source.ledger.ledger import Ledger
 from unify_source.load.extraction import Extraction
 from unify_source.load.interval import AtEnd, WindowLoad
-from unify_source.load.listing import Listing
+from unify_source.load.listing.listing import Listing
 from unify_source.load.packages import (
     cursor,
     quarantined,
@@ -112,8 +112,7 @@ class WindowRun:
     def load_by_id(self, ids: Sequence[str], at_end: AtEnd, *, lists_anew: bool = False) -> None:
         """Load rows by their ids; with `lists_anew`, also rewrite the lists without windows."""
         schema = self._finish_unfinished(self.next_turn())
-        if lists_anew:
-            self._listing = Listing(self.settings, self.client, writes_all=True)
+        self._listing.writes_all |= lists_anew
         self._load_apart(schema, Span(NO_TIME), ids, replace(_APART, at_end=at_end))
         self._unfinished.forget()
 
@@ -169,7 +168,7 @@ class WindowRun:
         """Reload what any earlier run left half merged, or let this run rewrite what it reads."""
         windows, ids = self._unfinished.half_merged()
         self._rewrites = bool(windows or ids)
-        self._listing = Listing(self.settings, self.client, writes_all=self._rewrites)
+        self._listing.writes_all = self._rewrites
         spans = [Span(window) for window in windows if not self._reads(window)]
         for span in [*spans, *([Span(NO_TIME)] if ids else [])]:
             self._load_apart(schema, span, [] if span in spans else ids)

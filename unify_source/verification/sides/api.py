@@ -21,7 +21,7 @@ from unify_source.extract.reader import Reading
 from unify_source.extract.window import Window
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import SHOWN_AT, SHOWN_BY, versions
-from unify_source.load.listing import Listing
+from unify_source.load.listing.listing import Listing
 from unify_source.load.schema import Warehouse
 from unify_source.resources import CURSOR, INSTANT, KEY, MAIN_LIST, SEQUENCE_LIST, TEXT, Resource
 from unify_source.runs.progress import WindowProgress

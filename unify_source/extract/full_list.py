@@ -1,0 +1,69 @@
+"""Reads a list without a time filter: completely, once a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime, timezone
+
+from unify_source.api.by_id import each_by_id
+from unify_source.api.client import Client
+from unify_source.api.connection import Parameters
+from unify_source.api.pages import Page
+from unify_source.errors import ApiError, KeyRefused, RateLimited, ServerFailed, Unreachable
+from unify_source.extract.pagination import follow
+from unify_source.resources import Resource
+from unify_source.settings import Settings
+
+# How long to retry a broken list, in seconds: the run can do without it.
+_PATIENCE = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+class FullList:
+    """A list without a time filter; `read_at` is when it was last read."""
+
+    def __init__(self, resource: Resource, settings: Settings, client: Client) -> None:
+        self.resource = resource
+        self.read_at = datetime.now(timezone.utc)
+        self._settings, self._client = settings, client
+
+    def read(self) -> list[bytes] | None:
+        """Return the bodies of all its pages; None if the API has no such list."""
+        parameters = [("limit", str(self._settings.page_size))]
+        try:
+            pages = follow(self._page, parameters, limits=self._settings.limits)
+            return [page.body for page in pages]
+        except (RateLimited, ServerFailed, Unreachable):
+            raise
+        except (ApiError, KeyRefused) as error:
+            # The rows of the main list matter more: failing here would stop them too.
+            _log.warning(
+                "%s This run fills the table %s only from rows nested in other lists.",
+                error.what,
+                self.resource.parts[0].table.name,
+            )
+            return None
+        finally:
+            self.read_at = datetime.now(timezone.utc)
+
+    def _page(self, parameters: Parameters) -> Page:
+        try:
+            return self._client.page(self.resource, parameters, _PATIENCE)
+        except (RateLimited, ServerFailed, Unreachable):
+            return self._client.page(self.resource, parameters)
+
+    def by_id(self, ids: Iterable[str]) -> dict[str, bytes | None]:
+        """Return the row with each id: None if the API no longer has it, empty if unknown.
+
+        A row that moved in the list while its pages were read may be missing from all of them, and
+        one that was created since then is in none.
+        """
+        return each_by_id(
+            self._client,
+            self.resource,
+            list(dict.fromkeys(ids)),
+            workers=self._settings.workers,
+            unavailable=lambda _: b"",
+        )

@@ -1,0 +1,99 @@
+"""The tables of a list without a time filter, which are written if the list has changed.
+
+A row that is gone from the list stays in its table, with the time since when it has been missing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from functools import cached_property
+from operator import itemgetter
+from typing import Any
+
+import pyarrow as pa
+
+from unify_source.api.client import Client
+from unify_source.decode.decode import decode
+from unify_source.extract.full_list import FullList
+from unify_source.flatten.privacy import Privacy
+from unify_source.flatten.split import split
+from unify_source.load.listing.missing import Missing
+from unify_source.load.schema import Warehouse
+from unify_source.resources import KEY, SEQUENCE_LIST, Resource
+from unify_source.settings import Settings
+from unify_source.state.tail import digest_of
+
+State = dict[str, Any]
+
+_log = logging.getLogger(__name__)
+
+
+class Listing:
+    """The list that has no windows, read when it is first needed, and kept for the run.
+
+    With `writes_all`, its rows are written even if the last run has written the same.
+    """
+
+    def __init__(self, settings: Settings, client: Client, *, writes_all: bool = False) -> None:
+        self.writes_all = writes_all
+        self._settings, self._resource = settings, SEQUENCE_LIST
+        self._root = self._resource.parts[0].table.name
+        self._list = FullList(self._resource, settings, client)
+        self._missing = Missing(self._list, settings)
+
+    @cached_property
+    def rows(self) -> pa.Table | None:
+        """The rows of the list; None if the API has no list, and only nested rows exist."""
+        bodies = self._list.read()
+        if bodies is None:
+            return None
+        read = decode(self._resource, bodies, self._settings.limits)
+        batch = Privacy.of(self._settings).apply(self._resource, read)
+        for row in batch.unreadable:
+            _log.warning("A row of %s was left out: %s (%s).", self._root, row.reason, row.id)
+        return batch.rows
+
+    def tables(
+        self, selected: Collection[str], warehouse: Warehouse, state_of: Callable[[str], State]
+    ) -> dict[str, pa.Table]:
+        """Return the rows to write: of the selected tables that were written from another list.
+
+        They include the rows that are gone from the list, marked.
+        """
+        names = [part.table.name for part in self._resource.parts if part.table.name in selected]
+        # Not even read if none of its tables is selected.
+        if not names or self.rows is None:
+            return {}
+        digest = _digest(self._resource, self.rows)
+        states = {name: state_of(name) for name in names}
+        changed = [n for n in names if self.writes_all or states[n].get("listed") != digest]
+        if not changed:
+            return {}
+        flat = split(self._resource, self.rows, self._list.read_at, warehouse.splitting)
+        tables, is_settled = {name: flat[name] for name in changed}, True
+        if self._root in tables:
+            gone, is_settled = self._missing.gone(self.rows)
+            listed = tables[self._root]
+            tables[self._root] = pa.concat_tables([listed, gone], promote_options="default")
+        for name, rows in tables.items():
+            # If it is unknown whether a row is gone, the next run has to ask again.
+            if is_settled or name != self._root:
+                states[name]["listed"] = digest
+            if len(rows):
+                warehouse.note(name, rows)
+        return {name: rows for name, rows in tables.items() if len(rows)}
+
+    def fill_in(self, rows: pa.Table) -> pa.Table:
+        """Return the rows nested in another list that are neither in this list nor in the table.
+
+        Those that the API does not have by id either are marked as missing.
+        """
+        return self._missing.fill_in(rows, self.rows)
+
+
+def _digest(resource: Resource, rows: pa.Table) -> str:
+    # Sorted, because the order of the list is not documented. With the names of the columns,
+    # because one that a new version adds is null until the list is written.
+    columns = [name for part in resource.parts for name in part.table.schema().names]
+    return digest_of([columns, *sorted(rows.to_pylist(), key=itemgetter(KEY))])

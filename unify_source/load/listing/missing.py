@@ -1,0 +1,63 @@
+"""Tells which rows of a list without a time filter are gone, and marks them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from unify_source.destinations.contents import stored_rows
+from unify_source.dlt_seam import capabilities, running_pipeline
+from unify_source.extract.full_list import FullList
+from unify_source.flatten.tables import filled
+from unify_source.resources import INSTANT, KEY, KNOWN_AS_OF, MISSING_SINCE, TEXT
+from unify_source.settings import Settings
+
+
+class Missing:
+    """Compares a list with the rows that its table holds, and asks by id for those in doubt."""
+
+    def __init__(self, full_list: FullList, settings: Settings) -> None:
+        self._list, self._account = full_list, settings.account
+        self._table = full_list.resource.parts[0].table
+        self._asked: set[str] = set()
+
+    @cached_property
+    def _stored(self) -> pa.Table:
+        # A source that is only iterated has no destination, and nothing is stored.
+        is_loaded = capabilities() is not None
+        rows = stored_rows(running_pipeline(), self._table, self._account) if is_loaded else None
+        return self._table.schema().empty_table() if rows is None else rows
+
+    def gone(self, listed: pa.Table) -> tuple[pa.Table, bool]:
+        """Return the stored rows that are gone from the list, marked; and whether all are known."""
+        unmarked = self._stored.filter(pc.is_null(self._stored[MISSING_SINCE]))
+        unlisted = _without(unmarked, listed[KEY])
+        ids = unlisted[KEY].to_pylist()
+        rows = self._list.by_id(ids)
+        gone = unlisted.filter(pa.array([rows[key] is None for key in ids], pa.bool_()))
+        since = pa.repeat(pa.scalar(self._list.read_at, INSTANT), len(gone))
+        marked = filled(filled(gone, MISSING_SINCE, since), KNOWN_AS_OF, since)
+        return marked, b"" not in rows.values()
+
+    def fill_in(self, rows: pa.Table, listed: pa.Table | None) -> pa.Table:
+        """Return the rows nested in another list that are neither in this list nor in the table.
+
+        Those that the API does not have by id either are marked as missing. Without the list it is
+        unknown what is missing.
+        """
+        unknown = rows if listed is None else _without(rows, listed[KEY])
+        if not len(unknown):
+            return unknown
+        unknown = _without(_without(unknown, self._stored[KEY]), pa.array(self._asked, TEXT))
+        ids = unknown[KEY].to_pylist()
+        # Each is asked for once a run.
+        self._asked.update(ids)
+        by_id = {} if listed is None else self._list.by_id(ids)
+        since = [self._list.read_at if by_id.get(key, b"") is None else None for key in ids]
+        return filled(unknown, MISSING_SINCE, pa.array(since, INSTANT))
+
+
+def _without(rows: pa.Table, keys: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return rows.filter(pc.invert(pc.is_in(rows[KEY], value_set=keys)))
