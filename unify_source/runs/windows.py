@@ -69,6 +69,7 @@ class WindowRun:
         self._interval, self._notices = interval or Interval(), Notices()
         self._checked: dict[str, LoadedWith] = {}
         self._tables: set[str] = set()
+        self._version = ""
         self._ahead: Reading | None = None
         self._unfinished = UnfinishedMerges(pipeline, settings.account)
         self._turns, self._enrollments = Turns(pipeline, lock_timeout), 0
@@ -197,7 +198,8 @@ class WindowRun:
         self.ledger.go_on()
         make_room(self.pipeline, is_first=not self._enrollments)
         schema = start_over(self.pipeline)
-        self._tables = set(schema.tables)
+        # Copied, because dlt extends this object.
+        self._tables, self._version = set(schema.tables), schema.version_hash
         # In each turn: another run may have reloaded everything since the last.
         self._checked = checked_privacy(self.pipeline, self.settings)
         return schema
@@ -227,7 +229,10 @@ class WindowRun:
         except LoadFailed:
             take_back(self.pipeline, loaded.loads_ids)
             raise
-        keep_in_order(self.pipeline, set(self.pipeline.schemas[SOURCE].tables) - self._tables)
+        now = self.pipeline.schemas[SOURCE]
+        if now.version_hash != self._version:
+            # Otherwise it was done in preparation for this load.
+            keep_in_order(self.pipeline, set(now.tables) - self._tables)
         return set(loaded.loads_ids)
 
     def report(self, command: str) -> Report:
