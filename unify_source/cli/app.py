@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import webbrowser
 from typing import NoReturn
 
 import click
@@ -199,8 +198,11 @@ def report(options: Options, *, output: str, is_opened: bool) -> None:
 
         written = run_report(pipeline_of(options), output, lock_timeout=options.lock_timeout)
         screen.result(written.as_json(), written.as_lines())
-        if is_opened and not webbrowser.open(written.file.resolve().as_uri()):
-            screen.warn("No browser was found to open it.")
+        if is_opened:
+            import webbrowser
+
+            if not webbrowser.open(written.file.resolve().as_uri()):
+                screen.warn("No browser was found to open it.")
 
 
 @app.command()

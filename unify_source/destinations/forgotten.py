@@ -12,10 +12,9 @@ from secrets import token_hex
 from typing import Any
 
 import dlt
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.accounts import only, table_of
-from unify_source.destinations.unfinished import merges_in_transactions
+from unify_source.destinations.unfinished import has_table, merges_in_transactions
 from unify_source.flatten.forgotten import Forgotten, digest_of
 from unify_source.resources import BY_NAME, DIFFERENCES, KEY, PEOPLE, QUARANTINE
 
@@ -68,11 +67,11 @@ def empty_staging(pipeline: dlt.Pipeline, tables: AbstractSet[str]) -> None:
 
 
 def _stored(client: Any, account: str | None) -> Forgotten:
-    table = client.make_qualified_table_name(table_of(TABLE, account))
-    try:
-        rows = client.execute_sql(f"SELECT salt, digest FROM {table}")  # noqa: S608 - our own names
-    except DatabaseUndefinedRelation:
+    name = table_of(TABLE, account)
+    if not has_table(client, name):
         return Forgotten()
+    table = client.make_qualified_table_name(name)
+    rows = client.execute_sql(f"SELECT salt, digest FROM {table}")  # noqa: S608 - our own names
     return Forgotten(rows[0][0], frozenset(digest for _, digest in rows)) if rows else Forgotten()
 
 

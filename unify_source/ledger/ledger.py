@@ -143,7 +143,9 @@ def _put(client: Any, entry: Entry, *, begins: bool) -> None:
             died = f"UPDATE {table} SET outcome = %s WHERE outcome = %s"  # noqa: S608
             client.execute_sql(died, KILLED, RUNNING)
         client.execute_sql(f"DELETE FROM {table} WHERE {KEY} = %s", row[KEY])  # noqa: S608
-        row |= _of_dlt(client, table, entry)
+        # Looked up once a run: it writes its row again after each window.
+        entry.of_dlt = entry.of_dlt or _of_dlt(client, table, entry)
+        row |= entry.of_dlt
         names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
         insert = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - our own names
         client.execute_sql(insert, *row.values())

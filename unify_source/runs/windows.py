@@ -69,11 +69,10 @@ class WindowRun:
         self._interval, self._notices = interval or Interval(), Notices()
         self._checked: dict[str, LoadedWith] = {}
         self._tables: set[str] = set()
-        self._version = ""
         self._ahead: Reading | None = None
         self._unfinished = UnfinishedMerges(pipeline, settings.account)
         self._turns, self._enrollments = Turns(pipeline, lock_timeout), 0
-        self._rewrites = False
+        self._rewrites, self._version = False, ""
         self._progress = progress_of(pipeline.collector, settings.base_url)
 
     def server_time(self) -> datetime:
@@ -229,9 +228,8 @@ class WindowRun:
         except LoadFailed:
             take_back(self.pipeline, loaded.loads_ids)
             raise
-        now = self.pipeline.schemas[SOURCE]
-        if now.version_hash != self._version:
-            # Otherwise it was done in preparation for this load.
+        # Unless it changed the schema, this was done in preparation for the load.
+        if (now := self.pipeline.schemas[SOURCE]).version_hash != self._version:
             keep_in_order(self.pipeline, set(now.tables) - self._tables)
         return set(loaded.loads_ids)
 
