@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import socket
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -80,13 +79,10 @@ def client(server: RawServer) -> Client:
 def test_a_list_that_never_ends_is_an_error(name: str) -> None:
     with raw_server(serving(ENDLESS[name])) as server:
         reading = Reading(client(server), ENROLLMENT_LIST, [WINDOW], (), page_size=20, workers=4)
-        started = time.monotonic()
         with pytest.raises(BrokenPage, match="100 pages in a row without a new row"):
             list(reading)
-        seconds, requests = time.monotonic() - started, len(server.asked)
 
-    assert seconds < 60
-    assert requests < 1_500
+    assert len(server.asked) < 1_500
 
 
 @pytest.mark.parametrize("name", ["the same page", "no rows"])

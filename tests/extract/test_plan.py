@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import threading
-import time
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ import pytest
 from accounts import BURST, START, account, begun_with, in_groups, with_a_burst
 from click.testing import CliRunner
 from conftest import KEY, start_command
+from turns import wait_until
 
 from unify_source.cli import app as cli
 from unify_source.errors import ConfigurationError, KeyRefused
@@ -169,18 +167,17 @@ def test_a_range_that_ends_before_it_begins_is_refused_before_the_first_request(
 
 
 def test_a_stopped_plan_does_not_promise_to_resume() -> None:
-    with Sandbox(account(8_000), key=KEY, latency=0.5) as api:
+    go_on = threading.Event()
+
+    def first_dozen(_: object) -> None:
+        assert len(api.requests) < 12 or go_on.wait(60)
+
+    with Sandbox(account(8_000), key=KEY, on_request=first_dozen) as api:
         process = start_command(api, "backfill", "--plan", "--from", "2000-01-01")
-        until = time.monotonic() + 60
-        while len(api.requests) < 12 and time.monotonic() < until:
-            time.sleep(0.02)
+        wait_until(lambda: len(api.requests) >= 12)
         process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(2)
-        if process.poll() is None:
-            # The first lets end what is under way.
-            process.send_signal(signal.SIGINT)
         _, output = process.communicate(timeout=60)
+        go_on.set()
 
     assert process.returncode == 1
     assert "Stopped.\nNothing was loaded. Run it again." in output

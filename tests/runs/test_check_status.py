@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -59,8 +60,7 @@ def test_check_reports_that_key_clock_and_destination_are_in_order(api: Sandbox)
     assert (ran.returncode, ran.stderr) == (0, "")
     key, clock, destination = ran.stdout.splitlines()
     assert key == f"The key is valid at {api.url}."
-    assert clock.startswith("This machine's clock and the server's differ by ")
-    assert clock in [f"This machine's clock and the server's differ by {n} s." for n in (0, 1, 2)]
+    assert re.fullmatch(r"This machine's clock and the server's differ by \d\d? s\.", clock)
     assert destination == "duckdb can be written, dataset unify."
     assert [dict(request.query)["limit"] for request in api.requests] == ["1"]
 
@@ -68,7 +68,7 @@ def test_check_reports_that_key_clock_and_destination_are_in_order(api: Sandbox)
 def test_check_with_json_is_one_object(api: Sandbox) -> None:
     result = only_json(command("check", "--json"))
 
-    assert 0 <= result.pop("clock_off_by_seconds") <= 2
+    assert 0 <= result.pop("clock_off_by_seconds") < 60
     assert result == {
         "key": "valid",
         "base_url": api.url,
@@ -120,11 +120,13 @@ def test_check_reports_a_destination_that_cannot_be_written(
 
 
 def test_check_reports_a_missing_api(pipeline: dlt.Pipeline) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.socket() as taken:
+        # Bound, so that nobody else gets the port, but not listening.
+        taken.bind(("127.0.0.1", 0))
         closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
 
-    with pytest.raises(UnifyError, match=r"no connection to the API.*127\.0\.0\.1"):
-        check(pipeline, api_key=KEY, base_url=closed, retry_budget=0.3)
+        with pytest.raises(UnifyError, match=r"no connection to the API.*127\.0\.0\.1"):
+            check(pipeline, api_key=KEY, base_url=closed, retry_budget=0.3)
 
 
 def test_check_leaves_what_has_been_loaded(api: Sandbox, pipeline: dlt.Pipeline) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,11 @@ def wait_until(is_so: Callable[[], object], seconds: float = 60) -> None:
     while not is_so():
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def readers() -> list[str]:
+    """Return the names of the threads of this process that read pages."""
+    return [each.name for each in threading.enumerate() if each.name.startswith("page-")]
 
 
 def is_queued_for(file: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TextIO
@@ -22,8 +22,15 @@ class Progress:
     hides the cursor: a run that is killed leaves the terminal as it was.
     """
 
-    def __init__(self, stream: TextIO, *, is_live: bool, is_silent: bool = False) -> None:
-        self._stream = stream
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        is_live: bool,
+        is_silent: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream, self._clock = stream, clock
         self._is_live = is_live
         self._is_silent = is_silent
         self._lock = threading.RLock()
@@ -34,7 +41,7 @@ class Progress:
     def _reset(self, doing: str) -> None:
         self._doing = doing
         self._rows = self._windows = self._expected = 0
-        self._started = time.monotonic()
+        self._started = self._clock()
         self._total = timedelta()
         self._marks: list[tuple[float, timedelta]] = []
 
@@ -69,7 +76,7 @@ class Progress:
     def window_done(self, left: timedelta) -> None:
         """Count a window that was loaded; `left` is the range that remains, zero if unknown."""
         self._windows += 1
-        self._marks.append((time.monotonic(), left))
+        self._marks.append((self._clock(), left))
 
     @contextmanager
     def hidden(self) -> Iterator[None]:
@@ -87,7 +94,7 @@ class Progress:
     def text(self) -> str:
         """Return the line: time elapsed, activity, rows, speed, windows, share, time left."""
         # Whole seconds, so that the line changes only once a second or with the facts.
-        seconds = int(time.monotonic() - self._started)
+        seconds = int(self._clock() - self._started)
         facts = [f"{_clock(seconds)} {self._doing}"]
         if self._rows:
             facts.append(f"{self._rows:,} rows read, {self._rows / max(seconds, 1):,.0f} rows/s")
@@ -103,7 +110,7 @@ class Progress:
 
     def _time_left(self) -> list[str]:
         if self._rows and self._expected:
-            elapsed = time.monotonic() - self._started
+            elapsed = self._clock() - self._started
             return _about(elapsed * (self._expected - self._rows) / self._rows)
         if not self._marks:
             return []
@@ -112,7 +119,7 @@ class Progress:
         if not timedelta() < left < first_left:
             return []
         pace = (at - first_at) / (first_left - left).total_seconds()
-        seconds = pace * left.total_seconds() - (time.monotonic() - at)
+        seconds = pace * left.total_seconds() - (self._clock() - at)
         return _about(seconds)
 
     def _keep_showing(self, ended: threading.Event) -> None:

@@ -50,13 +50,13 @@ class Wait:
     def pause(self, holder: Callable[[], Holder], seconds: float = _POLL_SECONDS) -> None:
         """Sleep a moment. Raises LockHeld after the timeout, and what a signal raises."""
         waited = time.monotonic() - self._began
+        if waited >= _WARN_AFTER and not self._has_warned:
+            self._has_warned = True
+            _log.warning("Waiting: the dataset is in use (%s).", _named(holder()))
         if waited >= self._timeout:
             raise LockHeld(
                 f"The dataset is in use: {_named(holder())}, for longer than {self._timeout:g} s."
             )
-        if waited >= _WARN_AFTER and not self._has_warned:
-            self._has_warned = True
-            _log.warning("Waiting: the dataset is in use (%s).", _named(holder()))
         raise_if_signalled()
         time.sleep(seconds)
 
