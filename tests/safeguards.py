@@ -71,7 +71,7 @@ SAFEGUARDS = {
         "flatten/split.py",
         "return _with_childless(with_merge_columns(table, flat), table, older)",
         "return with_merge_columns(table, flat)",
-        "runs/test_promises.py::test_replies_and_classifications_that_are_gone_there_are_gone_here",
+        "runs/test_promises.py::test_replies_and_classifications_deleted_upstream_are_deleted_here",
     ),
     "Each table's merge is one transaction": Safeguard(
         "P5",
@@ -86,7 +86,7 @@ SAFEGUARDS = {
         "self._can_note = merges_in_transactions(pipeline)",
         "self._can_note = False",
         "destinations/test_merges.py"
-        "::test_a_window_whose_merge_died_is_the_first_work_of_the_next_run_whichever_that_is",
+        "::test_a_window_whose_merge_died_is_reloaded_first_by_any_next_run",
     ),
     "Runs on one dataset take turns": Safeguard(
         "P7",
@@ -100,7 +100,7 @@ SAFEGUARDS = {
         "extract/pagination.py",
         'raise _endless("the same next_cursor twice", window)',
         "return",
-        "extract/test_pagination.py::test_a_cursor_that_comes_again_is_an_error_at_once",
+        "extract/test_pagination.py::test_a_repeated_cursor_is_an_error_at_once",
     ),
     "A difference is one of content, not of updated_at": Safeguard(
         "verify",

@@ -131,7 +131,7 @@ def test_an_impossible_export_is_refused_and_leaves_no_file(
     assert sorted(home.iterdir()) == before
 
 
-def test_what_a_sheet_cannot_hold_is_refused_and_the_older_file_stays(
+def test_a_text_too_long_for_a_sheet_is_refused_and_the_old_file_kept(
     pipelines: dict[str, dlt.Pipeline],
 ) -> None:
     Path("plays.xlsx").write_text("older")

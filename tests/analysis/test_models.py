@@ -232,7 +232,7 @@ def without_any_flag(row: dict[str, Any]) -> dict[str, Any]:
     ],
     ids=["without flags", "without any flag"],
 )
-def test_a_rate_of_what_the_api_does_not_show_is_null_and_never_0(
+def test_a_rate_that_the_api_does_not_show_is_null_and_never_0(
     pipeline: dlt.Pipeline,
     serve: Callable[..., Sandbox],
     reshape: Reshape,

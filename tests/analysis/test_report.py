@@ -163,7 +163,7 @@ def test_names_from_the_api_are_shown_as_they_are_and_never_run(
     assert "script" not in {tag for tag, _ in page.elements}
 
 
-def test_what_is_wrong_comes_first(databases: tuple[Database, Database], home: Path) -> None:
+def test_problems_come_first_on_the_page(databases: tuple[Database, Database], home: Path) -> None:
     text = written(databases[0].pipeline(home)).text
 
     first = text[text.index("What to look at first") : text.index("All sequences together")]
@@ -215,7 +215,7 @@ def test_the_last_verify_shows_whether_anything_differs(
     assert re.search("Compared with the API on [0-9-]{10}equal", page.text)
 
 
-def test_the_page_lists_no_more_than_it_says(
+def test_the_page_lists_at_most_as_many_rows_as_it_announces(
     databases: tuple[Database, Database], home: Path
 ) -> None:
     with client_of(databases[0].pipeline(home), 0) as client:

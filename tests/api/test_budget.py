@@ -64,7 +64,7 @@ def test_a_server_that_limits_the_rate_is_used_to_nine_tenths_and_hardly_ever_re
     assert simulated.refused <= 0.02 * len(simulated.sent)
 
 
-def test_a_429_from_the_first_second_on_with_no_request_taken_yet_is_heeded() -> None:
+def test_a_429_before_any_accepted_request_is_obeyed() -> None:
     now = 0.0
     budget = RequestBudget(100_000, clock=lambda: now)
     assert budget.seconds_to_wait() == 0
@@ -119,7 +119,7 @@ def test_workers_may_be_answered_while_another_is_refused() -> None:
 
 
 @pytest.mark.parametrize("measured", [False, True])
-def test_after_a_long_pause_the_pace_is_still_one(measured: bool) -> None:  # noqa: FBT001
+def test_the_pace_is_kept_after_a_long_pause(measured: bool) -> None:  # noqa: FBT001
     now = 0.0
     budget = RequestBudget(10_000_000, clock=lambda: now)
     budget.seconds_to_wait()
@@ -139,7 +139,7 @@ def test_after_a_long_pause_the_pace_is_still_one(measured: bool) -> None:  # no
 
 
 @pytest.mark.parametrize("still", [0.5, 1.5])
-def test_a_server_that_stood_still_is_not_taken_for_a_slow_one(still: float) -> None:
+def test_a_server_that_paused_is_not_mistaken_for_a_slow_one(still: float) -> None:
     now = 0.0
     budget = RequestBudget(100_000, clock=lambda: now)
 

@@ -55,7 +55,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_what_stays_wrong_ends_in_sentences_and_an_exit_code(
+def test_a_lasting_failure_ends_in_sentences_and_an_exit_code(
     name: str, api: Sandbox, home: Path
 ) -> None:
     fault, exit_code, words = FAULTS[name]
@@ -89,7 +89,7 @@ def test_the_servers_own_errors_are_shown_and_an_echoed_key_is_not(home: Path) -
     ("status", "exit_code", "headers"),
     [(403, 2, {}), (404, 1, {}), (302, 1, {"Location": "http://127.0.0.1:9/"})],
 )
-def test_other_answers_end_the_run_as_well(
+def test_unexpected_responses_also_end_the_run(
     status: int, exit_code: int, headers: dict[str, str], home: Path
 ) -> None:
     with answering(status, {"message": "no"}, **headers) as url:
@@ -99,7 +99,7 @@ def test_other_answers_end_the_run_as_well(
     assert_no_secret(ran, home)
 
 
-def test_no_connection_says_where_to_look(home: Path) -> None:
+def test_a_failed_connection_says_where_to_look(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
     ran = sync_command(closed)
@@ -149,7 +149,7 @@ WRONG_SETTINGS = {
 }
 
 
-def test_every_option_that_cannot_be_is_refused_by_name_before_any_request(api: Sandbox) -> None:
+def test_every_invalid_option_is_refused_by_name_before_any_request(api: Sandbox) -> None:
     with ThreadPoolExecutor(2) as pool:
         ended = list(
             pool.map(partial(sync_command, api.url), *zip(*WRONG_OPTIONS.items(), strict=True))
@@ -162,7 +162,7 @@ def test_every_option_that_cannot_be_is_refused_by_name_before_any_request(api: 
 
 
 @pytest.mark.parametrize("name", WRONG_SETTINGS)
-def test_every_setting_that_cannot_be_is_refused_by_name_before_any_request(
+def test_every_invalid_setting_is_refused_by_name_before_any_request(
     name: str, api: Sandbox, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UNIFY_API_KEY", SECRET)
@@ -178,7 +178,7 @@ def test_every_setting_that_cannot_be_is_refused_by_name_before_any_request(
     assert api.requests == []
 
 
-def test_a_key_that_cannot_be_is_refused_unseen(api: Sandbox, home: Path) -> None:
+def test_an_invalid_key_is_refused_without_showing_it(api: Sandbox, home: Path) -> None:
     ran = sync_command(api.url, UNIFY_API_KEY=f"{SECRET} {SECRET}")
 
     assert_ended(ran, 2, "api_key")
@@ -199,7 +199,7 @@ def test_the_key_is_shown_nowhere_even_if_everything_is_logged(
     assert_no_secret(ran, home)
 
 
-def test_a_broken_destination_ends_the_run_and_the_next_one_goes_on(
+def test_a_broken_destination_ends_the_run_and_the_next_one_resumes(
     api: Sandbox, home: Path
 ) -> None:
     file = home / "unify_gtm.duckdb"
@@ -235,7 +235,7 @@ def lock_that_is_a_folder(home: Path) -> None:
         (lock_that_is_a_folder, 1, ["Is a directory", "unify_gtm.duckdb.lock"]),
     ],
 )
-def test_what_the_system_refuses_ends_in_sentences_as_well(
+def test_errors_of_the_operating_system_end_in_sentences(
     obstacle: Callable[[Path], None], exit_code: int, words: list[str], api: Sandbox, home: Path
 ) -> None:
     obstacle(home)
@@ -279,7 +279,7 @@ def test_a_server_that_asks_for_no_wait_is_not_hammered(status: int, asked: str)
     assert 2 <= asking.requests <= 12
 
 
-def test_the_shortest_wait_is_announced_as_a_second_not_as_none(
+def test_the_shortest_wait_is_announced_as_one_second_not_zero(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("tenacity.wait.random.uniform", lambda low, _high: low + 0.01)

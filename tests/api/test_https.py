@@ -92,7 +92,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused_before_the_key_is_sent
     assert not api.requests
 
 
-def test_a_bundle_that_is_not_there_is_named(https: Proxy) -> None:
+def test_a_missing_ca_bundle_is_named(https: Proxy) -> None:
     ran = sync(https.at, REQUESTS_CA_BUNDLE="/nowhere/bundle.pem")
 
     assert ran.returncode == 2, ran.stderr
@@ -113,7 +113,7 @@ def test_a_proxy_of_the_environment_is_used_and_never_sees_the_key(
     assert all(head.startswith(b"CONNECT ") and KEY.encode() not in head for head in proxy.heads)
 
 
-def test_a_proxy_that_is_not_there_is_blamed_for_it() -> None:
+def test_an_unreachable_proxy_is_named_as_the_cause() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         closed = f"http://127.0.0.1:{taken.getsockname()[1]}"
 
@@ -127,7 +127,7 @@ def test_a_proxy_that_is_not_there_is_blamed_for_it() -> None:
 @pytest.mark.parametrize(
     "proxy", ["http://", "http://me:hidden@", "http://me:hidden@host:x", "socks5://me:hidden@host"]
 )
-def test_a_proxy_that_cannot_be_one_is_refused_at_once_without_its_password(
+def test_an_invalid_proxy_is_refused_at_once_without_its_password(
     proxy: str,
 ) -> None:
     ran = sync(HOST, HTTPS_PROXY=proxy)
@@ -139,7 +139,7 @@ def test_a_proxy_that_cannot_be_one_is_refused_at_once_without_its_password(
 
 
 @pytest.mark.parametrize("at", ["exa mple.com", "api.example.com:99999", "*.example.com"])
-def test_an_address_that_cannot_be_one_is_refused_before_the_first_request(at: str) -> None:
+def test_an_invalid_address_is_refused_before_the_first_request(at: str) -> None:
     ran = sync(at)
 
     assert ran.returncode == 2, ran.stderr

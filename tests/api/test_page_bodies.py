@@ -34,7 +34,7 @@ NO_JSON = {
 
 
 @pytest.mark.parametrize("name", NO_JSON)
-def test_a_row_that_is_no_json_in_the_same_body_twice_refuses_it_no_more(name: str) -> None:
+def test_a_page_that_comes_twice_with_the_same_invalid_row_is_accepted(name: str) -> None:
     rows = b", ".join([LISTED[0], NO_JSON[name], LISTED[1]])
     body = b'{"enrollments": [%b], "next_cursor": "c"}' % rows
     with raw_server(lambda _, to: to.sendall(response(body))) as server:
@@ -47,7 +47,7 @@ def test_a_row_that_is_no_json_in_the_same_body_twice_refuses_it_no_more(name: s
 
 
 @pytest.mark.parametrize("text", ["a\tb\n", "\x01", "\x1f"])
-def test_a_control_character_in_a_text_is_the_rows_own_trouble(text: str) -> None:
+def test_a_control_character_in_a_text_concerns_its_row_alone(text: str) -> None:
     body = b'{"enrollments": [{"id": "1", "x": "%b"}], "next_cursor": null}' % text.encode()
     with raw_server(lambda _, to: to.sendall(response(body))) as server:
         assert page(server.url).rows == [{"id": "1", "x": text}]
@@ -55,7 +55,7 @@ def test_a_control_character_in_a_text_is_the_rows_own_trouble(text: str) -> Non
         assert len(server.asked) == 1
 
 
-def test_a_byte_order_mark_before_a_page_is_none_of_it() -> None:
+def test_a_byte_order_mark_before_a_page_is_ignored() -> None:
     body = b'\xef\xbb\xbf{"enrollments": [{"id": "1"}], "next_cursor": null}'
     with raw_server(lambda _, to: to.sendall(response(body))) as server:
         assert page(server.url).rows == [{"id": "1"}]
@@ -74,7 +74,7 @@ def test_a_byte_order_mark_before_a_page_is_none_of_it() -> None:
         b'{"enrollments": [{"id": "1", "x: 1}], "next_cursor": null}',
     ],
 )
-def test_what_is_no_page_stays_none_however_often_it_comes(body: bytes) -> None:
+def test_an_invalid_page_is_refused_however_often_it_comes(body: bytes) -> None:
     with raw_server(lambda _, to: to.sendall(response(body))) as server:
         with pytest.raises(BrokenPage):
             page(server.url, retry_budget=2)

@@ -44,7 +44,7 @@ def test_a_key_echoed_in_an_errors_code_or_path_is_not_shown(home: Path) -> None
     assert_no_secret(ran, home)
 
 
-def test_a_page_without_its_list_that_passes_is_survived(
+def test_a_run_survives_a_temporary_page_without_its_list(
     serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
     api = serve(Account(250), faults=[Fault("no_list", times=2, after=1)])
@@ -52,13 +52,13 @@ def test_a_page_without_its_list_that_passes_is_survived(
     assert stored(FILE) == shown(api.account)
 
 
-def test_a_missing_date_that_passes_is_survived(serve: Serve, pipeline: dlt.Pipeline) -> None:
+def test_a_run_survives_a_temporarily_missing_date(serve: Serve, pipeline: dlt.Pipeline) -> None:
     api = serve(Account(250), faults=[Fault("no_date", times=1)])
     load(pipeline, api)
     assert stored(FILE) == shown(api.account)
 
 
-def test_a_lock_timeout_below_nothing_is_refused() -> None:
+def test_a_negative_lock_timeout_is_refused() -> None:
     with Sandbox(Account(5), key=SECRET) as api:
         assert_ended(sync_command(api.url, "--lock-timeout", "-1"), 2, "--lock-timeout is '-1'")
 
@@ -112,14 +112,14 @@ def test_a_server_that_ignores_the_bounds_does_not_keep_a_run_forever(
     assert len(asked) < 1_000
 
 
-def test_a_destination_that_is_not_known_is_wrong_usage() -> None:
+def test_an_unknown_destination_is_wrong_usage() -> None:
     with Sandbox(Account(5), key=SECRET) as api:
         assert_ended(sync_command(api.url, "--destination", "duckdbb"), 2, "duckdbb")
         assert api.requests == []
 
 
 @pytest.mark.parametrize("name", ["retry_budget", "request_timeout", "workers", "page_size"])
-def test_a_number_in_the_environment_that_is_none_is_shown(
+def test_an_invalid_number_in_the_environment_is_shown(
     name: str, serve: Serve, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"SOURCES__UNIFY__{name.upper()}", "soon")
@@ -171,7 +171,7 @@ def test_an_older_version_that_another_kind_of_run_reads_does_not_win(
     assert statuses() == ["NEW"]
 
 
-def test_an_older_version_that_was_passed_over_does_not_let_one_in_between_win(
+def test_skipping_an_older_version_does_not_let_one_in_between_win(
     pipeline: dlt.Pipeline,
 ) -> None:
     for second, status in (("05.9Z", "NEW"), ("05.2Z", "OLD"), ("05.5Z", "BETWEEN")):
@@ -181,7 +181,7 @@ def test_an_older_version_that_was_passed_over_does_not_let_one_in_between_win(
 
 
 @pytest.mark.parametrize("how", ["backfill", "filtered sync"])
-def test_what_another_kind_of_run_wrote_is_not_taken_for_what_a_sync_knows(
+def test_rows_that_another_kind_of_run_wrote_are_not_known_to_a_sync(
     pipeline: dlt.Pipeline, how: str
 ) -> None:
     first, other = version("e1", "05Z", status="FIRST"), version("e1", "05Z", status="OTHER")

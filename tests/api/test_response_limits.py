@@ -130,7 +130,7 @@ def test_a_hostile_response_ends_within_its_limits_in_a_sentence(name: str) -> N
     assert peak < 2 * Limits.max_body_bytes + 20 * MB
 
 
-def test_what_is_too_large_is_not_asked_for_again() -> None:
+def test_a_response_that_is_too_large_is_not_retried() -> None:
     with raw_server(
         lambda _, to: to.sendall(OK + b"\r\n" + b" " * (Limits.max_body_bytes + MB))
     ) as server:
@@ -148,7 +148,7 @@ def test_a_page_of_many_megabytes_is_read(packed: bool) -> None:  # noqa: FBT001
         assert page(server.url).body == body
 
 
-def test_continue_once_is_heeded() -> None:
+def test_a_single_100_continue_is_accepted() -> None:
     with raw_server(lambda _, to: to.sendall(CONTINUE + response(EMPTY_PAGE))) as server:
         assert page(server.url).rows == []
 
@@ -158,9 +158,7 @@ def test_continue_once_is_heeded() -> None:
     [("", "next_cursor is empty"), ("x" * (Limits.max_cursor_length + 1), "has 4,097 characters")],
     ids=["empty", "long"],
 )
-def test_a_cursor_that_cannot_be_one_is_named_after_a_single_request(
-    cursor: str, words: str
-) -> None:
+def test_an_invalid_cursor_is_named_after_a_single_request(cursor: str, words: str) -> None:
     with raw_server(
         lambda _, to: to.sendall(response({**EMPTY_PAGE, "next_cursor": cursor}))
     ) as server:
@@ -199,7 +197,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("name", DAMAGED)
-def test_damage_on_the_way_is_tried_again(name: str) -> None:
+def test_a_response_damaged_in_transit_is_retried(name: str) -> None:
     answers = iter([response(DAMAGED[name])])
     with raw_server(lambda _, to: to.sendall(next(answers, response(EMPTY_PAGE)))) as server:
         assert page(server.url).rows == []
@@ -252,7 +250,7 @@ def test_bytes_that_are_not_utf8_refuse_no_page_whatever_is_beside_them(neighbou
 @pytest.mark.parametrize(
     "row", [b'{"id": "1\xe9"}', b'{"id": "1", "updated_at": "2026\xe9"}', b'{"id\xe9": "1"}']
 )
-def test_an_id_or_a_time_that_was_damaged_on_the_way_is_asked_for_again(row: bytes) -> None:
+def test_an_id_or_a_time_damaged_in_transit_is_retried(row: bytes) -> None:
     # Under another id a row would be taken for another one.
     answers = iter([response(b'{"enrollments": [%b], "next_cursor": null}' % row)])
     with raw_server(lambda _, to: to.sendall(next(answers, response(EMPTY_PAGE)))) as server:

@@ -95,7 +95,7 @@ def test_a_row_is_requested_by_its_whole_id_and_returned_as_it_was_sent(key: str
 
 
 @pytest.mark.parametrize("key", ["", ".", ".."])
-def test_an_id_that_would_be_another_address_is_not_asked_for(key: str) -> None:
+def test_an_id_that_would_change_the_address_is_not_requested(key: str) -> None:
     with raw_server(lambda _, to: to.sendall(response({"id": key}))) as server:
         with pytest.raises(RowUnavailable):
             client(server.url).row(ENROLLMENT_LIST, key)
@@ -104,7 +104,7 @@ def test_an_id_that_would_be_another_address_is_not_asked_for(key: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["401", "500"])
-def test_the_run_goes_on_past_a_row_that_cannot_be_had(name: str, pipeline: dlt.Pipeline) -> None:
+def test_the_run_continues_past_an_unavailable_row(name: str, pipeline: dlt.Pipeline) -> None:
     broken = version(ID, "05Z", is_paused="true")
     rows = [version(f"o{n}", "06Z") for n in range(20)]
 

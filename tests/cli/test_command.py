@@ -73,7 +73,7 @@ def test_every_command_has_help_of_its_own() -> None:
         (["sync", "--workers", "many"], "--workers"),
     ],
 )
-def test_words_that_are_not_known_end_with_2_and_are_named(words: list[str], sentence: str) -> None:
+def test_unknown_words_are_named_and_exit_with_2(words: list[str], sentence: str) -> None:
     ran = command(*words)
 
     assert ran.returncode == 2

@@ -74,7 +74,7 @@ UNBUFFERED = "PYTHONUNBUFFERED=1 unify sync --json | true; exit ${PIPESTATUS[0]}
         *([UNBUFFERED] if IS_SOAK else ()),
     ],
 )
-def test_a_reader_that_left_and_a_closed_output_are_no_failure(line: str) -> None:
+def test_a_closed_output_or_reader_is_no_failure(line: str) -> None:
     code, _, errors = in_shell(line)
 
     assert (code, without_progress(errors)) == (0, [])
@@ -115,7 +115,7 @@ def test_quarantine_and_errors_keep_their_exit_codes_though_the_output_is_closed
 @needs_a_full_disk
 @pytest.mark.usefixtures("api")
 @pytest.mark.parametrize("line", ["sync", "sync --json", "status", "--help"])
-def test_a_result_that_a_full_disk_did_not_take_is_no_success(line: str) -> None:
+def test_a_result_lost_to_a_full_disk_is_no_success(line: str) -> None:
     code, _, errors = in_shell(f"unify {line} > /dev/full")
 
     assert code == 1
@@ -129,7 +129,7 @@ def test_a_result_that_a_full_disk_did_not_take_is_no_success(line: str) -> None
 
 @needs_a_full_disk
 @pytest.mark.usefixtures("api")
-def test_a_log_that_a_full_disk_did_not_take_hides_no_success() -> None:
+def test_a_log_lost_to_a_full_disk_hides_no_success() -> None:
     code, output, _ = in_shell("unify sync --verbose 2> /dev/full")
 
     assert code == 0

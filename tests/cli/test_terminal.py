@@ -122,7 +122,7 @@ def test_json_leaves_one_object() -> None:
     assert_left(watched("sync", "--json", columns=2_000), r'\{"command": "sync".*\}')
 
 
-def test_a_server_that_keeps_silent_is_seen_to_and_the_clock_runs_on(serve: Serve) -> None:
+def test_the_screen_names_a_silent_server_and_its_clock_runs_on(serve: Serve) -> None:
     api = serve(Account(10), latency=1.5)
 
     screen = watched("sync", SOURCES__UNIFY__BASE_URL=api.url, UNIFY_API_KEY=KEY)
@@ -134,7 +134,7 @@ def test_a_server_that_keeps_silent_is_seen_to_and_the_clock_runs_on(serve: Serv
 
 
 @pytest.mark.usefixtures("api")
-def test_a_narrow_terminal_gets_the_line_cut_for_what_wraps_cannot_be_erased() -> None:
+def test_a_narrow_terminal_gets_a_truncated_line() -> None:
     screen = watched("sync", columns=24)
 
     assert "0:00 Connecting to http\r" in screen.sent

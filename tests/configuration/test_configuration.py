@@ -99,7 +99,7 @@ def test_an_argument_comes_before_the_environment_and_that_before_a_file(
 
 
 @pytest.mark.parametrize("name", ["workers", "page_size", "lookback", "start", "status"])
-def test_an_argument_of_nothing_is_not_an_argument_that_was_not_given(name: str) -> None:
+def test_an_empty_argument_is_not_a_missing_one(name: str) -> None:
     write("config.toml", '[sources.unify]\nlookback = "1h"\nstatus = "DRAFT"\nworkers = 2\n')
 
     if name == "status":
@@ -112,7 +112,7 @@ def test_an_argument_of_nothing_is_not_an_argument_that_was_not_given(name: str)
 
 
 @pytest.mark.parametrize("lookup", [dlt.secrets.value, dlt.config.value, None])
-def test_a_value_to_look_up_is_looked_up(lookup: Any) -> None:
+def test_a_dlt_placeholder_is_resolved_from_configuration(lookup: Any) -> None:
     write("secrets.toml", '[sources.unify]\napi_key = "the-key-in-the-file"\n')
 
     assert configured(api_key=lookup).api_key == "the-key-in-the-file"
@@ -150,7 +150,7 @@ def test_a_pipeline_and_a_clone_of_the_source_have_sections_of_their_own(
     ("mistyped", "meant"),
     [("lookbak", "lookback"), ("page_sise", "page_size"), ("STATUSES", "status"), ("xyz", None)],
 )
-def test_a_mistyped_name_is_refused_with_the_nearest(
+def test_a_misspelled_setting_is_refused_and_the_nearest_name_suggested(
     mistyped: str, meant: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refusal(**given: Any) -> str:
@@ -170,7 +170,7 @@ def test_a_mistyped_name_is_refused_with_the_nearest(
         write(file, "")
 
 
-def test_what_dlt_itself_reads_in_the_section_is_not_refused(
+def test_settings_that_dlt_reads_from_the_same_section_are_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SOURCES__UNIFY__EXTRACT__WORKERS", "3")
@@ -181,7 +181,7 @@ def test_what_dlt_itself_reads_in_the_section_is_not_refused(
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_a_key_in_the_file_that_is_not_for_secrets_is_refused_unseen(
+def test_a_key_in_config_toml_is_refused_without_showing_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("UNIFY_API_KEY")
@@ -201,7 +201,7 @@ def test_an_error_names_an_option_only_if_it_was_given(flags: list[str], name: s
     assert ran.stderr.startswith(f"Error: {name} is '0', which is out of range.")
 
 
-def test_a_start_in_configuration_is_not_taken_for_the_range_of_a_backfill() -> None:
+def test_a_configured_start_is_not_the_start_of_a_backfill() -> None:
     ran = command("backfill", "--from", "2026-01-01", SOURCES__UNIFY__START="someday")
     assert ran.returncode == 2
     assert ran.stderr.startswith("Error: start is 'someday'")
@@ -211,9 +211,7 @@ def test_a_start_in_configuration_is_not_taken_for_the_range_of_a_backfill() -> 
 
 
 @pytest.mark.parametrize("wrong", [-1, "soon", float("nan"), 1e9])
-def test_a_lock_timeout_that_cannot_be_is_refused_by_every_function_alike(
-    wrong: Any, pipeline: dlt.Pipeline
-) -> None:
+def test_every_function_refuses_an_invalid_lock_timeout(wrong: Any, pipeline: dlt.Pipeline) -> None:
     for run in (
         lambda: sync(pipeline, lock_timeout=wrong, api_key="k"),
         lambda: backfill(pipeline, "2026-01-01", lock_timeout=wrong, api_key="k"),
@@ -229,7 +227,7 @@ def test_an_error_of_a_function_names_its_argument(pipeline: dlt.Pipeline) -> No
         backfill(pipeline, "2026-02-01", "2026-01-01")
 
 
-def test_the_doors_take_every_setting_by_its_own_type() -> None:
+def test_every_public_function_accepts_every_setting_with_its_type() -> None:
     facts = get_type_hints(SettingsArguments)
     assert Any not in facts.values()
     assert get_type_hints(RangeArguments) == {n: t for n, t in facts.items() if n != "start"}

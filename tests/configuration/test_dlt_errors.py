@@ -69,7 +69,7 @@ def failed(run: Run, address: str, api: Sandbox) -> UnifyError:
 
 
 @pytest.mark.parametrize("kind", UNREACHABLE)
-def test_an_unreachable_database_exits_with_1_whatever_the_command(kind: str, serve: Serve) -> None:
+def test_every_command_exits_with_1_if_the_database_is_unreachable(kind: str, serve: Serve) -> None:
     api = serve(Account(5))
 
     for name, run in RUNS.items():
@@ -82,7 +82,7 @@ def test_an_unreachable_database_exits_with_1_whatever_the_command(kind: str, se
 
 
 @pytest.mark.parametrize("kind", MISCONFIGURED)
-def test_credentials_that_a_database_refuses_end_with_2_whatever_the_command(
+def test_every_command_exits_with_2_if_the_database_refuses_the_credentials(
     kind: str, serve: Serve, postgres_server: str
 ) -> None:
     api = serve(Account(5))
@@ -112,7 +112,7 @@ DENIED = {
 
 
 @pytest.mark.parametrize("kind", DENIED)
-def test_a_right_that_is_missing_ends_with_2_whatever_the_command(
+def test_every_command_exits_with_2_if_the_role_lacks_a_privilege(
     kind: str, serve: Serve, postgres_server: str
 ) -> None:
     api, role = serve(Account(5)), f"loader_{closed()}"
@@ -128,7 +128,7 @@ def test_a_right_that_is_missing_ends_with_2_whatever_the_command(
             assert "let this user write there" in error.next_step
 
 
-def test_a_duckdb_that_is_read_only_ends_with_2_whatever_the_command(
+def test_every_command_exits_with_2_if_the_duckdb_file_is_read_only(
     serve: Serve, pipeline: dlt.Pipeline, home: Path
 ) -> None:
     api = serve(Account(5))
@@ -173,7 +173,7 @@ def test_a_server_may_refuse_in_any_language(answer: tuple[str, str], serve: Ser
 _ASKS_FOR_TLS = struct.pack("!HH", 1234, 5679)
 
 
-def test_a_database_that_is_full_of_sessions_is_there_another_time(
+def test_a_database_without_free_connections_is_a_temporary_failure(
     serve: Serve, postgres_server: str
 ) -> None:
     api = serve(Account(5))

@@ -129,7 +129,7 @@ pipeline.run(unify_source(base_url=sys.argv[2]).with_resources("people"))
 """
 
 
-def test_what_a_load_killed_amid_its_retries_leaves_holds_no_password_that_libpq_quoted(
+def test_a_load_killed_while_retrying_leaves_no_password_from_libpq(
     serve: Serve, home: Path
 ) -> None:
     given = {"DESTINATION__QUOTING__PASSWORD": PASSWORDS[0], "SOURCES__UNIFY__API_KEY": KEY}

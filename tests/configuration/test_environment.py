@@ -109,7 +109,7 @@ def test_a_variable_that_would_break_a_promise_is_refused_by_name_before_any_req
     assert list(home.glob("*.duckdb")) == []
 
 
-def test_the_command_ends_with_2_for_another_programs_variable(api: Sandbox) -> None:
+def test_the_command_exits_with_2_for_another_programs_variable(api: Sandbox) -> None:
     ran = command("sync", DEV_MODE="true")
 
     assert ran.returncode == 2
@@ -117,7 +117,7 @@ def test_the_command_ends_with_2_for_another_programs_variable(api: Sandbox) -> 
     assert api.requests == []
 
 
-def test_a_value_that_dlt_cannot_take_is_named_with_its_variable(api: Sandbox) -> None:
+def test_a_value_that_dlt_cannot_parse_is_reported_with_its_variable(api: Sandbox) -> None:
     ran = command("sync", SOURCES__UNIFY__BASE_URL=api.url, POOL_TYPE="gevent")
 
     assert ran.returncode == 2
@@ -259,7 +259,7 @@ def test_a_file_of_another_name_is_not_refused(file: str, api: Sandbox) -> None:
 
 
 @pytest.mark.parametrize("naming", ["nowhere", "nowhere.at_all", "os.path", "os"])
-def test_a_naming_convention_that_is_none_ends_with_a_sentence(
+def test_an_unknown_naming_convention_is_reported_in_a_sentence(
     naming: str, api: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SCHEMA__NAMING", naming)

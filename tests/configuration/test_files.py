@@ -100,7 +100,7 @@ def test_a_repeated_name_is_reported_with_its_line(
 
 
 @pytest.mark.parametrize(("text", "line", "name"), NO_TOML)
-def test_what_is_not_toml_is_shown_by_its_line_and_its_name(
+def test_invalid_toml_is_reported_with_its_file_and_line(
     text: str, line: int, name: str, file: Path
 ) -> None:
     file.write_bytes(f"# A file\n[sources.unify]\n{text}".encode())

@@ -63,7 +63,7 @@ def test_the_limit_that_a_response_exceeds_is_named_and_can_be_raised(name: str)
 
 
 @pytest.mark.parametrize("most", [2, 5])
-def test_a_list_without_a_new_row_ends_after_as_many_pages_as_are_allowed(most: int) -> None:
+def test_a_list_without_new_rows_ends_after_max_idle_pages(most: int) -> None:
     cursors = map(str, count())
     with raw_server(lambda _, to: to.sendall(page(next(cursors)))) as server:
         ask = client(server.url, max_idle_pages=most)
@@ -80,7 +80,7 @@ def duckdb(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
         yield found
 
 
-def test_a_limit_of_a_row_is_named_in_the_quarantine_and_can_be_raised(
+def test_the_quarantine_names_the_limit_that_a_row_exceeds_and_it_can_be_raised(
     duckdb: Destination,
 ) -> None:
     beyond: dict[str, dict[str, Any]] = {
@@ -99,7 +99,7 @@ def test_a_limit_of_a_row_is_named_in_the_quarantine_and_can_be_raised(
         assert load(duckdb, url, max_depth=6, max_row_bytes=8_192).quarantined == 0
 
 
-def test_a_table_takes_as_many_new_columns_as_are_allowed(duckdb: Destination) -> None:
+def test_a_table_gets_at_most_max_new_columns(duckdb: Destination) -> None:
     more = {"a": 1, "b": 2, "c": 3}
     with listing([version("e1", "05Z", **more)]) as url:
         assert "max_new_columns" in str(load(duckdb, url, max_new_columns=1).notices)
@@ -110,7 +110,7 @@ def test_a_table_takes_as_many_new_columns_as_are_allowed(duckdb: Destination) -
         assert {"a", "b", "c"} <= set(duckdb.columns("enrollments"))
 
 
-def test_a_function_that_waited_in_vain_names_its_argument_and_no_option(
+def test_a_function_that_timed_out_on_the_lock_names_its_argument_not_the_option(
     duckdb: Destination,
 ) -> None:
     with Turns(duckdb.pipeline(), 1).turn(), pytest.raises(LockHeld) as caught:

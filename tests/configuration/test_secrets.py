@@ -44,7 +44,7 @@ def test_no_part_of_a_password_is_shown(password: str, words: list[str], serve: 
     assert "%40" in ran.stdout + ran.stderr
 
 
-def test_the_shortest_password_with_an_at_is_not_taken_for_a_host(serve: Serve) -> None:
+def test_a_password_with_an_at_sign_is_not_mistaken_for_a_host(serve: Serve) -> None:
     ran = command(
         "sync",
         "--destination",
@@ -73,7 +73,7 @@ def test_a_traceback_of_a_script_shows_no_password(serve: Serve) -> None:
     st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4, max_size=24),
     st.sampled_from(FORMS[:1]),
 )
-def test_a_password_is_struck_out_of_any_text_however_a_library_cuts_its_address(
+def test_a_password_is_redacted_however_a_library_splits_the_address(
     password: str, form: str
 ) -> None:
     address = form.format(password)

@@ -88,12 +88,12 @@ def test_a_range_of_dates_begins_with_the_first_day_and_ends_with_the_whole_of_t
 @pytest.mark.parametrize(
     "value", ["2026-03-31T00:00:00Z", "2026-03-31 00:00", datetime(2026, 3, 31, tzinfo=UTC)]
 )
-def test_a_range_of_times_ends_at_the_instant_though_it_be_midnight(value: str | datetime) -> None:
+def test_a_range_of_times_ends_at_its_instant_even_at_midnight(value: str | datetime) -> None:
     assert parse_range(value, value)[1] == datetime(2026, 3, 31, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("nothing", ["", " "])
-def test_an_end_that_is_empty_is_refused_and_none_is_open(nothing: str) -> None:
+def test_an_empty_end_is_refused_and_a_missing_one_is_open(nothing: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_range("2026-03-31", nothing)
 
@@ -122,7 +122,7 @@ def test_an_end_that_is_empty_is_refused_and_none_is_open(nothing: str) -> None:
         "2026-01-31 0:",
     ],
 )
-def test_what_is_no_time_is_refused_with_its_name_and_value(text: str) -> None:
+def test_an_invalid_time_is_refused_with_its_name_and_value(text: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         parse_time("--from", text)
 
@@ -131,7 +131,7 @@ def test_what_is_no_time_is_refused_with_its_name_and_value(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
-def test_a_time_that_is_none_in_utc_is_refused_with_its_name_and_value(text: str) -> None:
+def test_a_time_that_does_not_exist_in_utc_is_refused_with_its_name_and_value(text: str) -> None:
     for value in (text, datetime.fromisoformat(text)):
         with pytest.raises(ConfigurationError) as caught:
             parse_time("--from", value)
@@ -140,12 +140,12 @@ def test_a_time_that_is_none_in_utc_is_refused_with_its_name_and_value(text: str
         assert repr(str(value)) in caught.value.what
 
 
-def test_a_start_before_all_time_is_refused() -> None:
+def test_a_start_in_the_year_1_is_refused() -> None:
     assert "start is '0001-01-01'" in refusal(start="0001-01-01").what
 
 
 @given(st.text(max_size=12) | st.text(max_size=12).map("2026-01-31".__add__))
-def test_any_text_is_a_time_or_refused_but_nothing_else(text: str) -> None:
+def test_any_text_is_either_a_time_or_refused(text: str) -> None:
     try:
         read = parse_time("start", text)
     except ConfigurationError as refused:
@@ -157,7 +157,7 @@ def test_any_text_is_a_time_or_refused_but_nothing_else(text: str) -> None:
 
 
 @given(st.sampled_from(sorted(INTEGERS)), st.integers(-(10**12), 10**12), st.booleans())
-def test_whole_numbers_are_taken_within_their_limits(
+def test_whole_numbers_within_their_limits_are_accepted(
     name: str,
     value: int,
     as_text: bool,  # noqa: FBT001 - drawn
@@ -174,12 +174,12 @@ def test_whole_numbers_are_taken_within_their_limits(
 
 @pytest.mark.parametrize("name", INTEGERS)
 @pytest.mark.parametrize("value", [True, "", "1.5", 2.5, "ten", "1e1"])
-def test_what_is_no_whole_number_is_refused(name: str, value: Any) -> None:
+def test_anything_but_a_whole_number_is_refused(name: str, value: Any) -> None:
     assert name in refusal(**{name: value}).what
 
 
 @given(st.sampled_from(["request_timeout", "retry_budget", "max_response_seconds"]), st.floats())
-def test_seconds_are_more_than_none_and_at_most_a_day(name: str, value: float) -> None:
+def test_seconds_are_above_zero_and_at_most_a_day(name: str, value: float) -> None:
     if 0 < value <= 86_400:
         assert value_of(name, **{name: value}) == value
     else:
@@ -199,7 +199,7 @@ def test_a_lookback_is_a_number_with_a_unit(number: int, unit: str, gap: str) ->
 
 
 @pytest.mark.parametrize("value", ["-1m", "ten minutes", "5w", "", "nan", "inf", timedelta(-1)])
-def test_what_is_no_length_of_time_is_refused(value: Any) -> None:
+def test_an_invalid_duration_is_refused(value: Any) -> None:
     what = refusal(lookback=value).what
 
     assert "lookback" in what
@@ -236,13 +236,13 @@ def test_a_value_is_refused_with_the_reason(wrong: dict[str, Any], reason: str) 
 
 
 @given(st.sampled_from(ID_FILTERS), st.uuids())
-def test_ids_are_taken_in_any_spelling_of_theirs(name: str, wanted: UUID) -> None:
+def test_ids_are_accepted_in_any_spelling(name: str, wanted: UUID) -> None:
     for text_given in (wanted, str(wanted), str(wanted).upper(), f" {wanted} "):
         assert checked(**{name: text_given}).filters == ((name, str(wanted)),)
 
 
 @given(st.sampled_from(ID_FILTERS), st.text(max_size=20))
-def test_what_is_no_id_is_refused(name: str, value: str) -> None:
+def test_an_invalid_id_is_refused(name: str, value: str) -> None:
     what = refusal(**{name: value}).what
 
     assert what.startswith(f"{name} is ")
@@ -250,14 +250,14 @@ def test_what_is_no_id_is_refused(name: str, value: str) -> None:
 
 
 @given(st.lists(st.sampled_from(STATUSES), min_size=1, max_size=6))
-def test_statuses_are_taken_in_any_order_and_case_and_twice(wanted: list[str]) -> None:
+def test_statuses_are_accepted_in_any_order_and_case_and_repeated(wanted: list[str]) -> None:
     expected = tuple(("status", status) for status in sorted(set(wanted)))
     for text_given in (wanted, ",".join(wanted), [", ".join(wanted)], [s.lower() for s in wanted]):
         assert checked(status=text_given).filters == expected
 
 
 @given(st.sampled_from(STATUSES), st.text("ABC_", min_size=4, max_size=9))
-def test_a_status_that_is_not_known_is_refused(known: str, unknown: str) -> None:
+def test_an_unknown_status_is_refused(known: str, unknown: str) -> None:
     what = refusal(status=[known, unknown]).what
 
     assert "status" in what
@@ -275,7 +275,7 @@ def test_a_status_that_is_not_known_is_refused(known: str, unknown: str) -> None
         "http://[::1]:8100",
     ],
 )
-def test_https_and_loopback_are_addresses(url: str) -> None:
+def test_https_and_loopback_addresses_are_accepted(url: str) -> None:
     assert checked(base_url=f" {url}/ ").base_url == url
 
 
@@ -319,7 +319,7 @@ def test_a_key_is_trimmed_and_never_shown(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [None, "", "  \n"])
-def test_no_key_says_where_to_put_one(key: str | None) -> None:
+def test_a_missing_key_is_reported_with_where_to_set_it(key: str | None) -> None:
     refused = refusal(api_key=key)
 
     assert "no API key" in refused.what
@@ -327,7 +327,9 @@ def test_no_key_says_where_to_put_one(key: str | None) -> None:
 
 
 @given(printable, st.sampled_from([" ", "\n", "\t", "\x00", "é", "“"]), printable)
-def test_a_key_that_no_header_can_carry_is_refused_unseen(one: str, odd: str, other: str) -> None:
+def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(
+    one: str, odd: str, other: str
+) -> None:
     refused = refusal(api_key=f"{one}key{odd}key{other}")
 
     assert "api_key" in refused.what

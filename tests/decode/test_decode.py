@@ -123,7 +123,7 @@ BROKEN = {
 @pytest.mark.parametrize("reason", BROKEN)
 @settings(max_examples=5)
 @given(one=enrollments, other=enrollments)
-def test_a_row_that_breaks_a_promise_is_set_aside_whole_and_the_others_are_read(
+def test_a_row_that_breaks_a_promise_is_quarantined_whole_and_the_others_are_read(
     reason: str, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
     BROKEN[reason](one)
@@ -150,7 +150,9 @@ def test_a_text_is_readable_if_its_bytes_are_unicode(row: dict[str, Any], text: 
 @pytest.mark.parametrize("row", [None, 5, "text", [], [{}]])
 @settings(max_examples=5)
 @given(other=enrollments)
-def test_a_row_that_is_no_object_is_set_aside_under_a_hash(row: Any, other: dict[str, Any]) -> None:
+def test_a_row_that_is_not_an_object_is_quarantined_under_a_hash(
+    row: Any, other: dict[str, Any]
+) -> None:
     batch = decode(ENROLLMENT_LIST, [page(row, other)])
 
     assert len(batch.unreadable) == 1
@@ -195,7 +197,7 @@ def test_whatever_else_the_api_sends_no_row_is_lost(
         b"",
     ],
 )
-def test_a_body_that_is_no_page_is_an_error(body: bytes) -> None:
+def test_a_body_that_is_not_a_page_is_an_error(body: bytes) -> None:
     with pytest.raises(BrokenPage):
         decode(ENROLLMENT_LIST, [page(), body])
 

@@ -26,7 +26,7 @@ SPEED_ROWS = 10_000
 
 
 @pytest.mark.parametrize(("recipe", "name"), RECIPES, ids=[name for _, name in RECIPES])
-def test_a_recipe_is_all_that_dlt_needs_to_know(recipe: str, name: str, home: Path) -> None:
+def test_a_recipe_configures_everything_that_dlt_needs(recipe: str, name: str, home: Path) -> None:
     (home / ".dlt").mkdir()
     (home / ".dlt" / "secrets.toml").write_text(recipe)
     Container()[PluggableRunContext].reload_providers()
@@ -64,7 +64,7 @@ def test_the_tables_of_the_page_name_every_destination_that_is_tried() -> None:
 
 
 @pytest.mark.lane
-def test_a_first_load_is_fast_enough_to_tell(
+def test_the_speed_of_a_first_load_is_recorded(
     serve: Callable[..., Sandbox], warehouse: Destination, record_property: Callable[..., None]
 ) -> None:
     api = serve(Account(SPEED_ROWS))

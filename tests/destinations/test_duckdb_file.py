@@ -41,7 +41,7 @@ def test_a_new_file_opens_in_every_duckdb_from_1_2_on(home: Path, known: dict[st
     assert storage_version(home / "unify_demo.duckdb") == OF_1_2
 
 
-def test_a_file_that_is_there_keeps_its_format(home: Path, known: dict[str, str]) -> None:
+def test_an_existing_file_keeps_its_format(home: Path, known: dict[str, str]) -> None:
     file = home / "unify_gtm.duckdb"
     with duckdb.connect(str(file), config={"storage_compatibility_version": "latest"}):
         pass
@@ -58,7 +58,7 @@ def test_the_format_in_dlts_own_setting_is_used(home: Path, known: dict[str, str
     assert storage_version(home / "unify_gtm.duckdb") == OF_1_0
 
 
-def test_a_memory_limit_of_dlts_own_setting_stays_as_it_is(
+def test_a_memory_limit_set_through_dlt_is_kept(
     pipeline: dlt.Pipeline, known: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(GLOBAL_CONFIG, '{"memory_limit": "1GiB"}')

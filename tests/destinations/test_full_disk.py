@@ -67,7 +67,7 @@ def assert_survives(
 
 
 @pytest.mark.rounds
-def test_a_disk_that_is_full_for_duckdb_costs_nothing_but_time(serve: Serve, home: Path) -> None:
+def test_a_full_disk_under_duckdb_loses_nothing(serve: Serve, home: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         file = home / "unify_gtm.duckdb"
         warehouse = DuckDB({"DESTINATION__DUCKDB__CREDENTIALS": str(file)})
@@ -87,7 +87,7 @@ def test_a_disk_that_is_full_for_duckdb_costs_nothing_but_time(serve: Serve, hom
 # A row of the matrix is the same at four moments; a soak tries random ones.
 @pytest.mark.matrix
 @pytest.mark.rounds
-def test_a_disk_that_is_full_for_postgres_costs_nothing_but_time(serve: Serve) -> None:
+def test_a_full_disk_under_postgres_loses_nothing(serve: Serve) -> None:
     with Server(megabytes_of_log_file=1) as server, pytest.MonkeyPatch.context() as patch:
         warehouse = Postgres({"DESTINATION__POSTGRES__CREDENTIALS": server.dsn})
         for name, value in warehouse.environment.items():

@@ -25,7 +25,7 @@ START = datetime(2026, 6, 1, tzinfo=timezone.utc)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), min_size=1))
-def test_of_each_key_the_newest_row_stays_and_of_equals_the_last(
+def test_the_newest_row_of_each_key_stays_and_the_last_of_equally_new_ones(
     rows: list[tuple[str, int]],
 ) -> None:
     times = [START + timedelta(seconds=second) for _, second in rows]
@@ -58,7 +58,7 @@ def test_the_newest_row_counts_in_parquet_files_from_before_and_after_an_upgrade
 
 
 @pytest.mark.parametrize("wanted", TABLE_FORMATS)
-def test_a_lake_has_the_format_that_was_asked_for_and_a_database_its_own(wanted: str) -> None:
+def test_a_lake_gets_the_configured_format_and_a_database_keeps_its_own(wanted: str) -> None:
     settings = checked_settings({"api_key": "key", "table_format": f" {wanted.upper()} "})
 
     lake, database = (dlt.destination(name).capabilities() for name in ("filesystem", "duckdb"))
@@ -66,7 +66,7 @@ def test_a_lake_has_the_format_that_was_asked_for_and_a_database_its_own(wanted:
     assert lake_format(database, settings.table_format) is None
 
 
-def test_a_format_that_no_lake_has_is_refused_by_name() -> None:
+def test_an_unknown_table_format_is_refused_by_name() -> None:
     with pytest.raises(ConfigurationError, match="table_format is 'hudi'"):
         checked_settings({"api_key": "key", "table_format": "hudi"})
 
@@ -77,7 +77,7 @@ def test_a_lake_has_delta_tables_by_default() -> None:
 
 @pytest.mark.lane
 @pytest.mark.parametrize("warehouse", [Delta, Iceberg], indirect=True, ids=["Delta", "Iceberg"])
-def test_what_a_first_load_left_that_died_as_it_committed_is_merged_with(
+def test_rows_of_a_first_load_that_died_while_committing_are_merged_with(
     serve: Serve, warehouse: Any
 ) -> None:
     api = serve(account(100))

@@ -87,7 +87,7 @@ def test_runs_that_begin_at_once_never_hold_a_dataset_together(claims: Claims) -
     assert claims.all() == {}
 
 
-def test_a_run_that_waits_in_vain_names_the_holder_of_the_dataset(claims: Claims) -> None:
+def test_a_run_that_times_out_on_the_lock_names_its_holder(claims: Claims) -> None:
     claims.put("other", Claim("dataset", 1, ELSEWHERE))
 
     with (
@@ -166,7 +166,7 @@ def alive(*parts: str) -> list[Path]:
     return [file for file in files if any(part in file.name for part in parts)]
 
 
-def test_a_run_that_could_not_take_its_claim_back_holds_up_no_other(
+def test_a_run_that_could_not_withdraw_its_claim_blocks_no_other(
     claims: Claims, home: Path
 ) -> None:
     lake, away = home / "lake", home / "away"
@@ -183,7 +183,7 @@ def test_a_run_that_could_not_take_its_claim_back_holds_up_no_other(
     assert not alive(ours)
 
 
-def test_what_killed_processes_left_is_cleared_away_after_a_day_and_nothing_of_living_ones(
+def test_files_of_killed_processes_are_deleted_after_a_day_and_those_of_live_ones_kept(
     claims: Claims, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(home))
@@ -213,7 +213,7 @@ def test_what_killed_processes_left_is_cleared_away_after_a_day_and_nothing_of_l
         living.kill()
 
 
-def test_a_run_that_was_taken_for_dead_notices(claims: Claims) -> None:
+def test_a_run_that_others_believed_dead_notices(claims: Claims) -> None:
     with turn(claims) as held:
         (ours,) = names(claims)
         claims.put("other", Claim("dataset", 0, ELSEWHERE))
@@ -226,7 +226,7 @@ def test_a_run_that_was_taken_for_dead_notices(claims: Claims) -> None:
         assert not held.is_held()
 
 
-def test_a_holder_sees_who_waits_and_is_let_in_behind_it(claims: Claims) -> None:
+def test_a_holder_sees_a_waiting_run_and_queues_behind_it(claims: Claims) -> None:
     claims.poll_seconds = 0.01
     order = []
 

@@ -181,7 +181,7 @@ SEEN_BY_NO_CURSOR: list[tuple[type[Destination], Table, Load]] = [
 
 @pytest.mark.rounds
 @pytest.mark.parametrize(("warehouse", "table", "run"), SEEN_BY_NO_CURSOR, indirect=["warehouse"])
-def test_a_window_whose_merge_died_is_the_first_work_of_the_next_run_whichever_that_is(
+def test_a_window_whose_merge_died_is_reloaded_first_by_any_next_run(
     serve: Serve, warehouse: Destination, home: Path, table: Table, run: Load
 ) -> None:
     api = loaded(warehouse, serve)
@@ -238,7 +238,7 @@ def test_after_a_run_by_dlt_that_died_on_a_lost_machine_every_next_run_makes_the
 
 @pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
 @pytest.mark.parametrize("run", [by_sync, by_three_lines])
-def test_a_change_that_a_run_merged_in_part_and_that_was_undone_since_stands_in_no_table(
+def test_a_change_that_was_merged_in_part_and_then_undone_is_in_no_table(
     serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch, run: Load
 ) -> None:
     # All rows are read again, and are left alone if they are as the last finished load knew them.
@@ -265,7 +265,7 @@ def test_a_change_that_a_run_merged_in_part_and_that_was_undone_since_stands_in_
 
 
 @pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
-def test_what_a_run_by_dlt_noted_is_replaced_by_the_next_and_forgotten_by_a_sync(
+def test_the_note_of_a_dlt_run_is_replaced_by_the_next_and_deleted_by_a_sync(
     serve: Serve, warehouse: Destination
 ) -> None:
     api = loaded(warehouse, serve)
@@ -287,7 +287,7 @@ def forbid_rows(warehouse: Destination, table: Table) -> None:
 
 
 @on_both
-def test_a_run_that_ends_forgets_what_it_noted_and_not_what_another_has_noted_since(
+def test_a_run_deletes_its_own_notes_and_not_those_of_later_runs(
     serve: Serve, warehouse: Destination
 ) -> None:
     loaded(warehouse, serve)

@@ -68,7 +68,7 @@ def test_every_key_has_an_index_from_the_first_load_on(serve: Serve, warehouse: 
 
 
 @pytest.mark.parametrize("first", ["with the driver", "without it"])
-def test_json_columns_take_rows_in_whatever_format_the_driver_lets_them_come(
+def test_json_columns_are_loaded_with_and_without_the_driver(
     first: str, serve: Serve, warehouse: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     living = account()
@@ -183,7 +183,7 @@ def test_tls_is_used_if_it_is_required(
 
 
 @pytest.mark.rounds
-def test_a_server_that_is_killed_in_mid_load_costs_nothing_but_time(
+def test_killing_the_server_during_a_load_loses_nothing(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Server() as server:
@@ -197,7 +197,7 @@ def test_a_server_that_is_killed_in_mid_load_costs_nothing_but_time(
 
 
 @pytest.mark.rounds
-def test_a_path_that_is_dropped_in_mid_load_costs_nothing_but_time(
+def test_losing_the_network_during_a_load_loses_nothing(
     serve: Serve, warehouse: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Proxy(warehouse.dsn) as path:
@@ -263,7 +263,7 @@ def _wait_for_the_lock(warehouse: Postgres) -> None:
     time.sleep(0.1)
 
 
-def test_who_waits_too_long_learns_who_holds_the_dataset_since_when_and_where(
+def test_a_lock_timeout_reports_the_holder_since_when_and_where(
     serve: Serve, warehouse: Postgres
 ) -> None:
     _, first = holding(serve)
@@ -282,7 +282,7 @@ def test_who_waits_too_long_learns_who_holds_the_dataset_since_when_and_where(
     assert warehouse.stored() == shown(api.account)
 
 
-def test_waiting_for_another_run_it_stops_at_a_signal(serve: Serve, warehouse: Postgres) -> None:
+def test_a_run_that_waits_for_another_stops_at_a_signal(serve: Serve, warehouse: Postgres) -> None:
     _, first = holding(serve)
     _wait_for_the_lock(warehouse)
     second = start_command(serve(Account(50)), "sync", "--lock-timeout", "30", *TO_POSTGRES)
@@ -347,9 +347,7 @@ def test_a_run_that_lost_its_lock_does_not_commit_its_window(
     assert warehouse.stored() == shown(api.account)
 
 
-def test_a_server_that_soon_ends_idle_sessions_does_not_end_the_locks(
-    serve: Serve, warehouse: Postgres
-) -> None:
+def test_the_lock_survives_a_short_idle_session_timeout(serve: Serve, warehouse: Postgres) -> None:
     api = serve(account(400), latency=0.5)
     ((name,),) = warehouse.ask("SELECT current_database()")
     warehouse.ask(f"ALTER DATABASE {name} SET idle_session_timeout = '1s'")
@@ -359,9 +357,7 @@ def test_a_server_that_soon_ends_idle_sessions_does_not_end_the_locks(
     assert warehouse.stored() == shown(api.account)
 
 
-def test_check_status_and_the_example_read_postgres_as_well(
-    serve: Serve, warehouse: Postgres
-) -> None:
+def test_check_status_and_the_example_work_on_postgres(serve: Serve, warehouse: Postgres) -> None:
     api = serve(account())
     nothing = status(warehouse.pipeline())
     assert (nothing.rows, nothing.loads, nothing.cursor) == ({}, [], None)

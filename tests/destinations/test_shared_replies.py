@@ -102,7 +102,7 @@ SHARED: list[Carries] = [
         for load in ([by_sync] if kind is Postgres else [by_sync, by_three_lines, by_backfill])
     ],
 )
-def test_a_shared_reply_stays_when_its_owner_lets_go_of_it(
+def test_a_shared_reply_stays_when_its_owner_drops_it(
     kind: type[Destination], load: Load, home: Path, request: pytest.FixtureRequest
 ) -> None:
     with opened(kind, home, request) as warehouse:

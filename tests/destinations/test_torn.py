@@ -59,7 +59,7 @@ TWINS = [("_dlt_pipeline_state", 0.9), ("_dlt_version", 0), ("_dlt_loads", 0)]
         *(TWINS if IS_SOAK else ()),
     ],
 )
-def test_a_run_deletes_what_was_cut_off_and_loads_it_again(
+def test_a_run_deletes_truncated_files_and_reloads_their_rows(
     table: str, part: float, serve: Serve, warehouse: Parquet
 ) -> None:
     api = loaded_twice(warehouse, serve)
@@ -70,7 +70,7 @@ def test_a_run_deletes_what_was_cut_off_and_loads_it_again(
 
 
 @pytest.mark.parametrize("table", ["_dlt_pipeline_state", "_dlt_version"])
-def test_three_lines_delete_what_was_cut_off_once_nobody_can_still_be_writing_it(
+def test_a_dlt_run_deletes_truncated_files_once_no_run_can_still_be_writing_them(
     table: str, serve: Serve, warehouse: Parquet
 ) -> None:
     api = loaded_twice(warehouse, serve)
@@ -88,7 +88,7 @@ def test_three_lines_delete_what_was_cut_off_once_nobody_can_still_be_writing_it
     assert warehouse.stored() == shown(api.account)
 
 
-def test_a_load_whose_end_was_cut_off_is_none(serve: Serve, warehouse: Parquet) -> None:
+def test_a_load_with_a_truncated_record_does_not_count(serve: Serve, warehouse: Parquet) -> None:
     load(warehouse, serve(account(20)))
     cut_newest(warehouse, "_dlt_loads", 0.5)
 

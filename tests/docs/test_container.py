@@ -29,7 +29,7 @@ def read(name: str) -> Any:
     return yaml.safe_load((CONTAINER / name).read_text())
 
 
-def test_the_cron_job_forbids_two_runs_and_tries_no_hopeless_one_again() -> None:
+def test_the_cron_job_forbids_concurrent_runs_and_retries_no_hopeless_one() -> None:
     job = read("cronjob.yaml")["spec"]
     pod = job["jobTemplate"]["spec"]
     [container] = pod["template"]["spec"]["containers"]
@@ -108,7 +108,7 @@ def test_a_container_is_healthy_while_it_loads_and_afterwards_and_not_over_a_bro
 
 
 @pytest.mark.container
-def test_the_image_ends_within_seconds_of_sigterm_though_it_is_the_first_process(
+def test_the_image_stops_within_seconds_of_sigterm_as_process_1(
     image: chroot.Image, data: Path
 ) -> None:
     with Sandbox(Account(2_000), key=KEY, latency=0.5) as api:

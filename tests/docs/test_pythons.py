@@ -43,21 +43,21 @@ def working(file: Path) -> str:
 
 
 @pytest.mark.usefixtures("shim")
-def test_a_shim_that_does_not_run_is_no_python(home: Path) -> None:
+def test_a_shim_that_does_not_run_is_not_a_python(home: Path) -> None:
     assert found(home) == "None"
 
 
 @pytest.mark.parametrize(
     "lines", [["#!/nowhere/python"], ["no script"], ["#!/bin/sh", "echo 2.7"], ["#!/bin/sh"]]
 )
-def test_a_program_that_prints_no_version_is_no_python(lines: list[str], home: Path) -> None:
+def test_a_program_that_prints_no_version_is_not_a_python(lines: list[str], home: Path) -> None:
     put(home / "bin" / f"python{MINE}", *lines)
 
     assert found(home) == "None"
 
 
 @pytest.mark.usefixtures("shim")
-def test_behind_a_shim_another_of_the_path_is_found(home: Path) -> None:
+def test_a_python_later_in_the_path_is_found_behind_a_shim(home: Path) -> None:
     assert found(home) == "None"
     python = working(home / "bin" / f"python{MINE}")
 
@@ -65,7 +65,7 @@ def test_behind_a_shim_another_of_the_path_is_found(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("shim")
-def test_behind_a_shim_the_newest_of_pyenv_is_found(home: Path) -> None:
+def test_the_newest_python_of_pyenv_is_found_behind_a_shim(home: Path) -> None:
     for patch in ("2", "10", "9"):
         working(home / "versions" / f"{MINE}.{patch}" / "bin" / "python")
     put(home / "versions" / f"{MINE}.11" / "bin" / "python", "#!/bin/sh", "exit 1")

@@ -77,7 +77,7 @@ def test_every_script_to_copy_is_named() -> None:
 
 
 @pytest.mark.parametrize(("kind", "exit_code"), [("good", 0), ("refused key", 2), ("odd rows", 3)])
-def test_the_line_of_cron_ends_with_the_exit_code_of_sync_and_is_silent_if_all_is_well(
+def test_the_cron_line_keeps_the_exit_code_of_sync_and_is_silent_on_success(
     kind: str, exit_code: int, serve: Serve, home: Path
 ) -> None:
     odd = {"reshape": DRIFTS["changed-types"]} if kind == "odd rows" else {}

@@ -57,7 +57,7 @@ def test_a_load_creates_the_listed_columns_and_types(serve: Serve, pipeline: dlt
         assert data == listed
 
 
-def test_every_column_that_serves_the_merge_is_named(serve: Serve, pipeline: dlt.Pipeline) -> None:
+def test_every_column_that_serves_the_merge_is_listed(serve: Serve, pipeline: dlt.Pipeline) -> None:
     sync(pipeline, api_key=KEY, base_url=serve(Account(50)).url)
 
     stored = {c for table in ALL_TABLES for c in columns("unify_gtm.duckdb", table.name)}

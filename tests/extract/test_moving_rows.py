@@ -155,7 +155,7 @@ def test_a_row_that_leaves_late_is_noticed_by_its_new_version(order: str) -> Non
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_a_burst_that_never_rests_is_left_unsettled_and_read_once_it_does(order: str) -> None:
+def test_a_burst_that_keeps_changing_is_left_unsettled_and_read_once_it_stops(order: str) -> None:
     account = moving(300, 1, one_instant=200)
 
     copy = Copy(account, {"order": order, "cursor": "offset", "page_size": 10, "workers": 1})
@@ -169,7 +169,7 @@ def test_a_burst_that_never_rests_is_left_unsettled_and_read_once_it_does(order:
     assert copy.lost == 0
 
 
-def test_all_bursts_that_never_rest_are_read_by_one_run_once_they_do() -> None:
+def test_all_bursts_that_kept_changing_are_read_by_one_run_once_they_stop() -> None:
     account = moving(300, 1, one_instant=100)
     others = [
         row for row in account.rows() if row["updated_at"] != account.rows()[-1]["updated_at"]

@@ -94,7 +94,7 @@ def test_a_list_without_windows_that_never_ends_is_an_error(name: str) -> None:
         list(follow(partial(client(server).page, SEQUENCE_LIST), [("limit", "20")]))
 
 
-def test_a_cursor_that_comes_again_is_an_error_at_once() -> None:
+def test_a_repeated_cursor_is_an_error_at_once() -> None:
     page = response({"sequences": ROWS[:5], "next_cursor": "again"})
     with raw_server(lambda _, to: to.sendall(page)) as server:
         with pytest.raises(BrokenPage, match="same next_cursor twice"):
@@ -103,7 +103,7 @@ def test_a_cursor_that_comes_again_is_an_error_at_once() -> None:
         assert len(server.asked) == 2
 
 
-def test_empty_pages_and_pages_of_known_rows_amid_a_list_are_read_past() -> None:
+def test_empty_pages_and_pages_of_known_rows_do_not_end_a_list() -> None:
     """A server that filters after it cut its pages, and rows that change while they are read."""
     pages = [ROWS[:20], *[[]] * 60, ROWS[:20], ROWS[20:21], *[[beyond(1)]] * 60, ROWS[21:]]
 
@@ -121,7 +121,7 @@ def test_empty_pages_and_pages_of_known_rows_amid_a_list_are_read_past() -> None
     assert any(b"e0199" in body for body in bodies)
 
 
-def test_the_first_instant_is_looked_for_in_few_requests_whatever_is_sent() -> None:
+def test_the_search_for_the_first_instant_takes_few_requests_whatever_the_server_sends() -> None:
     for pages in ENDLESS.values():
         with raw_server(serving(pages)) as server:
             first_instant(partial(client(server).page, ENROLLMENT_LIST), WINDOW.before)

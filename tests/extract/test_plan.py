@@ -47,7 +47,7 @@ def test_a_plan_is_about_right_and_takes_few_requests(
     assert requests <= 300
 
 
-def test_a_burst_is_counted_only_in_part_and_never_taken_for_how_dense_it_is() -> None:
+def test_a_burst_is_counted_in_part_and_not_extrapolated() -> None:
     with Sandbox(begun_with(2_400, 8_000), key=KEY) as api:
         assert 5_200 <= planned(api).rows <= 8_000
 
@@ -68,7 +68,7 @@ def test_if_a_burst_is_only_partly_counted_the_plan_says_at_least(singles: int, 
 
 
 @pytest.mark.parametrize("burst", [0, 2, 60, 90])
-def test_a_crowd_of_no_more_than_the_limit_is_counted_exactly(burst: int) -> None:
+def test_a_burst_within_the_limit_is_counted_exactly(burst: int) -> None:
     with Sandbox(with_a_burst(60, burst), key=KEY) as api:
         plan_of_day = planned(api, "2026-05-31")
 
@@ -100,7 +100,7 @@ def test_a_range_of_few_rows_is_counted_and_its_parts_show_where_they_are() -> N
 
 
 @pytest.mark.parametrize("end", ["0010-01-01", "1969-12-31", "1971-01-01"])
-def test_a_range_from_before_the_first_account_is_planned_as_any_other(end: str) -> None:
+def test_a_range_that_begins_before_the_account_is_planned_like_any_other(end: str) -> None:
     with Sandbox(account(300), key=KEY) as api:
         assert planned(api, "0001-01-01", end).rows == 0
 
@@ -131,7 +131,7 @@ def test_a_range_in_the_future_is_reported_after_one_request(end: str | None) ->
     assert part_of_it.rows == 300
 
 
-def test_a_plan_heeds_filters_and_the_budget_of_requests() -> None:
+def test_a_plan_respects_filters_and_the_request_budget() -> None:
     crowd = account(8_000)
     sequence = crowd.rows()[0]["sequence"]["id"]
     rows = sum(row["sequence"]["id"] == sequence for row in crowd.rows())

@@ -169,7 +169,7 @@ def test_reading_in_parallel_asks_for_little_more_than_every_page_once(
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("page_size", "crowded"), [(10, 0.9), (5, 0.0)])
-def test_no_worker_is_left_alone_with_most_of_the_account(
+def test_no_single_worker_reads_most_of_the_account(
     page_size: int, crowded: float, order: str
 ) -> None:
     # Crowded, it begins with many rows of one instant, then few for a year, then all the others.
@@ -212,7 +212,7 @@ def test_the_work_is_shared_if_an_account_grows_ever_denser(group: int, order: s
     assert max(chains.values()) <= len(read) / 20 / 3
 
 
-def test_times_inside_of_rows_do_not_keep_the_work_from_being_shared() -> None:
+def test_times_nested_in_rows_do_not_prevent_sharing_the_work() -> None:
     old = {"updated_at": "2001-01-01T00:00:00Z", "created_at": "2001-01-01T00:00:00Z"}
     read = Account(0, clock=Clock(START))
     rows = account(4_000).rows()
@@ -236,7 +236,7 @@ def test_a_burst_that_comes_first_keeps_only_one_worker() -> None:
 
 
 @pytest.mark.parametrize("order", ["created", "id"])
-def test_a_list_in_an_order_of_its_own_is_not_cut_into_crumbs(order: str) -> None:
+def test_a_list_in_another_order_is_not_cut_into_tiny_slices(order: str) -> None:
     read = account(4_000)
 
     with Sandbox(read, key=KEY, order=order) as api:
@@ -248,9 +248,7 @@ def test_a_list_in_an_order_of_its_own_is_not_cut_into_crumbs(order: str) -> Non
 
 @pytest.mark.parametrize("order", ["created", "id"])
 @pytest.mark.parametrize("workers", [2, 8])
-def test_a_burst_in_a_list_in_an_order_of_its_own_is_not_cut_without_end(
-    order: str, workers: int
-) -> None:
+def test_a_burst_in_a_list_in_another_order_is_not_cut_endlessly(order: str, workers: int) -> None:
     read = account(1_500, 0.0, 400)
 
     with Sandbox(read, key=KEY, order=order) as api:
@@ -294,7 +292,7 @@ def test_the_covered_window_has_been_read_completely(
 @pytest.mark.parametrize("crowded", [0.0, 0.9], ids=["evenly", "crowded"])
 @pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
 @pytest.mark.parametrize("order", ["updated", "updated_desc"])
-def test_window_by_window_none_is_the_whole_account_and_few_pages_are_read_twice(
+def test_no_window_is_the_whole_account_and_few_pages_are_read_twice(
     order: str, crowded: float, *, newest_first: bool
 ) -> None:
     read = account(5_000, crowded)
@@ -322,7 +320,7 @@ def test_window_by_window_none_is_the_whole_account_and_few_pages_are_read_twice
         assert max(windows) <= len(read) / 4
 
 
-def test_most_of_the_next_part_is_read_ahead_and_no_more_until_it_is_asked_for() -> None:
+def test_most_of_the_next_portion_is_read_ahead_and_no_more() -> None:
     read = account(20_000)
     whole = Window(min(instants(read).values()), START)
 
@@ -340,7 +338,7 @@ def test_most_of_the_next_part_is_read_ahead_and_no_more_until_it_is_asked_for()
     assert following >= 100
 
 
-def test_an_error_between_two_parts_is_raised_when_the_next_one_is_read() -> None:
+def test_an_error_between_two_portions_is_raised_when_the_next_is_read() -> None:
     with Sandbox(account(20_000), key=KEY, latency=0.02) as api:
         pages_ahead = reading(api, Window(None, START), page_size=20, workers=4, enough=2_000)
         rows_of(pages_ahead)
@@ -417,7 +415,7 @@ def test_the_first_instant_of_a_list_that_begins_with_it_is_found_by_two_request
         assert len(api.requests) == 2
 
 
-def test_rows_whose_time_was_never_set_guide_nothing_and_are_read() -> None:
+def test_rows_with_an_unset_time_are_read_and_do_not_affect_the_slices() -> None:
     def unset(row: dict[str, Any]) -> dict[str, Any]:
         return {**row, "updated_at": "0001-01-01T00:00:00Z"}
 

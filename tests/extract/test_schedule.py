@@ -80,7 +80,7 @@ def lists(draw: st.DrawFn) -> list[Row]:
     newest_first=st.booleans(),
     seed=st.integers(0, 10**9),
 )
-def test_every_portion_has_been_read_whole_when_it_ends_and_all_of_them_are_all_there_is(
+def test_every_portion_is_read_completely_and_together_they_cover_everything(
     rows: list[Row],
     page_size: int,
     workers: int,

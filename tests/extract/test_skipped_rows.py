@@ -43,7 +43,7 @@ def recent(rows: int, age: timedelta, since: datetime | None, most_pages: int = 
 
 
 @pytest.mark.parametrize("age", [timedelta(), timedelta(minutes=1), LOOKBACK])
-def test_a_row_is_listed_however_late_it_shows_within_the_lookback(age: timedelta) -> None:
+def test_a_row_that_appears_late_within_the_lookback_is_listed(age: timedelta) -> None:
     now = START + timedelta(seconds=1)
     assert recent(1, age, now - timedelta(seconds=1) - LOOKBACK) == 1
 
@@ -94,7 +94,7 @@ def test_a_slice_may_have_skipped_rows_if_one_that_it_had_read_has_left_it(
     assert read.may_have_skipped(None)
 
 
-def test_of_a_slice_too_long_to_be_remembered_any_row_may_have_left() -> None:
+def test_any_row_may_have_left_a_slice_that_is_too_long_to_remember() -> None:
     read = slice_of(OLD, sent=SENT, rows=250_001)
 
     assert read.may_have_skipped({Version("of another slice", rfc3339(NOW or OLD))})

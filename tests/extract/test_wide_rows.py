@@ -97,7 +97,7 @@ def test_a_portion_of_wide_rows_ends_by_their_bytes_and_none_is_missed(
     assert max(len(page) for pages in parts for page in pages) < 8 * PAGE
 
 
-def test_once_the_wide_rows_are_past_portions_and_pages_are_as_large_as_ever() -> None:
+def test_after_the_wide_rows_portions_and_pages_have_their_usual_size() -> None:
     account = wide_account(WIDE // 4, NARROW)
     with Sandbox(account, key=KEY, order="updated") as api:
         sizes = [len(ids_of(pages)) for pages in portions(read_from(api.url))]
@@ -125,7 +125,7 @@ def test_a_server_that_ignores_limit_and_bounds_is_read_to_its_end() -> None:
 
 @pytest.mark.parametrize("narrow", [0, 300], ids=["all wide", "the oldest wide"])
 @pytest.mark.parametrize("lookback", [timedelta(), timedelta(days=3_000)], ids=["still", "changed"])
-def test_fewer_rows_are_asked_for_where_a_page_would_be_too_large(
+def test_fewer_rows_are_requested_where_a_page_would_be_too_large(
     lookback: timedelta, narrow: int
 ) -> None:
     # What may have changed is listed in pages too, and may be read again.
@@ -139,7 +139,7 @@ def test_fewer_rows_are_asked_for_where_a_page_would_be_too_large(
 
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("order", ["updated", "created"])
-def test_a_few_long_rows_leave_other_pages_as_large_as_ever(order: str, count: int) -> None:
+def test_a_few_long_rows_do_not_shrink_other_pages(order: str, count: int) -> None:
     account = Account(NARROW, clock=Clock(START))
     requests = []
     for long in ("", LONG * 20):
@@ -154,7 +154,7 @@ def test_a_few_long_rows_leave_other_pages_as_large_as_ever(order: str, count: i
     assert with_long < 4 * usual
 
 
-def test_long_rows_that_are_asked_for_by_id_come_in_pages_of_their_own(
+def test_long_rows_requested_by_id_come_in_pages_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(by_id, "AT_ONCE", 4)
@@ -187,7 +187,7 @@ def placed(number: int, row: dict[str, Any]) -> dict[str, Any]:
     return {**row, **places[number % len(places)]}
 
 
-def test_wherever_long_texts_are_the_loads_are_several_and_every_text_arrives(
+def test_long_texts_anywhere_are_split_into_several_loads_and_all_arrive(
     duckdb: Destination,
 ) -> None:
     account = Account(70, clock=Clock(START))

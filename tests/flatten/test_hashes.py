@@ -105,7 +105,9 @@ def test_personal_columns_are_replaced_and_no_other_value_changes(
 
 @settings(max_examples=30)
 @given(st.lists(enrollments, min_size=1, max_size=6), st.integers(0, 5), st.integers(0, 5))
-def test_a_rows_hashes_do_not_hang_on_its_neighbours(rows: list[Any], start: int, end: int) -> None:
+def test_the_hashes_of_a_row_do_not_depend_on_its_neighbours(
+    rows: list[Any], start: int, end: int
+) -> None:
     hashing = Privacy("hash", KEY)
     whole = hashing.apply(ENROLLMENT_LIST, batch(rows)).rows
 
@@ -151,7 +153,7 @@ def test_a_row_that_cannot_be_read_keeps_nothing_but_what_is_promised(
 
 
 @pytest.mark.parametrize("limit", [{"max_depth": 8}, {"max_row_bytes": 1 << 12}])
-def test_a_row_in_quarantine_is_looked_into_up_to_the_limits_of_the_settings(
+def test_a_quarantined_row_is_parsed_only_within_the_configured_limits(
     limit: dict[str, int],
 ) -> None:
     usual, lower = (checked_settings({"api_key": "k", "pii": "drop", **e}) for e in ({}, limit))

@@ -351,7 +351,7 @@ def test_a_list_is_kept_as_its_text(text: str) -> None:
     assert tables["people"]["new"][0].as_py() == text
 
 
-def test_tables_hold_no_type_that_hangs_on_the_batch() -> None:
+def test_no_column_type_depends_on_the_batch() -> None:
     batches = [decode(ENROLLMENT_LIST, [page(row)]).rows for row in (GOOD, EXTRA)]
 
     assert pa.concat_tables(batches).num_rows == 2

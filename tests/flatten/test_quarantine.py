@@ -73,7 +73,7 @@ REASONS: dict[str, Callable[[Row], bool]] = {
 }
 
 
-def test_good_rows_are_loaded_and_bad_ones_stand_whole_beside_their_reasons(
+def test_good_rows_are_loaded_and_bad_ones_quarantined_whole_with_their_reasons(
     serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
     api = serve(account(3_000), reshape=DRIFT)
@@ -117,7 +117,7 @@ def test_quarantine_ends_with_3_unless_it_is_accepted_and_is_written_once(
     assert only_json(status)["quarantined"] == len(held)
 
 
-def test_once_the_api_is_mended_rows_with_an_id_leave_although_they_are_old(
+def test_once_the_api_is_fixed_rows_with_an_id_leave_the_quarantine_even_if_old(
     serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
     living = account(1_000)
@@ -217,7 +217,7 @@ def few_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_by_id")
-def test_a_run_ends_although_more_rows_are_unreadable_than_are_asked_for_by_id(
+def test_a_run_ends_even_if_it_cannot_request_all_unreadable_rows_by_id(
     serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
     rows = 300
@@ -242,7 +242,7 @@ def test_a_run_ends_although_more_rows_are_unreadable_than_are_asked_for_by_id(
 
 @pytest.mark.usefixtures("few_by_id")
 @pytest.mark.parametrize("first", ["windows", "failure", "backfill, filter", "changes"])
-def test_once_the_api_is_mended_all_rows_leave_the_quarantine_whatever_ran_first(
+def test_once_the_api_is_fixed_all_rows_leave_the_quarantine_whatever_ran_first(
     serve: Serve, pipeline: dlt.Pipeline, first: str
 ) -> None:
     living = account(300)

@@ -217,7 +217,7 @@ def test_a_new_field_never_takes_the_place_of_a_column(name: str) -> None:
     assert people.get("_dlt_load_id") is None
 
 
-def test_the_quarantine_holds_reason_and_row_and_lets_go_by_key() -> None:
+def test_the_quarantine_has_reason_and_row_and_releases_by_key() -> None:
     body = b'{"enrollments":[{"id":"e1"},{"id":"e2","updated_at":"2026-01-01T00:00:00Z"}]}'
 
     table = quarantined(decode(ENROLLMENT_LIST, [body]).unreadable, NOW)

@@ -200,7 +200,7 @@ def test_a_run_that_fails_midway_counts_the_windows_that_it_committed(
 
 
 @at_once
-def test_a_waiting_run_counts_as_alive_and_one_taken_for_dead_reports_it_at_its_end(
+def test_a_waiting_run_counts_as_alive_and_one_believed_dead_reports_its_end(
     serve: Serve, warehouse: Destination
 ) -> None:
     loaded(warehouse, serve)

@@ -61,7 +61,7 @@ def store_schemas_ahead(home: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["duckdb", "filesystem"])
-def test_three_lines_go_on_from_the_last_run_though_another_clock_is_ahead(
+def test_a_dlt_run_resumes_from_the_last_run_even_if_another_clock_is_ahead(
     name: str, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", str(home / "lake"))
@@ -98,7 +98,7 @@ def test_three_lines_go_on_from_the_last_run_though_another_clock_is_ahead(
     )
 
 
-def test_a_run_goes_on_from_the_last_one_though_another_clock_is_ahead(
+def test_a_run_resumes_from_the_last_one_even_if_another_clock_is_ahead(
     warehouse: Destination,
 ) -> None:
     def load(machine: str, key: str, second: str, **more: object) -> Report:

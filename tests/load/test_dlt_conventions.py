@@ -205,7 +205,7 @@ def test_hints_of_one_table_stay_with_it(api: Sandbox, warehouse: Destination) -
 
 @before_any_destination
 @pytest.mark.parametrize("disposition", ["replace", "append"])
-def test_another_write_disposition_is_refused_and_refresh_named(
+def test_another_write_disposition_is_refused_and_refresh_suggested(
     api: Sandbox, warehouse: Destination, disposition: Any
 ) -> None:
     loaded = first_run(api, warehouse)
@@ -268,9 +268,7 @@ def test_a_limit_loads_a_sample_and_the_next_full_run_is_complete(
 
 
 @before_any_destination
-def test_a_limit_of_rows_and_of_time_end_a_sample_as_well(
-    serve: Serve, warehouse: Destination
-) -> None:
+def test_limits_of_rows_and_of_time_also_end_a_sample(serve: Serve, warehouse: Destination) -> None:
     api = serve(account(2_000))
     loaded = pipeline(warehouse)
     loaded.run(source(api).add_limit(150, count_rows=True))

@@ -224,7 +224,7 @@ def test_a_pipeline_remembers_where_to_look_for_a_file_without_a_path(home: Path
     )
 
 
-def test_placeholders_for_configuration_are_told_from_values() -> None:
+def test_placeholders_for_configuration_are_distinguished_from_values() -> None:
     assert dlt_seam.stands_for_configuration(dlt.config.value), "dlt.config.value is a value by now"
     assert dlt_seam.stands_for_configuration(dlt.secrets.value)
     assert not dlt_seam.stands_for_configuration("a value")
@@ -237,7 +237,7 @@ def test_the_names_that_dlt_reads_for_a_source_are_known() -> None:
     )
 
 
-def test_a_module_hears_of_a_step_before_its_trace_is_written(
+def test_a_module_is_notified_of_a_step_before_its_trace_is_written(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Watch:
@@ -379,7 +379,7 @@ def test_what_tables_propagate_is_validated_although_it_is_validated_once() -> N
             validate(dlt.Schema("any"), {"propagation": {"roots": {}}})
 
 
-def test_a_configuration_is_as_long_as_its_fields_are_many() -> None:
+def test_the_length_of_a_configuration_is_its_number_of_fields() -> None:
     dlt_seam.prepare_dlt(is_json)
     assert hasattr(BaseConfiguration.__len__, "__wrapped__")
     for kind in (BaseConfiguration, ConfigSectionContext, RuntimeConfiguration):

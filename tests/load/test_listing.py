@@ -144,7 +144,7 @@ def test_an_upgraded_sequence_comes_with_its_new_version(
 
 
 @on_duckdb
-def test_a_list_that_cannot_be_had_stops_nothing_and_takes_nothing_away(
+def test_an_unavailable_list_stops_no_run_and_deletes_no_row(
     serve: Serve, warehouse: Destination
 ) -> None:
     api = loaded(warehouse, serve)

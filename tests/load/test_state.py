@@ -93,7 +93,7 @@ def start_sync(api: Sandbox) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_run_that_was_killed_costs_nothing_but_time(
+def test_a_killed_run_loses_nothing(
     seed: int, serve: Serve, pipeline: dlt.Pipeline, home: Path
 ) -> None:
     chance = random.Random(seed)
@@ -132,7 +132,7 @@ def test_a_run_that_was_killed_costs_nothing_but_time(
         *([("extract", "."), ("normalize", ".")] if IS_SOAK else []),
     ],
 )
-def test_a_window_whose_files_vanish_is_not_taken_for_loaded(
+def test_a_window_whose_files_vanish_does_not_count_as_loaded(
     step: str, lost: str, serve: Serve, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api = serve(Account(200))
@@ -171,7 +171,7 @@ def things() -> int:
 
 
 @pytest.mark.parametrize(("step", "is_first"), [("normalize", True), ("load", False)])
-def test_what_a_dead_run_left_beside_another_source_is_read_again_not_loaded_later(
+def test_pending_files_of_a_dead_run_beside_another_source_are_read_again_not_loaded(
     step: str, serve: Serve, monkeypatch: pytest.MonkeyPatch, *, is_first: bool
 ) -> None:
     api = serve(Account(300, clock=Clock(START)))
@@ -256,7 +256,7 @@ def age(folder: Path) -> None:
         pytest.param(OPEN, WITHOUT_SIGHT, id="a process that the other cannot see"),
     ],
 )
-def test_a_run_leaves_the_folder_of_another_that_is_under_way(
+def test_a_run_keeps_the_folder_of_another_that_is_running(
     run: str, other: Sequence[str], temporary: Path
 ) -> None:
     if other and not can_run(*other, "true"):
@@ -287,7 +287,7 @@ def test_a_run_removes_the_folder_of_one_that_was_killed(temporary: Path) -> Non
     assert list(temporary.iterdir()) == []
 
 
-def test_a_folder_that_is_only_named_alike_stays(temporary: Path) -> None:
+def test_a_folder_with_a_similar_name_is_kept(temporary: Path) -> None:
     notes = temporary / "unify-source-my-notes" / "notes.txt"
     notes.parent.mkdir()
     notes.touch()

@@ -75,7 +75,7 @@ def test_a_run_loads_its_interval(airflow: Loading) -> None:
     assert airflow.loaded() == airflow.shown("2026-05-16", "2026-05-17") != set()
 
 
-def test_a_refused_key_is_not_tried_again(airflow: Loading) -> None:
+def test_a_refused_key_is_not_retried(airflow: Loading) -> None:
     airflow.api.reset()
 
     done = airflow.run("dags", "test", "unify", "2026-05-10", UNIFY_API_KEY="another")
@@ -119,7 +119,7 @@ def test_rows_in_quarantine_fail_the_task_for_good_and_the_others_are_loaded(
     assert rows != [(0,)]
 
 
-def test_a_backfill_loads_the_newest_day_first_and_a_run_that_failed_is_tried_again(
+def test_a_backfill_loads_the_newest_day_first_and_a_failed_run_is_retried(
     airflow: Loading,
 ) -> None:
     [shown_here] = [b for b in blocks("shell", page("orchestration")) if "backfill create" in b]

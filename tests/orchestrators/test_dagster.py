@@ -220,7 +220,7 @@ def checked(instance: dg.DagsterInstance) -> set[tuple[str, int]]:
     }
 
 
-def test_a_refused_key_is_not_tried_again_and_a_failing_api_is(
+def test_a_refused_key_is_not_retried_and_a_failing_api_is(
     api: Sandbox, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = unify_tables(daily(FIRST), retries=dg.RetryPolicy(max_retries=2))

@@ -42,7 +42,7 @@ def flow(home: Path, api: Sandbox, key: str, *words: str) -> subprocess.Complete
     )
 
 
-def test_the_flow_loads_some_days_and_does_not_try_a_refused_key_again(
+def test_the_flow_loads_some_days_and_does_not_retry_a_refused_key(
     serve: Callable[..., Sandbox], home: Path
 ) -> None:
     api = serve(Account(1_000, clock=Clock(NOW)))

@@ -219,7 +219,7 @@ def test_a_field_named_account_does_not_make_a_dataset_one_of_several_accounts(
 
 
 @pytest.mark.parametrize("name", ["", "a b", "ü", "a'b", "x" * 33])
-def test_a_name_that_cannot_be_is_refused(name: str) -> None:
+def test_an_invalid_account_name_is_refused(name: str) -> None:
     refused(lambda: unify_source(api_key=KEY, account=name), "account is")
 
 

@@ -259,13 +259,13 @@ def test_a_table_that_does_not_exist_is_refused_by_name() -> None:
         backfill(opened(), LONG_AGO, only=["persons"], api_key=KEY)
 
 
-def test_a_range_the_wrong_way_round_is_refused() -> None:
+def test_a_range_that_ends_before_it_begins_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="later than"):
         backfill(opened(), "2026-02-01", "2026-01-01", api_key=KEY)
 
 
 @pytest.mark.rounds
-def test_killed_at_any_moment_and_started_again_a_backfill_ends_equal_and_a_kill_costs_a_window(
+def test_a_backfill_killed_at_any_moment_and_restarted_ends_equal_and_loses_one_window(
     serve: Callable[..., Sandbox],
 ) -> None:
     kills, chance = rounds_and_chance(2)
@@ -321,7 +321,7 @@ def test_an_interrupted_backfill_stops_before_its_window_ends_and_says_how_to_re
     assert "Traceback" not in errors
 
 
-def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_right(
+def test_a_sync_runs_between_two_windows_of_a_long_backfill_and_both_end_equal(
     serve: Callable[..., Sandbox],
 ) -> None:
     account = Account(1_500)
@@ -346,7 +346,7 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill_and_both_are_righ
     assert stored(FILE) == shown(account)
 
 
-def test_what_a_backfill_had_read_ahead_when_it_gave_way_turns_nothing_back(
+def test_rows_that_a_backfill_read_ahead_before_it_yielded_revert_no_newer_ones(
     serve: Callable[..., Sandbox],
 ) -> None:
     account = Account(1_500)
@@ -390,7 +390,7 @@ def test_a_first_load_that_fails_after_its_pages_were_read_leaves_no_thread_behi
     wait_until(lambda: not readers())
 
 
-def test_a_backfill_that_gave_way_waits_for_its_next_turn_as_long_as_it_takes(
+def test_a_backfill_that_yielded_waits_for_its_next_turn_as_long_as_it_takes(
     serve: Callable[..., Sandbox],
 ) -> None:
     hold = threading.Event()
@@ -428,7 +428,7 @@ def test_a_program_that_opens_the_file_between_two_turns_is_waited_for_as_long_a
         pass
 
 
-def test_who_waits_longer_than_the_lock_timeout_learns_who_holds_it(
+def test_a_run_that_exceeds_the_lock_timeout_names_the_holder(
     serve: Callable[..., Sandbox],
 ) -> None:
     hold = threading.Event()

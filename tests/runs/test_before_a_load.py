@@ -93,7 +93,7 @@ def test_before_the_first_load_nothing_is_created(
 
 
 @pytest.mark.parametrize("run", [check, status])
-def test_after_a_load_nothing_is_added_nor_taken(
+def test_after_a_load_check_and_status_change_nothing(
     run: Callable[[dlt.Pipeline], object], api: Sandbox, home: Path, pipeline: dlt.Pipeline
 ) -> None:
     sync(pipeline)
@@ -105,7 +105,7 @@ def test_after_a_load_nothing_is_added_nor_taken(
     assert api.requests
 
 
-def test_status_leaves_what_still_has_to_be_loaded(api: Sandbox, pipeline: dlt.Pipeline) -> None:
+def test_status_leaves_pending_packages_alone(api: Sandbox, pipeline: dlt.Pipeline) -> None:
     sync(pipeline)
     pipeline.extract([{"id": 1}], table_name="mine", schema=dlt.Schema("mine"))
     waiting = pipeline.list_extracted_load_packages()
@@ -190,7 +190,9 @@ def test_check_reports_a_folder_that_may_not_be_written(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("api")
-def test_check_reports_a_file_that_is_no_database_after_what_was_in_order(home: Path) -> None:
+def test_check_reports_a_file_that_is_not_a_database_after_the_checks_that_passed(
+    home: Path,
+) -> None:
     (home / FILE).write_bytes(b"this is no database" * 100)
 
     ran = command("check")
@@ -294,7 +296,7 @@ DRIVERS = ("clickhouse_connect", "clickhouse_driver", "psycopg2", "pyodbc", "sno
 
 
 @pytest.mark.parametrize("destination", ADDRESSES)
-def test_a_driver_that_is_missing_is_named_by_the_extra_that_brings_it(
+def test_a_missing_driver_is_reported_with_the_extra_that_installs_it(
     destination: str, api: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide(monkeypatch, *DRIVERS)
@@ -311,7 +313,7 @@ def test_a_driver_that_is_missing_is_named_by_the_extra_that_brings_it(
 @pytest.mark.parametrize(
     ("table_format", "library"), [("delta", "deltalake"), ("iceberg", "pyiceberg")]
 )
-def test_a_library_of_a_lake_that_is_missing_is_named_before_any_request(
+def test_a_missing_library_for_a_lake_is_named_before_any_request(
     table_format: str,
     library: str,
     api: Sandbox,
@@ -380,7 +382,7 @@ def test_a_dataset_may_have_the_name_of_a_schema_that_is_there(api: Sandbox, hom
 
 @pytest.mark.parametrize("warehouse", [Postgres], indirect=True)
 @pytest.mark.parametrize("is_first", [True, False])
-def test_a_publication_that_forbids_deletes_is_named_and_once_it_is_gone_all_is_loaded(
+def test_a_publication_that_forbids_deletes_is_named_and_once_dropped_everything_loads(
     serve: Serve, warehouse: Postgres, *, is_first: bool
 ) -> None:
     api = serve(account(120)) if is_first else loaded(warehouse, serve)

@@ -74,7 +74,7 @@ def by_refresh(pipeline: dlt.Pipeline, api: Sandbox) -> None:
     pipeline.run(unify_source(**settings(api)), refresh="drop_data")
 
 
-def test_a_person_leaves_every_table_and_no_kind_of_run_brings_it_back(
+def test_a_person_leaves_every_table_and_no_kind_of_run_brings_them_back(
     serve: Serve, database: Any
 ) -> None:
     api = loaded(database, serve)
@@ -147,7 +147,7 @@ def test_a_quarantined_row_that_names_a_forgotten_person_is_deleted_and_not_requ
     assert not [r for r in api.requests if r.path.rpartition("/")[2] in theirs]
 
 
-def test_what_a_comparison_noted_of_a_persons_rows_goes_as_well(
+def test_differences_that_name_a_forgotten_person_are_deleted_too(
     serve: Serve, database: Any
 ) -> None:
     api = loaded(database, serve)
@@ -169,7 +169,7 @@ def test_what_a_comparison_noted_of_a_persons_rows_goes_as_well(
 @pytest.mark.parametrize(
     ("pii", "database"), [("keep", DuckDB), ("hash", Postgres)], indirect=["database"]
 )
-def test_each_who_was_forgotten_stays_so_whatever_becomes_of_the_settings(
+def test_forgotten_people_stay_forgotten_whatever_the_settings(
     pii: str, serve: Serve, database: Any
 ) -> None:
     api = serve(account(60))

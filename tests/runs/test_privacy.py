@@ -160,7 +160,7 @@ def test_no_personal_text_remains_anywhere_after_a_run_and_a_failed_one(
 
 
 @pytest.mark.parametrize("mode", ["hash", "drop"])
-def test_a_command_shows_no_personal_text_however_much_it_tells(mode: str, serve: Serve) -> None:
+def test_a_verbose_command_shows_no_personal_text(mode: str, serve: Serve) -> None:
     api = serve(account(25), reshape=reshaped)
     environment = {
         "UNIFY_API_KEY": KEY,
@@ -177,7 +177,7 @@ def test_a_command_shows_no_personal_text_however_much_it_tells(mode: str, serve
     assert not found_in(texts, done.stdout + done.stderr + kept_text(Path("kept")))
 
 
-def test_the_servers_own_words_are_left_out_of_errors_and_its_codes_are_not() -> None:
+def test_errors_omit_the_servers_words_and_keep_its_codes() -> None:
     errors = [{"code": "gone", "path": ["person_id"]}]
     with answering(400, {"message": "No longer: ada@private.example", "errors": errors}) as url:
         done = command("sync", "--verbose", UNIFY_API_KEY=KEY, SOURCES__UNIFY__BASE_URL=url)
@@ -395,7 +395,7 @@ def test_another_exception_may_be_named_later(serve: Serve, warehouse_file: Duck
     sync(warehouse_file.pipeline(), **given, pii_keep="people.title, mailboxes.*")
 
 
-def test_a_selected_table_is_judged_by_how_it_was_loaded_itself(
+def test_a_selected_table_is_checked_against_its_own_last_load(
     serve: Serve, warehouse_file: DuckDB
 ) -> None:
     given: dict[str, Any] = {"api_key": KEY, "base_url": serve(account(20)).url}
@@ -421,7 +421,7 @@ WRONG: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_cannot_be_is_refused_before_a_request(
+def test_invalid_privacy_settings_are_refused_before_any_request(
     name: str, serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
     settings, words = WRONG[name]

@@ -80,7 +80,7 @@ def test_of_two_versions_the_newer_stays(warehouse: Destination, *, apart: bool)
 
 
 @pytest.mark.promise("P4")
-def test_replies_and_classifications_that_are_gone_there_are_gone_here(
+def test_replies_and_classifications_deleted_upstream_are_deleted_here(
     serve: Serve, warehouse: Destination
 ) -> None:
     api = loaded(warehouse, serve)
@@ -107,7 +107,7 @@ def test_replies_and_classifications_that_are_gone_there_are_gone_here(
 
 
 @pytest.mark.promise("P1")
-def test_texts_arrive_as_they_are_the_empty_and_the_odd_ones_too(warehouse: Destination) -> None:
+def test_texts_arrive_unchanged_even_empty_and_odd_ones(warehouse: Destination) -> None:
     texts = ["", " ", "NULL", "\\N", '"', "'", "a,b;c\td", "two\nlines\r\n", "\\.", "ü☃😀", "%s{}"]
     rows = [
         version(f"e{n}", "05Z", sequence={"id": f"s{n}", "name": text, "is_paused": False})
@@ -161,7 +161,7 @@ def _parsed(value: Any) -> Any:
 
 
 @pytest.mark.promise("P9")
-def test_what_cannot_be_read_goes_to_quarantine_and_comes_back_when_mended(
+def test_unreadable_rows_go_to_quarantine_and_return_once_fixed(
     serve: Serve, warehouse: Destination
 ) -> None:
     living = account()
@@ -220,7 +220,7 @@ def test_with_an_empty_working_folder_the_next_run_is_incremental(
 
 @pytest.mark.promise("P5", "P2")
 @pytest.mark.rounds
-def test_killed_wherever_it_is_and_run_again_it_ends_equal(
+def test_a_run_killed_at_any_point_and_repeated_ends_equal(
     serve: Serve, warehouse: Destination
 ) -> None:
     # In the last three the destination takes part; the first two are tried on DuckDB.

@@ -27,7 +27,7 @@ PLAN = ("backfill", "--from", "2000-01-01", "--plan")
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("command", ["sync"])
-def test_waiting_for_another_run_it_stops(command: str, number: int, serve: Serve) -> None:
+def test_a_run_that_waits_for_another_stops(command: str, number: int, serve: Serve) -> None:
     with FileLock(FILE + ".lock"):
         process = start_command(serve(), command, "--lock-timeout", "30")
         wait_until(Path(FILE + ".lock.next").exists)
@@ -35,7 +35,7 @@ def test_waiting_for_another_run_it_stops(command: str, number: int, serve: Serv
         assert_stops(process, number)
 
 
-def test_waiting_for_a_program_that_has_the_file_open_it_stops(
+def test_a_run_that_waits_for_a_program_with_the_file_open_stops(
     serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
     api = serve(Account(50))
@@ -65,7 +65,7 @@ def test_waiting_for_a_program_that_has_the_file_open_it_stops(
         pytest.param(Fault("slow", value=1_000), id="is silent"),
     ],
 )
-def test_waiting_for_the_api_it_stops(
+def test_a_command_that_waits_for_the_api_stops(
     words: tuple[str, ...], number: int, fault: Fault, serve: Serve
 ) -> None:
     api = serve(Account(50), faults=[fault])
@@ -76,7 +76,7 @@ def test_waiting_for_the_api_it_stops(
 
 
 @pytest.mark.parametrize("fault", [Fault("500", after=12), Fault("429", after=12, value=60)])
-def test_waiting_for_the_pages_of_a_plan_it_stops(fault: Fault, serve: Serve) -> None:
+def test_a_plan_that_waits_for_pages_stops(fault: Fault, serve: Serve) -> None:
     api = serve(Account(500), faults=[fault])
     process = start_command(api, *PLAN)
     wait_until(lambda: len(api.requests) > 12)
@@ -85,7 +85,7 @@ def test_waiting_for_the_pages_of_a_plan_it_stops(fault: Fault, serve: Serve) ->
 
 
 @pytest.mark.parametrize("fault", [Fault("500", after=1), Fault("429", after=1, value=60)])
-def test_waiting_for_rows_in_quarantine_it_stops(
+def test_a_run_that_waits_for_quarantined_rows_stops(
     fault: Fault, serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
     def unreadable(row: dict[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_the_command_serves_both_lists_at_the_address_that_it_prints() -> None:
     assert process.returncode == 0
 
 
-def test_a_port_that_is_taken_is_a_sentence_and_exit_code_2() -> None:
+def test_a_taken_port_is_reported_in_a_sentence_with_exit_code_2() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
         ran = command("sandbox", "--enrollments", "1", "--port", port)
@@ -77,7 +77,7 @@ def test_a_port_that_is_taken_is_a_sentence_and_exit_code_2() -> None:
         ("--rate-limit", "0"),
     ],
 )
-def test_an_option_that_cannot_be_is_named_with_exit_code_2(option: str, value: str) -> None:
+def test_an_invalid_option_is_named_with_exit_code_2(option: str, value: str) -> None:
     ran = command("sandbox", "--enrollments", "1", "--port", "0", option, value)
     assert ran.returncode == 2
     assert option in ran.stderr

@@ -24,7 +24,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_fault_hits_the_requests_it_is_meant_for(kind: str) -> None:
+def test_a_fault_hits_the_intended_requests(kind: str) -> None:
     with Sandbox(account(10), faults=[Fault(kind, after=1, times=2)]) as sandbox:
         fine, hit, _, after = [ask(sandbox) for _ in range(4)]
         assert fine.json() == after.json()
@@ -57,7 +57,7 @@ def test_a_cursor_can_repeat_or_be_refused() -> None:
         assert ask(sandbox, cursor=first).json()["errors"][0]["code"] == "invalid_cursor"
 
 
-def test_a_refused_request_is_told_when_to_come_back() -> None:
+def test_a_refused_request_says_when_to_retry() -> None:
     with Sandbox(account(10)) as sandbox:
         found = []
         for value in (3, "date", None):

@@ -180,7 +180,7 @@ def test_schemathesis_finds_no_answer_that_the_document_forbids(
         ("limit", ["1", "1"]),
     ],
 )
-def test_what_the_api_would_refuse_is_refused_by_name(
+def test_requests_that_the_api_would_refuse_are_refused_by_name(
     still: Sandbox, name: str, value: Any
 ) -> None:
     answer = ask(still, **{name: value})

@@ -193,7 +193,7 @@ def test_of_two_names_the_list_shows_that_of_the_enrollment_updated_last() -> No
 @pytest.mark.parametrize(
     "at", ["0001-01-01T00:00:00+05:30", "9999-12-31T23:59:59-05:00", "now", None]
 )
-def test_times_that_no_calendar_holds_do_not_keep_a_sequence_from_the_list(at: str | None) -> None:
+def test_impossible_dates_do_not_keep_a_sequence_out_of_the_list(at: str | None) -> None:
     data = Account(0, clock=Clock(START))
     data.put(base_row(1, created_at=at, updated_at=at))
     (row,) = data.sequences()

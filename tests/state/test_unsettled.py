@@ -57,7 +57,7 @@ def test_a_state_of_an_earlier_version_has_no_unsettled_window() -> None:
     assert cursors({}).unsettled_beside(NOW) == []
 
 
-def test_what_was_read_again_is_forgotten_and_what_was_not_stays() -> None:
+def test_windows_that_were_read_again_are_forgotten_and_others_stay() -> None:
     states: dict[str, Any] = {}
     old, older = window(-60, 1), window(-90, 1)
     cursors(states).settle([], [old, older])
@@ -70,7 +70,7 @@ def test_what_was_read_again_is_forgotten_and_what_was_not_stays() -> None:
     assert states == {"people": {}}
 
 
-def test_what_a_run_reads_anyway_is_not_read_twice() -> None:
+def test_a_window_that_a_run_reads_anyway_is_not_read_twice() -> None:
     states: dict[str, Any] = {}
     cursors(states).settle([], [window(10, 5), window(-10, 5)])
 
@@ -86,7 +86,7 @@ def test_the_next_full_run_reads_what_a_run_that_is_never_repeated_left() -> Non
     assert cursors(states, "people").unsettled_beside(NOW) == [window(-20, 1)]
 
 
-def test_a_run_over_the_past_leaves_what_came_later() -> None:
+def test_a_run_over_the_past_keeps_later_windows() -> None:
     states: dict[str, Any] = {}
     cursors(states).settle([], [window(-10, 1), window(-30, 1)])
 

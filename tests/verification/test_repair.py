@@ -168,7 +168,7 @@ def test_rows_that_no_list_shows_are_asked_for_up_to_a_limit_and_never_removed_u
 
 @pytest.mark.parametrize("when", ["while the list is read", "while it asks again"])
 @on_duckdb
-def test_who_is_forgotten_meanwhile_is_named_in_no_difference(
+def test_a_person_forgotten_during_a_verify_is_named_in_no_difference(
     warehouse: Destination, serve: Serve, when: str
 ) -> None:
     moving = loaded(warehouse, serve).account
@@ -221,7 +221,7 @@ def test_no_version_of_a_table_lacks_a_row_that_a_repair_deduplicates(
 
 @pytest.mark.rounds
 @pytest.mark.parametrize("warehouse", [DuckDB, Postgres], indirect=True)
-def test_a_repair_that_is_killed_wherever_it_is_takes_no_row_away_that_the_api_shows(
+def test_a_repair_killed_at_any_point_removes_no_row_that_the_api_shows(
     warehouse: Destination, serve: Serve
 ) -> None:
     rounds, chance = rounds_and_chance(2)

@@ -28,7 +28,7 @@ damageable = pytest.mark.parametrize(
 )
 
 
-def test_what_was_just_loaded_equals_the_api(warehouse: Destination, serve: Serve) -> None:
+def test_freshly_loaded_tables_equal_the_api(warehouse: Destination, serve: Serve) -> None:
     api = loaded(warehouse, serve)
 
     outcome = verified(warehouse, api)
@@ -123,7 +123,7 @@ def test_a_column_that_came_later_and_json_are_compared_by_content(
 
 
 @pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
-def test_what_is_hidden_is_compared_hidden_and_who_is_forgotten_is_not_missing(
+def test_hashed_data_is_compared_hashed_and_a_forgotten_person_is_not_missing(
     warehouse: Destination, serve: Serve
 ) -> None:
     api = serve(account(60))
@@ -176,7 +176,7 @@ def test_before_the_first_load_every_row_is_missing(
 
 @pytest.mark.rounds
 @pytest.mark.parametrize("order", ["updated", "id"])
-def test_what_changes_while_it_is_compared_is_no_difference(order: str) -> None:
+def test_a_row_that_changes_during_a_verify_is_no_difference(order: str) -> None:
     rounds, chance = rounds_and_chance(usual=1)
     for _ in range(rounds):
         assert found(_compared_while_it_changes(order, chance)) == {}
