@@ -70,7 +70,9 @@ def _by_arrow(sql: Any, query: str) -> Iterator[pa.Table]:
             yield pa.Table.from_batches([batch])
         return
     with sql.execute_query(query) as cursor:
-        yield from cursor.iter_arrow(chunk_size=_BATCH)
+        for rows in cursor.iter_arrow(chunk_size=_BATCH):
+            # Those of BigQuery's client are no tables.
+            yield rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
 
 
 def _by_cursor(sql: Any, name: str, types: Mapping[str, str], where: str) -> Iterator[pa.Table]:
