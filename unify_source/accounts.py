@@ -37,7 +37,7 @@ class DatasetArguments(TypedDict, total=False):
         str | None,
         Setting(
             read_account,
-            "A name for the account, where one dataset holds several: on DuckDB and Postgres.",
+            "A name for the account, where one dataset holds several.",
             option="--account",
         ),
     ]

@@ -16,7 +16,8 @@ from lakes import Delta, Iceberg
 from standing import Serve, account, change, load
 from warehouse import shown
 
-from unify_source.destinations.lake import lake_format, newest_of_each, standing
+from unify_source.destinations.lakes.merge import lake_format
+from unify_source.destinations.lakes.versions import newest_of_each, standing
 from unify_source.errors import ConfigurationError
 from unify_source.resources import PLAYS
 from unify_source.settings import TABLE_FORMATS, checked_settings

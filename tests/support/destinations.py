@@ -31,7 +31,8 @@ class Destination:
     `dlt_name` is what dlt calls it, `json` what its JSON columns are. `loads_without_news` is how
     many loads a run without news makes: one where a run's row in the ledger is loaded. `broken`
     names the promises that are known not to hold on it, or single tests of them, each with its
-    reason.
+    reason. `takes_statements` if `change` works, `deletes_rows` if a repair can. `by_account` if
+    several accounts share the dataset.
     """
 
     name: ClassVar[str]
@@ -40,6 +41,9 @@ class Destination:
     lane: ClassVar[tuple[pytest.MarkDecorator, ...]] = ()
     loads_without_news: ClassVar[int] = 0
     broken: ClassVar[dict[str, str]] = {}
+    takes_statements: ClassVar[bool] = False
+    deletes_rows: ClassVar[bool] = True
+    by_account = False
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
@@ -116,6 +120,7 @@ class DuckDB(Destination):
     """A file in the test's folder."""
 
     name = dlt_name = "duckdb"
+    takes_statements = True
     _TYPES: ClassVar[dict[str, str]] = {
         "VARCHAR": "text",
         "BOOLEAN": "bool",
@@ -181,6 +186,7 @@ class Postgres(Destination):
     """A database of its own on a server that runs."""
 
     name = dlt_name = "postgres"
+    takes_statements = True
     _TYPES: ClassVar[dict[str, str]] = {
         "character varying": "text",
         "boolean": "bool",

@@ -98,6 +98,7 @@ class Delta(Lake):
 
     name = "Delta, folder"
     table_format = DELTA
+    takes_statements = True
     options: ClassVar[dict[str, str]] = {}
 
     def read(self, table: str) -> pa.Table:
@@ -144,7 +145,7 @@ class Delta(Lake):
         """Write these rows once more, as a second loader might."""
         from deltalake import write_deltalake  # noqa: PLC0415 - of the lane
 
-        write_deltalake(f"{self.place}/{table}", self.rows_of(table, keys), mode="append")
+        write_deltalake(self._opened(table), self.rows_of(table, keys), mode="append")
 
     def versions(self, table: str) -> list[set[str]]:
         from deltalake import DeltaTable  # noqa: PLC0415 - of the lane
@@ -239,10 +240,13 @@ class Parquet(Lake):
 
     name = "Parquet, folder"
     table_format = PARQUET
+    deletes_rows = False
 
     def read(self, table: str) -> pa.Table:
         page = PAGE.read_text()
         (views,) = re.findall(r"```sql\n(CREATE MACRO.*?)```", page, re.DOTALL)
+        if self.by_account:
+            views = views.replace("PARTITION BY", "PARTITION BY account,")
         with duckdb.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute(views.replace("lake/unify", self.place))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from unify_source.accounts import ACCOUNT
 from unify_source.resources import (
     DELETED,
     FLAG,
     JSON_METADATA,
     KEY,
     QUARANTINE,
+    TEXT,
     Table,
 )
 
@@ -53,6 +55,14 @@ def with_merge_columns(table: Table, rows: pa.Table) -> pa.Table:
         # Null in every row that stays: a merge reads it as false, and the column takes no room.
         rows = rows.append_column(pa.field(DELETED, FLAG), pa.nulls(len(rows), FLAG))
     return rows
+
+
+def with_account(rows: pa.Table, account: str | None) -> pa.Table:
+    """Add the column that says whose rows they are, first, if a dataset has several accounts."""
+    if not account:
+        return rows
+    column = pa.field(ACCOUNT, TEXT, nullable=False)
+    return rows.add_column(0, column, pa.repeat(pa.scalar(account, TEXT), len(rows)))
 
 
 def is_json(item: pa.Field) -> bool:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from dlt.extract import DltResource
 
 from unify_source.destinations.formats import file_format
-from unify_source.destinations.lake import lake_format
+from unify_source.destinations.lakes.merge import lake_format
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import looking_at
 from unify_source.resources import Table

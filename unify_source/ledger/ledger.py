@@ -20,6 +20,7 @@ from unify_source.configuration.dlt_errors import meaning
 from unify_source.destinations.lock import opened_file
 from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.dlt_seam import emptied_tables, running_pipeline
+from unify_source.flatten.tables import with_account
 from unify_source.ledger.apart import append_apart
 from unify_source.ledger.entry import (
     BY_DLT,
@@ -80,7 +81,7 @@ class Ledger:
     def _add(self, lock_timeout: float | str) -> None:
         with _if_possible(self._entry):
             if self.is_loaded:
-                rows = self._entry.rows()
+                rows = with_account(self._entry.rows(), self._entry.account)
                 append_apart(self._pipeline, self._table_format, lock_timeout, LEDGER.name, rows)
             elif self._is_held:
                 self._write()

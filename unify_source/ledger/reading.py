@@ -9,7 +9,8 @@ from typing import Any
 import dlt
 
 from unify_source.accounts import only
-from unify_source.destinations.contents import rows_of_files, selected
+from unify_source.destinations.contents import selected
+from unify_source.destinations.lakes.tables import rows_of
 from unify_source.dlt_seam import FSClientBase
 from unify_source.resources import LEDGER
 from unify_source.times import aware
@@ -98,8 +99,8 @@ def last_runs(pipeline: dlt.Pipeline, account: str | None) -> Runs:
     """Read the last runs on a pipeline's dataset, for one account or for all."""
     client: Any = pipeline.destination_client()
     if isinstance(client, FSClientBase):
-        lake = rows_of_files(client, LEDGER)
-        rows = [] if lake is None else lake.sort_by([("started_at", "descending")]).to_pylist()
+        lake = rows_of(client, LEDGER, account)
+        rows = lake.read().sort_by([("started_at", "descending")]).to_pylist() if lake else []
     else:
         names = [column.name for column in LEDGER.columns]
         newest = f"WHERE {only(account)} ORDER BY started_at DESC LIMIT {_READ}"

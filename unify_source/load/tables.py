@@ -14,7 +14,7 @@ from unify_source.accounts import state_of_account
 from unify_source.api.client import Client
 from unify_source.destinations.forgotten import empty_staging, forgotten
 from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare, refuse_views_of
-from unify_source.destinations.lake import lake_format
+from unify_source.destinations.lakes.merge import lake_format
 from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import (
     capabilities,

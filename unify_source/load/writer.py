@@ -8,7 +8,6 @@ from typing import Any
 import dlt
 import pyarrow as pa
 
-from unify_source.accounts import ACCOUNT
 from unify_source.destinations.formats import (
     CSV,
     file_format,
@@ -16,16 +15,16 @@ from unify_source.destinations.formats import (
     has_json_columns,
     storable,
 )
-from unify_source.destinations.lake import Lake, lake_format
+from unify_source.destinations.lakes.merge import Lake, lake_format
 from unify_source.dlt_seam import capabilities, without_rows
-from unify_source.flatten.tables import empty
+from unify_source.flatten.tables import empty, with_account
 from unify_source.load.hints import (
     json_as_text,
     merge_disposition,
     new_columns,
     with_hints,
 )
-from unify_source.resources import TEXT, Table
+from unify_source.resources import Table
 from unify_source.settings import Settings
 
 
@@ -41,7 +40,7 @@ class TableWriter:
         self._table = table
         self._account = settings.account
         kind = lake_format(caps, settings.table_format)
-        self._lake = Lake(kind) if kind else None
+        self._lake = Lake(kind, settings.account) if kind else None
         self._known = dict(dlt.current.source_schema().tables.get(table.name, {}))
         self._hints = hints
         self._format_without_rows = format_without_rows(caps) if _may_lose_all_rows(table) else None
@@ -57,7 +56,7 @@ class TableWriter:
         for rows in batches:
             yield self._hinted(rows)
         if self._is_first and not self._known:
-            rows = without_rows(self._of_account(empty(self._table)))
+            rows = without_rows(with_account(empty(self._table), self._account))
             # dlt writes CSV straight from Arrow, and warns about other formats. CSV does not
             # distinguish empty text from null, but there are no rows.
             how = CSV if format_without_rows(self._caps) else None
@@ -66,7 +65,7 @@ class TableWriter:
 
     def _hinted(self, rows: pa.Table) -> Any:
         self._is_first = False
-        rows = self._of_account(storable(self._caps, rows))
+        rows = with_account(storable(self._caps, rows), self._account)
         # With every batch: if a user's map drops a batch, dlt drops its hints too.
         return with_hints(
             rows,
@@ -77,12 +76,6 @@ class TableWriter:
             or file_format(self._caps, self._known),
         )
 
-    def _of_account(self, rows: pa.Table) -> pa.Table:
-        if not self._account:
-            return rows
-        accounts = pa.repeat(pa.scalar(self._account, TEXT), len(rows))
-        return rows.add_column(0, pa.field(ACCOUNT, TEXT, nullable=False), accounts)
-
     def _into_lake(self, lake: Lake, batches: list[pa.Table]) -> Iterator[Any]:
         opened = lake.opened(self._table)
         exists = opened is not None
@@ -91,7 +84,7 @@ class TableWriter:
         rows = lake.ready(self._table, opened, batches or [empty(self._table)])
         if len(rows) or not exists:
             rows = rows if len(rows) else without_rows(rows)
-            hints = lake.hints(exists=exists)
+            hints = lake.hints(opened)
             yield with_hints(rows, columns=new_columns(rows) or None, **hints)
 
 

@@ -10,7 +10,7 @@ import dlt
 from unify_source.accounts import ACCOUNT
 from unify_source.destinations.contents import may_hold_rows
 from unify_source.destinations.history import stored_hints
-from unify_source.destinations.unfinished import merges_in_transactions
+from unify_source.destinations.lakes.merge import merges_by_key
 from unify_source.errors import ConfigurationError
 from unify_source.resources import BY_NAME
 from unify_source.settings import SECTION, Settings
@@ -67,11 +67,11 @@ def _refuse_clash_of_accounts(now: LoadedWith, stored: dict[str, LoadedWith]) ->
 def _refuse_where_accounts_would_mix(
     pipeline: dlt.Pipeline, account: str, emptied: AbstractSet[str]
 ) -> None:
-    # A lake is merged by one key column, and the SQL of other warehouses is not known well enough.
-    if not merges_in_transactions(pipeline):
+    # Other destinations, such as a vector database or a function, merge by a key of their own.
+    if not merges_by_key(pipeline.destination):
         raise ConfigurationError(
-            f"is {account!r}, but several accounts in one dataset are supported only on DuckDB and"
-            f" Postgres, not on {pipeline.destination.destination_name}.",
+            f"is {account!r}, but {pipeline.destination.destination_name} is neither a database nor"
+            " a lake, and would mix the rows of several accounts.",
             "Leave it out, and load each account into a dataset of its own.",
             setting=ACCOUNT,
         )

@@ -9,12 +9,12 @@ import dlt
 import pyarrow as pa
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from unify_source.accounts import ACCOUNT
 from unify_source.destinations.comments import keep_described
 from unify_source.destinations.forgotten import forgotten, take_back_differences
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import looking_at
 from unify_source.errors import LockHeld
+from unify_source.flatten.tables import with_account
 from unify_source.ledger.apart import append_to
 from unify_source.redaction import redacted
 from unify_source.resources import DIFFERENCES, INSTANT, TEXT
@@ -44,11 +44,8 @@ def record(
         return
     verify_id = uuid4().hex
     rows = rows.add_column(0, "verify_id", pa.repeat(pa.scalar(verify_id, TEXT), len(rows)))
-    if settings.account:
-        accounts = pa.repeat(pa.scalar(settings.account, TEXT), len(rows))
-        rows = rows.add_column(0, ACCOUNT, accounts)
     at = pa.repeat(pa.scalar(comparison.began, INSTANT), len(rows))
-    rows = rows.add_column(1, "verified_at", at)
+    rows = with_account(rows.add_column(1, "verified_at", at), settings.account)
     try:
         with looking_at(pipeline) as looking, opened_file(looking, lock_timeout):
             if forgotten(looking, settings.account) == comparison.forgotten:

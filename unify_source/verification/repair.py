@@ -93,7 +93,7 @@ def repair(
     with closing(run):
         if merges_leave_doubles(pipeline):
             doubled = f"SELECT tbl, id FROM differences WHERE kind = '{DUPLICATE}'"
-            _in_portions(run, sides, doubled, keep_one)
+            _in_portions(run, sides, doubled, partial(keep_one, account=settings.account))
         _reload(run, sides)
         _in_portions(run, sides, "FROM removed", partial(remove, account=settings.account))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from unify_source.accounts import ACCOUNT, DESCRIPTION
 from unify_source.destinations.comments.databases import warn_once
 from unify_source.resources import ALL_TABLES, Table
 from unify_source.settings import DELTA, ICEBERG
@@ -58,7 +59,7 @@ def _warned(dataset: str) -> Iterator[None]:
 
 
 def _texts(table: Table) -> Mapping[str, str]:
-    return {column.name: column.description for column in table.columns}
+    return {ACCOUNT: DESCRIPTION, **{c.name: c.description for c in table.columns}}
 
 
 def _describe_delta(opened: Any, table: Table) -> None:

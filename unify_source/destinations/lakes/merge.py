@@ -3,33 +3,33 @@
 dlt merges Delta and Iceberg tables by the primary key and nothing else. It refuses two rows with
 the same key, or keeps both, and it deletes rows by key only, in Iceberg none at all. So all rows of
 a load are held until its last batch. Then the newest row of each key is written, and rows in the
-lake that no longer belong to an enrollment of the load are deleted by key.
+lake that no longer belong to an enrollment of the load are deleted by key. All rows of a load are
+of one account.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 import dlt
 import pyarrow as pa
 import pyarrow.compute as pc
-from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from unify_source.destinations.comments.lakes import describe, described
+from unify_source.destinations.lakes.tables import Rows, of_format, rows_of
+from unify_source.destinations.lakes.versions import newest_of_each
 from unify_source.dlt_seam import kind_of, running_pipeline
 from unify_source.errors import ConfigurationError
 from unify_source.flatten.shared import Carried
-from unify_source.flatten.tables import marked_deleted
+from unify_source.flatten.tables import marked_deleted, with_account
 from unify_source.resources import AS_OF, DELETED, KEY, KNOWN_AS_OF, TEXT, Table
 from unify_source.settings import DELTA, ICEBERG, PARQUET
 
 # dlt imports these when it writes the first table, after all rows have been read.
 _LIBRARIES = {DELTA: "deltalake", ICEBERG: "pyiceberg"}
-_KEYS_IN_ONE_DELETE = 1_000
-_LOAD = "_load"
 
 
 def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str | None:
@@ -37,6 +37,13 @@ def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str
     if not caps or "delete-insert" in (caps.supported_merge_strategies or []):
         return None
     return wanted
+
+
+def merges_by_key(destination: AnyDestination) -> bool:
+    """Tell whether a destination is a database or a lake, which merge by all columns of a key."""
+    return kind_of(destination) == "filesystem" or not lake_format(
+        destination.capabilities(), DELTA
+    )
 
 
 def refuse_missing_library(pipeline: dlt.Pipeline, wanted: str) -> None:
@@ -59,15 +66,15 @@ class Lake:
     Parquet files take every row: queries have to find the newest version of each.
     """
 
-    def __init__(self, table_format: str) -> None:
-        self.format = table_format
+    def __init__(self, table_format: str, account: str | None) -> None:
+        self.format, self._account = table_format, account
 
-    def hints(self, *, exists: bool) -> dict[str, Any]:
-        """Return the hints for writing a table."""
+    def hints(self, opened: Any) -> dict[str, Any]:
+        """Return the hints for writing a table; `opened` is None if it does not exist yet."""
         if self.format == PARQUET:
             return {"write_disposition": "append", "file_format": PARQUET}
         # dlt merges into an Iceberg table a thousand rows at a time, even if all are new.
-        if self.format == ICEBERG and not exists:
+        if self.format == ICEBERG and (opened is None or self._is_first_of_account(opened)):
             return {"write_disposition": "append", "table_format": self.format}
         merge = {"disposition": "merge", "strategy": "upsert"}
         return {"write_disposition": merge, "table_format": self.format}
@@ -87,6 +94,7 @@ class Lake:
         """Return the rows to write of all the rows of a load; there may be none."""
         # Batches differ in their new columns.
         rows = pa.concat_tables(batches, promote_options="default")
+        rows = with_account(rows, self._account)
         if self.format == PARQUET:
             return rows
         if opened is None:
@@ -104,51 +112,18 @@ class Lake:
         living = newest.filter(pc.invert(deleted))
         if opened is None:
             return living
-        gone = _gone(_standing(self.format, opened, table), table, rows, living)
+        stored = of_format(self.format, opened, self._account)
+        gone = _gone(_texts(stored, (KEY, table.dies_with or KEY), KEY), table, rows, living)
         if self.format == ICEBERG:
-            delete_keys(opened, gone[KEY].to_pylist())
+            # Before the load is committed, because dlt deletes nothing from an Iceberg table. If
+            # the load fails, the rows are still gone from the API.
+            stored.delete(gone[KEY].to_pylist())
             return living
-        return pa.concat_tables([living, marked_deleted(table, gone)], promote_options="default")
+        marked = with_account(marked_deleted(table, gone), self._account)
+        return pa.concat_tables([living, marked], promote_options="default")
 
-
-def newest_of_each(rows: pa.Table, newest: str, key: str = KEY) -> pa.Table:
-    """Return the newest row of each key; of several, the last."""
-    number = pa.array(range(len(rows)), pa.int64())
-    # Arrow's group_by guarantees no order and has no "row of the maximum", so rows are ranked, and
-    # the lowest rank of each key is taken.
-    order = pc.sort_indices(
-        pa.table({"at": _when(rows, newest), "number": number}),
-        sort_keys=[("at", "descending"), ("number", "descending")],
-    )
-    ranked = pa.table({key: rows[key].take(order), "rank": number})
-    firsts = ranked.group_by(key).aggregate([("rank", "min")])["rank_min"]
-    return rows.take(order.take(firsts))
-
-
-def _when(rows: pa.Table, newest: str) -> pa.ChunkedArray:
-    # 0.1.0 wrote `_as_of` instead of `known_as_of`.
-    return pc.coalesce(*(rows[name] for name in (newest, AS_OF) if name in rows.schema.names))
-
-
-def standing(table: Table, loads: Mapping[str, list[pa.Table]]) -> pa.Table:
-    """Return the current rows among all that were written to Parquet files, load by load."""
-    written = [
-        rows.append_column(_LOAD, pa.repeat(load, len(rows)))
-        for load in sorted(loads)
-        for rows in loads[load]
-    ]
-    rows = pa.concat_tables(written, promote_options="default")
-    if owner := table.dies_with:
-        # Only the owner's last rows: a reply that it has lost is only in older files.
-        at = [owner, table.newest, _LOAD]
-        last = newest_of_each(rows, table.newest, owner).select(at)
-        numbered = rows.select(at).append_column("row", pa.array(range(len(rows)), pa.int64()))
-        carried = numbered.join(last, at, join_type="left semi")["row"]
-        rows = rows.take(pc.take(carried, pc.sort_indices(carried)))
-    rows = newest_of_each(rows, table.newest).drop_columns([_LOAD])
-    if DELETED not in rows.schema.names:
-        return rows
-    return rows.filter(pc.invert(pc.fill_null(rows[DELETED], fill_value=False)))
+    def _is_first_of_account(self, opened: Any) -> bool:
+        return bool(self._account) and not of_format(ICEBERG, opened, self._account).count()
 
 
 def _gone(standing: pa.Table, table: Table, rows: pa.Table, living: pa.Table) -> pa.Table:
@@ -180,42 +155,29 @@ def _running_client() -> Any:
     return client
 
 
-def _standing(table_format: str, opened: Any, table: Table) -> pa.Table:
-    columns = tuple(dict.fromkeys([KEY, table.dies_with or KEY]))
-    return _rows_with(table_format, opened, columns, not_null=KEY)
-
-
-def carried_in_lake(table: Table, listed: Table, column: str) -> list[Carried]:
+def carried_in_lake(table: Table, listed: Table, column: str, account: str | None) -> list[Carried]:
     """Return the rows of a table that a listed row refers to by a column, but another row owns."""
     client = _running_client()
-    if not {table.name, listed.name} <= client.schema.tables.keys():
+    if listed.name not in client.schema.tables:
         return []
     kind = client.prepare_load_table(listed.name).get("table_format")
-    if kind not in (DELTA, ICEBERG):
+    carried, carriers = (rows_of(client, each, account) for each in (table, listed))
+    if kind not in (DELTA, ICEBERG) or not carried or not carriers:
         return []
     owner = str(table.dies_with)
-    try:
-        stored = _rows_with(kind, client.load_open_table(kind, table.name), (KEY, owner), KEY)
-        carriers = client.load_open_table(kind, listed.name)
-    except DestinationUndefinedEntity:
-        return []
-    carriers = _rows_with(kind, carriers, (KEY, column), not_null=column)
-    pairs = carriers.rename_columns(["carrier", KEY]).join(stored, KEY, join_type="inner")
+    stored = _texts(carried, (KEY, owner), KEY)
+    pairs = _texts(carriers, (KEY, column), column).rename_columns(["carrier", KEY])
+    pairs = pairs.join(stored, KEY, join_type="inner")
     others = pairs.filter(pc.not_equal(pairs["carrier"], pairs[owner]))
     rows = zip(*(others[name].to_pylist() for name in (KEY, owner, "carrier")), strict=True)
     return [Carried(table.name, *row) for row in rows]
 
 
-def _rows_with(table_format: str, opened: Any, columns: tuple[str, ...], not_null: str) -> pa.Table:
+def _texts(rows: Rows, columns: tuple[str, ...], not_null: str) -> pa.Table:
     """Return these columns, as text, of the rows in which another column is not null."""
-    if table_format == ICEBERG:
-        from pyiceberg.expressions import NotNull  # noqa: PLC0415 - an extra
-
-        scan = opened.scan(row_filter=NotNull(not_null), selected_fields=columns)
-        rows = scan.to_arrow()
-    else:
-        rows = opened.to_pyarrow_dataset().to_table(list(columns), pc.field(not_null).is_valid())
-    return rows.select(columns).cast(pa.schema([pa.field(name, TEXT) for name in columns]))
+    names = list(dict.fromkeys(columns))
+    schema = pa.schema([pa.field(name, TEXT) for name in names])
+    return rows.read(names, not_null).cast(schema)
 
 
 def _widen(opened: Any, rows: pa.Table) -> None:
@@ -231,13 +193,3 @@ def _widen(opened: Any, rows: pa.Table) -> None:
     with opened.update_schema() as update:
         update.union_by_name(rows.schema)
     opened.append(rows.slice(0, 0))
-
-
-def delete_keys(opened: Any, keys: list[str]) -> None:
-    """Delete the rows of an Iceberg table that have these keys."""
-    # Before the load is committed, because dlt deletes nothing from an Iceberg table. If the load
-    # fails, the rows are still gone from the API.
-    from pyiceberg.expressions import In  # noqa: PLC0415 - an extra
-
-    for start in range(0, len(keys), _KEYS_IN_ONE_DELETE):
-        opened.delete(In(KEY, keys[start : start + _KEYS_IN_ONE_DELETE]))

@@ -15,7 +15,7 @@ import dlt
 import pyarrow as pa
 from dlt.destinations.exceptions import DatabaseException
 
-from unify_source.accounts import of_account, only
+from unify_source.accounts import only
 from unify_source.destinations.contents import selected
 from unify_source.dlt_seam import kind_of
 from unify_source.resources import BY_NAME, KEY, MAIN_LIST, Column, Table
@@ -36,6 +36,8 @@ _COMPUTE: dict[str, tuple[Digests, Digests]] = {
     "postgres": (SPELLED, SPELLED_BY_POSTGRES),
 }
 """Destinations that compute digests: their SQL in DuckDB here, and in the destination."""
+ALL = "1 = 1"
+"""The condition for every row: not every database has a literal `true`."""
 _SUMMED = {part.table.name for part in MAIN_LIST.parts if not part.fills_in}
 
 
@@ -91,24 +93,21 @@ class Buckets:
         They are the rows in buckets that differ, those that refer into one (they may be orphans),
         and those that any row fetched before refers to.
         """
-        return of_account(self._account, self._in_buckets(table))
-
-    def _in_buckets(self, table: Table) -> str:
         differ = self._differ.get(table.name)
         parent = parent_of(table)
         into = self._differ.get(str(parent.references)) if parent else set[int]()
         if self._there is None or differ is None or into is None:
-            return "true"
+            return ALL
         wanted = differ | self._referred_to(table)
         if len(wanted) + len(into) > _MOST_LISTED:
-            return "true"
+            return ALL
         with self._client.sql_client as sql:
             key = self._there.bucket(sql.escape_column_name(KEY))
             conditions = _among(key, wanted)
             if parent:
                 reference = self._there.bucket(sql.escape_column_name(parent.name))
                 conditions += _among(reference, into)
-        return " OR ".join(conditions) or "false"
+        return " OR ".join(conditions) or "1 = 0"
 
     def _referred_to(self, table: Table) -> set[int]:
         children = [c for c in map(BY_NAME.__getitem__, COMPARED) if _refers_to(c, table)]

@@ -9,17 +9,13 @@ from typing import Any
 import dlt
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
-from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from unify_source.accounts import only
-from unify_source.destinations.contents import rows_of_files
-from unify_source.destinations.lake import delete_keys, newest_of_each
+from unify_source.accounts import of_account, only
+from unify_source.destinations.lakes.tables import rows_of
 from unify_source.dlt_seam import FSClientBase
 from unify_source.flatten.values import ARROW_TYPES
 from unify_source.resources import BY_NAME, KEY
-from unify_source.settings import DELTA, ICEBERG
 
 _BATCH = 50_000
 _KEYS_AT_ONCE = 1_000
@@ -30,9 +26,9 @@ _log = logging.getLogger(__name__)
 
 
 def batches(
-    pipeline: dlt.Pipeline, name: str, types: Mapping[str, str], where: str = "true"
+    pipeline: dlt.Pipeline, name: str, types: Mapping[str, str], where: str, account: str | None
 ) -> Iterator[pa.Table]:
-    """Yield these columns of all rows of a table, in any order; nothing if there is no table.
+    """Yield these columns of an account's rows, in any order; nothing if there is no table.
 
     `types` are dlt's; the batches have the destination's. `where` is a condition in its SQL, if it
     has SQL. Parquet files hold every version of a row: of those, only the newest are yielded, in
@@ -40,8 +36,10 @@ def batches(
     """
     client: Any = pipeline.destination_client()
     if isinstance(client, FSClientBase):
-        yield from _of_files(client, name, list(types))
+        if lake := rows_of(client, BY_NAME[name], account):
+            yield from lake.batches(list(types))
         return
+    where = of_account(account, where)
     with client.sql_client as sql:
         try:
             if sql.capabilities.sqlglot_dialect in _WITH_CURSORS:
@@ -56,9 +54,7 @@ def batches(
 
 def _query(sql: Any, name: str, columns: Iterable[str], where: str) -> str:
     table = sql.make_qualified_table_name(name)
-    # Not every database has a literal `true`.
-    last = "" if where == "true" else f" WHERE {where}"
-    return f"SELECT {', '.join(columns)} FROM {table}{last}"
+    return f"SELECT {', '.join(columns)} FROM {table} WHERE {where}"
 
 
 def _by_arrow(sql: Any, query: str) -> Iterator[pa.Table]:
@@ -97,25 +93,6 @@ def _by_cursor(sql: Any, name: str, types: Mapping[str, str], where: str) -> Ite
             )
 
 
-def _of_files(client: Any, name: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    if name not in client.schema.tables:
-        return
-    table_format = client.prepare_load_table(name).get("table_format")
-    try:
-        if table_format == "delta":
-            opened = client.load_open_table(table_format, name).to_pyarrow_dataset()
-            for batch in opened.to_batches(columns=list(columns)):
-                yield pa.Table.from_batches([batch])
-        elif table_format == "iceberg":
-            scan = client.load_open_table(table_format, name).scan(selected_fields=tuple(columns))
-            for batch in scan.to_arrow_batch_reader():
-                yield pa.Table.from_batches([batch]).select(columns)
-        elif (rows := rows_of_files(client, BY_NAME[name])) is not None:
-            yield rows.select(columns)
-    except DestinationUndefinedEntity:
-        return
-
-
 def remove(pipeline: dlt.Pipeline, name: str, keys: Sequence[str], account: str | None) -> None:
     """Delete all rows of a table, or of one account, that have one of these keys.
 
@@ -125,7 +102,9 @@ def remove(pipeline: dlt.Pipeline, name: str, keys: Sequence[str], account: str 
         return
     client: Any = pipeline.destination_client()
     if isinstance(client, FSClientBase):
-        _remove_from_files(client, name, list(keys))
+        lake = rows_of(client, BY_NAME[name], account)
+        if lake and not lake.delete(keys):
+            _log.warning("%s is in Parquet files, from which rows cannot be deleted.", name)
         return
     with pipeline.sql_client() as sql:
         table = sql.make_qualified_table_name(name)
@@ -137,45 +116,13 @@ def remove(pipeline: dlt.Pipeline, name: str, keys: Sequence[str], account: str 
             )
 
 
-def keep_one(pipeline: dlt.Pipeline, name: str, keys: Sequence[str]) -> None:
-    """Keep only the newest row of each of these keys in a table of a lake.
-
-    In a single commit: if they were deleted and then reloaded, a kill in between would lose them.
-    """
-    client: Any = pipeline.destination_client()
-    table_format = client.prepare_load_table(name).get("table_format")
-    if table_format not in (DELTA, ICEBERG):
-        return
-    opened = client.load_open_table(table_format, name)
-    if table_format == ICEBERG:
-        from pyiceberg.expressions import In  # noqa: PLC0415 - an extra
-
-        theirs = In(KEY, list(keys))
-        rows = newest_of_each(opened.scan(row_filter=theirs).to_arrow(), BY_NAME[name].newest)
-        opened.overwrite(rows, overwrite_filter=theirs)
-    else:
-        from deltalake import write_deltalake  # noqa: PLC0415 - an extra
-
-        rows = opened.to_pyarrow_dataset().to_table(filter=pc.field(KEY).isin(keys))
-        rows = newest_of_each(rows, BY_NAME[name].newest)
-        write_deltalake(opened, rows, mode="overwrite", predicate=_has_key(keys))
+def keep_one(pipeline: dlt.Pipeline, name: str, keys: Sequence[str], account: str | None) -> None:
+    """Keep only the newest row of each of these keys in a table of a lake, or in one account."""
+    lake = rows_of(pipeline.destination_client(), BY_NAME[name], account)
+    if lake:
+        lake.keep_newest(keys, BY_NAME[name].newest)
 
 
 def merges_leave_doubles(pipeline: dlt.Pipeline) -> bool:
     """Tell whether a merge updates both of two rows with the same key, and keeps both."""
     return isinstance(pipeline.destination_client(), FSClientBase)
-
-
-def _remove_from_files(client: Any, name: str, keys: list[str]) -> None:
-    table_format = client.prepare_load_table(name).get("table_format")
-    if table_format == ICEBERG:
-        delete_keys(client.load_open_table(table_format, name), keys)
-    elif table_format == DELTA:
-        client.load_open_table(table_format, name).delete(_has_key(keys))
-    else:
-        _log.warning("%s is in Parquet files, from which rows cannot be deleted.", name)
-
-
-def _has_key(keys: Sequence[str]) -> str:
-    listed = ", ".join("'" + key.replace("'", "''") + "'" for key in keys)
-    return f"{KEY} IN ({listed})"

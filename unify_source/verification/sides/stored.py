@@ -57,7 +57,7 @@ def read_stored(
         table = BY_NAME[name]
         owner = {table.dies_with: "text"} if table.dies_with else {}
         where = buckets.condition(table)
-        for rows in batches(pipeline, name, {**types, **owner}, where):
+        for rows in batches(pipeline, name, {**types, **owner}, where, settings.account):
             scratch.add(STORED, name, rows, types, **_seen(table, rows, window, settings))
 
 
