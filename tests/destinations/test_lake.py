@@ -16,6 +16,7 @@ from lakes import Delta, Iceberg
 from standing import Serve, account, change, load
 from warehouse import shown
 
+from unify_source.destinations.lakes.composite import match_at_once
 from unify_source.destinations.lakes.merge import lake_format
 from unify_source.destinations.lakes.versions import newest_of_each, standing
 from unify_source.errors import ConfigurationError
@@ -88,3 +89,19 @@ def test_rows_of_a_first_load_that_died_while_committing_are_merged_with(
     load(warehouse, api)
 
     assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.lane
+def test_pyiceberg_looks_for_the_keys_of_one_account_in_one_set() -> None:
+    from pyiceberg.expressions import And, EqualTo, In, Or  # noqa: PLC0415 - of the lane
+    from pyiceberg.table import upsert_util  # noqa: PLC0415 - of the lane
+
+    match_at_once()
+
+    rows = pa.table({"account": ["one"] * 3, "id": ["a", "b", "a"]})
+    by_key = In("id", {"a", "b"})
+    match = upsert_util.create_match_filter
+    assert match(rows, ["account", "id"]) == And(by_key, EqualTo("account", "one"))
+    assert match(rows, ["id"]) == by_key
+    both = pa.table({"account": ["one", "two"], "id": ["a", "b"]})
+    assert isinstance(match(both, ["account", "id"]), Or)
