@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import dlt
 import pytest
@@ -20,7 +22,7 @@ from warehouse import shown
 
 from unify_source import backfill, forget, sync, unify_source
 from unify_source.destinations.lock import Turns
-from unify_source.errors import LockHeld
+from unify_source.errors import LockHeld, NotPermitted
 from unify_source.sandbox import Account, Sandbox
 
 Row = dict[str, Any]
@@ -106,6 +108,32 @@ def test_a_person_leaves_every_table_and_no_kind_of_run_brings_them_back(
     rows = database.ask("SELECT salt || digest FROM unify._unify_forgotten")
     assert len(rows) == 1
     assert person not in str(rows)
+
+
+@pytest.mark.parametrize("database", [Postgres], indirect=True)
+def test_a_role_that_may_not_read_who_was_forgotten_brings_nobody_back(
+    serve: Serve, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = loaded(database, serve)
+    person = busiest(api.account)
+    forget(database.pipeline(), person)
+    touched(api.account, person)
+    role, parts = f"loader_{uuid4().hex[:8]}", urlsplit(database.dsn)
+    database.change(f"CREATE ROLE {role} LOGIN PASSWORD 'of-the-loader'")
+    try:
+        for schema in ("unify", "unify_staging"):
+            database.change(f"GRANT ALL ON SCHEMA {schema} TO {role}")
+            database.change(f"GRANT ALL ON ALL TABLES IN SCHEMA {schema} TO {role}")
+        database.change(f"REVOKE ALL ON unify._unify_forgotten FROM {role}")
+        place = f"{role}:of-the-loader@{parts.hostname}:{parts.port}"
+        dsn = urlunsplit(parts._replace(netloc=place))
+        monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", dsn)
+
+        with pytest.raises(NotPermitted, match="_unify_forgotten"):
+            sync(database.pipeline(machine="another"), **settings(api))
+    finally:
+        database.change(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
+    assert person not in database.keys("people")
 
 
 def test_no_copy_of_a_person_stays_in_the_tables_that_a_merge_leaves(

@@ -39,7 +39,9 @@ def has_table(client: Any, name: str) -> bool:
 
     In DuckDB, the first exception of a process takes three megabytes: a query must not raise one.
     """
-    query = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s"
+    # Postgres hides a table in information_schema from a role that may not read it: then nobody
+    # would have been forgotten.
+    query = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = %s"
     return bool(client.execute_sql(query, client.dataset_name, name))
 
 
