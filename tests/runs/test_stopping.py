@@ -61,7 +61,7 @@ def test_a_run_that_waits_for_a_program_with_the_file_open_stops(
     "fault",
     [
         pytest.param(Fault("500"), id="fails"),
-        pytest.param(Fault("429", value=60), id="asks to wait"),
+        pytest.param(Fault("429", value=5), id="asks to wait"),
         pytest.param(Fault("slow", value=1_000), id="is silent"),
     ],
 )
