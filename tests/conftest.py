@@ -60,13 +60,13 @@ LANE: tuple[type[Destination], ...] = (ClickHouse, BigQuery, Delta, DeltaOnS3, I
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take the pages that tables are written into."""
+    """Add the options for the pages that tables are written into."""
     parser.addoption("--tables", type=Path, help="write the tables on destinations into this page")
     parser.addoption("--matrix", type=Path, help="write the table of faults into this page")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Write the tables at the end, where a page is named for them."""
+    """Write the tables at the end if a page is given."""
     if page := config.getoption("--tables"):
         config.pluginmanager.register(tables.Tables(page.absolute()))
     if page := config.getoption("--matrix"):
@@ -74,25 +74,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Draw more for each property in a soak."""
+    """Draw more examples for each property in a soak."""
     if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
         item.add_marker("rounds")
 
 
 def pytest_collection_finish() -> None:
-    """Take modules and tests out of what Python looks through for garbage, again and again."""
+    """Exclude modules and tests from garbage collection."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_unconfigure() -> None:
-    """Thaw them: DuckDB lists what is left of its types at the exit as leaked, line by line."""
+    """Unfreeze them: otherwise DuckDB lists its types as leaked at exit."""
     gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give every test a folder of its own to work in, and no configuration but its own."""
+    """Give every test its own working folder, and no configuration but its own."""
     for name in list(os.environ):
         if name.startswith(("SOURCES__", "DESTINATION__", "UNIFY_")) and name not in KEPT:
             monkeypatch.delenv(name)
@@ -139,14 +139,14 @@ def start_command(
 
 
 def start_and_kill(api: Sandbox, *words: str, at: str, times: int = 1) -> None:
-    """Start a command that is killed as it reaches a point of its work so often: see `dying`."""
+    """Start a command that is killed when it reaches a point for the n-th time: see `dying`."""
     process = start_command(api, *words, environment={dying.AT: f"{at} {times}"})
     _, errors = process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL, errors
 
 
 def rounds_and_chance(usual: int) -> tuple[int, random.Random]:
-    """Return how often to try, and the chance of this run; the environment may say both."""
+    """Return the number of rounds and the random generator; the environment may set both."""
     rounds = int(os.environ.get("UNIFY_TEST_ROUNDS", usual))
     seed = int(os.environ.get("UNIFY_TEST_SEED", random.randrange(10**6)))
     print(f"UNIFY_TEST_SEED={seed}")  # noqa: T201 - to repeat a failure

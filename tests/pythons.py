@@ -1,6 +1,6 @@
 """Runs the demo and the promises on the oldest and the newest Python that this machine has.
 
-Prints every version that dlt supports and the machine lacks: what was not tried is said.
+Also prints the versions that dlt supports and the machine lacks, which were not tried.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ FAILED, PATIENCE = 1, 300
 
 
 class Safeguard(NamedTuple):
-    """What keeps a promise, where it stands, what stands there instead, and the test of it."""
+    """A line that keeps a promise, its file, what replaces it, and the test that must fail then."""
 
     promise: str
     file: str

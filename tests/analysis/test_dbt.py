@@ -30,7 +30,7 @@ from unify_source.sandbox import Account, Sandbox
 Ask = Callable[[str], Any]
 
 DBT = ROOT / ".venv-dbt" / "bin" / "dbt"
-# dbt reports usage unless told not to.
+# Otherwise dbt reports usage.
 PRIVATE = {"DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "NO_COLOR": "1"}
 DAMAGE = {
     "source_relationships_unify_enrollments_person_id": (

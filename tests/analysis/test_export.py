@@ -1,4 +1,4 @@
-"""A table or a model becomes a file that holds the same, whatever its format."""
+"""An exported file has the rows of its table or model, in every format."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HOSTILE = ("=1+1", "+49 30 1", "@SUM(A1)", "-1", "007", 'a "b", c', "two\nlines"
 def pipelines(
     tmp_path_factory: pytest.TempPathFactory, postgres_server: str
 ) -> Iterator[dict[str, dlt.Pipeline]]:
-    """Give a pipeline on each database: replies with hostile subjects, and fields nobody knew."""
+    """Yield a pipeline on each database, with hostile subjects and undocumented fields."""
     folder = tmp_path_factory.mktemp("export")
     account = Account(60)
     replied = [row for row in account.rows() if row["reply_email_message"]]
@@ -203,7 +203,7 @@ def as_text(value: Any) -> str:
 
 
 def as_cell(value: Any) -> Any:
-    """Return a value as a sheet gives it back: no zone, and milliseconds."""
+    """Return a value as it is read back from a sheet: without zone, in milliseconds."""
     if isinstance(value, datetime):
         local = value.astimezone(timezone.utc).replace(tzinfo=None) if value.tzinfo else value
         return pytest.approx(local, abs=timedelta(milliseconds=1))

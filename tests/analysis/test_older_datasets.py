@@ -35,7 +35,7 @@ def databases(
 
 @pytest.fixture(params=[0, 1], ids=["duckdb", "postgres"])
 def older(databases: tuple[Database, Database], request: pytest.FixtureRequest) -> Database:
-    """Give a dataset as an older version would have left it."""
+    """Yield a dataset in the state that an older version leaves."""
     database = databases[request.param]
     database.ask("DROP SCHEMA unify_models CASCADE")
     for table in NEWER:

@@ -183,13 +183,13 @@ def test_in_the_older_form_rates_are_unknown_and_never_0(
     api = serve(account, reshape=DRIFTS["page-example"])
     sync(pipeline, api_key=KEY, base_url=api.url, pii="drop")
 
-    # Nobody made the models: the report does.
+    # The report creates the models, which are missing.
     page = written(pipeline)
 
     assert {row[6] for row in page.body("sequences") if row[9] != "0"} == {"unknown"}
     assert "unknown" in {row[5] for row in page.body("weeks")}
     assert "of unknown kind" in page.text
-    # What was dropped from the tables is nowhere on the page, and an id stands for it.
+    # Dropped data is nowhere on the page, which shows an id in its place.
     addresses = {row[who]["email"] for row in account.rows() for who in ("mailbox", "person")}
     assert not [address for address in addresses if address in page.text]
     mailboxes = {row["mailbox"]["id"] for row in account.rows()}

@@ -85,7 +85,7 @@ def databases(
 
 
 def rendered(folder: Path, width: int, *, is_dark: bool) -> dict[str, Any]:
-    """Return what a browser makes of the report beside it."""
+    """Return what a browser renders from the report beside it."""
     (folder / "harness.html").write_text(HARNESS.replace("WIDTH", str(width)), encoding="utf-8")
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     assert browser, "no Chromium: make test-browser installs it"

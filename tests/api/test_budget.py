@@ -14,7 +14,7 @@ from unify_source.sandbox.http.app import Bucket
 
 
 class Simulated:
-    """Workers that ask as soon as the budget lets them, and a server that limits their rate."""
+    """Workers that send requests as fast as the budget allows, and a server with a rate limit."""
 
     def __init__(self, limit: int, rate: float, latency: float, workers: int = 16) -> None:
         self.now = 0.0

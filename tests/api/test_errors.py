@@ -1,4 +1,4 @@
-"""Whatever goes wrong ends in two sentences and an exit code, and what passes by is survived."""
+"""Every failure ends in two sentences and an exit code, and a run survives a temporary one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Serve = Callable[..., Sandbox]
 
 @pytest.fixture
 def api() -> Iterator[Sandbox]:
-    """Start a sandbox whose key can be told from all else."""
+    """Start a sandbox with a key that occurs nowhere else."""
     with Sandbox(Account(300), key=SECRET) as sandbox:
         yield sandbox
 

@@ -20,7 +20,7 @@ KEY = "uk-behind-tls-7Qm3zz"
 
 
 class Tunnel(Proxy):
-    """Is the proxy of a company, before the one server that there is; keeps what it was asked."""
+    """A company's proxy before the only server; records its requests."""
 
     def __init__(self, address: str) -> None:
         super().__init__(address)

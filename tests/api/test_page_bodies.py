@@ -1,4 +1,4 @@
-"""What is odd in one row of a page is that row's own trouble, unless it was damage on the way."""
+"""An odd value concerns its row alone, unless it was damaged in transit."""
 
 from __future__ import annotations
 

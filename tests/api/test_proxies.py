@@ -34,7 +34,7 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def listener() -> Iterator[RawServer]:
-    """Start what stands at the proxy's address: it keeps all that it hears, and refuses it."""
+    """Start a proxy that records every request, and refuses it."""
     with raw_server(lambda _, to: to.sendall(response(b"", 503))) as server:
         yield server
 
@@ -47,7 +47,7 @@ def server_time(base_url: str, **given: float) -> None:
 
 @contextmanager
 def on_loopback(address: str, *, is_http: bool = True) -> Iterator[str]:
-    """Give one response to whatever comes to an address of this machine, or greet as mail does."""
+    """Answer each connection to a local address with one response, or a mail server's greeting."""
     sent = response({}, Date="Sun, 31 May 2026 09:00:00 GMT") if is_http else b"220 ESMTP\r\n"
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address.strip("[]"), 0), family=family) as server:

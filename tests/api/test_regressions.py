@@ -1,4 +1,4 @@
-"""Bugs that were found once."""
+"""Bugs that were fixed."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_older_version_listed_late_does_not_win_if_the_tail_is_long(
 def test_a_server_that_ignores_the_bounds_does_not_keep_a_run_forever(
     pipeline: dlt.Pipeline,
 ) -> None:
-    """Three rows, a page each, whatever is asked for: an error or the rows, but an end."""
+    """Three pages of a row each, whatever the bounds: a run ends, with the rows or an error."""
     pages = [[version("e1", f"0{n}Z")] for n in range(3)]
     asked: list[str] = []
 

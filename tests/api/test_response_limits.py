@@ -1,4 +1,4 @@
-"""No response goes on for ever, and none eats the machine: servers that mean harm, on loopback."""
+"""No response takes forever or exhausts the memory: hostile servers on loopback."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_bytes_that_are_not_utf8_refuse_no_page_whatever_is_beside_them(neighbou
     "row", [b'{"id": "1\xe9"}', b'{"id": "1", "updated_at": "2026\xe9"}', b'{"id\xe9": "1"}']
 )
 def test_an_id_or_a_time_damaged_in_transit_is_retried(row: bytes) -> None:
-    # Under another id a row would be taken for another one.
+    # Under another id it would be another row.
     answers = iter([response(b'{"enrollments": [%b], "next_cursor": null}' % row)])
     with raw_server(lambda _, to: to.sendall(next(answers, response(EMPTY_PAGE)))) as server:
         assert page(server.url).rows == []

@@ -1,4 +1,4 @@
-"""One row that cannot be had is that row's trouble: it costs seconds, and not the run."""
+"""An unavailable row concerns that row alone: it takes seconds, and does not stop the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server's clock is read the same in every form and zone of the header, or refused."""
+"""Every valid form of the `Date` header is read as the same instant; others are refused."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ UNREADABLE = [
 
 @pytest.fixture(params=["UTC", "Asia/Kathmandu", "America/St_Johns"])
 def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Let this machine stand in another zone."""
+    """Move this machine into another time zone."""
     monkeypatch.setenv("TZ", request.param)
     time.tzset()
     yield request.param

@@ -1,4 +1,4 @@
-"""The command line as a person or a scheduler meets it: words in, lines and an exit code out."""
+"""The command line as a person or a scheduler uses it: words in, lines and an exit code out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dlt's own commands show what a run of ours left."""
+"""dlt's own commands show the pipelines of our commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line that is shown while work lasts."""
+"""The progress line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where output goes decides nothing: closed, full, left or ASCII only, the exit code is true."""
+"""The exit code is right wherever the output goes: closed, full, abandoned or ASCII only."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def in_shell(line: str, **environment: str) -> tuple[int, str, str]:
 
 
 def without_progress(errors: str) -> list[str]:
-    """Return the lines of standard error but those that a slow machine logs meanwhile."""
+    """Return the lines of standard error without progress, which slow machines log."""
     return [line for line in errors.splitlines() if not re.match(r"\d+:\d\d ", line)]
 
 

@@ -1,4 +1,4 @@
-"""What a person sees on a terminal: at once what goes on, and at the end the result alone."""
+"""What a person sees on a terminal: progress at once, and in the end only the result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def api(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
 
 
 def assert_left(screen: Screen, *expected: str) -> None:
-    """Only these lines are left of it all, and a cursor that can be seen below them."""
+    """Assert that only these lines remain, with a visible cursor below them."""
     assert len(screen.lines) == len(expected) + 1, screen.lines
     assert all(re.fullmatch(*pair) for pair in zip(expected, screen.lines, strict=False)), (
         screen.lines

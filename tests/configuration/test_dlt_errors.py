@@ -1,4 +1,4 @@
-"""What a database says on connecting means the same to every command, and says what to do."""
+"""Every command reports a failed connection to a database alike, with what to do."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def log(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 
 def shown(folder: Path, *texts: str) -> list[str]:
-    """Return where a part of a secret stands: in a file, or in a text."""
+    """Return the files and texts that contain part of a secret."""
     files = {
         str(path): path.read_bytes().decode(errors="replace")
         for path in folder.rglob("*")

@@ -1,4 +1,4 @@
-"""Another program's variables, and names that a destination takes for one: refused, not obeyed."""
+"""Variables of other programs, and ambiguous names, are refused, not obeyed."""
 
 from __future__ import annotations
 

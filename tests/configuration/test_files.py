@@ -1,4 +1,4 @@
-"""A file of configuration that cannot be read: file, line and name are shown, and no value."""
+"""An unreadable configuration file is reported with file, line and name, and without values."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def file(home: Path) -> Path:
 
 
 def read() -> str:
-    """Return what is said of a file that cannot be read."""
+    """Return the error for a file that cannot be read."""
     with pytest.raises(ConfigurationError) as caught, explained():
         Container()[PluggableRunContext].reload_providers()
     assert "case-key" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Each limit is a setting: it can be moved, and what it stops says its name."""
+"""Each limit is a setting, which the error names when it is exceeded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be said, how it is read, and that what cannot be is refused by name."""
+"""Each setting accepts the documented values, and refuses others by name."""
 
 from __future__ import annotations
 

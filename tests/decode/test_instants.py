@@ -1,4 +1,4 @@
-"""Times cast by the column come out as `parse_instant` reads each of them."""
+"""A column of times is cast to the same instants as `parse_instant` reads."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ EDITS = st.lists(
 
 
 def edited(text: str, edits: list[tuple[int, str, int]]) -> str:
-    """Replace, insert or delete a letter here and there."""
+    """Replace, insert or delete random characters."""
     for at, letter, skipped in edits:
         text = text[:at] + letter + text[at + skipped :]
     return text

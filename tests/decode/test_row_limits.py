@@ -1,4 +1,4 @@
-"""However much there is of anything, a batch ends in seconds, and memory has a limit."""
+"""A batch of any size and shape takes seconds and limited memory."""
 
 from __future__ import annotations
 

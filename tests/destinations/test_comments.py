@@ -1,4 +1,4 @@
-"""The data dictionary stands as comments where a destination keeps them."""
+"""The data dictionary is written as comments where a destination has them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ODD = "it's `one`; \\' %s %% {0} \\n\n\t\"two\" -- /* $$ ; \\"
 
 @pytest.fixture
 def postgres(request: pytest.FixtureRequest, home: Path) -> Iterator[Postgres]:
-    """Give an empty database."""
+    """Yield an empty database."""
     with opened(Postgres, home, request) as database:
         yield database
 

@@ -1,4 +1,4 @@
-"""A disk that is full at any moment takes no row away, and the next run makes up for it.
+"""A disk that is full at any moment loses no row, and the next run catches up.
 
 A limit on the size of files stands in for the disk: a write beyond it fails, whichever file it is.
 """
@@ -22,7 +22,7 @@ from unify_source.sandbox import Sandbox
 
 Serve = Callable[..., Sandbox]
 
-# So many that Postgres keeps the largest table in a file larger than one of its log.
+# Enough for the largest table's file in Postgres to exceed a file of its log.
 ROWS_OF_POSTGRES = 4_000
 ROWS_OF_DUCKDB = 1_000
 CHANGES = 300
@@ -46,7 +46,7 @@ def assert_survives(
     sizes: tuple[int, int],
     run_with: Callable[[tuple[str, ...], int], tuple[int, str]],
 ) -> None:
-    """Run with files limited to sizes between two, and find every row after each run."""
+    """Run with the file size limited to values in a range, and check every row after each run."""
     rounds, chance = rounds_and_chance(2)
     smallest, largest = sizes
     failed = 0

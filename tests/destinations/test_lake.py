@@ -1,4 +1,4 @@
-"""A load is made ready for a lake: each key once, in the format that was asked for."""
+"""A load is prepared for a lake: each key once, in the configured format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lock of destinations that have none: claims in the dataset, here in a lake's folder."""
+"""The lease that replaces a lock: claims in the dataset, here in a lake's folder."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_a_process_of_this_machine_that_was_killed_holds_nothing(claims: Claims)
 
 
 def alive(*parts: str) -> list[Path]:
-    """Return the files that tell of processes of this machine, by parts of their names."""
+    """Return the files that show live processes of this machine, by parts of their names."""
     files = Path(tempfile.gettempdir()).glob("unify-source-*.alive")
     return [file for file in files if any(part in file.name for part in parts)]
 

@@ -1,4 +1,4 @@
-"""A merge takes no row away unless it puts the newer one in its place, whatever fails between."""
+"""A merge removes no row without inserting its newer version, whatever fails in between."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_an_insert_that_fails_leaves_every_row_where_it_was(
 
 
 def others_than(table: Table) -> Callable[[str, list[str]], list[str]]:
-    """Leave the files of other tables out of a copy of a package."""
+    """Copy a package without the files of other tables."""
 
     def others(folder: str, files: list[str]) -> list[str]:
         is_for_files = Path(folder).name == "new_jobs"
@@ -207,12 +207,12 @@ def assert_every_next_run_heals(
 
 
 def by_repair_too(warehouse: Destination) -> list[Load]:
-    """Return the run that takes longest, for one destination unless there is time for both."""
+    """Return the slowest run, on one destination, or in a soak on both."""
     return [by_repair] if IS_SOAK or isinstance(warehouse, DuckDB) else []
 
 
 def change_without_a_trace(api: Sandbox) -> None:
-    """Change what no cursor sees: content, while `updated_at` stays as it was."""
+    """Change content without moving `updated_at`, which no cursor sees."""
     api.account.put_many(
         {**row, "status": "DRAFT", "person": {**row["person"], "first_name": "Changed"}}
         for row in api.account.rows()

@@ -141,7 +141,7 @@ def end_of_run(
 def standing(
     kind: type[Destination], home: Path, request: pytest.FixtureRequest
 ) -> Iterator[tuple[Destination, World]]:
-    """Give an empty destination, and the world that it is in."""
+    """Yield an empty destination and its surroundings."""
     if kind is Postgres:
         server: Server = request.getfixturevalue("small_log")
         with (
@@ -196,5 +196,5 @@ def assert_kind(code: int, errors: str) -> None:
     errors = errors[errors.find("Error: ") :] if code else ""
     assert not code or errors.startswith("Error: ")
     assert not code or "run it again" in errors
-    # That is said where nothing better is known.
+    # The sentence for unknown errors.
     assert "fix the cause" not in errors

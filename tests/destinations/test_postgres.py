@@ -49,7 +49,7 @@ def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Postgres]:
 
 
 def ended(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:
-    """Wait for a command and return its exit code and what it said."""
+    """Wait for a command, and return its exit code and output."""
     out, err = process.communicate(timeout=timeout)
     return process.returncode, out + err
 
@@ -114,7 +114,7 @@ def test_a_character_that_postgres_cannot_store_does_not_stop_the_load(
 
 
 def secretly_at(address: str, server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Let the environment lead to the server's port with a password, and return the password."""
+    """Point the environment to the server's port with a password, and return the password."""
     secret = "pa55-w0rd-of-mine"
     monkeypatch.setenv(CREDENTIALS, address.format(secret, urlsplit(server).port))
     return secret
@@ -237,7 +237,7 @@ def _wait_for_a_load(dsn: str, running: subprocess.Popen[str]) -> None:
 
 
 def assert_failed_kindly(code: int, output: str) -> None:
-    """A run that the server left may have been done by then; else it says so in a sentence."""
+    """Assert that a run that lost its server had ended, or reports it in a sentence."""
     print(code, output)  # noqa: T201 - to see what a failure was like
     assert code in (0, 1)
     assert "Traceback" not in output

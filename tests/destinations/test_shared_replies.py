@@ -1,4 +1,4 @@
-"""A reply that several enrollments carry lives as long as one of them has it."""
+"""A reply that several enrollments share stays as long as one of them has it."""
 
 from __future__ import annotations
 

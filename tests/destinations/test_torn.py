@@ -1,4 +1,4 @@
-"""A file of dlt's own that was cut off in a lake, by a full disk or a kill, stops no later run."""
+"""A file of dlt's that a full disk or a kill truncated in a lake stops no later run."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def loaded_twice(warehouse: Parquet, serve: Serve) -> Sandbox:
 
 
 def cut_newest(warehouse: Parquet, table: str, part: float) -> Path:
-    """Leave the first part of what was written last, and return its file."""
+    """Truncate the file that was written last, and return it."""
     newest = max(
         Path(warehouse.place, table).glob("*.jsonl"), key=lambda file: file.stat().st_mtime
     )

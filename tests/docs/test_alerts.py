@@ -1,4 +1,4 @@
-"""The alerts of the recipes fire for what they name, and for nothing else."""
+"""Each alert of the recipes fires for its own condition only."""
 
 from __future__ import annotations
 

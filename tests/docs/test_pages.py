@@ -1,4 +1,4 @@
-"""Whatever a page names exists, and whatever it shows runs."""
+"""Everything that a page names exists, and everything that it shows runs."""
 
 from __future__ import annotations
 

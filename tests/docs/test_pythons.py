@@ -1,4 +1,4 @@
-"""`make test-pythons` tries every Python that works, and says of the others that it did not."""
+"""`make test-pythons` runs on every Python that works, and names the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOUND = "import pythons, sys; print(pythons.interpreter(sys.argv[1]))"
 
 
 def found(home: Path, version: str = MINE) -> str:
-    """Return the Python that is found with what stands in a folder alone."""
+    """Return the Python that is found when the path is one folder."""
     environment = {"PATH": f"{home}/shims:{home}/bin", "PYENV_ROOT": str(home)}
     words = [sys.executable, "-c", FOUND, version]
     ran = subprocess.run(
@@ -33,7 +33,7 @@ def put(file: Path, *lines: str) -> Path:
 
 @pytest.fixture
 def shim(home: Path) -> Path:
-    """Put what pyenv puts for a version that is installed and not chosen."""
+    """Create the shim of pyenv for a version that is installed but not selected."""
     message = f"echo 'pyenv: python{MINE}: command not found' >&2"
     return put(home / "shims" / f"python{MINE}", "#!/bin/sh", message, "exit 127")
 

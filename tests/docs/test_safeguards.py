@@ -1,4 +1,4 @@
-"""What the list of safeguards names exists: the line that is taken out, and its test."""
+"""Each safeguard's line and test exist."""
 
 from __future__ import annotations
 

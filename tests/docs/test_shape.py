@@ -1,4 +1,4 @@
-"""`make shape` finds what it is there to find, and names the place."""
+"""`make shape` reports each violation with its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page on tables describes what a load makes."""
+"""The page on tables describes the tables that a load creates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows change while a list is read: whatever its cursor hides, none that stayed is lost."""
+"""Rows change while a list is read: no row that stays is lost, whatever the cursor hides."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_500_changes_a_second_cost_at_most_two_and_a_half_times_the_requests(ord
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_row_that_leaves_late_is_noticed_by_its_new_version(order: str) -> None:
-    """Its new version is older than the window's end: only that it was not there before tells."""
+    """The new version is older than the window's end: only its absence before shows it."""
     account = moving(300, 1)
     first = account.rows()[:20] if order == "updated" else account.rows()
     pages = 0

@@ -1,4 +1,4 @@
-"""No list is read for ever: a server whose cursors never end is found out."""
+"""No list is read forever: endless cursors are an error."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_repeated_cursor_is_an_error_at_once() -> None:
 
 
 def test_empty_pages_and_pages_of_known_rows_do_not_end_a_list() -> None:
-    """A server that filters after it cut its pages, and rows that change while they are read."""
+    """A server that cuts pages before it filters, and rows that change while they are read."""
     pages = [ROWS[:20], *[[]] * 60, ROWS[:20], ROWS[20:21], *[[beyond(1)]] * 60, ROWS[21:]]
 
     def answer(asked: Asked, to: socket.socket) -> None:
@@ -138,7 +138,7 @@ def test_the_search_for_the_first_instant_takes_few_requests_whatever_the_server
 def test_a_list_that_was_followed_closely_has_shown_every_row_that_stayed(
     size: int, leaving: list[list[int]], cursor: str
 ) -> None:
-    """Before each request some rows leave the list, by their number."""
+    """Remove these rows from the list before each request."""
     listed = list(range(size))
     steps = iter(leaving)
     shown: set[int] = set()

@@ -1,4 +1,4 @@
-"""A plan is near the truth for few requests, whatever the account looks like, and loads nothing."""
+"""A plan is close to the truth, takes few requests on any account, and loads nothing."""
 
 from __future__ import annotations
 

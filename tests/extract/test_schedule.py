@@ -1,4 +1,4 @@
-"""Played through without threads, in any order of work, a schedule leaves nothing out."""
+"""A schedule, simulated without threads in any order of work, leaves nothing out."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_every_portion_is_read_completely_and_together_they_cover_everything(
             assert_read_again(rows, suspect[first], again[first])
             ended.append(schedule.portions.popleft().window)
             continue
-        # Whoever loads asks for what comes next sooner or later, and only then is there room.
+        # A load asks for the next portion in the end, and only then is there room.
         if chance.random() < 0.01:
             first.queue.ask()
         able = [hand for hand in hands if not hand.slice_.portion.queue.is_full]

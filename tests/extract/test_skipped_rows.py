@@ -1,4 +1,4 @@
-"""What was updated since a slice was begun tells whether it may have skipped rows."""
+"""Rows updated since a slice was begun show whether it may have skipped others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OLD = START - timedelta(days=3)
 
 
 def recent(rows: int, age: timedelta, since: datetime | None, most_pages: int = 1) -> int | None:
-    """Return how many rows are listed as updated since, of so many as are so old."""
+    """Return how many of these rows, of this age, are listed as updated since."""
     account = Account(300, clock=Clock(START), days=1)
     stamp = (START - age).isoformat()
     account.put_many({**row, "updated_at": stamp} for row in account.rows()[:rows])

@@ -1,4 +1,4 @@
-"""Hashes of personal data: keyed, the same in every table, and nothing else of a row changes."""
+"""Hashes of personal data are keyed and the same in every table; no other value changes."""
 
 from __future__ import annotations
 

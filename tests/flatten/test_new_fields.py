@@ -1,4 +1,4 @@
-"""Fields that nobody promised, loaded for real: nothing is lost, and no run is stuck."""
+"""Undocumented fields, loaded for real: nothing is lost, and no run gets stuck."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unify_source.runs.report import Report
 
 @pytest.fixture(params=DESTINATIONS, ids=[kind.name for kind in DESTINATIONS])
 def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
-    """Give each test an empty destination."""
+    """Yield an empty destination."""
     with opened(request.param, home, request) as found:
         yield found
 
@@ -74,7 +74,7 @@ def test_a_new_field_may_change_its_type_between_two_batches_of_one_run(
     first = [row(n, tags=["a"], score=7, level=1) for n in range(3)]
     second = [row(n, 1, tags=["a"], score="high", level={"v": 2}) for n in range(3, 6)]
     for wide in (*first[:2], *second[:2]):
-        # So much that both pages are too much for one batch.
+        # Two such pages are too large for one batch.
         wide["person"] = {**wide["person"], "linkedin_url": "x" * (JOINED_BYTES // 4)}
     broken = row(6, 1, tags=["a"], is_paused="true")
     as_in_first = {"tags": ["a"], "score": 7, "level": 1}

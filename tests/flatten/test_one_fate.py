@@ -1,4 +1,4 @@
-"""A row's fate, its columns and their values hang on the row, and on what stands, alone."""
+"""A row's fate, columns and values depend only on the row and on the columns that exist."""
 
 from __future__ import annotations
 

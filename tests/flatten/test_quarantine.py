@@ -1,4 +1,4 @@
-"""Rows that break the API's promises are set aside whole, told of, and let go when mended."""
+"""Rows that break the API's promises are quarantined whole, reported, and released once fixed."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def half_unreadable(row: Row) -> Row:
 
 @pytest.fixture
 def few_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a hundred rows be more than are asked for by id."""
+    """Make a hundred rows exceed the number that is requested by id."""
     monkeypatch.setattr(ask_again, "ASK_AGAIN_LIMIT", FEW)
 
 

@@ -1,4 +1,4 @@
-"""Rows that became visible late are counted, and nothing that was read again for another reason."""
+"""Rows that became visible late are counted, and no others that were read again."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_late_rows_are_those_behind_the_cursor_that_no_run_has_seen(
 
 
 def late(warehouse: Destination) -> tuple[int | None, int | None]:
-    """Return what the ledger says of the last run."""
+    """Return the last run's row in the ledger."""
     rows = warehouse.reads("unify_sync_runs", ["started_at", "late_rows", "latest_late_seconds"])
     _, count, seconds = max(rows)
     return count, seconds

@@ -236,6 +236,6 @@ def test_no_run_fails_for_its_ledger(
     load(warehouse, api)
 
     assert warehouse.stored() == shown(api.account)
-    # The clock of this account stands still, which is said as well.
+    # The clock of this account stands still, which is a warning of its own.
     [message] = [each for each in caplog.messages if "clock" not in each]
     assert message.startswith(f"The run is not in {LEDGER.name}: ")

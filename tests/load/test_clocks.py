@@ -1,4 +1,4 @@
-"""What a run restores hangs on the order of the loads, and not on any machine's clock."""
+"""The state that a run restores depends on the order of loads, not on any machine's clock."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ TIMES = {
 
 @pytest.fixture(params=[DuckDB, Postgres], ids=["duckdb", "postgres"])
 def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
-    """Give each test an empty destination."""
+    """Yield an empty destination."""
     with opened(request.param, home, request) as found:
         yield found
 
 
 def set_clock_ahead(warehouse: Destination) -> None:
-    """Let all loads so far be those of a machine whose clock is an hour ahead."""
+    """Date all loads so far by a clock that is an hour ahead."""
     for table, (load_id, at) in TIMES.items():
         ids = f", {load_id} = CAST(CAST({load_id} AS DOUBLE PRECISION) + {AHEAD} AS VARCHAR)"
         later = f"{at} = {at} + INTERVAL '{AHEAD} seconds'{ids if load_id else ''}"
@@ -50,7 +50,7 @@ def set_clock_ahead(warehouse: Destination) -> None:
 
 
 def store_schemas_ahead(home: Path, name: str) -> None:
-    """Let all schemas so far be stored by a machine whose clock is an hour ahead."""
+    """Date all stored schemas by a clock that is an hour ahead."""
     if name == "duckdb":
         with duckdb.connect(str(home / "w.duckdb")) as connection:
             later = f"inserted_at = inserted_at + INTERVAL '{AHEAD} seconds'"

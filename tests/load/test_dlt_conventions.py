@@ -1,4 +1,4 @@
-"""What a dlt user does with any source, done with this one: the list of dlt's conventions.
+"""dlt's conventions: what a dlt user does with any source works with this one.
 
 Each lever works on each table, or is refused in a sentence before the first request.
 """
@@ -35,7 +35,7 @@ Rows = list[tuple[Any, ...]]
 
 @pytest.fixture(params=[DuckDB, Postgres], ids=lambda kind: kind.name)
 def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
-    """Give each test DuckDB and Postgres, empty."""
+    """Yield an empty DuckDB or Postgres."""
     with opened(request.param, home, request) as found:
         yield found
 
@@ -85,7 +85,7 @@ def cursors(pipeline: dlt.Pipeline) -> dict[str, Any]:
 
 
 def assert_refused(api: Sandbox, run: Callable[[], Any], *words: str) -> None:
-    """Assert that a run ends in a sentence, before it asked the API for anything."""
+    """Assert that a run ends in a sentence before any request."""
     api.reset()
     with pytest.raises(Exception) as refused:  # noqa: PT011 - dlt wraps what a resource raises
         run()

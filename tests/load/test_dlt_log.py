@@ -1,4 +1,4 @@
-"""A run of dlt with our source logs nothing at the level at which dlt logs by itself."""
+"""A dlt run with our source logs nothing at dlt's default level."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pipeline.run(unify_source())
 
 
 def warnings(api: Sandbox, warehouse: Destination) -> str:
-    """Run what a user of dlt writes, in a process that logs as dlt does unless told otherwise."""
+    """Run a script of a dlt user, in a process with dlt's default log level."""
     environment = {name: value for name, value in os.environ.items() if "LOG_LEVEL" not in name}
     settings = {"UNIFY_API_KEY": KEY, "SOURCES__UNIFY__BASE_URL": api.url}
     ran = warm.run(("-c", THREE_LINES.format(warehouse.dlt_name)), {**environment, **settings})

@@ -1,4 +1,4 @@
-"""What we use of dlt beyond its documentation: each failure says what dlt changed."""
+"""Uses of dlt that its documentation does not cover: each failure says what dlt changed."""
 
 from __future__ import annotations
 

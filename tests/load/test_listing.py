@@ -41,7 +41,7 @@ def sequence(warehouse: Destination, key: str) -> dict[str, Any]:
 
 @contextmanager
 def refusing(api: Sandbox, answer: tuple[int, bytes]) -> Iterator[str]:
-    """Pass requests on, but for the list of sequences: that is answered so."""
+    """Pass requests on, except those for the list of sequences, which get this answer."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""The state travels with the data: to another machine, and over a death at any moment."""
+"""The state travels with the data: to another machine, and past a kill at any moment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILE = "unify_gtm.duckdb"
 
 
 def machine(name: str, file: Path | str = FILE) -> dlt.Pipeline:
-    """Return the pipeline as a machine of that name has it, on one database file for all."""
+    """Return a machine's pipeline; all machines share one database file."""
     return open_pipeline(
         "unify_gtm", "duckdb", "unify", credentials=str(file), pipelines_dir=f"machines/{name}"
     )
@@ -150,7 +150,7 @@ def test_a_window_whose_files_vanish_does_not_count_as_loaded(
 
     monkeypatch.setattr(pipeline, step, proceed_and_lose_files)
 
-    # Files that the step does not read, or has read, may be missed by nobody.
+    # Files that the step has read, or does not read, may vanish unnoticed.
     with suppress(LoadFailed):
         sync(pipeline, page_size=10, **given)
         assert stored(FILE) == shown(api.account)
@@ -226,7 +226,7 @@ def temporary(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def opened(*script: str, command: Sequence[str] = ()) -> tuple[subprocess.Popen[str], Path]:
-    """Run a script, and return its process with the first thing it says: its working folder."""
+    """Start a script, and return its process and its first line: its working folder."""
     words = ("-c", "".join(script))
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     if command:

@@ -1,4 +1,4 @@
-"""The DAG in Airflow: its intervals, a backfill with the newest first, and what is tried again.
+"""The DAG in Airflow: intervals, a backfill with the newest first, and retries.
 
 Airflow wants libraries of its own, so its commands run from the environment that
 `make test-orchestrators` makes.

@@ -1,4 +1,4 @@
-"""Runs that Dagster's daemon starts: they take turns, and one that is killed goes on."""
+"""Runs that Dagster's daemon starts: they take turns, and a killed one resumes."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def opened() -> dlt.Pipeline:
 
 
 def reading() -> subprocess.Popen[str]:
-    """Start a program that has the file open until it is told something."""
+    """Start a program that has the file open until it gets a line of input."""
     program = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(flush=True); input()"
     reader = subprocess.Popen(
         [sys.executable, "-c", program, FILE],
@@ -296,7 +296,7 @@ def test_a_backfill_killed_at_any_moment_and_restarted_ends_equal_and_loses_one_
 
 
 def rows_loaded() -> int:
-    """Return how many enrollments stand in the file."""
+    """Return how many enrollments the file holds."""
     with duckdb.connect(FILE) as connection:
         tables = connection.execute("FROM duckdb_tables() WHERE table_name = 'enrollments'")
         if not tables.fetchall():
@@ -405,12 +405,12 @@ def test_a_backfill_that_yielded_waits_for_its_next_turn_as_long_as_it_takes(
     time.sleep(0.5)
     is_still_running = long.poll() is None
     hold.set()
-    _, long_said = long.communicate(timeout=120)
-    _, other_said = other.communicate(timeout=120)
+    _, long_errors = long.communicate(timeout=120)
+    _, other_errors = other.communicate(timeout=120)
 
-    assert is_still_running, long_said
-    assert long.returncode == 0, long_said
-    assert other.returncode == 0, other_said
+    assert is_still_running, long_errors
+    assert long.returncode == 0, long_errors
+    assert other.returncode == 0, other_errors
     assert stored(FILE) == shown(account)
 
 

@@ -100,7 +100,7 @@ def end_of_run(
         try:
             load(warehouse, url, **how)
         except UnifyError as error:
-            # That is said where nothing better is known.
+            # The sentence for unknown errors.
             step = ", without a next step" if "fix the cause" in error.next_step else ""
             return f"exit {error.exit_code}{step}"
     if warehouse.stored() == shown(api.account):

@@ -150,7 +150,7 @@ def test_no_cursor_passes_the_window_though_a_row_that_is_asked_for_by_id_is_new
     made.put({**odd, "is_paused": "perhaps"})
 
     def happen(request: Request) -> None:
-        # The window is closed by now. What is in quarantine is asked for before the list is read.
+        # The window is closed by now. Quarantined rows are requested before the list is read.
         if request.path.endswith(odd["id"]) and clock.now() < after:
             for row in (other, odd):
                 clock.advance(timedelta(minutes=1))

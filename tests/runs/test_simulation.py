@@ -88,7 +88,7 @@ def test_once_changes_stop_one_more_sync_makes_every_table_equal(
 
 
 def test_without_a_lookback_late_rows_are_missed_so_the_simulation_can_fail() -> None:
-    # Rows that become visible while a run goes on may be found by what it reads again.
+    # Rows that become visible during a run may be found by what it reads again.
     quick = timedelta(seconds=1)
     outcomes = (simulate(seed, "updated", lookback="0s", tick=quick) for seed in range(6))
 

@@ -45,7 +45,7 @@ def begun_with(burst: int, size: int) -> Account:
 
 @cache
 def with_a_burst(singles: int, burst: int) -> Account:
-    """Return one of a row a minute, and so many at one instant, with so many single ones around."""
+    """Return an account of a row a minute, and a burst at one instant amid single rows."""
     at = datetime.fromisoformat(BURST)
     around = [at + timedelta(seconds=n + 1) for n in range(singles)]
     evenly = [START - timedelta(minutes=n) for n in range(2_000)]

@@ -217,7 +217,7 @@ def serve(folder: str) -> None:
     sys.stdout.write(f"{native.server_address[1]} {http.server_address[1]}\n")
     sys.stdout.flush()
     sys.stdin.read()
-    # The engine has threads of its own, and nobody needs what it would still do.
+    # The engine has threads of its own, whose work no longer matters.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Tables damaged by hand, each kind of damage in some of them, and how many rows it concerns."""
+"""Damages tables, in every kind of way, and counts the rows that are concerned."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ OnRequest = Callable[[Request], None]
 
 
 def living(account: Account, rate: float, late: float, chance: Random) -> OnRequest:
-    """Return what makes so many changes a request, of which a share becomes visible late."""
+    """Return a handler that makes changes at each request, of which some show late."""
     due = 0.0
 
     def change(_request: Request) -> None:
@@ -127,7 +127,7 @@ def loaded(
     checks: bool = True,
     **how: Any,
 ) -> Copy:
-    """Read an account that changes so often a second, and once more after changes stopped.
+    """Read an account that changes at this rate, and once more after changes stopped.
 
     A share of the changes becomes visible late, by up to the lookback.
     """

@@ -128,7 +128,7 @@ class Folder(World):
 
     def leave(self) -> None:
         self._folder.rename(self._away)
-        # Otherwise a missing folder might be created anew.
+        # Otherwise a missing folder might be created again.
         self._folder.touch()
 
     def come_back(self) -> None:
@@ -232,7 +232,7 @@ class Striking:
                 self._begin()
         return is_hit
 
-    def after(self, is_hit: bool) -> None:  # noqa: FBT001 - what `before` said
+    def after(self, is_hit: bool) -> None:  # noqa: FBT001 - the result of `before`
         """Note that a statement has been run."""
         begins_here = self._outage.begins == AFTER
         with self._one_at_a_time:

@@ -81,7 +81,7 @@ class Server:
         return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/postgres"
 
     def add(self, name: str, text: bytes) -> Path:
-        """Put a file where the server may read it, and nobody else."""
+        """Put a file where only the server may read it."""
         file = self.folder / name
         file.write_bytes(text)
         file.chmod(0o600)
@@ -128,7 +128,7 @@ class Server:
         subprocess.run(["true"], preexec_fn=limit, check=True, **self._as_its_user())
 
     def kill(self) -> None:
-        """Take the server away from one moment to the next, its data stays."""
+        """Kill the server; its data stays."""
         assert self._guard
         self._guard.communicate(b"kill\n", timeout=60)
         self._guard = None
@@ -136,7 +136,7 @@ class Server:
     def _init(self) -> None:
         password = self.add("password", PASSWORD.encode())
         words = ["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=scram-sha-256"]
-        # A load opens forty connections, and each hashes the password so many times.
+        # A load opens forty connections, and each hashes the password in that many rounds.
         words += ["-c", "scram_iterations=1"]
         words += [f"--wal-segsize={self._megabytes_of_log_file}"]
         words += [f"--username={USER}", f"--pwfile={password}", f"--pgdata={self.folder / 'data'}"]
@@ -185,7 +185,7 @@ def database(server: str) -> Iterator[str]:
 
 
 def copy(source: str, target: str) -> None:
-    """Let a database hold what another holds, to which nobody is connected, and nothing else."""
+    """Replace a database by a copy of another, which must have no connections."""
     old, new = (urlsplit(dsn).path.strip("/") for dsn in (source, target))
     ask_each(
         _server_of(target),

@@ -1,6 +1,6 @@
 """Where tests write: in memory, because a load waits for the disk longer than it works.
 
-DuckDB asks for its file to be on the disk before it goes on. No test pulls the plug.
+DuckDB waits until its file is on the disk. No test pulls the plug.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def start(
 
 
 def run(words: tuple[str, ...], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run what stands behind `python`: a script, or `-c` and a program, or `-m` and a module."""
+    """Run Python with these arguments: a script, or `-c` and a program, or `-m` and a module."""
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with start_python(words, environment, **pipes) as process:
         try:
@@ -130,7 +130,7 @@ def _serve(asking: socket.socket) -> None:
                 os.write(answering, b"%d" % child)
                 os._exit(0)
             _become(given, *json.loads(asked))
-        # It has lost its parent only now, and before that nobody else can wait for it.
+        # It has lost its parent only now; before that, no other process can wait for it.
         os.waitpid(between, 0)
         asking.send(os.read(answer, 100))
         for end in (answer, answering, *given):

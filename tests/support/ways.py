@@ -46,7 +46,7 @@ SAMPLE = (*[*UNRESOLVED][:1], *[*CERTIFICATES][:1])
 class Encrypting(Proxy):
     """Speaks HTTPS before a server that does not: each connection with the next context.
 
-    None stands for a server that speaks another protocol, and says so first.
+    None is a server of another protocol, which speaks first.
     """
 
     def __init__(self, address: str, contexts: Iterator[ssl.SSLContext | None]) -> None:
