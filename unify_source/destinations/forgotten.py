@@ -51,7 +51,7 @@ def take_out(pipeline: dlt.Pipeline, person_id: str, account: str | None) -> dic
 
 
 def take_back_differences(pipeline: dlt.Pipeline, verify_id: str) -> None:
-    """Delete the rows that one comparison wrote, if any."""
+    """Delete the differences that one run of `verify` wrote, if any."""
     with pipeline.sql_client() as client:
         if (DIFFERENCES.name, "verify_id") in _columns(client):
             _delete_where(client, DIFFERENCES.name, "verify_id = %s", [verify_id])

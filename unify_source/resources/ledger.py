@@ -79,7 +79,7 @@ DIFFERENCES = Table(
     " difference, or `unify-source models`, creates it.",
     newest="verified_at",
     columns=(
-        Column("verify_id", TEXT, "The id of the verify: its rows share it."),
+        Column("verify_id", TEXT, "The id of its run in `unify_sync_runs`."),
         Column("verified_at", INSTANT, "When that verify began."),
         Column("table_name", TEXT, "The table that the row is in, or is missing from."),
         Column("kind", TEXT, "`missing`, `stale`, `extra`, `duplicate` or `orphaned`."),

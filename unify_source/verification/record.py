@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from uuid import uuid4
 
 import dlt
 import pyarrow as pa
@@ -31,6 +30,7 @@ def record(
     lock_timeout: float | str,
     comparison: Comparison,
     sides: Scratch,
+    run_id: str,
 ) -> None:
     """Add the differences of a comparison to the table, which the first one creates.
 
@@ -42,8 +42,7 @@ def record(
     )
     if not len(rows):
         return
-    verify_id = uuid4().hex
-    rows = rows.add_column(0, "verify_id", pa.repeat(pa.scalar(verify_id, TEXT), len(rows)))
+    rows = rows.add_column(0, "verify_id", pa.repeat(pa.scalar(run_id, TEXT), len(rows)))
     at = pa.repeat(pa.scalar(comparison.began, INSTANT), len(rows))
     rows = with_account(rows.add_column(1, "verified_at", at), settings.account)
     try:
@@ -53,7 +52,7 @@ def record(
                 keep_described(looking)
             # Checked again: they may name a person who was forgotten while they were written.
             if forgotten(looking, settings.account) != comparison.forgotten:
-                take_back_differences(looking, verify_id)
+                take_back_differences(looking, run_id)
                 _warn("a person was forgotten meanwhile. Verify again.")
     except (LockHeld, PipelineStepFailed) as error:
         _warn(error.what if isinstance(error, LockHeld) else redacted(str(error.exception)))

@@ -90,5 +90,6 @@ class _Run:
         self.entry.compare(self.comparison.window, outcome.verdict, outcome.differences)
         if self.comparison.is_loaded:
             self.ledger.begin(is_held=False)
-            record(self.pipeline, self.settings, self.lock_timeout, self.comparison, sides)
+            how = (self.pipeline, self.settings, self.lock_timeout)
+            record(*how, self.comparison, sides, self.entry.id)
         return outcome
