@@ -199,7 +199,8 @@ def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destinatio
     tables.note(request.node, kind.name, promises)
     for broken in (*promises, request.node.originalname):
         if reason := kind.broken.get(broken):
-            promise = broken if broken in promises else promises[0]
-            request.applymarker(pytest.mark.xfail(reason=f"{promise}: {reason}", strict=True))
+            promise = (broken,) if broken in promises else promises[:1]
+            why = ": ".join([*promise, reason])
+            request.applymarker(pytest.mark.xfail(reason=why, strict=True))
     with opened(kind, home, request) as destination:
         yield destination
