@@ -61,6 +61,10 @@ CASES: dict[str, tuple[list[Run], set[str]]] = {
     "repaired until it was killed": ([FOUND._replace(verdict="")], {"a", "b"}),
     "equal after one that was killed": ([FOUND._replace(verdict=""), WHOLE], set()),
     "equal before it was found": ([WHOLE, FOUND], {"a", "b"}),
+    "different, and not written": (
+        [FOUND, WHOLE._replace(verdict=DIFFERENT)],
+        {"a", "b"},
+    ),
 }
 
 
