@@ -12,10 +12,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from accounts import START
 from conftest import KEY
 from destinations import DESTINATIONS, Destination, opened
+from packaging.version import Version
 from raw_server import Asked, raw_server, response
 
 from unify_source import sync
@@ -25,6 +27,7 @@ from unify_source.extract import page_queue, reader, workers
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Window
 from unify_source.resources import ENROLLMENT_LIST
+from unify_source.runs import footprint
 from unify_source.sandbox import Account, Clock, Sandbox
 from unify_source.settings import checked_settings
 
@@ -46,7 +49,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def duckdb(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
+def file(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
     with opened(DESTINATIONS[0], home, request) as found:
         yield found
 
@@ -188,17 +191,17 @@ def placed(number: int, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_long_texts_anywhere_are_split_into_several_loads_and_all_arrive(
-    duckdb: Destination,
+    file: Destination,
 ) -> None:
     account = Account(70, clock=Clock(START))
     account.put_many(placed(number, row) for number, row in enumerate(account.rows()))
     with Sandbox(account, key=KEY) as api:
-        report = sync(duckdb.pipeline(), api_key=KEY, base_url=api.url)
+        report = sync(file.pipeline(), api_key=KEY, base_url=api.url)
 
-    broken = len(duckdb.reads("enrollments_quarantine", ["id"]))
+    broken = len(file.reads("enrollments_quarantine", ["id"]))
     assert (report.quarantined, broken) == (10, 10)
-    assert len(duckdb.reads("enrollments", ["id"])) == 60
-    assert len(duckdb.reads("_dlt_loads", ["load_id"])) > 1
+    assert len(file.reads("enrollments", ["id"])) == 60
+    assert len(file.reads("_dlt_loads", ["load_id"])) > 1
     for table, column in (
         ("enrollments", "notes"),
         ("enrollments", "list"),
@@ -207,5 +210,31 @@ def test_long_texts_anywhere_are_split_into_several_loads_and_all_arrive(
         ("reply_email_messages", "subject"),
         ("reply_classifications", "category"),
     ):
-        long = [text for (text,) in duckdb.reads(table, [column]) if LONG in str(text)]
+        long = [text for (text,) in file.reads(table, [column]) if LONG in str(text)]
         assert (table, column, bool(long)) == (table, column, True)
+
+
+@pytest.mark.skipif(
+    Version(duckdb.__version__) < Version("1.4"), reason="it stores adjoining loads together"
+)
+def test_duckdb_never_holds_the_long_rows_of_many_loads_at_once(
+    monkeypatch: pytest.MonkeyPatch, file: Destination
+) -> None:
+    monkeypatch.setattr(footprint, "MOST_WIDE_BYTES", BUDGET)
+    account = wide_account(60)
+    with Sandbox(account, key=KEY, order="updated") as api:
+        sync(file.pipeline(), api_key=KEY, base_url=api.url)
+        account.put({**account.rows()[0], "notes": "short"})
+        # What it writes when it ends is a chance to merge, too, though it loads nothing wide.
+        sync(file.pipeline(), api_key=KEY, base_url=api.url)
+
+    with file.pipeline().sql_client() as client:
+        groups = client.execute_sql(
+            "SELECT row_group_id, max(count) FROM pragma_storage_info(%s)"
+            " WHERE column_name = 'notes' GROUP BY ALL",
+            f"{client.dataset_name}.enrollments",
+        )
+    rows = [rows for _, rows in groups or []]
+    assert sum(rows) >= 60
+    # The first load ends with what was begun when its rows turned out to be long.
+    assert max(rows) < 50

@@ -13,6 +13,13 @@ from unify_source.dlt_seam import database_of, kind_of
 STORAGE_VERSION = "v1.2.0"
 """The oldest DuckDB that can open new files: the oldest that we support."""
 
+MERGES, NO_MERGES = "RESET GLOBAL max_vacuum_tasks", "SET GLOBAL max_vacuum_tasks = 0"
+"""Whether DuckDB merges what it has stored when it writes to its file, or keeps loads apart.
+
+DuckDB holds 2,048 adjacent rows at once, whatever it does with one of them: two gigabytes where
+rows have a megabyte. Rows of two loads that it has not merged are not adjacent.
+"""
+
 _SETTING = "storage_compatibility_version"
 
 

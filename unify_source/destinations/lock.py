@@ -17,6 +17,7 @@ from dlt.destinations.exceptions import DestinationConnectionError
 from filelock import FileLock, Timeout
 
 from unify_source.destinations.duckdb_file import (
+    NO_MERGES,
     duckdb_database,
     file_of,
     make_readable_by_older,
@@ -125,6 +126,8 @@ def opened_file(pipeline: dlt.Pipeline, timeout: float | str) -> Iterator[None]:
 def _held_open(client: Any, wait: Wait) -> Iterator[None]:
     while holder := _opened_by(client):
         wait.pause(holder.copy)
+    # Only a run knows whether rows are too long to be merged. Other commands merge none.
+    client.execute_sql(NO_MERGES)
     try:
         yield
     finally:

@@ -19,7 +19,8 @@ _OLDEST_PAGE_SECONDS = 2.0
 _CODEC = "zstd"
 # A merge in DuckDB holds vectors of 2,048 rows, several at a time. A row of this size makes one of
 # 32 MB, so of longer rows only what exceeds it counts.
-_NARROW_ROW = 16 << 10
+NARROW_ROW = 16 << 10
+"""A row has so many bytes at most, or is wide."""
 
 
 class _Kept(NamedTuple):
@@ -136,7 +137,7 @@ class PageQueue:
             batch.append(kept.page())
             size += kept.size
             self.rows += kept.rows
-            self.wide_bytes += max(0, kept.size - kept.rows * _NARROW_ROW)
+            self.wide_bytes += max(0, kept.size - kept.rows * NARROW_ROW)
         self._since = time.monotonic()
         self._drained.notify_all()
         return batch

@@ -31,6 +31,7 @@ from unify_source.errors import LoadFailed
 from unify_source.load.source import SOURCE
 from unify_source.resources import BY_NAME, CURSOR, MAIN_LIST, QUARANTINE
 from unify_source.state.cursors import stored_cursor
+from unify_source.state.memory import stored_wide_bytes
 
 ALL = tuple(BY_NAME)
 
@@ -140,6 +141,12 @@ def state_of(pipeline: dlt.Pipeline, account: str | None = None) -> dict[str, An
 def _of_source(state: Any) -> dict[str, Any]:
     kept: dict[str, Any] = state.get("sources", {}).get(SOURCE, {})
     return kept
+
+
+def wide_bytes(pipeline: dlt.Pipeline) -> int:
+    """Return what has made rows wide, in bytes, of all that a pipeline has ever loaded."""
+    state = state_of(pipeline)
+    return sum(map(stored_wide_bytes, [state, *state.get("accounts", {}).values()]))
 
 
 def cursor(

@@ -195,8 +195,8 @@ class WindowRun:
         self._turns.take()
         self._turns.refuse_lost()
         self.ledger.go_on()
-        make_room(self.pipeline, is_first=not self._enrollments)
         schema = start_over(self.pipeline)
+        make_room(self.pipeline, is_first=not self._enrollments)
         # Copied, because dlt extends this object.
         self._tables, self._version = set(schema.tables), schema.version_hash
         # In each turn: another run may have reloaded everything since the last.

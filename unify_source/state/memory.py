@@ -6,6 +6,7 @@ Pure: it changes a state dict, whose keys are missing when they are empty:
 - `tails_since`: by cursor, the instant from which its tail knows every row that was seen
 - `ask_again`, `reread_from`: rows to ask for by id, or to read again (see `ask_again`)
 - `empty_until`, `loaded_until`: until when rows are certainly new (see `news`)
+- `wide_bytes`: what made rows wide, of all that were ever written
 - `backfills`, `unfinished`: see `runs`
 """
 
@@ -20,6 +21,7 @@ import pyarrow as pa
 
 from unify_source.decode.decode import Batch
 from unify_source.decode.unreadable import Unreadable
+from unify_source.extract.page_queue import NARROW_ROW
 from unify_source.extract.window import Window
 from unify_source.state.ask_again import ASK_AGAIN_KEYS, AskAgain
 from unify_source.state.late import Late, Lateness
@@ -28,6 +30,13 @@ from unify_source.state.tail import Tail
 from unify_source.times import EPOCH, kept_instant, rfc3339
 
 State = dict[str, Any]
+_WIDE_BYTES = "wide_bytes"
+
+
+def stored_wide_bytes(state: State) -> int:
+    """Return what has made rows wide, in bytes, of all that were ever written."""
+    kept: int = state.get(_WIDE_BYTES, 0)
+    return kept
 
 
 def forget_known(state: State, ids: Iterable[str]) -> None:
@@ -101,7 +110,7 @@ class Memory:
         self.start, self.ids = self._again.begin(start), self._again.ids
         # Not by digest: what is in quarantine, and what came in two versions.
         self._seen = frozenset(self.ids)
-        self.rows = 0
+        self.rows = self._wide_bytes = 0
 
     @property
     def late(self) -> Late | None:
@@ -127,6 +136,8 @@ class Memory:
         unreadable = self._again.news(batch.unreadable)
         released = self._again.released(batch.rows)
         rows = self._tail.unseen(batch.rows)
+        size = rows.nbytes + sum(len(row.raw) for row in unreadable)
+        self._wide_bytes += max(0, size - (len(rows) + len(unreadable)) * NARROW_ROW)
         if self._lateness and is_listed:
             self._lateness.note(rows, self._seen)
         return Sifted(rows, self._news.of(rows, is_listed=is_listed), unreadable, released)
@@ -153,6 +164,8 @@ class Memory:
         if tails := self._tail.state(in_two_versions):
             self._state["tails"] = tails
         self._keep_since(tails)
+        if self._wide_bytes:
+            self._state[_WIDE_BYTES] = stored_wide_bytes(self._state) + self._wide_bytes
         self._news.remember(self._state, covered.before)
 
     def _keep_since(self, tails: Mapping[str, Any]) -> None:
