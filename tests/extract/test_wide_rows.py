@@ -223,11 +223,13 @@ def test_duckdb_never_holds_the_long_rows_of_many_loads_at_once(
     monkeypatch.setattr(footprint, "MOST_WIDE_BYTES", BUDGET)
     account = wide_account(60)
     with Sandbox(account, key=KEY, order="updated") as api:
-        sync(file.pipeline(), api_key=KEY, base_url=api.url)
+        report = sync(file.pipeline(), api_key=KEY, base_url=api.url)
         account.put({**account.rows()[0], "notes": "short"})
         # What it writes when it ends is a chance to merge, too, though it loads nothing wide.
         sync(file.pipeline(), api_key=KEY, base_url=api.url)
 
+    # Some were read again after the first load, which ended early.
+    assert report.rows_by_table["enrollments"] == report.enrollments == 60
     with file.pipeline().sql_client() as client:
         groups = client.execute_sql(
             "SELECT row_group_id, max(count) FROM pragma_storage_info(%s)"

@@ -34,6 +34,7 @@ class Reading:
     oldest or, with `newest_first`, the newest. If these rows turn out to be wide, it begins again
     with fewer. Iterate again for the next portion, most of which may have been read by then, or
     call `close`. In the windows `unsettled`, oldest first, changing rows may have hidden others.
+    `counted` is kept for the reader of the pages: the keys that it has met beyond `covered`.
     `heartbeat` is called at least twice a second; raising there ends the iteration.
     """
 
@@ -72,6 +73,7 @@ class Reading:
         self._workers = self._begin(self._left, enough=enough)
         self.covered = self._workers.portion.window
         self.unsettled: list[Window] = []
+        self.counted: set[str] = set()
 
     def __iter__(self) -> Iterator[list[bytes]]:
         queue = self._workers.portion.queue

@@ -118,7 +118,7 @@ class Extraction:
         pa.default_memory_pool().release_unused()
 
     def _end(self, memory: Memory, target: Target, covered: Window, newest: datetime) -> None:
-        memory.end(covered)
+        memory.end(covered, self.reading.counted if self.reading else set())
         self.rows, self.late = memory.rows, memory.late
         if target.moves_cursors and newest > EPOCH:
             target.cursors.advance(min(newest, covered.before))

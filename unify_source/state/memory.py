@@ -153,10 +153,14 @@ class Memory:
         """Forget ids that the API no longer has; they leave the quarantine."""
         return self._again.gone(ids)
 
-    def end(self, covered: Window) -> None:
-        """Store what the next load needs, after all of `covered` has been read."""
+    def end(self, covered: Window, counted: set[str]) -> None:
+        """Store what the next load needs, after all of `covered` has been read.
+
+        `counted` are the keys that earlier loads of the run have counted beyond what they covered.
+        """
         # Counted first: rows in two versions are asked for again, and must not count as known.
-        self.rows, in_two_versions = self._tail.count()
+        self.rows, in_two_versions = self._tail.count(counted)
+        counted |= self._tail.beyond(covered)
         for key in ASK_AGAIN_KEYS:
             self._quarantine.pop(key, None)
         self._quarantine.update(self._again.state(in_two_versions, covered))

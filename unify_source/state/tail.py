@@ -6,7 +6,7 @@ that did not change. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -15,6 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.extract.window import Window
 from unify_source.resources import CURSOR, INSTANT, KEY, TEXT
 from unify_source.times import EPOCH, kept_instant, rfc3339
 
@@ -138,10 +139,11 @@ class Tail:
                 newest[row[KEY]] = max(at, newest.get(row[KEY], at))
         return newest
 
-    def count(self) -> tuple[int, dict[str, datetime]]:
+    def count(self, counted: Collection[str] = ()) -> tuple[int, dict[str, datetime]]:
         """Return how many rows were written, each key once, and the keys in two versions.
 
-        Those that were written with more than one `updated_at` come with the older one.
+        Those that were written with more than one `updated_at` come with the older one. Keys that
+        were `counted` before do not count.
         """
         if not self._written:
             return 0, {}
@@ -149,12 +151,25 @@ class Tail:
         # and rows moved between two pages.
         rows = pa.concat_tables(self._written)
         keys = int(pc.count_distinct(rows[KEY]).as_py())
+        again = pc.is_in(rows[KEY], value_set=pa.array(list(counted), TEXT))
+        new = keys - int(pc.count_distinct(rows[KEY].filter(again)).as_py())
         if keys == len(rows):
-            return keys, {}
+            return new, {}
         spans = rows.group_by(KEY).aggregate([(CURSOR, "min"), (CURSOR, "max")])
         spans = spans.filter(pc.not_equal(spans[f"{CURSOR}_min"], spans[f"{CURSOR}_max"]))
         older = zip(spans[KEY].to_pylist(), spans[f"{CURSOR}_min"].to_pylist(), strict=True)
-        return keys, dict(sorted(older))
+        return new, dict(sorted(older))
+
+    def beyond(self, covered: Window) -> set[str]:
+        """Return the keys of the rows that were written, but that a later load reads as well."""
+        beyond: set[str] = set()
+        for rows in self._written:
+            outside = pc.greater(rows[CURSOR], pa.scalar(covered.before, INSTANT))
+            if covered.after:
+                earlier = pc.less(rows[CURSOR], pa.scalar(covered.after, INSTANT))
+                outside = pc.or_(outside, earlier)
+            beyond.update(rows[KEY].filter(outside).to_pylist())
+        return beyond
 
 
 def _newest_of(tails: Iterable[Known]) -> dict[str, str]:
