@@ -29,13 +29,26 @@ def rows_by_id(
         _log.warning("%s %s", error.what, otherwise)
         return b""
 
+    for rows in some_by_id(client, resource, ids, workers=workers, unavailable=unavailable):
+        yield page_with(resource, rows), [key for key, row in rows.items() if row is None]
+
+
+def some_by_id(
+    client: Client,
+    resource: Resource,
+    ids: Sequence[str],
+    *,
+    workers: int,
+    unavailable: Callable[[RowUnavailable], bytes | None],
+) -> Iterator[dict[str, bytes | None]]:
+    """Yield what `each_by_id` returns, in parts of little more than `PAGE_BYTES`."""
     rows: dict[str, bytes | None] = {}
     for start in range(0, len(ids), AT_ONCE):
         some = ids[start : start + AT_ONCE]
         rows |= each_by_id(client, resource, some, workers=workers, unavailable=unavailable)
         is_last = start + AT_ONCE >= len(ids)
         if is_last or sum(len(row or b"") for row in rows.values()) > PAGE_BYTES:
-            yield page_with(resource, rows), [key for key, row in rows.items() if row is None]
+            yield rows
             rows = {}
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.common.destination import DestinationCapabilitiesContext
 
-from unify_source.api.by_id import each_by_id, page_with
+from unify_source.api.by_id import page_with, some_by_id
 from unify_source.api.client import Client
 from unify_source.decode.batches import decoded, joined, up_to
 from unify_source.decode.decode import Batch, decode
@@ -36,7 +36,6 @@ _WINDOWS_AT_ONCE = 5
 # Beside its rows, a batch costs a few milliseconds for each of its tables.
 _BATCHES_AT_ONCE = 2
 _BAD_REQUEST = 400
-_ASKED_AT_ONCE = 1_000
 
 
 class Api:
@@ -131,15 +130,10 @@ class Api:
         """Ask for rows by id, and note the answer for each in the table `asked`."""
         if self._progress and ids:
             self._progress.doing(f"Asking again about {len(ids):,} rows")
-        for start in range(0, len(ids), _ASKED_AT_ONCE):
-            some = ids[start : start + _ASKED_AT_ONCE]
-            answers = each_by_id(
-                self.client,
-                resource,
-                some,
-                workers=self._settings.workers,
-                unavailable=_unavailable,
-            )
+        workers = self._settings.workers
+        for answers in some_by_id(
+            self.client, resource, ids, workers=workers, unavailable=_unavailable
+        ):
             read = decode(resource, [page_with(resource, answers)], self._settings.limits)
             batch = self.privacy.apply(resource, read)
             self._take(side, resource, batch)
@@ -148,8 +142,9 @@ class Api:
                 HERE if key in here else GONE if row is None else UNKNOWN
                 for key, row in answers.items()
             ]
-            lists = [resource.name] * len(some)
-            self._scratch.put("asked", pa.table({"list": lists, "id": some, "fate": fates}))
+            lists = [resource.name] * len(answers)
+            asked = pa.table({"list": lists, "id": list(answers), "fate": fates})
+            self._scratch.put("asked", asked)
 
     def _take(self, side: str, resource: Resource, batch: Batch) -> None:
         if batch.unreadable:
