@@ -164,9 +164,9 @@ class Tail:
         """Return the keys of the rows that were written, but that a later load reads as well."""
         beyond: set[str] = set()
         for rows in self._written:
-            outside = pc.greater(rows[CURSOR], pa.scalar(covered.before, INSTANT))
+            outside = pc.greater_equal(rows[CURSOR], pa.scalar(covered.before, INSTANT))
             if covered.after:
-                earlier = pc.less(rows[CURSOR], pa.scalar(covered.after, INSTANT))
+                earlier = pc.less_equal(rows[CURSOR], pa.scalar(covered.after, INSTANT))
                 outside = pc.or_(outside, earlier)
             beyond.update(rows[KEY].filter(outside).to_pylist())
         return beyond
