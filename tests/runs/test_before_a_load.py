@@ -311,7 +311,13 @@ def test_a_missing_driver_is_reported_with_the_extra_that_installs_it(
 
 
 @pytest.mark.parametrize(
-    ("table_format", "library"), [("delta", "deltalake"), ("iceberg", "pyiceberg")]
+    ("table_format", "library"),
+    [
+        ("delta", "deltalake"),
+        ("iceberg", "pyiceberg"),
+        # pip installs pyiceberg without it.
+        pytest.param("iceberg", "sqlalchemy", marks=pytest.mark.lane),
+    ],
 )
 def test_a_missing_library_for_a_lake_is_named_before_any_request(
     table_format: str,
@@ -320,7 +326,7 @@ def test_a_missing_library_for_a_lake_is_named_before_any_request(
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    hide(monkeypatch, library)
+    hide(monkeypatch, library, "pyiceberg.catalog.sql")
     monkeypatch.setenv("DESTINATION__FILESYSTEM__BUCKET_URL", (home / "lake").as_uri())
     monkeypatch.setenv("SOURCES__UNIFY__TABLE_FORMAT", table_format)
     pipeline = open_pipeline("mine", "filesystem", "unify", pipelines_dir=str(home / "dlt"))

@@ -17,7 +17,7 @@ from typing_extensions import Unpack
 
 from unify_source.configuration.lookup import configured
 from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.destinations.lakes.merge import refuse_missing_library
+from unify_source.destinations.lakes.libraries import refuse_missing_library
 from unify_source.dlt_seam import ConfiguredValue, kind_of, look_up
 from unify_source.errors import ConfigurationError
 from unify_source.settings import SECTION, Settings, SettingsArguments

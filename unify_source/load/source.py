@@ -17,7 +17,7 @@ from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
 from unify_source.destinations.history import delete_torn_files, keep_order
-from unify_source.destinations.lakes.merge import refuse_missing_library
+from unify_source.destinations.lakes.libraries import refuse_missing_library
 from unify_source.dlt_seam import (
     BeforeExtraction,
     active_pipeline,

@@ -9,7 +9,6 @@ of one account.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import dlt
@@ -23,14 +22,10 @@ from unify_source.destinations.lakes.composite import match_at_once
 from unify_source.destinations.lakes.tables import Rows, of_format, rows_of
 from unify_source.destinations.lakes.versions import newest_of_each
 from unify_source.dlt_seam import kind_of, running_pipeline
-from unify_source.errors import ConfigurationError
 from unify_source.flatten.shared import Carried
 from unify_source.flatten.tables import marked_deleted, with_account
 from unify_source.resources import AS_OF, DELETED, KEY, KNOWN_AS_OF, TEXT, Table
 from unify_source.settings import DELTA, ICEBERG, PARQUET
-
-# dlt imports these when it writes the first table, after all rows have been read.
-_LIBRARIES = {DELTA: "deltalake", ICEBERG: "pyiceberg"}
 
 
 def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str | None:
@@ -45,20 +40,6 @@ def merges_by_key(destination: AnyDestination) -> bool:
     return kind_of(destination) == "filesystem" or not lake_format(
         destination.capabilities(), DELTA
     )
-
-
-def refuse_missing_library(pipeline: dlt.Pipeline, wanted: str) -> None:
-    """Raise ConfigurationError if the library of a lake's format cannot be imported."""
-    if kind_of(pipeline.destination) != "filesystem" or wanted not in _LIBRARIES:
-        return
-    try:
-        import_module(f"dlt.common.libs.{_LIBRARIES[wanted]}")
-    except ImportError as error:
-        raise ConfigurationError(
-            f"is {wanted!r}, and its library {_LIBRARIES[wanted]} is not installed.",
-            f"Install it: pip install 'unify-source[{wanted}]'.",
-            setting="table_format",
-        ) from error
 
 
 class Lake:
