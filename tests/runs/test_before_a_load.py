@@ -18,6 +18,7 @@ import pytest
 from commands import command, only_json
 from conftest import KEY
 from destinations import Postgres
+from dlt.pipeline.exceptions import PipelineStepFailed
 from loaded import loaded
 from standing import START, account, load
 from warehouse import shown
@@ -340,6 +341,26 @@ def test_a_missing_library_for_a_lake_is_named_before_any_request(
     monkeypatch.setenv("SOURCES__UNIFY__TABLE_FORMAT", "parquet")
     assert check(pipeline).dataset == "unify"
     assert not (home / "lake").exists()
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize("first", ["unify", "unify_staging"])
+def test_no_dataset_becomes_the_staging_dataset_of_another(first: str, home: Path) -> None:
+    def opened_as(dataset: str) -> dlt.Pipeline:
+        folder = str(home / "dlt")
+        return open_pipeline(
+            dataset, "duckdb", dataset, credentials=str(home / "a.duckdb"), pipelines_dir=folder
+        )
+
+    sync(opened_as(first))
+    second = opened_as("unify" if first == "unify_staging" else "unify_staging")
+    harm = "each load of 'unify' would empty the tables of 'unify_staging'"
+    for run in (check, sync, by_backfill):
+        failed(run, second, harm)
+    with pytest.raises(PipelineStepFailed, match=harm):
+        by_three_lines(second)
+
+    assert sync(opened_as(first)).rows_by_table == {}
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:

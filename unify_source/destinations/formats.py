@@ -18,6 +18,7 @@ from dlt.common.exceptions import TerminalValueError
 from dlt.destinations.exceptions import DatabaseTerminalException
 
 from unify_source.destinations.comments import keep_described
+from unify_source.destinations.history import refuse_shared_staging
 from unify_source.dlt_seam import capabilities, fastest_format, kind_of, merge_in_transactions
 from unify_source.errors import ConfigurationError
 from unify_source.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
@@ -125,6 +126,12 @@ def storable(caps: DestinationCapabilitiesContext | None, rows: pa.Table) -> pa.
             texts = pc.replace_substring(rows[number], _NUL, _REPLACEMENT)
             rows = rows.set_column(number, item, texts)
     return rows
+
+
+def refuse_harm(pipeline: dlt.Pipeline, dropped: Collection[str]) -> None:
+    """Raise ConfigurationError if a load by dlt would empty a table in use, or fail to drop one."""
+    refuse_shared_staging(pipeline)
+    refuse_views_of(pipeline, dropped)
 
 
 def refuse_views_of(pipeline: dlt.Pipeline, dropped: Collection[str]) -> None:

@@ -13,7 +13,7 @@ from dlt.extract import DltResource
 from unify_source.accounts import state_of_account
 from unify_source.api.client import Client
 from unify_source.destinations.forgotten import empty_staging, forgotten
-from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare, refuse_views_of
+from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare, refuse_harm
 from unify_source.destinations.lakes.merge import lake_format
 from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import (
@@ -115,7 +115,7 @@ class TableResources:
             how: dict[str, Any] = {"is_lake": is_lake, "account": self._settings.account}
             self._hints.update(all_checked(resources, carriers=CARRIERS, **how))
             if capabilities():
-                refuse_views_of(running_pipeline(), dropped_tables() - {LEDGER.name})
+                refuse_harm(running_pipeline(), dropped_tables() - {LEDGER.name})
         with self._begun(selected) as entry:
             batches = self._read(selected, resources, entry)
             first = next(batches, {})

@@ -13,6 +13,7 @@ from typing_extensions import Unpack
 from unify_source.api.client import Client
 from unify_source.configuration.dlt_errors import FAILED, SAFE, explained
 from unify_source.configuration.environment import run_settings
+from unify_source.destinations.history import refuse_shared_staging
 from unify_source.destinations.lock import opened_file, seconds_to_wait
 from unify_source.destinations.scratch import try_writing
 from unify_source.dlt_seam import raise_if_signalled
@@ -86,6 +87,7 @@ def check(
         in_order(line)
     try:
         with explained(pipeline), opened_file(pipeline, seconds):
+            refuse_shared_staging(pipeline)
             try_writing(pipeline)
     except (LoadFailed, NotPermitted) as error:
         raise _unwritable(checked, error) from error.__cause__
