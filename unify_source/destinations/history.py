@@ -45,7 +45,8 @@ def refuse_shared_staging(pipeline: dlt.Pipeline) -> None:
     if not own or (database and not database.file.exists()):
         return
     before, _, after = str(client.config.staging_dataset_name_layout).partition("%s")
-    owner, staging = own[len(before) : len(own) - len(after)], client.sql_client.staging_dataset_name
+    owner = own[len(before) : len(own) - len(after)]
+    staging = client.sql_client.staging_dataset_name
     # A dataset that only has staging tables has no loads. Other sources have other tables.
     if _has(client, staging, LOADS):
         raise _shared(own, emptied=staging, by=own)
