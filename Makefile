@@ -12,9 +12,9 @@ help:  ## print these targets
 demo: .venv/ready  ## load 20,000 enrollments from a local API into DuckDB; no key needed
 	@$(BIN)/unify-source demo
 
-# Five processes keep two cores busy: tests of timeouts and kills wait much of their time.
+# Four processes keep two cores busy: tests of timeouts and kills wait much of their time.
 test: .venv/ready  ## run the tests, and list the ten slowest
-	$(BIN)/python -m pytest -n 5 --dist worksteal --durations=10
+	$(BIN)/python -m pytest -n 4 --dist worksteal --durations=10
 
 test-dbt: .venv/ready .venv-dbt/ready  ## build and test the models with dbt, on DuckDB and Postgres
 	$(BIN)/python -m pytest -m dbt tests/analysis
