@@ -55,11 +55,11 @@ ranked as (
 ),
 
 -- A repair compares several times: what its last comparison did not find was repaired.
+-- Counted by day before they are joined with each comparison: there may be millions of rows.
 newest as (
     select
         table_name,
         kind,
-        key,
         day,
         verified_at,
         found_at,
@@ -69,7 +69,7 @@ newest as (
         count(*) as row_count
     from ranked
     where place = 1 and verified_at = last_verified_at and verdict <> 'equal'
-    group by table_name, kind, key, day, verified_at, found_at, window_from, window_to
+    group by table_name, kind, day, verified_at, found_at, window_from, window_to
 ),
 
 -- A later comparison found the row equal, if its range contains the day of the row's `updated_at`
@@ -79,9 +79,8 @@ compared as (
     select
         n.table_name,
         n.kind,
-        n.key,
         n.verified_at,
-        max(n.row_count) as row_count,
+        n.row_count,
         sum(
             case
                 when c.started_at <= n.found_at then 0
@@ -99,7 +98,15 @@ compared as (
         ) as later
     from newest as n
     left join comparisons as c on c.one = n.one
-    group by n.table_name, n.kind, n.key, n.verified_at
+    group by
+        n.table_name,
+        n.kind,
+        n.day,
+        n.verified_at,
+        n.found_at,
+        n.window_from,
+        n.window_to,
+        n.row_count
 )
 
 select
