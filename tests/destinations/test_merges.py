@@ -305,6 +305,26 @@ def test_a_run_deletes_its_own_notes_and_not_those_of_later_runs(
     assert UnfinishedMerges(pipeline).half_merged() == ([], [])
 
 
+@on_both
+def test_a_first_run_that_dies_in_a_dataset_that_somebody_created_stops_no_later_run(
+    serve: Any, warehouse: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = serve(account(20))
+    warehouse.change(f"CREATE SCHEMA {DATASET}")
+
+    def die(_pipeline: dlt.Pipeline) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as dying:
+        dying.setattr(dlt.Pipeline, "load", die)
+        with pytest.raises(KeyboardInterrupt):
+            sync(warehouse.pipeline(), api_key=KEY, base_url=api.url)
+    assert warehouse.ask(f"SELECT count(*) FROM {DATASET}.{TABLE}") == [(1,)]
+
+    assert sync(warehouse.pipeline(), api_key=KEY, base_url=api.url).enrollments == 20
+    assert sync(warehouse.pipeline(), api_key=KEY, base_url=api.url).enrollments == 0
+
+
 @pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
 def test_a_first_load_by_dlt_fills_a_dataset_that_somebody_created_for_it(
     serve: Serve, warehouse: Destination

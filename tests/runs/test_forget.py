@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import dlt
+import duckdb
 import pytest
 from commands import command, only_json
 from conftest import KEY
@@ -134,6 +135,41 @@ def test_a_role_that_may_not_read_who_was_forgotten_brings_nobody_back(
     finally:
         database.change(f"DROP OWNED BY {role} CASCADE; DROP ROLE {role}")
     assert person not in database.keys("people")
+
+
+@pytest.mark.parametrize("database", [Postgres], indirect=True)
+def test_a_person_is_forgotten_in_a_dataset_whose_name_the_database_folds(
+    serve: Serve, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DESTINATION__ENABLE_DATASET_NAME_NORMALIZATION", "false")
+    api = serve(account(50))
+    person = busiest(api.account)
+    pipeline = dlt.pipeline("unify_gtm", destination="postgres", dataset_name="Unify")
+    by_sync(pipeline, api)
+
+    assert forget(pipeline, person).rows["people"] == 1
+
+    touched(api.account, person)
+    by_sync(pipeline, api)
+    assert person not in database.keys("people")
+
+
+@pytest.mark.parametrize("database", [DuckDB], indirect=True)
+def test_only_the_pipelines_own_database_tells_who_was_forgotten(
+    serve: Serve, database: Any, home: Path
+) -> None:
+    api = loaded(database, serve)
+    person = busiest(api.account)
+    forget(database.pipeline(), person)
+    own = duckdb.connect()
+    pipeline = dlt.pipeline("own", destination=dlt.destinations.duckdb(own), dataset_name="unify")
+    by_sync(pipeline, api)
+    # As every database of an account at MotherDuck is attached.
+    own.execute(f"ATTACH '{home / 'unify_gtm.duckdb'}' AS other")
+
+    touched(api.account, person)
+    by_sync(pipeline, api)
+    assert forget(pipeline, person).rows["people"] == 1
 
 
 def test_no_copy_of_a_person_stays_in_the_tables_that_a_merge_leaves(

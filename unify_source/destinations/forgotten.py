@@ -14,7 +14,7 @@ from typing import Any
 import dlt
 
 from unify_source.accounts import only, table_of
-from unify_source.destinations.unfinished import has_table, merges_in_transactions
+from unify_source.destinations.unfinished import has_table, merges_in_transactions, place_of
 from unify_source.flatten.forgotten import Forgotten, digest_of
 from unify_source.resources import BY_NAME, DIFFERENCES, KEY, PEOPLE, QUARANTINE
 
@@ -140,9 +140,11 @@ def _links() -> Iterator[tuple[str, str]]:
 
 def _columns(client: Any) -> set[tuple[str, str]]:
     """Return the columns of a dataset, each with its table."""
+    schema, _ = place_of(client, TABLE)
     rows = client.execute_sql(
-        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = %s",
-        client.dataset_name,
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE table_catalog = current_database() AND table_schema = %s",
+        schema,
     )
     return {(table, column) for table, column in rows or []}
 

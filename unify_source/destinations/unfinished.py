@@ -26,6 +26,15 @@ from unify_source.times import kept_instant, rfc3339
 
 TABLE = "_unify_unfinished"
 
+# A connection may see other databases, with a dataset of the same name: all of MotherDuck's.
+_TABLES_OF_DUCKDB = (
+    "duckdb_tables()"
+    " WHERE database_name = current_database() AND schema_name = %s AND table_name = %s"
+)
+# Postgres hides a table in information_schema from a role that may not read it: then nobody would
+# have been forgotten.
+_TABLES_OF_POSTGRES = "pg_catalog.pg_tables WHERE schemaname = %s AND tablename = %s"
+
 _KINDS = ("duckdb", "motherduck", "postgres", "redshift")
 
 
@@ -39,10 +48,15 @@ def has_table(client: Any, name: str) -> bool:
 
     In DuckDB, the first exception of a process takes three megabytes: a query must not raise one.
     """
-    # Postgres hides a table in information_schema from a role that may not read it: then nobody
-    # would have been forgotten.
-    query = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = %s AND tablename = %s"
-    return bool(client.execute_sql(query, client.dataset_name, name))
+    of_duckdb = client.capabilities.sqlglot_dialect == "duckdb"
+    query = f"SELECT 1 FROM {_TABLES_OF_DUCKDB if of_duckdb else _TABLES_OF_POSTGRES}"  # noqa: S608
+    return bool(client.execute_sql(query, *place_of(client, name)))
+
+
+def place_of(client: Any, name: str) -> list[str]:
+    """Return the schema and the name of a table, as such a database stores them."""
+    place: list[str] = client.make_qualified_table_name_path(name, quote=False)
+    return place[-2:]
 
 
 _ROWS_AT_ONCE = 100
@@ -131,10 +145,11 @@ class UnfinishedMerges:
             table, loads = map(client.make_qualified_table_name, (self._table, LOADS))
             # dlt writes a load's row with status 0 last, once every table has been merged. A load
             # without such a row may have ended between any two tables.
-            query = (
-                f"SELECT load_id, after, before, row_id, load_id IN"  # noqa: S608 - our own names
-                f" (SELECT load_id FROM {loads} WHERE status = 0) FROM {table}"
-            )
+            done = f"load_id IN (SELECT load_id FROM {loads} WHERE status = 0)"  # noqa: S608
+            if not has_table(client, LOADS):
+                # A first load died before dlt created its tables, so it has merged nothing.
+                done = "1 = 1"
+            query = f"SELECT load_id, after, before, row_id, {done} FROM {table}"  # noqa: S608
             rows: Any = client.execute_sql(query) or []
         self._loads += {load for load, *_ in rows}
         left = {tuple(row) for _, *row, is_done in rows if not is_done}
