@@ -21,6 +21,7 @@ from packaging.version import Version
 from raw_server import Asked, raw_server, response
 
 from unify_source import sync
+from unify_source.analysis.views import make_models
 from unify_source.api import by_id
 from unify_source.api.client import Client
 from unify_source.extract import page_queue, reader, workers
@@ -227,6 +228,8 @@ def test_duckdb_never_holds_the_long_rows_of_many_loads_at_once(
         account.put({**account.rows()[0], "notes": "short"})
         # What it writes when it ends is a chance to merge, too, though it loads nothing wide.
         sync(file.pipeline(), api_key=KEY, base_url=api.url)
+    # They create a table, and comment on it.
+    make_models(file.pipeline())
 
     # Some were read again after the first load, which ended early.
     assert report.rows_by_table["enrollments"] == report.enrollments == 60

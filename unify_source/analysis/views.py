@@ -128,7 +128,7 @@ def _completed(pipeline: dlt.Pipeline, lock_timeout: float | str) -> set[str]:
                 create(looking, table)
             lacking.remove(table.name)
     if len(lacking) < len(missing):
-        with suppress(DatabaseException):
+        with suppress(DatabaseException), opened_file(pipeline, lock_timeout):
             keep_described(pipeline)
     return lacking
 
