@@ -363,6 +363,9 @@ def test_dlt_copies_the_content_of_schemas_and_nothing_else_with_deepcopy() -> N
     assert copied == deepcopy(stored)
     copied["tables"]["_dlt_loads"]["columns"]["load_id"]["nullable"] = True
     assert copied != stored, "The copy shares a part with what was copied"
+    own: Any = {"x-hint": ({"any": {1}},)}
+    vars(schema_utils)["deepcopy"](own)["x-hint"][0]["any"].add(2)
+    assert own == {"x-hint": ({"any": {1}},)}
     assert json.loads(json.dumps(stored)) == stored, "dlt's schemas hold what JSON does not"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial, wraps
 from types import SimpleNamespace
 from typing import Any
@@ -102,12 +103,13 @@ def _copy_tables_quickly() -> None:
 
 
 def _copy(value: Any) -> Any:
-    """Return a copy of a schema's content, which JSON can hold."""
+    """Return a copy of a schema's content, nearly all of which JSON can hold."""
     if isinstance(value, dict):
         return {key: _copy(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_copy(item) for item in value]
-    return value
+    # A user's own hint may be anything, until it is stored.
+    return value if value is None or isinstance(value, str | int | float) else deepcopy(value)
 
 
 def _validate_once() -> None:
