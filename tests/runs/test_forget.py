@@ -24,6 +24,7 @@ from warehouse import shown
 from unify_source import backfill, forget, sync, unify_source
 from unify_source.destinations.lock import Turns
 from unify_source.errors import LockHeld, NotPermitted
+from unify_source.resources import BY_NAME
 from unify_source.sandbox import Account, Sandbox
 
 Row = dict[str, Any]
@@ -146,6 +147,10 @@ def test_a_person_is_forgotten_in_a_dataset_whose_name_the_database_folds(
     person = busiest(api.account)
     pipeline = dlt.pipeline("unify_gtm", destination="postgres", dataset_name="Unify")
     by_sync(pipeline, api)
+
+    # The name in pg_catalog, where the missing indexes are looked up as well.
+    [(count,)] = database.ask("SELECT count(*) FROM pg_indexes WHERE schemaname = 'unify'")
+    assert count > len(BY_NAME)
 
     assert forget(pipeline, person).rows["people"] == 1
 

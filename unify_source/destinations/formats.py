@@ -19,6 +19,7 @@ from dlt.destinations.exceptions import DatabaseTerminalException
 
 from unify_source.destinations.comments import keep_described
 from unify_source.destinations.history import refuse_shared_staging
+from unify_source.destinations.unfinished import place_of
 from unify_source.dlt_seam import capabilities, fastest_format, kind_of, merge_in_transactions
 from unify_source.errors import ConfigurationError
 from unify_source.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
@@ -142,7 +143,8 @@ def refuse_views_of(pipeline: dlt.Pipeline, dropped: Collection[str]) -> None:
     if not dropped or kind_of(pipeline.destination) not in _WITH_DEPENDENTS:
         return
     with pipeline.sql_client() as client:
-        rows = client.execute_sql(_VIEWS_OF, client.dataset_name, sorted(dropped)) or []
+        schema, _ = place_of(client, ENROLLMENTS.name)
+        rows = client.execute_sql(_VIEWS_OF, schema, sorted(dropped)) or []
     views = [name for (name,) in rows]
     if views:
         shown, others = ", ".join(views[:_MOST_NAMED]), len(views) - _MOST_NAMED
@@ -169,7 +171,7 @@ def _keep_indexed(pipeline: dlt.Pipeline) -> None:
     if kind_of(pipeline.destination) not in _INDEXED:
         return
     with pipeline.sql_client() as client:
-        schema = client.dataset_name
+        schema, _ = place_of(client, ENROLLMENTS.name)
         table_rows = client.execute_sql(
             "SELECT tablename FROM pg_tables WHERE schemaname = %s", schema
         )
