@@ -20,10 +20,11 @@ from destinations import DESTINATIONS, Destination, opened
 from packaging.version import Version
 from raw_server import Asked, raw_server, response
 
-from unify_source import sync
+from unify_source import sync, verify
 from unify_source.analysis.views import make_models
 from unify_source.api import by_id
 from unify_source.api.client import Client
+from unify_source.errors import UnifyError
 from unify_source.extract import page_queue, reader, workers
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Window
@@ -243,3 +244,17 @@ def test_duckdb_never_holds_the_long_rows_of_many_loads_at_once(
     assert sum(rows) >= 60
     # The first load ends with what was begun when its rows turned out to be long.
     assert max(rows) < 50
+
+
+def test_verify_says_how_to_give_duckdb_the_memory_that_long_rows_take(
+    file: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = Account(20, clock=Clock(START))
+    account.put_many({**row, "notes": "x" * 500_000} for row in account.rows())
+    with Sandbox(account, key=KEY) as api:
+        sync(file.pipeline(), api_key=KEY, base_url=api.url)
+        config = "DESTINATION__DUCKDB__CREDENTIALS__GLOBAL_CONFIG"
+        monkeypatch.setenv(config, '{"memory_limit": "4MB"}')
+
+        with pytest.raises(UnifyError, match=config):
+            verify(file.pipeline(), api_key=KEY, base_url=api.url)

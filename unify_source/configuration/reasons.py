@@ -27,10 +27,12 @@ _DENIED = re.compile(
 _REFUSED_CODES = ("28000", "28P01", "3D000")
 # DuckDB has no error of its own where a commit or a checkpoint fails for lack of memory.
 _NO_MEMORY = re.compile(r"out of memory error|failed to (pin|allocate) ", re.IGNORECASE)
-_MORE_MEMORY = (
+MORE_MEMORY = (
     "DuckDB holds 2,048 rows at once, and these are too long for its memory. Give it more: set"
     ' DESTINATION__DUCKDB__CREDENTIALS__GLOBAL_CONFIG=\'{"memory_limit": "2GB"}\''
 )
+"""What to do if rows are too long for DuckDB's memory."""
+
 REACH = "make sure that the destination can be reached"
 # The words of the drivers of databases and of S3 if nobody answers.
 _UNREACHABLE = re.compile(
@@ -85,7 +87,7 @@ def fix(cause: BaseException) -> str:
         return _FIXES[cause.errno]
     text = str(cause)
     if _NO_MEMORY.search(text):
-        return _MORE_MEMORY
+        return MORE_MEMORY
     for number in _DISK_ERRORS:
         # DuckDB, Postgres and deltalake raise errors of their own, in the system's words.
         if os.strerror(number) in text:

@@ -6,15 +6,18 @@ import time
 from datetime import datetime
 
 import dlt
+import duckdb
 from dlt.common.destination import DestinationCapabilitiesContext
 
 from unify_source.api.client import Client
+from unify_source.configuration.reasons import MORE_MEMORY
 from unify_source.destinations.contents import row_count
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.forgotten import forgotten
 from unify_source.destinations.formats import has_json_columns
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import looking_at, raise_if_signalled
+from unify_source.errors import UnifyError
 from unify_source.extract.window import Window
 from unify_source.flatten.forgotten import Forgotten
 from unify_source.flatten.privacy import Privacy
@@ -136,15 +139,19 @@ class Comparison:
         if self._exists(looking):
             with opened_file(looking, self._lock_timeout):
                 hold_down(looking, _WHILE_STREAMING)
-                read_stored(
-                    looking,
-                    warehouse,
-                    api.columns,
-                    window,
-                    self._settings,
-                    sides,
-                    is_whole=self._is_whole,
-                )
+                try:
+                    read_stored(
+                        looking,
+                        warehouse,
+                        api.columns,
+                        window,
+                        self._settings,
+                        sides,
+                        is_whole=self._is_whole,
+                    )
+                except duckdb.OutOfMemoryException as error:
+                    what = f"The tables could not be read: {str(error).splitlines()[0]}"
+                    raise UnifyError(what, MORE_MEMORY) from error
 
     def _expect(self, rows: int | None) -> None:
         # Of a range, nobody knows how many rows it has before it is read.
