@@ -37,13 +37,17 @@ def loaded_twice(warehouse: Parquet, serve: Serve) -> Sandbox:
     return api
 
 
+def newest(warehouse: Parquet, table: str) -> Path:
+    """Return the file of a table that was written last."""
+    files = [file for file in Path(warehouse.place, table).iterdir() if file.name != "init"]
+    return max(files, key=lambda file: file.stat().st_mtime)
+
+
 def cut_newest(warehouse: Parquet, table: str, part: float) -> Path:
     """Truncate the file that was written last, and return it."""
-    newest = max(
-        Path(warehouse.place, table).glob("*.jsonl"), key=lambda file: file.stat().st_mtime
-    )
-    newest.write_bytes(newest.read_bytes()[: int(part * newest.stat().st_size)])
-    return newest
+    file = newest(warehouse, table)
+    file.write_bytes(file.read_bytes()[: int(part * file.stat().st_size)])
+    return file
 
 
 TWINS = [("_dlt_pipeline_state", 0.9), ("_dlt_version", 0), ("_dlt_loads", 0)]
@@ -67,6 +71,32 @@ def test_a_run_deletes_truncated_files_and_reloads_their_rows(
     cut_newest(warehouse, table, part)
     load(warehouse, api)
     assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.parametrize(
+    ("run", "table", "part"),
+    [("sync", "people", 0), ("sync", "sequences", 0.9), ("dlt", "reply_classifications", 0.5)],
+)
+def test_rows_of_a_load_that_died_while_it_wrote_a_file_are_loaded_again(
+    run: str, table: str, part: float, serve: Serve, warehouse: Parquet
+) -> None:
+    changing = account(200)
+    changing.pause_sequence(changing.sequences()[0]["id"])
+    api = serve(changing)
+    load(warehouse, api)
+    # dlt writes these last.
+    for record in ("_dlt_loads", "_dlt_pipeline_state"):
+        newest(warehouse, record).unlink()
+    torn = cut_newest(warehouse, table, part)
+
+    if run == "sync":
+        load(warehouse, api)
+    else:
+        an_hour_ago = time.time() - 3600
+        os.utime(torn, (an_hour_ago, an_hour_ago))
+        warehouse.pipeline("another").run(unify_source(api_key="sandbox-key", base_url=api.url))
+    assert warehouse.stored() == shown(api.account)
+    assert load(warehouse, api).enrollments == 0
 
 
 @pytest.mark.parametrize("table", ["_dlt_pipeline_state", "_dlt_version"])

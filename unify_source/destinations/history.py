@@ -7,9 +7,12 @@ last one, until the others catch up.
 from __future__ import annotations
 
 import json
+import re
 import time
 from base64 import b64encode
 from datetime import datetime
+from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import dlt
@@ -19,13 +22,19 @@ from unify_source.destinations.contents import selected
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.dlt_seam import FSClientBase, WithStagingDataset, kind_of, load_after
 from unify_source.errors import ConfigurationError
-from unify_source.resources import ENROLLMENTS
+from unify_source.resources import DESCRIBED, ENROLLMENTS
 from unify_source.settings import SECTION
 from unify_source.times import aware, kept_instant
 
 LOADS = "_dlt_loads"
 _KEPT_BY_DLT = ("_dlt_pipeline_state", "_dlt_version", LOADS)
 _LONGEST_WRITE = 60.0
+# LOAD.FILE.parquet, where the load is the second at which it began, with a fraction.
+_FILE_OF_ROWS = re.compile(r"(^|[/\\])\d+\.\d+\.\w+\.parquet$")
+# More than a load writes into the folder of a table.
+_LAST_FILES = 100
+_PARQUET = b"PAR1"
+"""The last bytes of a complete Parquet file."""
 
 _read: dict[str, tuple[str, dict[str, Any]]] = {}
 """Schema versions by hash, as text and parsed: a stored version never changes."""
@@ -108,9 +117,10 @@ def keep_order(pipeline: dlt.Pipeline, name: str) -> None:
 def delete_torn_files(pipeline: dlt.Pipeline, *, is_locked: bool = True) -> None:
     """Delete files that dlt has not written completely.
 
-    dlt reads the newest file first, and would fail forever. The load that was writing it has not
-    ended, and its rows are loaded again. An object store has only complete files. Unless the
-    dataset `is_locked`, another run may be writing a file that was changed within a minute.
+    dlt reads its own newest file first, and would fail forever; so would whoever reads the rows.
+    The load that was writing it has not ended, and its rows are loaded again. An object store has
+    only complete files. Unless the dataset `is_locked`, another run may be writing a file that was
+    changed within a minute.
     """
     if kind_of(pipeline.destination) != "filesystem":
         return
@@ -119,6 +129,8 @@ def delete_torn_files(pipeline: dlt.Pipeline, *, is_locked: bool = True) -> None
         until = time.time() - (0 if is_locked else _LONGEST_WRITE)
         for table in _KEPT_BY_DLT:
             _delete_in(client.fs_client, client.get_table_dir(table), until)
+        for ours in DESCRIBED:
+            _delete_rows_in(client.fs_client, client.get_table_dir(ours.name), until)
 
 
 def newest_load(client: Any) -> str | None:
@@ -191,17 +203,30 @@ def _schema_versions_in_files(client: Any, name: str) -> list[str]:
 
 
 def _delete_in(files: Any, folder: str, until: float) -> None:
-    if not files.exists(folder):
-        return
-    files.invalidate_cache()
-    # By modification time: the names begin with the pipeline's. A complete file belongs to a run
-    # that deleted all incomplete ones before it.
-    for file in sorted(files.ls(folder, detail=True), key=lambda each: each["mtime"], reverse=True):
+    # A complete file belongs to a run that deleted all incomplete ones before it.
+    for file in _newest_first(files, folder):
         if file["name"].endswith(".jsonl"):
             if _is_whole(files.read_bytes(file["name"])):
                 return
             if file["mtime"] <= until:
                 files.rm_file(file["name"])
+
+
+def _delete_rows_in(files: Any, folder: str, until: float) -> None:
+    # A load writes several files at once, so that a complete one may be newer. In the folders of
+    # Delta and Iceberg tables, which list what they hold, no file has such a name.
+    rows = (file for file in _newest_first(files, folder) if _FILE_OF_ROWS.search(file["name"]))
+    for file in islice(rows, _LAST_FILES):
+        if file["mtime"] <= until and files.tail(file["name"], len(_PARQUET)) != _PARQUET:
+            files.rm_file(file["name"])
+
+
+def _newest_first(files: Any, folder: str) -> list[dict[str, Any]]:
+    # By modification time: the names begin with the pipeline's, or with the load's.
+    if not files.exists(folder):
+        return []
+    files.invalidate_cache()
+    return sorted(files.ls(folder, detail=True), key=itemgetter("mtime"), reverse=True)
 
 
 def _is_whole(text: bytes | str) -> bool:
