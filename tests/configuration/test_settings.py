@@ -330,10 +330,11 @@ def test_a_missing_key_is_reported_with_where_to_set_it(key: str | None) -> None
 def test_a_key_that_no_header_can_carry_is_refused_without_showing_it(
     one: str, odd: str, other: str
 ) -> None:
-    refused = refusal(api_key=f"{one}key{odd}key{other}")
+    # No part of it may be a part of the setting's name, which would not be shown either.
+    refused = refusal(api_key=f"{one}7zq{odd}7zq{other}")
 
     assert "api_key" in refused.what
-    assert f"key{odd}key" not in str(refused)
+    assert f"7zq{odd}7zq" not in str(refused)
 
 
 def test_an_omitted_setting_has_the_documented_default() -> None:
