@@ -249,7 +249,7 @@ def test_duckdb_never_holds_the_long_rows_of_many_loads_at_once(
 def test_verify_says_how_to_give_duckdb_the_memory_that_long_rows_take(
     file: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    account = Account(20, clock=Clock(START))
+    account = Account(8, clock=Clock(START))
     account.put_many({**row, "notes": "x" * 500_000} for row in account.rows())
     with Sandbox(account, key=KEY) as api:
         sync(file.pipeline(), api_key=KEY, base_url=api.url)
