@@ -32,6 +32,7 @@ from unify_source.resources import ENROLLMENT_LIST
 from unify_source.runs import footprint
 from unify_source.sandbox import Account, Clock, Sandbox
 from unify_source.settings import checked_settings
+from unify_source.verification import comparison
 
 LONG = "x" * 40_000
 WIDE, NARROW = 400, 2_000
@@ -253,8 +254,8 @@ def test_verify_says_how_to_give_duckdb_the_memory_that_long_rows_take(
     account.put_many({**row, "notes": "x" * 500_000} for row in account.rows())
     with Sandbox(account, key=KEY) as api:
         sync(file.pipeline(), api_key=KEY, base_url=api.url)
-        config = "DESTINATION__DUCKDB__CREDENTIALS__GLOBAL_CONFIG"
-        monkeypatch.setenv(config, '{"memory_limit": "4MB"}')
+        monkeypatch.setattr(comparison, "_WHILE_STREAMING", "3MB")
 
-        with pytest.raises(UnifyError, match=config):
+        with pytest.raises(UnifyError, match="tables could not be read") as error:
             verify(file.pipeline(), api_key=KEY, base_url=api.url)
+    assert "memory_limit" in error.value.next_step
