@@ -17,8 +17,8 @@ from unify_source.resources import DIFFERENCES, LEDGER
 from unify_source.sandbox import Sandbox
 
 DAYS = {"a": date(2026, 5, 10), "b": date(2026, 5, 10), "c": date(2026, 5, 15)}
-MIDNIGHT, MORNING, ELEVEN, NOON = (f"2026-05-10 {hour}:00" for hour in ("00", "09", "11", "12"))
-NEXT, LATER, NOW = "2026-05-11 00:00", "2026-05-20 00:00", "2026-06-02 00:00"
+MIDNIGHT, MORNING, ELEVEN, NOON = (f"2026-05-10 {hour}:00:00" for hour in ("00", "09", "11", "12"))
+NEXT, LATER, NOW = (f"{day} 00:00:00" for day in ("2026-05-11", "2026-05-20", "2026-06-02"))
 EQUAL, DIFFERENT = "equal", "different"
 
 
