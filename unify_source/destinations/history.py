@@ -11,8 +11,6 @@ import re
 import time
 from base64 import b64encode
 from datetime import datetime
-from itertools import islice
-from operator import itemgetter
 from typing import Any
 
 import dlt
@@ -203,8 +201,12 @@ def _schema_versions_in_files(client: Any, name: str) -> list[str]:
 
 
 def _delete_in(files: Any, folder: str, until: float) -> None:
-    # A complete file belongs to a run that deleted all incomplete ones before it.
-    for file in _newest_first(files, folder):
+    if not files.exists(folder):
+        return
+    files.invalidate_cache()
+    # By modification time: the names begin with the pipeline's. A complete file belongs to a run
+    # that deleted all incomplete ones before it.
+    for file in sorted(files.ls(folder, detail=True), key=lambda each: each["mtime"], reverse=True):
         if file["name"].endswith(".jsonl"):
             if _is_whole(files.read_bytes(file["name"])):
                 return
@@ -213,20 +215,16 @@ def _delete_in(files: Any, folder: str, until: float) -> None:
 
 
 def _delete_rows_in(files: Any, folder: str, until: float) -> None:
-    # A load writes several files at once, so that a complete one may be newer. In the folders of
-    # Delta and Iceberg tables, which list what they hold, no file has such a name.
-    rows = (file for file in _newest_first(files, folder) if _FILE_OF_ROWS.search(file["name"]))
-    for file in islice(rows, _LAST_FILES):
-        if file["mtime"] <= until and files.tail(file["name"], len(_PARQUET)) != _PARQUET:
-            files.rm_file(file["name"])
-
-
-def _newest_first(files: Any, folder: str) -> list[dict[str, Any]]:
-    # By modification time: the names begin with the pipeline's, or with the load's.
     if not files.exists(folder):
-        return []
+        return
     files.invalidate_cache()
-    return sorted(files.ls(folder, detail=True), key=itemgetter("mtime"), reverse=True)
+    # By name, which begins with the load's time: a folder may have thousands of files. A load
+    # writes several at once, so a complete one may come after one that is not. In the folders of
+    # Delta and Iceberg tables, which list what they hold, no file has such a name.
+    names = filter(_FILE_OF_ROWS.search, files.ls(folder, detail=False))
+    for name in sorted(names, reverse=True)[:_LAST_FILES]:
+        if files.tail(name, len(_PARQUET)) != _PARQUET and files.info(name)["mtime"] <= until:
+            files.rm_file(name)
 
 
 def _is_whole(text: bytes | str) -> bool:
