@@ -129,7 +129,7 @@ def storable(caps: DestinationCapabilitiesContext | None, rows: pa.Table) -> pa.
     return rows
 
 
-def refuse_harm(pipeline: dlt.Pipeline, dropped: Collection[str]) -> None:
+def refuse_harm(pipeline: dlt.Pipeline, dropped: Collection[str] = ()) -> None:
     """Raise ConfigurationError if a load by dlt would empty a table in use, or fail to drop one."""
     refuse_shared_staging(pipeline)
     refuse_views_of(pipeline, dropped)

@@ -12,7 +12,6 @@ from typing_extensions import Unpack
 
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import run_settings
-from unify_source.destinations.history import refuse_shared_staging
 from unify_source.errors import ConfigurationError
 from unify_source.extract.window import Window, left_after
 from unify_source.ledger.entry import BACKFILL, Entry
@@ -110,7 +109,6 @@ class _Job:
 
         The rest too extends to now: a row that was not yet loaded may have moved there.
         """
-        refuse_shared_staging(run.pipeline)
         now = run.server_time()
         self._end = min(self._until or now, now)
         known = state_of(run.pipeline, run.settings.account).get("backfills", {}).get(self._name)

@@ -9,7 +9,6 @@ from typing_extensions import Unpack
 
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import run_settings
-from unify_source.destinations.history import refuse_shared_staging
 from unify_source.extract.window import Window
 from unify_source.ledger.entry import SYNC, Entry
 from unify_source.load.interval import interval_in_environment
@@ -45,7 +44,6 @@ def sync(
         with closing(run), run.ledger.open():
 
             def windows() -> list[Window]:
-                refuse_shared_staging(pipeline)
                 now = run.server_time()
                 if not interval:
                     # The start is left to the cursor, which is read only under the lock: another

@@ -10,7 +10,7 @@ import dlt
 from dlt.common.pipeline import ExtractInfo
 
 from unify_source.api.client import Client
-from unify_source.destinations.formats import keep_in_order
+from unify_source.destinations.formats import keep_in_order, refuse_harm
 from unify_source.destinations.lock import Turns
 from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import raise_if_signalled
@@ -68,11 +68,10 @@ class WindowRun:
         self._listing = Listing(settings, self.client)
         self._interval, self._notices = interval or Interval(), Notices()
         self._checked: dict[str, LoadedWith] = {}
-        self._tables: set[str] = set()
         self._ahead: Reading | None = None
         self._unfinished = UnfinishedMerges(pipeline, settings.account)
         self._turns, self._enrollments = Turns(pipeline, lock_timeout), 0
-        self._rewrites, self._version = False, ""
+        self._rewrites, self._tables, self._version = False, set[str](), ""
         self._progress = progress_of(pipeline.collector, settings.base_url)
 
     def server_time(self) -> datetime:
@@ -102,6 +101,7 @@ class WindowRun:
         """
         schema = self.next_turn()
         self.ledger.begin()
+        refuse_harm(self.pipeline)
         schema = self._finish_unfinished(schema)
         left = begin()
         show_began(self._progress, left, is_known=not self._newest_first)
