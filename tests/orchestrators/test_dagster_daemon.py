@@ -8,6 +8,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from conftest import KEY
 from dagster._core.execution.backfill import PartitionBackfill
 from pages import ROOT
 
-from unify_source.sandbox import Sandbox
+from unify_source.sandbox import Request, Sandbox
 from unify_source.times import parse_instant
 
 pytestmark = pytest.mark.dagster
@@ -128,8 +129,13 @@ def test_backfills_are_a_run_each_they_take_turns_and_one_that_is_killed_goes_on
     serve: Serve, home: Path
 ) -> None:
     # Of which some six hundred rows are of May.
-    account = growing(3_000, 1)
-    api = serve(account, latency=0.1)
+    account, goes_on = growing(3_000, 1), threading.Event()
+
+    def stop_in_a_later_window(_request: Request) -> None:
+        if len(api.requests) > 60:
+            goes_on.wait(PATIENCE)
+
+    api = serve(account, on_request=stop_in_a_later_window)
     environment = {
         "UNIFY_API_KEY": KEY,
         "SOURCES__UNIFY__BASE_URL": api.url,
@@ -144,6 +150,7 @@ def test_backfills_are_a_run_each_they_take_turns_and_one_that_is_killed_goes_on
         wanted(instance, "second", 20, 31)
         within_patience(lambda: len(instance.get_runs()) == 2)
         os.kill(within_patience(lambda: process_of(instance, killed)), signal.SIGKILL)
+        goes_on.set()
         within_patience(lambda: len(instance.get_runs()) == 3)
         within_patience(lambda: all(run.is_finished for run in instance.get_runs()))
         [again] = [run for run in instance.get_runs() if run.parent_run_id == killed.run_id]
