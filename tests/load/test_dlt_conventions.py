@@ -252,6 +252,72 @@ def test_another_name_of_a_table_is_refused(api: Sandbox, warehouse: Destination
 
 
 @before_any_destination
+@pytest.mark.parametrize(
+    ("refused", "hints"),
+    [
+        ("incremental of enrollments", {"incremental": dlt.sources.incremental("updated_at")}),
+        ("dedup_sort of enrollments", {"columns": {"updated_at": {"dedup_sort": "asc"}}}),
+        ("dedup_sort of people", {"columns": {"email": {"dedup_sort": "desc"}}}),
+        ("hard_delete of reply_classifications", {"columns": {"gone": {"hard_delete": True}}}),
+        ("parent_table_name of people", {"parent_table_name": "enrollments"}),
+    ],
+)
+def test_a_hint_that_would_lose_rows_is_refused(
+    api: Sandbox, warehouse: Destination, refused: str, hints: dict[str, Any]
+) -> None:
+    source_ = source(api)
+    source_.resources[refused.rsplit(maxsplit=1)[-1]].apply_hints(**hints)
+    assert_refused(api, lambda: pipeline(warehouse).run(source_), refused, "Leave")
+
+
+def keys_of(rows: pa.Table) -> Iterator[list[dict[str, str]]]:
+    yield [{"key": key} for key in rows["id"].to_pylist()]
+
+
+def with_transformer(source_: Any, table: str, **hints: Any) -> Any:
+    source_.resources.add(
+        dlt.transformer(keys_of, data_from=source_.resources[table], name="keys", **hints)
+    )
+    return source_
+
+
+@before_any_destination
+def test_a_transformer_has_hints_of_its_own(api: Sandbox, warehouse: Destination) -> None:
+    loaded, hints = pipeline(warehouse), {"primary_key": "key", "write_disposition": "merge"}
+    for _ in range(2):
+        loaded.run(with_transformer(source(api), "reply_email_messages", **hints))
+        change(api.account, 100)
+
+    table: Any = loaded.default_schema.tables["keys"]
+    assert "x-merge-destination-scope" not in table
+    replies = {row[0] for row in warehouse.stored()["reply_email_messages"]}
+    assert replies <= {key for (key,) in warehouse.reads("keys", ["key"])}
+
+
+@before_any_destination
+@pytest.mark.parametrize("how", ["a pipe", "skip", "deselected"])
+def test_a_table_that_would_only_feed_a_transformer_is_refused(
+    api: Sandbox, warehouse: Destination, how: str
+) -> None:
+    source_ = source(api)
+    if how == "a pipe":
+        run: Any = source_.people | dlt.transformer(keys_of, name="keys")
+    else:
+        run = with_transformer(source_, "people")
+        if how == "skip":
+            run.people.write_disposition = "skip"
+        else:
+            run.people.selected = False
+    assert_refused(api, lambda: pipeline(warehouse).run(run), "keys is fed by people", "Select")
+
+
+@before_any_destination
+def test_another_name_of_a_resource_is_refused(api: Sandbox, warehouse: Destination) -> None:
+    renamed = source(api).people.with_name("contacts")
+    assert_refused(api, lambda: pipeline(warehouse).run(renamed), "people", "'contacts'")
+
+
+@before_any_destination
 @pytest.mark.parametrize("resources", [(), ("people",)], ids=["all", "people"])
 def test_a_limit_loads_a_sample_and_the_next_full_run_is_complete(
     serve: Serve, warehouse: Destination, resources: tuple[str, ...]
@@ -361,6 +427,24 @@ def test_a_schema_contract_does_what_dlt_documents(
     assert (set(warehouse.columns("enrollments")) != columns) == (mode == "evolve")
     kept = before if mode == "discard_row" else shown(living)
     assert warehouse.stored()["enrollments"] == kept["enrollments"]
+
+
+@before_any_destination
+@pytest.mark.parametrize("mode", ["discard_value", "discard_row", "freeze"])
+def test_a_contract_that_would_discard_a_whole_table_is_refused(
+    api: Sandbox, warehouse: Destination, mode: Any
+) -> None:
+    loaded = pipeline(warehouse)
+    loaded.run(source(api).with_resources("people"))
+
+    def run(*tables: str) -> Any:
+        return loaded.run(source(api).with_resources(*tables), schema_contract={"tables": mode})
+
+    assert_refused(api, lambda: run("people", "plays"), mode, "plays does not exist yet")
+    change(api.account, 30)
+    run("people")
+    people = {(row[0],) for row in shown(api.account)["people"]}
+    assert set(warehouse.reads("people", ["id"])) == people
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
@@ -488,7 +572,6 @@ def test_resources_are_read_in_parallel_and_with_a_progress_shown(
     assert warehouse.stored() == shown(api.account)
 
 
-@before_any_destination
 def test_a_source_can_be_run_twice(api: Sandbox, warehouse: Destination) -> None:
     source_, loaded = source(api), pipeline(warehouse)
     loaded.run(source_)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import dlt
@@ -38,6 +38,16 @@ def running_resources() -> Mapping[str, DltResource] | None:
         return None
     selected = source.resources.selected.items()
     return {name: each for name, each in selected if each.write_disposition != "skip"}
+
+
+def feeds(name: str, resources: Iterable[DltResource]) -> str | None:
+    """Return the first of these resources that gets its items from the one with this name."""
+    for each in resources:
+        pipe: Any = each._pipe  # noqa: SLF001 - dlt has no public name for it
+        while pipe := pipe.parent:
+            if pipe.name == name:
+                return each.name
+    return None
 
 
 def load_id() -> str:

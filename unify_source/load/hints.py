@@ -6,7 +6,7 @@ dictionary say the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dlt
@@ -14,19 +14,20 @@ import pyarrow as pa
 from dlt.extract import DltResource
 
 from unify_source.accounts import ACCOUNT, DESCRIPTION, only
-from unify_source.errors import ConfigurationError
 from unify_source.load.schema import source_hints
 from unify_source.resources import (
-    ALL_TABLES,
     DELETED,
     FLAG,
     INSTANT,
     JSON,
     KEY,
+    MAIN_LIST,
     QUARANTINE,
+    SEQUENCE_LIST,
     TEXT,
     WHOLE,
     Column,
+    Resource,
     Table,
 )
 from unify_source.state.loaded_with import HINT, LoadedWith
@@ -114,7 +115,7 @@ def new_columns(rows: pa.Table) -> dict[str, Any]:
     return {name: {"name": name, **hints} for name, hints in source_hints(rows.schema).items()}
 
 
-def described(resource: DltResource, table: Table, account: str | None) -> DltResource:
+def described(resource: DltResource, table: Table, account: str | None) -> None:
     """Give a resource the hints of its table."""
     resource.apply_hints(
         primary_key=key_of(account),
@@ -127,76 +128,25 @@ def described(resource: DltResource, table: Table, account: str | None) -> DltRe
             "x-bigquery-table-description": table.description,
         },
     )
-    return resource
 
 
-def all_checked(
-    resources: Mapping[str, DltResource],
-    *,
-    is_lake: bool,
-    carriers: Sequence[str],
-    account: str | None,
-) -> dict[str, Mapping[str, Any]]:
-    """Return the hints of the resources that are ours, by name. Raises ConfigurationError."""
-    return {
-        table.name: _checked_hints(
-            resources[table.name], table, is_lake=is_lake, carriers=carriers, key=key_of(account)
-        )
-        for table in ALL_TABLES
-        if table.name in resources
-    }
-
-
-def _checked_hints(
-    resource: DltResource,
-    table: Table,
-    *,
-    is_lake: bool,
-    carriers: Sequence[str],
-    key: Sequence[str],
-) -> Mapping[str, Any]:
-    """Return the hints of a resource, refusing those that lose or double rows, or do nothing.
-
-    Raises ConfigurationError, by name and before the first request.
-    """
-    hints = resource.compute_table_schema()
-    _refuse_disposition(table, hints, is_lake=is_lake)
-    columns = hints["columns"].items()
-    # With a merge_key as well, dlt would delete every row that shares either key with a loaded row.
-    keys = [name for name, hint in columns if hint.get("primary_key") or hint.get("merge_key")]
-    if sorted(keys) != sorted(key):
-        raise ConfigurationError(
-            f"{table.name} would be merged by {' and '.join(keys) or 'no key'}; its key is"
-            f" {' and '.join(key)}.",
-            "Leave out primary_key and merge_key.",
-        )
-    if hints["name"] != table.name:
-        raise ConfigurationError(
-            f"table_name of {table.name} is {hints['name']!r}, but the tables refer to each other"
-            " by their names.",
-            "Leave it out, and create a view with that name, or choose another dataset.",
-        )
-    asked = hints.get("file_format")
-    if asked and asked not in carriers:
-        raise ConfigurationError(
-            f"loader_file_format is {asked!r}, which does not carry Arrow tables unchanged.",
-            f"Leave it out, or choose from {', '.join(carriers)}.",
-        )
-    return hints
-
-
-def _refuse_disposition(table: Table, hints: Mapping[str, Any], *, is_lake: bool) -> None:
-    disposition, strategy = hints["write_disposition"], hints.get("x-merge-strategy")
-    own = ("merge", "append") if is_lake else ("merge",)
-    strategies = (None, "delete-insert", *(["upsert"] if is_lake else []))
-    if disposition in own and strategy in strategies:
-        return
-    asked = strategy if disposition in own else disposition
-    raise ConfigurationError(
-        f"write_disposition of {table.name} is {asked!r}, but a run reads only what changed, and"
-        " some rows twice: rows would be lost or doubled.",
-        "Leave it out; to reload everything, run with refresh='drop_data'.",
+def add_location(resource: DltResource, table: Table, base_url: str) -> None:
+    """Tell dlt's trace which endpoints the rows of a table come from."""
+    fed_by = [each for each in (MAIN_LIST, SEQUENCE_LIST) if table.name in tables_of(each)]
+    resource.add_input(
+        {  # type: ignore[typeddict-unknown-key]
+            "kind": "rest_api",
+            "resource_name": table.name,
+            "location": base_url,
+            "endpoints": [each.path for each in fed_by],
+        }
     )
+
+
+def tables_of(resource: Resource) -> frozenset[str]:
+    """Return the tables that an endpoint's rows become, with the one for what cannot be read."""
+    names = {part.table.name for part in resource.parts}
+    return frozenset(names | {QUARANTINE.name} if resource is MAIN_LIST else names)
 
 
 def note_privacy(resources: Iterable[DltResource], noted: Mapping[str, LoadedWith]) -> None:
@@ -206,6 +156,9 @@ def note_privacy(resources: Iterable[DltResource], noted: Mapping[str, LoadedWit
             resource.apply_hints(additional_table_hints={HINT: noted[resource.name].as_hint()})
 
 
-def with_hints(rows: pa.Table, **hints: Any) -> Any:
-    """Return rows to yield from a resource, with hints that are only known with them."""
-    return dlt.mark.with_hints(rows, dlt.mark.make_hints(**hints))
+def add_hints(resource: DltResource, **hints: Any) -> None:
+    """Give a resource hints that are only known with its rows, before it yields them.
+
+    Not with `dlt.mark.with_hints`: dlt would give them to the transformers that it feeds, too.
+    """
+    resource.merge_hints(dlt.mark.make_hints(**hints))

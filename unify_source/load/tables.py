@@ -13,7 +13,7 @@ from dlt.extract import DltResource
 from unify_source.accounts import state_of_account
 from unify_source.api.client import Client
 from unify_source.destinations.forgotten import empty_staging, forgotten
-from unify_source.destinations.formats import CARRIERS, has_json_columns, prepare, refuse_harm
+from unify_source.destinations.formats import has_json_columns, prepare, refuse_harm
 from unify_source.destinations.lakes.merge import lake_format
 from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import (
@@ -34,9 +34,10 @@ from unify_source.ledger.entry import SUCCEEDED, Entry
 from unify_source.ledger.ledger import begun_by_dlt, noted_at_once
 from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
-from unify_source.load.hints import all_checked, described, note_privacy
+from unify_source.load.hints import add_location, described, note_privacy, tables_of
 from unify_source.load.interval import State, WindowLoad, sample_pages
 from unify_source.load.listing.listing import Listing
+from unify_source.load.refusals import checked_hints, refuse_lost_tables, refuse_reading_apart
 from unify_source.load.schema import Target, Warehouse, carried_by_others, take_over_columns
 from unify_source.load.writer import TableWriter
 from unify_source.resources import (
@@ -45,7 +46,6 @@ from unify_source.resources import (
     LEDGER,
     MAIN_LIST,
     QUARANTINE,
-    SEQUENCE_LIST,
     Table,
 )
 from unify_source.settings import Settings
@@ -78,6 +78,8 @@ class TableResources:
         self._feed = FanOut(self._begin)
         # Computed once a run: dlt takes two milliseconds for each table.
         self._hints: dict[str, Mapping[str, Any]] = {}
+        # Formats of files that a run chose itself: dlt keeps them with the resources.
+        self._chosen: dict[str, str] = {}
 
     def resources(self, tables: Iterable[Table] = ALL_TABLES) -> list[DltResource]:
         """Return the resources, in the order of the tables."""
@@ -88,34 +90,25 @@ class TableResources:
         def rows() -> Iterator[Any]:
             running = running_resources()
             selected = {table.name: resource} if running is None else running
-            if table.name not in selected:
+            if running is not None:
+                refuse_reading_apart(table, dlt.current.resource_name(), selected)
+            if not (loaded := selected.get(table.name)):
                 return
-            writer = TableWriter(table, self._settings, self._hints)
+            writer = TableWriter(table, loaded, self._settings, self._hints, self._chosen)
             run = None if running is None else dlt.current.source()
             yield from writer.items(self._feed.rows(table.name, selected, run))
 
         resource: DltResource = dlt.resource(rows, name=table.name)
-        fed_by = [e for e in (MAIN_LIST, SEQUENCE_LIST) if table.name in _tables_of(e)]
-        resource.add_input(
-            {  # type: ignore[typeddict-unknown-key]
-                "kind": "rest_api",
-                "resource_name": table.name,
-                "location": self._settings.base_url,
-                "endpoints": [each.path for each in fed_by],
-            }
-        )
-        return with_rows_only(described(resource, table, self._settings.account))
+        described(resource, table, self._settings.account)
+        add_location(resource, table, self._settings.base_url)
+        return with_rows_only(resource)
 
     def _begin(self, selected: frozenset[str]) -> Generator[Batch, None, None]:
         """Read what the selected tables need; runs when the first of them is asked for rows."""
         resources = running_resources() or {}
         # Nobody else had the source of a run window by window in hand.
         if not self._load.extraction:
-            is_lake = lake_format(capabilities(), self._settings.table_format) is not None
-            how: dict[str, Any] = {"is_lake": is_lake, "account": self._settings.account}
-            self._hints.update(all_checked(resources, carriers=CARRIERS, **how))
-            if capabilities():
-                refuse_harm(running_pipeline(), dropped_tables() - {LEDGER.name})
+            self._check(resources)
         with self._begun(selected) as entry:
             batches = self._read(selected, resources, entry)
             first = next(batches, {})
@@ -128,6 +121,15 @@ class TableResources:
             entry.end(SUCCEEDED)
             if entry.has_rows or not noted_at_once(entry):
                 yield {LEDGER.name: entry.rows()}
+
+    def _check(self, resources: Resources) -> None:
+        is_lake = lake_format(capabilities(), self._settings.table_format) is not None
+        account, chosen = self._settings.account, self._chosen
+        checked = checked_hints(resources, is_lake=is_lake, account=account, chosen=chosen)
+        self._hints.update(checked)
+        if capabilities():
+            refuse_lost_tables(dlt.current.source_schema(), checked)
+            refuse_harm(running_pipeline(), dropped_tables() - {LEDGER.name})
 
     def _begun(self, selected: frozenset[str]) -> AbstractContextManager[Entry | None]:
         if self._load.entry or not capabilities():
@@ -151,13 +153,13 @@ class TableResources:
         privacy = self._privacy(resources)
         # Before any cursor is read: otherwise each table would seem never to have been loaded.
         main, quarantine = state_of(MAIN_LIST.name), state_of(QUARANTINE.name)
-        take_over(main, quarantine, _tables_of(MAIN_LIST), state_of)
+        take_over(main, quarantine, tables_of(MAIN_LIST), state_of)
         if rewrites := self._rewrites():
             forget_digests(main)
         listing = self._load.listing or Listing(self._settings, self._client, writes_all=rewrites)
         if tables := listing.tables(selected, warehouse, state_of):
             yield tables
-        windowed = selected & _tables_of(MAIN_LIST)
+        windowed = selected & tables_of(MAIN_LIST)
         filled_in = windowed & {part.table.name for part in MAIN_LIST.parts if part.fills_in}
         if windowed == filled_in and (not windowed or listing.rows is not None):
             return
@@ -206,7 +208,7 @@ class TableResources:
         state_of: Callable[[str], State],
         sample: int | None,
     ) -> Target:
-        is_whole = windowed == _tables_of(MAIN_LIST)
+        is_whole = windowed == tables_of(MAIN_LIST)
         return Target(
             warehouse,
             Cursors(cursor_name(self._settings), windowed, state_of),
@@ -240,8 +242,3 @@ class TableResources:
 def _no_state(_name: str | None = None) -> State:
     # A sample leaves no trace: a cursor past rows that `add_limit` cut off would lose them.
     return {}
-
-
-def _tables_of(resource: Any) -> frozenset[str]:
-    names = {part.table.name for part in resource.parts}
-    return frozenset(names | {QUARANTINE.name} if resource is MAIN_LIST else names)

@@ -7,6 +7,7 @@ from typing import Any
 
 import dlt
 import pyarrow as pa
+from dlt.extract import DltResource
 
 from unify_source.destinations.formats import (
     CSV,
@@ -19,23 +20,32 @@ from unify_source.destinations.lakes.merge import Lake, lake_format
 from unify_source.dlt_seam import capabilities, without_rows
 from unify_source.flatten.tables import empty, with_account
 from unify_source.load.hints import (
+    add_hints,
     json_as_text,
     merge_disposition,
     new_columns,
-    with_hints,
 )
 from unify_source.resources import Table
 from unify_source.settings import Settings
 
 
 class TableWriter:
-    """Yields the rows of one table with the hints that only the destination tells.
+    """Yields the rows of one table, and gives its resource hints that only the destination tells.
 
-    `hints` are those of each table in this run, which are known with the first batch.
+    `hints` are those of each table in this run, which are known with the first batch. The formats
+    of files go to `chosen`, by table.
     """
 
-    def __init__(self, table: Table, settings: Settings, hints: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        table: Table,
+        resource: DltResource,
+        settings: Settings,
+        hints: Mapping[str, Any],
+        chosen: dict[str, str],
+    ) -> None:
         caps = capabilities()
+        self._resource, self._chosen = resource, chosen
         self._caps = caps
         self._table = table
         self._account = settings.account
@@ -54,26 +64,34 @@ class TableWriter:
             yield from self._into_lake(self._lake, list(batches))
             return
         for rows in batches:
-            yield self._hinted(rows)
+            yield self._ready(rows)
         if self._is_first and not self._known:
             rows = without_rows(with_account(empty(self._table), self._account))
             # dlt writes CSV straight from Arrow, and warns about other formats. CSV does not
             # distinguish empty text from null, but there are no rows.
-            how = CSV if format_without_rows(self._caps) else None
-            hints = {"file_format": how, "columns": self._columns}
-            yield with_hints(rows, **hints) if any(hints.values()) else rows
+            self._add_hints(self._columns, CSV if format_without_rows(self._caps) else None)
+            yield rows
 
-    def _hinted(self, rows: pa.Table) -> Any:
+    def _ready(self, rows: pa.Table) -> pa.Table:
         self._is_first = False
         rows = with_account(storable(self._caps, rows), self._account)
-        # With every batch: if a user's map drops a batch, dlt drops its hints too.
-        return with_hints(
-            rows,
-            columns={**self._columns, **new_columns(rows)} or None,
-            write_disposition=merge_disposition(self._table, self._account),
-            file_format=self._format_without_rows
+        how = (
+            self._format_without_rows
             or self._hints.get(self._table.name, {}).get("file_format")
-            or file_format(self._caps, self._known),
+            or file_format(self._caps, self._known)
+        )
+        self._add_hints({**self._columns, **new_columns(rows)}, how)
+        return rows
+
+    def _add_hints(self, columns: dict[str, Any], how: str | None) -> None:
+        if how:
+            self._chosen[self._table.name] = how
+        add_hints(
+            self._resource,
+            columns=columns or None,
+            # That of the run replaces the table's, and has no scope.
+            write_disposition=merge_disposition(self._table, self._account),
+            file_format=how,
         )
 
     def _into_lake(self, lake: Lake, batches: list[pa.Table]) -> Iterator[Any]:
@@ -85,7 +103,8 @@ class TableWriter:
         if len(rows) or not exists:
             rows = rows if len(rows) else without_rows(rows)
             hints = lake.hints(opened)
-            yield with_hints(rows, columns=new_columns(rows) or None, **hints)
+            add_hints(self._resource, columns=new_columns(rows) or None, **hints)
+            yield rows
 
 
 def _may_lose_all_rows(table: Table) -> bool:
