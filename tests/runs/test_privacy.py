@@ -324,6 +324,19 @@ def test_the_pipeline_that_emptied_a_dataset_last_decides_how_it_is_loaded(
                 run(warehouse.pipeline(name=other), **given, **before)
 
 
+@pytest.mark.parametrize("first", ["renamed", "one resource"])
+def test_a_source_of_another_name_loads_with_the_same_settings(
+    serve: Serve, warehouse_file: DuckDB, first: str
+) -> None:
+    given: dict[str, Any] = {"api_key": KEY, "base_url": serve(account(5)).url}
+    renamed = unify_source.clone(name="unify_of_sales", section="unify_of_sales")
+    source = renamed(**given) if first == "renamed" else unify_source(**given).people
+    warehouse_file.pipeline().run(source)
+    for run in (sync, run_as_source, lambda p, **how: p.run(renamed(**how))):
+        with pytest.raises(Exception, match=r"pii.*is 'hash', but [a-z_]+ was loaded with 'keep'"):
+            run(warehouse_file.pipeline(), **given, **HASH)
+
+
 def test_a_reload_that_died_counts_as_the_new_setting(serve: Serve, warehouse_file: DuckDB) -> None:
     api = loaded(warehouse_file, serve)
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}

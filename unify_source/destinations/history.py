@@ -17,10 +17,8 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from unify_source.destinations.contents import selected
-from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.dlt_seam import FSClientBase, WithStagingDataset, kind_of, load_after
-from unify_source.errors import ConfigurationError
-from unify_source.resources import DESCRIBED, ENROLLMENTS
+from unify_source.dlt_seam import FSClientBase, kind_of, load_after
+from unify_source.resources import DESCRIBED
 from unify_source.settings import SECTION
 from unify_source.times import aware, kept_instant
 
@@ -38,45 +36,6 @@ _read: dict[str, tuple[str, dict[str, Any]]] = {}
 """Schema versions by hash, as text and parsed: a stored version never changes."""
 
 
-def refuse_shared_staging(pipeline: dlt.Pipeline) -> None:
-    """Raise ConfigurationError if two datasets would share their tables as one's staging tables.
-
-    dlt merges rows through tables in a second dataset, which each load empties. If that is a
-    dataset of its own, or this one is another's, a load would empty tables that are in use.
-    """
-    client: Any = pipeline.destination_client()
-    is_database = isinstance(client, WithStagingDataset) and not isinstance(client, FSClientBase)
-    own = client.sql_client.dataset_name if is_database else None
-    database = duckdb_database(pipeline)
-    # Opening a file would create it.
-    if not own or (database and not database.file.exists()):
-        return
-    before, _, after = str(client.config.staging_dataset_name_layout).partition("%s")
-    owner = own[len(before) : len(own) - len(after)]
-    staging = client.sql_client.staging_dataset_name
-    # A dataset that only has staging tables has no loads. Other sources have other tables.
-    if _has(client, staging, LOADS):
-        raise _shared(own, emptied=staging, by=own)
-    is_staging = bool(owner) and f"{before}{owner}{after}" == own
-    if is_staging and _has(client, owner, LOADS) and _has(client, owner, ENROLLMENTS.name):
-        raise _shared(own, emptied=own, by=owner)
-
-
-def _has(client: Any, dataset: str, table: str) -> bool:
-    with client, client.sql_client.with_alternative_dataset_name(dataset):
-        exists, _ = client.get_storage_table(table)
-    return bool(exists)
-
-
-def _shared(own: str, *, emptied: str, by: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"is {own!r}, but each load of {by!r} would empty the tables of {emptied!r}, where dlt"
-        " keeps the rows that it merges.",
-        "Choose another name for the dataset, or another database.",
-        setting="dataset",
-    )
-
-
 def schema_versions(client: Any, name: str) -> list[str]:
     """Return the hashes of a stored schema's versions, newest first."""
     if isinstance(client, FSClientBase):
@@ -92,10 +51,22 @@ def newest_schema(client: Any, name: str) -> dlt.Schema | None:
     return None
 
 
-def stored_hints(client: Any, name: str, hint: str) -> list[dict[str, Any]]:
-    """Return each table's value of a hint, or None, from all versions of a stored schema."""
-    schemas = _schemas(client, schema_versions(client, name))
-    return [{t: has.get(hint) for t, has in each["tables"].items()} for _, each in schemas]
+def stored_hints(client: Any, hint: str) -> list[dict[str, Any]]:
+    """Return each table's value of a hint, or None, from all versions of our stored schemas.
+
+    A source that was renamed, or of which one resource was run alone, has a schema of another name.
+    """
+    stored = {name: schema_versions(client, name) for name in {SECTION, *_schema_names(client)}}
+    ours = (
+        versions
+        for name, versions in stored.items()
+        if name == SECTION or any(hint in text for text, _ in _schemas(client, versions[:1]))
+    )
+    return [
+        {table: has.get(hint) for table, has in schema["tables"].items()}
+        for versions in ours
+        for _, schema in _schemas(client, versions)
+    ]
 
 
 def keep_order(pipeline: dlt.Pipeline, name: str) -> None:
@@ -187,13 +158,27 @@ def _schemas(client: Any, versions: list[str]) -> list[tuple[str, dict[str, Any]
     return [_read[version] for version in versions]
 
 
-def _schema_versions_in_files(client: Any, name: str) -> list[str]:
+def _schema_names(client: Any) -> set[str]:
+    if isinstance(client, FSClientBase):
+        return set(map(_schema_of, _schema_files(client)))
+    return {name for (name,) in selected(client, "_dlt_version", "DISTINCT schema_name")}
+
+
+def _schema_of(file: str) -> str:
+    return file.rsplit("__", 2)[0]
+
+
+def _schema_files(client: Any) -> list[str]:
+    # SCHEMA__SECOND__HASH.jsonl: the hash is in hexadecimal there, so that it fits into a path.
     try:
-        files = [client.pathlib.basename(n) for n in client.list_table_files("_dlt_version")]
+        files = client.list_table_files("_dlt_version")
     except DestinationUndefinedEntity:
         return []
-    # SCHEMA__SECOND__HASH.jsonl: the hash is in hexadecimal there, so that it fits into a path.
-    last = sorted((n for n in files if n.startswith(f"{name}__")), reverse=True)
+    return [name for name in map(client.pathlib.basename, files) if name.count("__") > 1]
+
+
+def _schema_versions_in_files(client: Any, name: str) -> list[str]:
+    last = sorted((n for n in _schema_files(client) if _schema_of(n) == name), reverse=True)
     hashes = [n.rpartition("__")[2].partition(".")[0] for n in last]
     stored = [b64encode(bytes.fromhex(each)).decode() for each in hashes]
     numbers = {s["version_hash"]: s["version"] for _, s in _schemas(client, stored)}

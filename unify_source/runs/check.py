@@ -13,9 +13,9 @@ from typing_extensions import Unpack
 from unify_source.api.client import Client
 from unify_source.configuration.dlt_errors import FAILED, SAFE, explained
 from unify_source.configuration.environment import run_settings
-from unify_source.destinations.history import refuse_shared_staging
 from unify_source.destinations.lock import opened_file, seconds_to_wait
 from unify_source.destinations.scratch import try_writing
+from unify_source.destinations.staging import refuse_shared_staging
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import (
     ConfigurationError,

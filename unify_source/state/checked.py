@@ -13,7 +13,7 @@ from unify_source.destinations.history import stored_hints
 from unify_source.destinations.lakes.merge import merges_by_key
 from unify_source.errors import ConfigurationError
 from unify_source.resources import BY_NAME
-from unify_source.settings import SECTION, Settings
+from unify_source.settings import Settings
 from unify_source.state.loaded_with import HINT, LoadedWith, loaded_with
 
 
@@ -55,7 +55,7 @@ def has_accounts(pipeline: dlt.Pipeline) -> bool:
 
 
 def _stored(pipeline: dlt.Pipeline) -> dict[str, LoadedWith]:
-    return loaded_with(stored_hints(pipeline.destination_client(), SECTION, HINT))
+    return loaded_with(stored_hints(pipeline.destination_client(), HINT))
 
 
 def _refuse_clash_of_accounts(now: LoadedWith, stored: dict[str, LoadedWith]) -> None:
