@@ -580,6 +580,30 @@ def test_a_source_can_be_run_twice(api: Sandbox, warehouse: Destination) -> None
     assert warehouse.stored() == shown(api.account)
 
 
+@pytest.mark.usefixtures("home")
+def test_a_function_as_the_destination_gets_every_row_and_then_what_changed(
+    api: Sandbox,
+) -> None:
+    taken: set[tuple[str, Any]] = set()
+
+    @dlt.destination(batch_size=100)
+    def take(items: Any, table: Any) -> None:
+        if table["name"] == "enrollments":
+            taken.update(zip(*items.select(["id", "updated_at"]).to_pydict().values(), strict=True))
+
+    def enrollments() -> set[tuple[str, Any]]:
+        return {(row["id"], parse_instant(row["updated_at"])) for row in api.account.rows()}
+
+    into = dlt.pipeline("into_a_function", destination=take)
+    into.run(source(api))
+    assert taken == enrollments()
+
+    before = set(taken)
+    change(api.account, 20)
+    sync(into, api_key=KEY, base_url=api.url)
+    assert taken == before | enrollments()
+
+
 @pytest.mark.parametrize("table", [None, "people"])
 def test_without_a_pipeline_a_source_and_each_resource_yield_arrow_tables(
     api: Sandbox, table: str | None

@@ -37,7 +37,7 @@ def stored_rows(pipeline: dlt.Pipeline, table: Table, account: str | None) -> pa
         lake = rows_of(client, table, account)
         rows = lake.read() if lake else None
     else:
-        rows = _rows_of_database(client, table, account)
+        rows = _rows_of_database(client, table, account) if is_queried(client) else None
     if rows is None or not len(rows):
         return None
     columns = [
@@ -54,12 +54,15 @@ def carried_rows(
 ) -> list[Carried]:
     """Return the rows that `column` of a listed row refers to, if another row owns them.
 
-    An empty list for Parquet files, which keep what each row carries until that row is rewritten.
+    An empty list for Parquet files, which keep what each row carries until that row is rewritten,
+    and for what cannot be queried.
     """
     client: Any = pipeline.destination_client()
     table = BY_NAME[str(column.references)]
     if isinstance(client, FSClientBase):
         return carried_in_lake(table, listed, column.name, account)
+    if not is_queried(client):
+        return []
     with client.sql_client as sql:
         other = sql.make_qualified_table_name(table.name)
     owner = f"carried.{table.dies_with}"
@@ -102,10 +105,14 @@ def may_hold_rows(pipeline: dlt.Pipeline, name: str) -> bool:
         return False
 
 
+def is_queried(client: Any) -> bool:
+    """Tell whether a destination answers SQL, unlike a function or a vector database."""
+    return hasattr(client, "sql_client")
+
+
 def selected(client: Any, name: str, columns: str, last: str = "") -> list[Any]:
     """Return rows of a table in a database, none where there is no such table."""
-    # A destination that is a function cannot be queried.
-    if not hasattr(client, "sql_client"):
+    if not is_queried(client):
         return []
     with client.sql_client as sql:
         table = sql.make_qualified_table_name(name)

@@ -6,6 +6,7 @@ from typing import Any
 
 import dlt
 
+from unify_source.destinations.contents import is_queried
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.history import LOADS
 from unify_source.dlt_seam import FSClientBase, WithStagingDataset
@@ -21,7 +22,7 @@ def refuse_shared_staging(pipeline: dlt.Pipeline) -> None:
     """
     client: Any = pipeline.destination_client()
     is_database = isinstance(client, WithStagingDataset) and not isinstance(client, FSClientBase)
-    own = client.sql_client.dataset_name if is_database else None
+    own = client.sql_client.dataset_name if is_database and is_queried(client) else None
     database = duckdb_database(pipeline)
     # Opening a file would create it.
     if not own or (database and not database.file.exists()):

@@ -121,7 +121,8 @@ def _gone(standing: pa.Table, table: Table, rows: pa.Table, living: pa.Table) ->
 def _opened(table_format: str, name: str) -> Any:
     """Open a table of the running pipeline with its own library, or list its files; or None."""
     client = _running_client()
-    if name not in client.schema.tables:
+    # What was given to a function cannot be opened again.
+    if name not in client.schema.tables or not hasattr(client, "load_open_table"):
         return None
     try:
         if table_format == PARQUET:
