@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unify_source.errors import ConfigurationError
+from unify_source.temporary import temporary_folder
 
 Rows = Iterable[list[tuple[Any, ...]]]
 """Batches of rows: times are aware, and values of other types are text."""
@@ -79,24 +80,25 @@ def write_xlsx(file: Path, schema: pa.Schema, batches: Rows, zone: ZoneInfo) -> 
 
     Raises ConfigurationError if a sheet cannot hold them.
     """
-    sheet = _Sheet(file, schema.names, zone)
     count = 0
-    for rows in batches:
-        for row in rows:
-            count += 1
-            if count == _MOST_ROWS:
-                raise _too_much(f"{_MOST_ROWS - 1:,} rows")
-            for column, value in enumerate(row):
-                if value is not None:
-                    sheet.write(count, column, value)
-    sheet.close()
+    with temporary_folder() as folder:
+        sheet = _Sheet(file, schema.names, zone, folder)
+        for rows in batches:
+            for row in rows:
+                count += 1
+                if count == _MOST_ROWS:
+                    raise _too_much(f"{_MOST_ROWS - 1:,} rows")
+                for column, value in enumerate(row):
+                    if value is not None:
+                        sheet.write(count, column, value)
+        sheet.close()
     return count
 
 
 class _Sheet:
-    def __init__(self, file: Path, names: list[str], zone: ZoneInfo) -> None:
+    def __init__(self, file: Path, names: list[str], zone: ZoneInfo, folder: str) -> None:
         # Row by row: a sheet in memory takes a hundred times the space of its rows.
-        book = _workbook()(str(file), {"constant_memory": True})
+        book = _workbook()(str(file), {"constant_memory": True, "tmpdir": folder})
         self._sheet = book.add_worksheet()
         self._zone = zone
         self._as_time = book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import shlex
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import click
 from unify_source.cli.options import SHOWING, Options, taking
 from unify_source.cli.process import screen_of
 from unify_source.errors import ConfigurationError
+from unify_source.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from unify_source.cli.console import Screen
@@ -103,7 +103,7 @@ def _run_demo(screen: Screen, enrollments: int) -> None:
     Path(DEMO_FILE).unlink(missing_ok=True)
     screen.note(f"Starting the sandbox: a local API with {enrollments:,} enrollments.")
     with (
-        tempfile.TemporaryDirectory() as folder,
+        temporary_folder() as folder,
         local.Sandbox(local.Account(enrollments)) as api,
     ):
         pipeline = open_pipeline(

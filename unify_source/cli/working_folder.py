@@ -6,21 +6,14 @@ import atexit
 import logging
 import os
 import shutil
-import tempfile
-import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import dlt
-from filelock import FileLock
 
-from unify_source.destinations.locks.life import LifeLock
 from unify_source.dlt_seam import default_pipelines_dir
+from unify_source.temporary import temporary_folder
 
-_FOLDER = "unify-source"
-_LOCK = "in-use.lock"
-# A newer folder may belong to a process that is about to lock it.
-_NEW_SECONDS = 60
 # Rows that were loaded, which dlt's commands do not need.
 _LOADED_ROWS = "completed_jobs"
 _PENDING = ("normalize/extracted", "normalize/loaded", "load/normalized")
@@ -30,14 +23,9 @@ _log = logging.getLogger(__name__)
 
 def folder_of_this_process() -> str:
     """Make a folder that is removed at exit; remove those of processes that died."""
-    folder = Path(tempfile.mkdtemp(prefix=f"{_FOLDER}-"))
-    lock = LifeLock(folder / _LOCK, thread_local=False)
-    lock.acquire(timeout=0)
-    atexit.register(_remove, folder, lock, os.getpid())
-    for other in folder.parent.glob(f"{_FOLDER}-*"):
-        if _is_abandoned(other, folder.stat().st_uid):
-            shutil.rmtree(other, ignore_errors=True)
-    return str(folder)
+    until_exit = ExitStack()
+    atexit.register(until_exit.close)
+    return until_exit.enter_context(temporary_folder())
 
 
 def keep_for_dlt(pipeline: dlt.Pipeline, pipelines_dir: str | None) -> None:
@@ -62,21 +50,3 @@ def keep_for_dlt(pipeline: dlt.Pipeline, pipelines_dir: str | None) -> None:
 
 def _without_rows(folder: str, names: list[str]) -> list[str]:
     return names if Path(folder).name == _LOADED_ROWS else []
-
-
-def _remove(folder: Path, lock: FileLock, process: int) -> None:
-    if os.getpid() == process:
-        lock.release()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_abandoned(folder: Path, user: int) -> bool:
-    # The lock tells whether a process lives, even one in another container.
-    lock = folder / _LOCK
-    try:
-        if folder.lstat().st_uid != user or time.time() - lock.stat().st_mtime < _NEW_SECONDS:
-            return False
-        with FileLock(lock).acquire(timeout=0):
-            return True
-    except OSError:
-        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import wraps
@@ -22,6 +21,7 @@ from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.state_sync import force_state_extract, load_pipeline_state_from_destination
 
 from unify_source.dlt_seam.clients import quick_clients
+from unify_source.temporary import temporary_folder
 
 __all__ = [
     "default_pipelines_dir",
@@ -54,7 +54,7 @@ def looking_at(pipeline: dlt.Pipeline) -> Iterator[dlt.Pipeline]:
 
     The pipeline's own folder may have packages that are still to be loaded.
     """
-    with tempfile.TemporaryDirectory(prefix="unify-source-looking-") as folder:
+    with temporary_folder() as folder:
         looking: dlt.Pipeline = dlt.pipeline(
             pipeline.pipeline_name,
             pipelines_dir=folder,

@@ -10,15 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from unify_source.temporary import LifeLock
+
 _KEPT_SECONDS = 24 * 60 * 60
-
-
-class LifeLock(FileLock):
-    """A file's lock that is held as long as the process lives."""
-
-    # A forked process has the lock too, and would release it for all when it ends.
-    def __del__(self, *_: object) -> None:
-        pass
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from unify_source.errors import UnifyError
 from unify_source.flatten.values import ARROW_TYPES
 from unify_source.resources import BY_NAME, FLAG, INSTANT, KEY, QUARANTINE, TEXT
+from unify_source.temporary import temporary_folder
 from unify_source.verification.sides.digests import HASHED, Digests, literal
 
 COMPARED = tuple(name for name in BY_NAME if name != QUARANTINE.name)
@@ -164,7 +165,7 @@ class Scratch:
 @contextmanager
 def scratch(digests: Digests = HASHED) -> Iterator[Scratch]:
     """Yield a scratch database, whose files are deleted afterwards."""
-    with tempfile.TemporaryDirectory(prefix="unify-source-verify-") as folder:
+    with temporary_folder() as folder:
         database = Scratch(folder, digests)
         try:
             yield database
