@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,68 @@ def test_the_format_in_dlts_own_setting_is_used(home: Path, known: dict[str, str
 
     assert command("sync", **known, **{GLOBAL_CONFIG: asked}).returncode == 0
     assert storage_version(home / "unify_gtm.duckdb") == OF_1_0
+
+
+def make_folder(file: Path) -> str:
+    file.mkdir()
+    return "is a folder"
+
+
+def make_pipe(file: Path) -> str:
+    os.mkfifo(file)
+    return "is no file"
+
+
+def make_link_to_nowhere(file: Path) -> str:
+    file.symlink_to(file.parent / "not mounted" / "warehouse.duckdb")
+    return "whose folder does not exist"
+
+
+@pytest.mark.parametrize("words", [("sync",), ("check",), ("status",), ("models",)], ids=" ".join)
+@pytest.mark.parametrize("make", [make_folder, make_pipe, make_link_to_nowhere])
+def test_what_is_no_file_is_refused_before_any_request(
+    make: Callable[[Path], str], words: tuple[str, ...], home: Path
+) -> None:
+    what = make(home / "unify_gtm.duckdb")
+
+    ran = command(*words, UNIFY_API_KEY=KEY, SOURCES__UNIFY__BASE_URL="http://127.0.0.1:1")
+
+    assert ran.returncode == 2, ran.stderr
+    assert what in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def make_link(file: Path) -> None:
+    file.symlink_to(file.parent / "warehouse.duckdb")
+
+
+@pytest.mark.parametrize("make", [Path.touch, make_link])
+def test_an_empty_file_and_a_link_to_none_are_filled(
+    make: Callable[[Path], None], home: Path, known: dict[str, str]
+) -> None:
+    file = home / "unify_gtm.duckdb"
+    make(file)
+    is_link = file.is_symlink()
+
+    for words in (("check",), ("status",), ("sync",), ("sync",)):
+        assert command(*words, **known).returncode == 0, words
+
+    assert file.is_symlink() == is_link
+    assert storage_version(file) == OF_1_2
+
+
+def test_an_error_of_duckdbs_own_is_one_sentence(
+    pipeline: dlt.Pipeline, known: dict[str, str]
+) -> None:
+    sync(pipeline, api_key=KEY, base_url=known["SOURCES__UNIFY__BASE_URL"])
+    with duckdb.connect("unify_gtm.duckdb") as database:
+        database.execute("ALTER TABLE unify.people DROP COLUMN email")
+
+    ran = command("verify", **known)
+
+    assert ran.returncode == 1
+    assert "email" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_a_memory_limit_set_through_dlt_is_kept(

@@ -101,3 +101,19 @@ def test_a_full_disk_under_postgres_loses_nothing(serve: Serve) -> None:
                 return run(api, warehouse, *words)
 
         assert_survives(api, warehouse, (SMALLEST_OF_POSTGRES, int(1.3 * largest)), run_with)
+
+
+@pytest.mark.parametrize("limit", [1_000, 5_000, 9_000])
+def test_a_disk_that_is_full_as_duckdbs_file_is_created_stops_no_later_run(
+    limit: int, serve: Serve, home: Path
+) -> None:
+    warehouse = DuckDB({"DESTINATION__DUCKDB__CREDENTIALS": str(home / "unify_gtm.duckdb")})
+    api = serve(account(20))
+
+    code, errors = run(api, warehouse, "sync", limit=limit)
+
+    assert code == 1
+    assert "Traceback" not in errors
+    assert list(home.glob("*unify_gtm.duckdb*")) == list(home.glob("*.lock*"))
+    assert run(api, warehouse, "sync") == (0, "")
+    assert warehouse.stored() == shown(api.account)

@@ -151,7 +151,7 @@ def client_of(pipeline: dlt.Pipeline, lock_timeout: float | str) -> Iterator[Any
             raise _without_sql(pipeline)
         database = duckdb_database(pipeline)
         # Opening a missing file would create it.
-        if database and not database.file.exists():
+        if database and not database.has_content:
             raise _nothing_in(pipeline)
         with opened_file(pipeline, lock_timeout):
             try:

@@ -86,10 +86,15 @@ def meaning(error: BaseException) -> BaseException:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    # dlt wraps errors of queries, but not those of connecting to Postgres or S3.
+    # dlt wraps errors of queries, but not those of connecting to Postgres or S3, nor those of
+    # queries of our own.
     drivers = (
         getattr(sys.modules.get(module), name, OSError)
-        for module, name in (("psycopg2", "Error"), ("botocore.exceptions", "BotoCoreError"))
+        for module, name in (
+            ("psycopg2", "Error"),
+            ("duckdb", "Error"),
+            ("botocore.exceptions", "BotoCoreError"),
+        )
     )
     return (DltException, OSError, *drivers)
 

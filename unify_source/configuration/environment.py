@@ -16,7 +16,7 @@ import dlt
 from typing_extensions import Unpack
 
 from unify_source.configuration.lookup import configured
-from unify_source.destinations.duckdb_file import duckdb_database
+from unify_source.destinations.duckdb_file import duckdb_database, refuse_no_file
 from unify_source.destinations.lakes.libraries import refuse_missing_library
 from unify_source.dlt_seam import ConfiguredValue, kind_of, look_up
 from unify_source.errors import ConfigurationError
@@ -154,6 +154,8 @@ def refuse_unsafe(pipeline: dlt.Pipeline, *, of_source: bool = False) -> None:
             )
     _refuse_reserved_name(pipeline)
     refuse_ambiguous_names(pipeline)
+    if database := duckdb_database(pipeline):
+        refuse_no_file(database)
 
 
 def _refuse_reserved_name(pipeline: dlt.Pipeline) -> None:

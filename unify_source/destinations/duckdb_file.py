@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import dlt
 
 from unify_source.dlt_seam import database_of, kind_of
+from unify_source.errors import ConfigurationError
 
 STORAGE_VERSION = "v1.2.0"
 """The oldest DuckDB that can open new files: the oldest that we support."""
@@ -30,6 +32,11 @@ class DuckDBDatabase:
     file: Path
     dataset: str
     staging_dataset: str
+
+    @property
+    def has_content(self) -> bool:
+        """Whether there is a database; DuckDB would create a file, and opens no empty one."""
+        return _has_content(self.file)
 
 
 def duckdb_database(pipeline: dlt.Pipeline) -> DuckDBDatabase | None:
@@ -57,10 +64,45 @@ def make_readable_by_older(credentials: Any, file: Path) -> None:
     format, set `storage_compatibility_version` in dlt's `global_config` of the credentials. The
     setting only counts when a file is created, for which dlt has no option.
     """
-    if file.exists():
+    if _has_content(file):
         return
     # Imported here: it takes 15 MB and 50 ms, which runs on other destinations do not need.
     import duckdb  # noqa: PLC0415
 
     asked = (credentials.global_config or {}).get(_SETTING, STORAGE_VERSION)
-    duckdb.connect(str(file), config={_SETTING: asked}).close()
+    # A full disk or a kill leaves an incomplete file, which no DuckDB opens: so not in its place.
+    place = _place_of(file)
+    part = place.with_name(f".{place.name}.new")
+    part.unlink(missing_ok=True)
+    try:
+        duckdb.connect(str(part), config={_SETTING: asked}).close()
+        part.replace(place)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def refuse_no_file(database: DuckDBDatabase) -> None:
+    """Raise ConfigurationError where DuckDB's file is something else, or a link to nowhere.
+
+    DuckDB would wait at a pipe for good.
+    """
+    file, place = database.file, _place_of(database.file)
+    if file.exists() and not file.is_file():
+        raise ConfigurationError(
+            f"{file} should be DuckDB's file, but is {'a folder' if file.is_dir() else 'no file'}.",
+            "Move it away, or name another file in DESTINATION__DUCKDB__CREDENTIALS.",
+        )
+    if file.is_symlink() and not place.parent.is_dir():
+        raise ConfigurationError(
+            f"{file} is a link to {place}, whose folder does not exist.",
+            "Mount or create that folder, or delete the link.",
+        )
+
+
+def _has_content(file: Path) -> bool:
+    # `touch` leaves an empty file, and so did a full disk.
+    return file.exists() and not (file.is_file() and file.stat().st_size == 0)
+
+
+def _place_of(file: Path) -> Path:
+    return Path(os.path.realpath(file))

@@ -114,7 +114,7 @@ def opened_file(pipeline: dlt.Pipeline, timeout: float | str) -> Iterator[None]:
     """
     seconds = seconds_to_wait(timeout)
     database = duckdb_database(pipeline)
-    if database is None or not database.file.exists():
+    if database is None or not database.has_content:
         yield
         return
     client: Any = pipeline.destination_client()

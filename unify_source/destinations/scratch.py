@@ -32,8 +32,8 @@ def try_writing(pipeline: dlt.Pipeline) -> None:
     """
     database = duckdb_database(pipeline)
     # Connecting would create the file, and `check` promises to leave nothing behind.
-    if database and not database.file.exists():
-        _refuse_closed_folder(database.file.absolute().parent)
+    if database and not database.has_content:
+        _refuse_closed_folder(Path(os.path.realpath(database.file)).parent)
         return
     client: Any = pipeline.destination_client()
     with client:

@@ -25,7 +25,7 @@ def refuse_shared_staging(pipeline: dlt.Pipeline) -> None:
     own = client.sql_client.dataset_name if is_database and is_queried(client) else None
     database = duckdb_database(pipeline)
     # Opening a file would create it.
-    if not own or (database and not database.file.exists()):
+    if not own or (database and not database.has_content):
         return
     before, _, after = str(client.config.staging_dataset_name_layout).partition("%s")
     owner = own[len(before) : len(own) - len(after)]

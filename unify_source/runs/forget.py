@@ -76,7 +76,7 @@ def forget(
         account = configured_account(account)
         database = duckdb_database(pipeline)
         # Opening a file that is missing would create it.
-        if database and not database.file.exists():
+        if database and not database.has_content:
             raise _nothing_in(pipeline)
         with Turns(pipeline, lock_timeout).turn():
             with pipeline.sql_client() as client:

@@ -110,7 +110,7 @@ def status(
         account = configured_account(account)
         database = duckdb_database(pipeline)
         # Opening a file that is missing would create it.
-        if database and not database.file.exists():
+        if database and not database.has_content:
             return _status(pipeline)
         with looking_at(pipeline) as looking, opened_file(looking, seconds):
             looking.sync_destination()

@@ -165,7 +165,7 @@ class Comparison:
     def _exists(self, looking: dlt.Pipeline) -> bool:
         # Opening a file that is missing would create it.
         database = duckdb_database(looking)
-        return database is None or database.file.exists()
+        return database is None or database.has_content
 
     def _privacy(self, looking: dlt.Pipeline) -> Privacy:
         if self._exists(looking):
