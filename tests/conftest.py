@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,8 +32,9 @@ from unify_source.sandbox import Account, Sandbox
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 os.environ["RUNTIME__LOG_LEVEL"] = "CRITICAL"
-# Without what it compiled before, a command takes five times as long to start.
+# Without what it compiled before, a command takes five times as long to start, and pytest twice.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 scratch.write_in_memory()
 
 IS_SOAK = "UNIFY_TEST_ROUNDS" in os.environ

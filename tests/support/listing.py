@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from email.utils import format_datetime
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -60,8 +61,13 @@ def listing(*pages: Sequence[Row]) -> Iterator[str]:
             thread.join()
 
 
+@cache
+def _row() -> Row:
+    return account(1).rows()[0]
+
+
 def version(key: str, second: str, **values: Any) -> Row:
-    row = copy.deepcopy(account(1).rows()[0])
+    row = copy.deepcopy(_row())
     return {**row, "id": key, "updated_at": f"2026-05-31T08:00:{second}", **values}
 
 
