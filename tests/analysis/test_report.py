@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import dlt
 import psycopg2
@@ -169,11 +169,34 @@ def test_problems_come_first_on_the_page(databases: tuple[Database, Database], h
     first = text[text.index("What to look at first") : text.index("All sequences together")]
     order = [
         "1 row in quarantine.",
-        "differed from the API in",
+        "from the API.",
         "too many bounces",
         "unknown kind",
     ]
     assert [first.index(words) for words in order] == sorted(map(first.index, order))
+
+
+def test_bounces_are_reported_though_no_mailbox_has_enough_starts_for_a_verdict(
+    pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
+) -> None:
+    rows = [
+        {
+            **row,
+            "started_at": row["created_at"],
+            "is_bounced": True,
+            "reply_email_message": None,
+            "mailbox": {**row["mailbox"], "id": str(UUID(int=number)), "is_unauthorized": False},
+        }
+        for number, row in enumerate(Account(20).rows())
+    ]
+    living = Account(0)
+    living.put_many(rows)
+    sync(pipeline, api_key=KEY, base_url=serve(living).url)
+
+    text = written(pipeline).text
+
+    assert "100.0 % of all enrollments that started bounced." in text
+    assert "Nothing needs attention." not in text
 
 
 def test_in_the_older_form_rates_are_unknown_and_never_0(

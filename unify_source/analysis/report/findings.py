@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
-from unify_source.analysis.report.answers import Answers, Row
+from unify_source.analysis.report.answers import FEW, Answers, Row
 from unify_source.resources import ENROLLMENTS, QUARANTINE
 
 _STALE = timedelta(days=1)
 """The age at which `dbt source freshness` warns."""
+
+_TOO_MANY_BOUNCE = 5
+"""In percent, as in the `concern_rank` of a mailbox."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def _quarantined(answers: Answers, _: datetime) -> Iterator[Finding]:
 def _differing(answers: Answers, _: datetime) -> Iterator[Finding]:
     if rows := sum(row["row_count"] for row in answers.differences):
         yield Finding(
-            f"{_counted(rows, 'row', 'rows')} differed from the API in the last verify.",
-            "unify-source verify --repair reloads the rows that differ.",
+            f"{_counted(rows, 'row differs', 'rows differ')} from the API.",
+            "unify-source verify found that; with --repair it reloads them.",
             "differences",
         )
 
@@ -81,6 +84,19 @@ def _mailboxes(answers: Answers, _: datetime) -> Iterator[Finding]:
         if held := sum(row["concern"] == concern for row in answers.mailboxes):
             what = _counted(held, f"mailbox {one}.", f"mailboxes {many}.")
             yield Finding(what, advice, "mailboxes")
+
+
+def _bounces(answers: Answers, _: datetime) -> Iterator[Finding]:
+    # Where no mailbox alone has started enough for a verdict, all of them together may have.
+    totals, mailboxes = answers.totals, answers.mailboxes
+    is_known = any(row["concern"] == "bounces" for row in mailboxes)
+    percent = totals["bounce_percent"] or 0
+    if not is_known and totals["started"] >= FEW and percent >= _TOO_MANY_BOUNCE:
+        yield Finding(
+            f"{percent:.1f} % of all enrollments that started bounced.",
+            "5 % or more harm the domain. Check the addresses.",
+            "mailboxes",
+        )
 
 
 def _unclassified(answers: Answers, _: datetime) -> Iterator[Finding]:
@@ -98,12 +114,12 @@ _CONCERNS = {
     "not authorized": (
         "is not authorized",
         "are not authorized",
-        "Unify may not use them, so they send nothing. Connect them again.",
+        "Unify cannot send from there until access is granted again.",
     ),
     "bounces": (
         "has too many bounces",
         "have too many bounces",
-        "5 % or more bounce, which harms the domain. Pause them and check the addresses.",
+        "5 % or more bounce, which harms the domain. Stop sending, and check the addresses.",
     ),
     "paused": ("is paused", "are paused", "Perhaps on purpose."),
 }
@@ -116,6 +132,7 @@ _JUDGES: tuple[Callable[[Answers, datetime], Iterator[Finding]], ...] = (
     _quarantined,
     _differing,
     _mailboxes,
+    _bounces,
     _unclassified,
 )
 
