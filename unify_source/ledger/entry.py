@@ -58,7 +58,6 @@ class Entry:
         self.id, self.account = uuid4().hex, settings.account
         self.kind, self._pipeline, self._lookback = kind, pipeline, settings.lookback
         self.outcome = RUNNING
-        self.of_dlt: dict[str, str] | None = None
         self._verdict: str | None = None
         self._differences: int | None = None
         self._error: str | None = None

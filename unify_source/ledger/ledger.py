@@ -50,6 +50,7 @@ class Ledger:
         self.is_loaded = not merges_in_transactions(pipeline)
         self._is_open = self._has_begun = self._is_held = False
         self._client: Any = None
+        self._filled: dict[str, str] | None = None
 
     @contextmanager
     def open(self, lock_timeout: float | str = 0) -> Iterator[None]:
@@ -96,7 +97,7 @@ class Ledger:
             # Kept, because for each new one dlt resolves its whole configuration.
             self._client = self._client or self._pipeline.sql_client()
             with self._client as client:
-                _put(client, self._entry, begins=begins)
+                self._filled = _put(client, self._entry, self._filled, begins=begins)
 
 
 @contextmanager
@@ -132,7 +133,10 @@ def noted_at_once(entry: Entry) -> bool:
     return False
 
 
-def _put(client: Any, entry: Entry, *, begins: bool) -> None:
+def _put(
+    client: Any, entry: Entry, filled: dict[str, str] | None = None, *, begins: bool
+) -> dict[str, str] | None:
+    """Write a run's row; return the values of columns that dlt fills, for its next row."""
     table, row = client.make_qualified_table_name(LEDGER.name), entry.row()
     if entry.account:
         row[ACCOUNT] = entry.account
@@ -144,15 +148,16 @@ def _put(client: Any, entry: Entry, *, begins: bool) -> None:
             died = f"UPDATE {table} SET outcome = %s WHERE outcome = %s"  # noqa: S608
             client.execute_sql(died, KILLED, RUNNING)
         client.execute_sql(f"DELETE FROM {table} WHERE {KEY} = %s", row[KEY])  # noqa: S608
-        # Looked up once a run: it writes its row again after each window.
-        entry.of_dlt = entry.of_dlt or _of_dlt(client, table, entry)
-        row |= entry.of_dlt
+        # A run writes its row again after each window.
+        filled = _filled_by_dlt(client, table, entry) if filled is None else filled
+        row |= filled
         names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
         insert = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - our own names
         client.execute_sql(insert, *row.values())
+    return filled
 
 
-def _of_dlt(client: Any, table: str, entry: Entry) -> dict[str, str]:
+def _filled_by_dlt(client: Any, table: str, entry: Entry) -> dict[str, str]:
     """Return values for columns that dlt fills in every row, and only if it is told to."""
     values = {"_dlt_id": entry.id, "_dlt_load_id": ""}
     with client.execute_query(f"SELECT * FROM {table} WHERE 1 = 0") as cursor:  # noqa: S608
