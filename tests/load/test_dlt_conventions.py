@@ -260,6 +260,10 @@ def test_another_name_of_a_table_is_refused(api: Sandbox, warehouse: Destination
         ("dedup_sort of people", {"columns": {"email": {"dedup_sort": "desc"}}}),
         ("hard_delete of reply_classifications", {"columns": {"gone": {"hard_delete": True}}}),
         ("parent_table_name of people", {"parent_table_name": "enrollments"}),
+        (
+            "write_disposition of people",
+            {"write_disposition": {"disposition": "merge", "deduplicated": True}},
+        ),
     ],
 )
 def test_a_hint_that_would_lose_rows_is_refused(
@@ -268,6 +272,14 @@ def test_a_hint_that_would_lose_rows_is_refused(
     source_ = source(api)
     source_.resources[refused.rsplit(maxsplit=1)[-1]].apply_hints(**hints)
     assert_refused(api, lambda: pipeline(warehouse).run(source_), refused, "Leave")
+
+
+@pytest.mark.usefixtures("home")
+def test_a_table_format_that_other_tables_of_a_lake_do_not_have_is_refused(api: Sandbox) -> None:
+    source_ = source(api, table_format="parquet")
+    source_.people.apply_hints(table_format="iceberg")
+    lake = dlt.pipeline("a_lake", destination=dlt.destinations.filesystem("lake"))
+    assert_refused(api, lambda: lake.run(source_), "table_format of people", "'parquet'")
 
 
 def keys_of(rows: pa.Table) -> Iterator[list[dict[str, str]]]:

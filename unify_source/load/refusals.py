@@ -24,11 +24,12 @@ _MARKS = ("dedup_sort", "hard_delete")
 
 
 def checked_hints(
-    resources: Resources, *, is_lake: bool, account: str | None, chosen: Mapping[str, str]
+    resources: Resources, *, lake: str | None, account: str | None, chosen: Mapping[str, str]
 ) -> dict[str, Mapping[str, Any]]:
     """Return the hints of the resources that are ours, by name. Raises ConfigurationError.
 
-    A file format that an earlier run of the same resources has `chosen` is not one that is asked.
+    `lake` is the format of a lake's tables. A file format that an earlier run of the same resources
+    has `chosen` is not one that is asked.
     """
     checked: dict[str, Mapping[str, Any]] = {}
     for table in ALL_TABLES:
@@ -36,11 +37,11 @@ def checked_hints(
             hints: Any = resource.compute_table_schema()
             if hints.get("file_format") == chosen.get(table.name):
                 hints.pop("file_format", None)
-            _refuse_disposition(table, hints, is_lake=is_lake)
+            _refuse_disposition(table, hints, is_lake=lake is not None)
             _refuse_keys(table, hints, key_of(account))
             _refuse_marks(table, hints, account)
             _refuse_other_table(table, hints)
-            _refuse_format(hints)
+            _refuse_format(table, hints, lake)
             _refuse_incremental(table, resource)
             checked[table.name] = hints
         else:
@@ -76,6 +77,8 @@ def _refuse_disposition(table: Table, hints: Mapping[str, Any], *, is_lake: bool
     disposition, strategy = hints["write_disposition"], hints.get("x-merge-strategy")
     own = (MERGE, "append") if is_lake else (MERGE,)
     strategies = (None, "delete-insert", *(["upsert"] if is_lake else []))
+    if hints.get("x-stage-data-deduplicated"):
+        strategy = "deduplicated"
     if disposition in own and strategy in strategies:
         return
     asked = strategy if disposition in own else disposition
@@ -132,7 +135,13 @@ def _refuse_other_table(table: Table, hints: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_format(hints: Mapping[str, Any]) -> None:
+def _refuse_format(table: Table, hints: Mapping[str, Any], lake: str | None) -> None:
+    of_table = hints.get("table_format")
+    if lake and of_table not in (None, lake):
+        raise ConfigurationError(
+            f"table_format of {table.name} is {of_table!r}, but all tables of a lake are {lake!r}.",
+            "Leave it out, and give it to the source: unify_source(table_format=…).",
+        )
     asked = hints.get("file_format")
     if asked and asked not in CARRIERS:
         raise ConfigurationError(

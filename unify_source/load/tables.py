@@ -123,9 +123,9 @@ class TableResources:
                 yield {LEDGER.name: entry.rows()}
 
     def _check(self, resources: Resources) -> None:
-        is_lake = lake_format(capabilities(), self._settings.table_format) is not None
+        lake = lake_format(capabilities(), self._settings.table_format)
         account, chosen = self._settings.account, self._chosen
-        checked = checked_hints(resources, is_lake=is_lake, account=account, chosen=chosen)
+        checked = checked_hints(resources, lake=lake, account=account, chosen=chosen)
         self._hints.update(checked)
         if capabilities():
             refuse_lost_tables(dlt.current.source_schema(), checked)
