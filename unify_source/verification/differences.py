@@ -119,11 +119,12 @@ def confirm(scratch: Scratch, api: Api, began: datetime) -> None:
     """Ask the API again for every suspect; what still differs goes to `differences`."""
     for resource in (MAIN_LIST, SEQUENCE_LIST):
         _ask_again(scratch, api, resource)
-    if scratch.run("FROM suspects LIMIT 1"):
-        # Last: by then, any newer version that the earlier requests may have seen is listed.
-        now = api.client.server_time(MAIN_LIST) + _SECOND
-        api.read(CHANGED, Window(began + TICK, now), filtered=False)
     scratch.run(f"CREATE OR REPLACE TABLE differences ({_SUSPECTS})")
+    if not scratch.run("FROM suspects LIMIT 1"):
+        return
+    # Last: by then, any newer version that the earlier requests may have seen is listed.
+    now = api.client.server_time(MAIN_LIST) + _SECOND
+    api.read(CHANGED, Window(began + TICK, now), filtered=False)
     for resource, part in parts((MAIN_LIST, SEQUENCE_LIST)):
         scratch.run(_confirmed(resource, part), began)
 
