@@ -197,7 +197,8 @@ def test_an_empty_account_creates_every_table_with_every_column_and_type(
         found = warehouse.columns(table.name)
         promised = {item.name: TYPES[item.type] for item in table.schema()}
         assert {name: found.get(name) for name in promised} == promised
-        assert warehouse.keys(table.name) == []
+    assert not any(warehouse.stored().values())
+    assert warehouse.keys(QUARANTINE.name) == []
 
 
 @pytest.mark.promise("P6")

@@ -17,7 +17,7 @@ from conftest import IS_SOAK, KEY
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from listing import SECONDS, Row, instant, listing, version
-from warehouse import columns, columns_by_table, shown, stored
+from warehouse import columns_by_table, shown, stored
 
 from unify_source import unify_source, verify
 from unify_source.cli.pipeline import open_pipeline
@@ -26,7 +26,7 @@ from unify_source.load.packages import cursor
 from unify_source.resources import BY_NAME, FLAG, INSTANT, QUARANTINE, TABLES, TEXT
 from unify_source.runs.report import Report
 from unify_source.runs.sync import sync
-from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
+from unify_source.sandbox import Account, Clock, Sandbox
 
 Serve = Callable[..., Sandbox]
 
@@ -211,17 +211,6 @@ def test_replies_and_classifications_follow_their_enrollments(
             assert stored(folder / "r.duckdb") == shown(changing)
 
 
-def test_an_empty_account_creates_every_table_with_every_column_and_type(
-    pipeline: dlt.Pipeline,
-) -> None:
-    with Sandbox(account(0), key=KEY) as api:
-        load(pipeline, api)
-
-    assert_columns_are_as_promised()
-    assert not any(stored(FILE).values())
-    assert ids(QUARANTINE.name) == set()
-
-
 def test_rows_without_play_and_reply_make_every_table_with_every_column_and_type(
     serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
@@ -315,40 +304,6 @@ def test_the_example_in_the_api_reference_loads_with_nulls_for_missing_fields(
         "sequence_rulesets": [],
     }
     assert_columns_are_as_promised()
-
-
-def test_fields_that_appear_later_become_columns_in_the_same_run(
-    serve: Serve, pipeline: dlt.Pipeline
-) -> None:
-    living = account()
-    load(pipeline, serve(living))
-    change(living, 100)
-
-    load(pipeline, serve(living, reshape=DRIFTS["new-fields"]))
-
-    assert stored(FILE) == shown(living)
-    added = {
-        "beta_text": "VARCHAR",
-        "beta_count": "BIGINT",
-        "beta_share": "DOUBLE",
-        "beta_flag": "BOOLEAN",
-        "beta_at": "TIMESTAMP WITH TIME ZONE",
-        "beta_object__level": "VARCHAR",
-        "beta_object__inner__level": "VARCHAR",
-        "beta_object__inner__count": "BIGINT",
-        "beta_list": "JSON",
-    }
-    for table in ("enrollments", "people", "reply_email_messages"):
-        found = columns(FILE, table)
-        assert {name: found.get(name) for name in added} == added
-        assert "beta_nothing" not in found
-    with duckdb.connect(FILE, read_only=True) as connection:
-        values = connection.execute(
-            "SELECT DISTINCT beta_text, beta_count, beta_share, beta_flag,"
-            " beta_object__inner__count, beta_list::VARCHAR FROM unify.enrollments"
-            " WHERE beta_text IS NOT NULL"
-        ).fetchall()
-    assert values == [("new", 36, 0.25, True, 2, '["a","b"]')]
 
 
 @pytest.mark.parametrize("part", ["sequence", "person", "mailbox", "enrolled_by_play"])
