@@ -20,7 +20,7 @@ import scratch
 import servers
 import tables
 import warm
-from destinations import DESTINATIONS, Destination, opened
+from destinations import DESTINATIONS, Destination, DuckDB, opened
 from hypothesis import HealthCheck, settings
 from lakes import Delta, DeltaOnS3, Iceberg, Parquet
 from warehouses import BigQuery, ClickHouse
@@ -205,4 +205,11 @@ def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destinatio
             why = ": ".join([*promise, reason])
             request.applymarker(pytest.mark.xfail(reason=why, strict=True))
     with opened(kind, home, request) as destination:
+        yield destination
+
+
+@pytest.fixture
+def warehouse_file(home: Path, request: pytest.FixtureRequest) -> Iterator[DuckDB]:
+    """Yield an empty DuckDB."""
+    with opened(DuckDB, home, request) as destination:
         yield destination

@@ -18,7 +18,9 @@ import dlt
 import duckdb
 import pytest
 from conftest import KEY, rounds_and_chance, start_command
+from destinations import DuckDB
 from dlt.common.runtime.collector import NULL_COLLECTOR, NullCollector
+from loaded import loaded
 from turns import FailsAfterAWindow, answers_once, is_queued_for, readers, wait_until
 from warehouse import shown, stored
 
@@ -68,7 +70,7 @@ def moment_later(api: Sandbox) -> None:
     api.account.clock.advance(timedelta(seconds=2))
 
 
-def loaded(pipeline: dlt.Pipeline) -> int:
+def finished_loads(pipeline: dlt.Pipeline) -> int:
     with pipeline.sql_client() as client:
         loads = client.execute_sql("SELECT count(*) FROM unify._dlt_loads WHERE status = 0")
     return int(loads[0][0]) if loads else 0
@@ -79,25 +81,26 @@ def test_a_backfill_fills_the_tables_in_windows_and_leaves_no_progress_behind(
     serve: Callable[..., Sandbox],
     newest_first: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    api = serve(Account(1_500))
+    api = serve(Account(1_000))
     pipeline = opened()
 
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 2}
     backfill(pipeline, LONG_AGO, newest_first=newest_first, **given)
 
     assert stored(FILE) == shown(api.account)
-    assert loaded(pipeline) > 2
+    assert finished_loads(pipeline) > 2
     assert state_of(pipeline)["backfills"] == {}
 
 
 def test_a_backfill_leaves_the_cursor_alone_and_the_next_sync_is_incremental(
-    serve: Callable[..., Sandbox],
+    serve: Callable[..., Sandbox], warehouse_file: DuckDB
 ) -> None:
-    api = serve(Account(600))
+    api = loaded(warehouse_file, serve)
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20}
     pipeline = opened()
-    sync(pipeline, window_rows=10_000, **given)
+    pipeline.sync_destination()
     before = cursor(pipeline)
+    assert before
     moment_later(api)
     api.account.change(50, seed=1)
     moment_later(api)
@@ -113,19 +116,16 @@ def test_a_backfill_leaves_the_cursor_alone_and_the_next_sync_is_incremental(
 
 
 def test_a_backfill_reloads_what_changed_without_moving_its_updated_at(
-    serve: Callable[..., Sandbox],
+    serve: Callable[..., Sandbox], warehouse_file: DuckDB
 ) -> None:
-    api = serve(Account(300))
-    given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
-    pipeline = opened()
-    sync(pipeline, **given)
+    api = loaded(warehouse_file, serve)
     for row in api.account.rows():
         if row["reply_email_message"]:
             api.account.put({**row, "reply_email_message": None, "is_replied": False})
     expected = shown(api.account)
     assert not expected["reply_email_messages"]
 
-    backfill(pipeline, LONG_AGO, **given)
+    backfill(opened(), LONG_AGO, api_key=KEY, base_url=api.url)
 
     assert stored(FILE) == expected
 
@@ -449,9 +449,10 @@ def test_a_run_that_exceeds_the_lock_timeout_names_the_holder(
     assert first.returncode == 0
 
 
-def test_an_open_reader_is_waited_for_and_named(serve: Callable[..., Sandbox]) -> None:
-    api = serve(Account(200))
-    sync(opened(), api_key=KEY, base_url=api.url)
+def test_an_open_reader_is_waited_for_and_named(
+    serve: Callable[..., Sandbox], warehouse_file: DuckDB
+) -> None:
+    api = loaded(warehouse_file, serve)
     reader = reading()
 
     with pytest.raises(UnifyError, match=rf"PID {reader.pid}\b.* has held it, for longer"):
@@ -507,10 +508,10 @@ def test_a_terminal_shows_rows_windows_and_the_time_left(serve: Callable[..., Sa
 def test_a_first_backfill_until_a_day_to_come_does_not_keep_what_vanishes_later(
     serve: Callable[..., Sandbox],
 ) -> None:
-    api = serve(Account(600))
+    api = serve(Account(300))
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
     backfill(opened(), LONG_AGO, "2100-01-01", **given)
-    api.account.change(400, seed=5)
+    api.account.change(200, seed=5)
     moment_later(api)
 
     sync(opened(), **given)

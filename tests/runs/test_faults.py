@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from destinations import Destination, DuckDB, opened
+from destinations import Destination, DuckDB
 from faults import BEHIND, DAMAGES, FAULTS, PLACES, TEN_MINUTES, between
 from matrix import note
 from standing import START, account, load
@@ -33,12 +33,6 @@ ENDS: dict[str, str] = dict(
 CLOCKS = [fault for fault in DAMAGES if fault.startswith("clock")]
 SURVIVED = [fault for fault in DAMAGES if ENDS.get(fault) == EQUAL and fault not in CLOCKS]
 FATAL = [fault for fault in DAMAGES if fault not in (*SURVIVED, *CLOCKS)]
-
-
-@pytest.fixture
-def warehouse_file(home: Path, request: pytest.FixtureRequest) -> Iterator[DuckDB]:
-    with opened(DuckDB, home, request) as warehouse:
-        yield warehouse
 
 
 @pytest.fixture

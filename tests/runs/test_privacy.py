@@ -378,12 +378,6 @@ def test_no_copy_of_an_earlier_row_outlives_the_load_that_replaces_it(
     assert database.stored() == hidden(shown(api.account), "drop")
 
 
-@pytest.fixture
-def warehouse_file(home: Path, request: pytest.FixtureRequest) -> Iterator[DuckDB]:
-    with opened(DuckDB, home, request) as found:
-        yield found
-
-
 def test_a_first_load_that_died_does_not_count_as_loaded(
     serve: Serve, warehouse_file: DuckDB
 ) -> None:
