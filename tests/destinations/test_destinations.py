@@ -11,12 +11,16 @@ from typing import Any
 import dlt
 import pytest
 from conftest import KEY, LANE
-from destinations import DESTINATIONS, Destination
+from destinations import DESTINATIONS, Destination, DuckDB, Postgres
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+from loaded import loaded
+from standing import Serve, change, load
 from tables import ABOUT, SPEED
+from warehouse import shown
 
-from unify_source import sync
+from unify_source import sync, unify_source
+from unify_source.errors import LoadFailed
 from unify_source.sandbox import Account, Sandbox
 
 PAGE = (Path(__file__).parents[2] / "docs" / "destinations.md").read_text()
@@ -74,3 +78,25 @@ def test_the_speed_of_a_first_load_is_recorded(
 
     record_property(SPEED, round(SPEED_ROWS / (time.monotonic() - started)))
     assert len(warehouse.keys("enrollments")) == SPEED_ROWS
+
+
+@pytest.mark.parametrize("warehouse", [DuckDB, Postgres], ids=lambda kind: kind.name, indirect=True)
+@pytest.mark.parametrize("table", ["enrollments", "mailboxes", "sequences"])
+def test_the_error_for_a_table_that_was_dropped_says_how_to_restore_it(
+    table: str, serve: Serve, warehouse: Destination
+) -> None:
+    api = loaded(warehouse, serve)
+    warehouse.change(f"DROP TABLE unify.{table} CASCADE")
+    change(api.account, 100)
+    api.account.rename_sequence(api.account.sequences()[0]["id"], "Another")
+    with pytest.raises(LoadFailed) as caught:
+        load(warehouse, api)
+    [(name, refresh)] = re.findall(
+        r"with_resources\('(\w+)'\), refresh='(\w+)'\)", caught.value.next_step
+    )
+    source = unify_source(api_key=KEY, base_url=api.url).with_resources(name)
+
+    warehouse.pipeline().drop().run(source, refresh=refresh)
+
+    load(warehouse, api)
+    assert warehouse.stored() == shown(api.account)

@@ -6,6 +6,8 @@ import errno
 import os
 import re
 
+from unify_source.resources import BY_NAME
+
 _FIXES = {
     errno.ENOSPC: "free some disk space",
     errno.EDQUOT: "free some disk space",
@@ -52,6 +54,8 @@ _REFUSED = re.compile(
     re.IGNORECASE,
 )
 
+_NO_TABLE = re.compile(r'(?:Table with name|relation) "?(?:\w+\.)?(\w+)"? does not exist')
+
 # An answer in the server's own language, which comes without its code. One that quotes a user or a
 # database is about credentials; a server that starts, or is full, quotes nothing.
 _ANSWER = re.compile(r"failed: [^\s:]+: {2}.*")
@@ -92,6 +96,13 @@ def fix(cause: BaseException) -> str:
         # DuckDB, Postgres and deltalake raise errors of their own, in the system's words.
         if os.strerror(number) in text:
             return _FIXES[number]
+    if (dropped := _NO_TABLE.search(text)) and dropped[1] in BY_NAME:
+        # dlt creates no table that its schema has.
+        return (
+            f"{dropped[1]} was dropped, and not by dlt. Create and fill it in Python, with"
+            f" pipeline.drop().run(unify_source().with_resources({dropped[1]!r}),"
+            " refresh='drop_resources'),"
+        )
     # A commit to Delta that got no answer is retried, and conflicts with itself.
     if "concurrent transaction" in text:
         return "make sure that nothing else writes to these tables"
