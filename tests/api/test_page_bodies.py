@@ -10,7 +10,7 @@ from raw_server import raw_server, response
 
 from unify_source.api.client import Client
 from unify_source.api.pages import Page
-from unify_source.errors import BrokenPage
+from unify_source.errors import ApiError, BrokenPage
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.settings import checked_settings
 
@@ -80,3 +80,29 @@ def test_an_invalid_page_is_refused_however_often_it_comes(body: bytes) -> None:
             page(server.url, retry_budget=2)
 
         assert len(server.asked) > 1
+
+
+def test_a_cursor_that_is_not_unicode_is_refused_by_name() -> None:
+    body = rb'{"enrollments": [{"id": "1"}], "next_cursor": "a\ud800"}'
+    with (
+        raw_server(lambda _, to: to.sendall(response(body))) as server,
+        pytest.raises(ApiError, match="next_cursor is not Unicode"),
+    ):
+        page(server.url)
+
+
+@pytest.mark.parametrize("status", [102, 103])
+def test_an_interim_response_is_not_the_answer(status: int) -> None:
+    body = b'{"enrollments": [{"id": "1"}], "next_cursor": null}'
+    interim = b"HTTP/1.1 %d Interim\r\nLink: </style.css>\r\n\r\n" % status
+    with raw_server(lambda _, to: to.sendall(interim + response(body))) as server:
+        assert page(server.url).rows == [{"id": "1"}]
+
+        assert len(server.asked) == 1
+
+
+def test_an_empty_content_encoding_means_none() -> None:
+    body = b'{"enrollments": [{"id": "1"}], "next_cursor": null}'
+    answer = response(body, Content_Encoding="")
+    with raw_server(lambda _, to: to.sendall(answer)) as server:
+        assert page(server.url).rows == [{"id": "1"}]

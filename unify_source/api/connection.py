@@ -10,7 +10,7 @@ import io
 import time
 import zlib
 from collections.abc import Sequence
-from http.client import HTTPResponse
+from http.client import CONTINUE, OK, SWITCHING_PROTOCOLS, HTTPResponse
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -115,8 +115,8 @@ def _body(response: BaseHTTPResponse, most: int) -> bytes:
     # Its first bytes may have come with the head, uncounted.
     if len(body) > most:
         raise _too_large("body", most)
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    return body if encoding == "identity" else _unpacked(body, encoding, most)
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    return body if encoding in ("", "identity") else _unpacked(body, encoding, most)
 
 
 def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
@@ -167,6 +167,12 @@ class _Reply(HTTPResponse):
         # Newer Pythons pass a limit of their own here.
         super().begin(**limits)
         self._limited.allow("body", self.most)
+
+    def _read_status(self) -> tuple[str, int, str]:
+        # Python skips "100 Continue" alone, and takes "103 Early Hints" of a proxy for the answer.
+        version, status, reason = super()._read_status()  # type: ignore[misc]
+        is_interim = CONTINUE < status < OK and status != SWITCHING_PROTOCOLS
+        return version, CONTINUE if is_interim else status, reason
 
 
 class _Limited(io.RawIOBase):

@@ -23,6 +23,7 @@ _KINDS = {bool: "true or false", dict: "an object", list: "a list"}
 _KINDS |= dict.fromkeys((int, float), "a number")
 # What `surrogateescape` puts in place of such bytes.
 _NO_UTF8 = re.compile("[\udc80-\udcff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):
@@ -213,6 +214,8 @@ def _usable(cursor: str | None, limits: Limits) -> str | None:
         # Some servers end a list like this, others continue under `cursor=`: either guess could
         # lose rows.
         raise _no_cursor("is empty, so it is unknown whether more pages follow")
+    if cursor and _SURROGATE.search(cursor):
+        raise _no_cursor("is not Unicode, so no address can carry it")
     if cursor and len(cursor) > limits.max_cursor_length:
         raise _no_cursor(
             f"has {len(cursor):,} characters, more than an address can carry (max_cursor_length)"

@@ -18,7 +18,15 @@ from unify_source.errors import (
     ServerFailed,
 )
 
-OK, BAD_REQUEST, FORBIDDEN, NOT_FOUND, TOO_MANY, FAILED = 200, 400, 403, 404, 429, 500
+OK, REDIRECT, BAD_REQUEST, FORBIDDEN, NOT_FOUND, TOO_MANY, FAILED = (
+    200,
+    300,
+    400,
+    403,
+    404,
+    429,
+    500,
+)
 REFUSED = (401, FORBIDDEN)
 GONE = (NOT_FOUND, 410)
 # A proxy answers these if a request did not reach the server in time: it may be sent again.
@@ -65,7 +73,9 @@ def error_of(response: Response, key: str, *, is_quoted: bool = True) -> Excepti
     if status < BAD_REQUEST:
         return ApiError(
             f"The API answered HTTP {status} where 200 was expected.",
-            "Check base_url: redirects are not followed, so that the key reaches no other host.",
+            "Check base_url: redirects are not followed, so that the key reaches no other host."
+            if status >= REDIRECT
+            else "Check base_url: a proxy may be answering instead.",
             status=status,
         )
     return _refused(response, message, key)
