@@ -16,6 +16,7 @@ from standing import account, change, load
 from warehouse import shown, stored
 
 from unify_source import make_models, unify_source, verify
+from unify_source.errors import LoadFailed
 from unify_source.load.packages import cursor
 from unify_source.resources import BY_NAME
 from unify_source.runs.sync import sync
@@ -121,3 +122,15 @@ def test_an_iceberg_table_from_before_keeps_the_time_of_each_row(
     assert {key for key, at in after.items() if at == before.get(key)} > set()
     assert after != before
     assert verify(warehouse.pipeline(), api_key=KEY, base_url=api.url).verdict == "equal"
+
+
+def test_models_before_the_first_sync_of_an_upgrade_ask_for_it(
+    serve: Serve, pipeline: dlt.Pipeline
+) -> None:
+    restore(FILE)
+    with pytest.raises(LoadFailed, match="run unify-source sync"):
+        make_models(pipeline)
+
+    sync(pipeline, api_key=KEY, base_url=serve(account(40)).url)
+
+    assert make_models(pipeline)

@@ -187,8 +187,9 @@ def _make(client: Any, model: Model, tables: str, dataset: str, lacking: Collect
     except DatabaseException as error:
         raise LoadFailed(
             f"The view {model.name} could not be created: {_reason(error)}.",
-            f"The tables are unchanged. If another version created the views of {dataset}, drop"
-            " that schema and run it again.",
+            "The tables are unchanged. If an older version loaded them, run unify-source sync,"
+            f" which adds what is new. If another version created the views of {dataset}, drop that"
+            " schema. Then run it again.",
         ) from None
 
 
