@@ -82,7 +82,7 @@ HOSTILE: dict[str, tuple[Callable[[], Iterator[bytes]], list[str]]] = {
     ),
     "packed otherwise": (
         lambda: iter([response(b"x", Content_Encoding="br")]),
-        ["could not be unpacked"],
+        ["could not be unpacked", "'br'"],
     ),
     "packed, and cut": (
         lambda: iter([response(gzip.compress(b"{}")[:-4], Content_Encoding="gzip")]),

@@ -125,7 +125,7 @@ def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
     urllib3 would decompress without a limit, nested encodings too, and some input forever.
     """
     if encoding not in ("gzip", "x-gzip"):
-        raise DecodeError(encoding)
+        raise DecodeError(f"its Content-Encoding is {encoding[:30]!r}")
     unpacking = zlib.decompressobj(zlib.MAX_WBITS + 16)
     try:
         unpacked = unpacking.decompress(body, most + 1)

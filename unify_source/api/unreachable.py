@@ -71,7 +71,7 @@ def _broken(error: HTTPError, timeout: float) -> tuple[str, str]:
             "Run it again, or raise request_timeout.",
         )
     if isinstance(error, DecodeError):
-        return "The API's response could not be unpacked as gzip", _RUN_AGAIN
+        return f"The API's response could not be unpacked as gzip: {error}", _RUN_AGAIN
     cause = error.args[1] if isinstance(error, ProtocolError) and len(error.args) > 1 else None
     if isinstance(cause, HTTPException) and not isinstance(
         cause, (IncompleteRead, RemoteDisconnected)
