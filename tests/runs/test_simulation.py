@@ -77,7 +77,8 @@ def simulate(
 
 @pytest.mark.rounds
 @pytest.mark.parametrize("order", ORDERS if IS_SOAK else ORDERS[::2])
-@settings(max_examples=int(os.environ.get("UNIFY_TEST_ROUNDS", "1")))
+# The first example that hypothesis draws is always the simplest, which tries little.
+@settings(max_examples=int(os.environ.get("UNIFY_TEST_ROUNDS", "2")))
 @given(seed=st.integers(0, 10**6), cursor=st.sampled_from(["keyset", "offset"]))
 def test_once_changes_stop_one_more_sync_makes_every_table_equal(
     order: str, cursor: str, seed: int
