@@ -72,6 +72,9 @@ def test_a_byte_order_mark_before_a_page_is_ignored() -> None:
         b'{"enrollments": [{"id": "1"} {"id": "2"}], "next_cursor": null}',
         b'{"enrollments": {"id": 01}, "next_cursor": null}',
         b'{"enrollments": [{"id": "1", "x: 1}], "next_cursor": null}',
+        b'{"enrollments": [{"id": "1"}], "next_cursor": null, "enrollments": [{"id": "2"}]}',
+        b'\xef\xbb\xbf{"enrollments": [], "enrollments": [{"id": "2"}], "next_cursor": null}',
+        b'{"next_cursor": "a", "enrollments": [{"id": "1\xe9"}], "next_cursor": null}',
     ],
 )
 def test_an_invalid_page_is_refused_however_often_it_comes(body: bytes) -> None:
@@ -80,6 +83,15 @@ def test_an_invalid_page_is_refused_however_often_it_comes(body: bytes) -> None:
             page(server.url, retry_budget=2)
 
         assert len(server.asked) > 1
+
+
+def test_a_row_may_have_the_names_of_its_page_as_often_as_it_likes() -> None:
+    row = b'{"id": "1", "x": [{"next_cursor": 1, "enrollments": []}, "\\"enrollments\\":"]}'
+    body = b'{"enrollments": [%b, %b], "next_cursor": "a"}' % (row, row)
+    with raw_server(lambda _, to: to.sendall(response(body))) as server:
+        parsed = page(server.url)
+
+        assert (parsed.next_cursor, len(parsed.rows), len(server.asked)) == ("a", 2, 1)
 
 
 def test_a_cursor_that_is_not_unicode_is_refused_by_name() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 OPENING = b"[{"
 _BRACKET = re.compile(rb"[\[\]{}]")
@@ -40,3 +42,19 @@ def cut(text: bytes, level: int) -> tuple[bytes, list[bytes]]:
             nested.append(text[start : at + 1])
             start = at + 1
     return b"".join(kept) + text[start:], nested
+
+
+def repeated(text: bytes, names: Iterable[str]) -> str | None:
+    """Return the first of these names that a JSON object has more than once, None if none is.
+
+    Parsers keep the last of such values in silence. Names in nested objects do not count.
+    """
+    quoted = {name: json.dumps(name).encode() for name in names}
+    doubtful = [name for name, word in quoted.items() if text.find(word) != text.rfind(word)]
+    if doubtful:
+        around = cut(text, 1)[0].decode("utf-8-sig", errors="surrogateescape")
+        # What is no object has no pairs.
+        with suppress(ValueError):
+            has = [name for name, _ in json.loads(around, object_pairs_hook=list, strict=False)]
+            return next((name for name in doubtful if has.count(name) > 1), None)
+    return None

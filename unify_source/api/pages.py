@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from unify_source.api.brackets import cut
+from unify_source.api.brackets import cut, repeated
 from unify_source.api.responses import OK
 from unify_source.errors import ApiError, BrokenPage
 from unify_source.limits import USUAL, Limits
@@ -62,6 +62,13 @@ def page_of(
     A body `is_known` if an earlier response had the same: then an odd row in it was not damaged on
     the way, and concerns that row alone.
     """
+    if twice := repeated(body, (list_key, "next_cursor")):
+        raise BrokenPage(
+            f"The API sent a page that has {twice} twice, of which only one would be read.",
+            "Nothing is lost: run it again. If it happens again, the API has changed: please report"
+            " it.",
+            status=OK,
+        )
     # Parsing every page here as well would take a tenth of a whole run; this only skims its rows.
     try:
         outline = _outline(list_key).decode(body)
