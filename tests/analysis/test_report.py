@@ -27,7 +27,7 @@ from reported import (
     written,
 )
 
-from unify_source import make_models, report, sync, unify_source, verify
+from unify_source import backfill, make_models, report, sync, unify_source, verify
 from unify_source.analysis.report.answers import read
 from unify_source.analysis.report.page import rendered
 from unify_source.analysis.views import client_of
@@ -174,6 +174,24 @@ def test_problems_come_first_on_the_page(databases: tuple[Database, Database], h
         "unknown kind",
     ]
     assert [first.index(words) for words in order] == sorted(map(first.index, order))
+
+
+def test_a_sync_that_fails_is_reported_though_backfills_succeed(
+    pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
+) -> None:
+    of_api: dict[str, Any] = {"api_key": KEY, "base_url": serve(Account(20)).url}
+    sync(pipeline, **of_api)
+    assert "in the last day" not in written(pipeline).text
+    with pipeline.sql_client() as client:
+        client.execute_sql(
+            "UPDATE unify_sync_runs SET window_to = window_to - INTERVAL '2 days',"
+            " finished_at = finished_at - INTERVAL '2 days'"
+        )
+    assert "No run has succeeded in the last day." in written(pipeline).text
+
+    backfill(pipeline, "2026-01-01", **of_api)
+
+    assert "No sync has succeeded in the last day, although other" in written(pipeline).text
 
 
 def test_bounces_are_reported_though_no_mailbox_has_enough_starts_for_a_verdict(

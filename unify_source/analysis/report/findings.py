@@ -44,12 +44,16 @@ def last_success(answers: Answers) -> datetime | None:
 
 def _stale(answers: Answers, now: datetime) -> Iterator[Finding]:
     ended = last_success(answers)
+    current = of_table(answers, ENROLLMENTS.name)["data_current_to"]
+    what = None
     if ended is None or now - ended > _STALE:
-        yield Finding(
-            "No run has succeeded in the last day.",
-            "unify-source status shows the latest runs, and how each ended.",
-            "fresh",
-        )
+        what = "No run has succeeded in the last day."
+    # Where nothing but intervals was ever loaded, no run says how far the data is complete.
+    elif current and now - current > _STALE:
+        what = "No sync has succeeded in the last day, although other runs have."
+    if what:
+        advice = "unify-source status shows the latest runs, and how each ended."
+        yield Finding(what, advice, "fresh")
 
 
 def _empty(answers: Answers, _: datetime) -> Iterator[Finding]:
