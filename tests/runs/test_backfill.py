@@ -81,7 +81,7 @@ def test_a_backfill_fills_the_tables_in_windows_and_leaves_no_progress_behind(
     serve: Callable[..., Sandbox],
     newest_first: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    api = serve(Account(1_000))
+    api = serve(Account(1_500))
     pipeline = opened()
 
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 20, "workers": 2}
