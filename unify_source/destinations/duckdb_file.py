@@ -38,6 +38,11 @@ class DuckDBDatabase:
         """Whether there is a database; DuckDB would create a file, and opens no empty one."""
         return _has_content(self.file)
 
+    @property
+    def place(self) -> Path:
+        """Where the file is, or would be created, behind any links."""
+        return _place_of(self.file)
+
 
 def duckdb_database(pipeline: dlt.Pipeline) -> DuckDBDatabase | None:
     """Return the file and datasets of a pipeline's DuckDB; None for memory and for other kinds."""
@@ -86,7 +91,7 @@ def refuse_no_file(database: DuckDBDatabase) -> None:
 
     DuckDB would wait at a pipe for good.
     """
-    file, place = database.file, _place_of(database.file)
+    file, place = database.file, database.place
     if file.exists() and not file.is_file():
         raise ConfigurationError(
             f"{file} should be DuckDB's file, but is {'a folder' if file.is_dir() else 'no file'}.",

@@ -33,7 +33,7 @@ def try_writing(pipeline: dlt.Pipeline) -> None:
     database = duckdb_database(pipeline)
     # Connecting would create the file, and `check` promises to leave nothing behind.
     if database and not database.has_content:
-        _refuse_closed_folder(Path(os.path.realpath(database.file)).parent)
+        _refuse_closed_folder(database.place.parent)
         return
     client: Any = pipeline.destination_client()
     with client:
