@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import sqlglot
 from sqlglot import expressions as exp
 
@@ -14,6 +16,7 @@ _SETTINGS = {"clickhouse": " SETTINGS join_use_nulls = 1, prefer_column_name_to_
 _COMMENTED = {"snowflake", "databricks", "bigquery"}
 
 
+@lru_cache(maxsize=100)
 def view_of(model: Model, query: str, place: str, dialect: str) -> str:
     """Return the statement that creates or replaces the view of a model at a quoted `place`."""
     view = f"CREATE OR REPLACE VIEW {place} AS {query}"
@@ -22,7 +25,7 @@ def view_of(model: Model, query: str, place: str, dialect: str) -> str:
         columns = [_described(column, dialect) for column in model.columns]
         statement.set("this", exp.Schema(this=statement.this, expressions=columns))
         statement.set("properties", _options(model.description, dialect))
-    return statement.sql(dialect=dialect, comments=False) + _SETTINGS.get(dialect, "")
+    return statement.sql(dialect=dialect, comments=False, copy=False) + _SETTINGS.get(dialect, "")
 
 
 def _described(column: Column, dialect: str) -> exp.ColumnDef:
