@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import resource
 import sys
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta, timezone
@@ -129,6 +131,36 @@ def test_an_impossible_export_is_refused_and_leaves_no_file(
 
     assert sentence in str(refused.value)
     assert sorted(home.iterdir()) == before
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("ending", ["csv", "parquet", "xlsx"])
+def test_on_a_full_disk_an_export_ends_in_a_sentence_and_the_old_file_is_kept(
+    pipelines: dict[str, dlt.Pipeline], home: Path, ending: str
+) -> None:
+    target = home / f"people.{ending}"
+    target.write_text("older")
+    target.with_name(f".{target.name}-{os.getpid()}").symlink_to("/dev/full")
+
+    with pytest.raises(ConfigurationError, match="No space left on device") as refused:
+        export(pipelines["duckdb"], "people", target)
+
+    assert f"{target} cannot be written" in str(refused.value)
+    assert "Free some space there" in str(refused.value)
+    assert list(home.iterdir()) == [target]
+    assert target.read_text() == "older"
+
+
+def test_a_full_temporary_folder_is_named(pipelines: dict[str, dlt.Pipeline], home: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, hard))
+    try:
+        with pytest.raises(ConfigurationError, match="No temporary file can be written in"):
+            export(pipelines["postgres"], "people", "people.xlsx")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert list(home.iterdir()) == []
 
 
 def test_a_text_too_long_for_a_sheet_is_refused_and_the_old_file_kept(

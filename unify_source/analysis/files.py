@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
+import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -16,6 +18,9 @@ import pyarrow.parquet as pq
 
 from unify_source.errors import ConfigurationError
 from unify_source.temporary import temporary_folder
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 Rows = Iterable[list[tuple[Any, ...]]]
 """Batches of rows: times are aware, and values of other types are text."""
@@ -38,9 +43,10 @@ def part_of(file: Path) -> Iterator[Path]:
         yield part
         part.replace(file)
     except OSError as error:
+        is_full = error.errno == errno.ENOSPC
         raise ConfigurationError(
             f"{file} cannot be written: {error.strerror or error}.",
-            "Choose another file with --output.",
+            f"{'Free some space there, or choose' if is_full else 'Choose'} another with --output.",
         ) from None
     finally:
         with suppress(OSError):
@@ -80,35 +86,77 @@ def write_xlsx(file: Path, schema: pa.Schema, batches: Rows, zone: ZoneInfo) -> 
 
     Raises ConfigurationError if a sheet cannot hold them.
     """
-    count = 0
-    with temporary_folder() as folder:
-        sheet = _Sheet(file, schema.names, zone, folder)
-        for rows in batches:
-            for row in rows:
-                count += 1
-                if count == _MOST_ROWS:
-                    raise _too_much(f"{_MOST_ROWS - 1:,} rows")
-                for column, value in enumerate(row):
-                    if value is not None:
-                        sheet.write(count, column, value)
-        sheet.close()
+    with temporary_folder() as folder, _Output(file) as output:
+        try:
+            count = _fill(_Sheet(output, schema.names, zone, folder), batches)
+        except OSError as error:
+            raise ConfigurationError(
+                f"No temporary file can be written in {Path(folder).parent}: {error.strerror}.",
+                "Free some disk space there, or set TMPDIR to another folder.",
+            ) from None
+    if output.error:
+        raise output.error
     return count
 
 
+def _fill(sheet: _Sheet, batches: Rows) -> int:
+    count = 0
+    for rows in batches:
+        for row in rows:
+            count += 1
+            if count == _MOST_ROWS:
+                raise _too_much(f"{_MOST_ROWS - 1:,} rows")
+            for column, value in enumerate(row):
+                if value is not None:
+                    sheet.write(count, column, value)
+    sheet.close()
+    return count
+
+
+class _Output(io.FileIO):
+    """A file that keeps its first error: xlsxwriter leaves its archive open after one.
+
+    Python would try to complete that archive at its end, and print where it failed.
+    """
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(file, "w")
+        self.error: OSError | None = None
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write all of the data, if everything before it could be written."""
+        left = memoryview(data)
+        try:
+            while left and not self.error:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.error = error
+        return memoryview(data).nbytes
+
+
 class _Sheet:
-    def __init__(self, file: Path, names: list[str], zone: ZoneInfo, folder: str) -> None:
+    def __init__(self, file: io.FileIO, names: list[str], zone: ZoneInfo, folder: str) -> None:
         # Row by row: a sheet in memory takes a hundred times the space of its rows.
-        book = _workbook()(str(file), {"constant_memory": True, "tmpdir": folder})
+        book = _workbook()(file, {"constant_memory": True, "tmpdir": folder})
         self._sheet = book.add_worksheet()
         self._zone = zone
         self._as_time = book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         self._as_date = book.add_format({"num_format": "yyyy-mm-dd"})
-        self.close = book.close
+        self._book = book
         self._sheet.freeze_panes(1, 0)
         self._sheet.set_column(0, len(names), _WIDTH)
         heading = book.add_format({"bold": True})
         for column, name in enumerate(names):
             self._sheet.write_string(0, column, name, heading)
+
+    def close(self) -> None:
+        """Write the file. Raises OSError."""
+        from xlsxwriter.exceptions import FileCreateError
+
+        try:
+            self._book.close()
+        except FileCreateError as error:
+            raise error.args[0] from None
 
     def write(self, row: int, column: int, value: Any) -> None:
         """Write a value with its own type, or as text if Excel would change it."""
