@@ -38,6 +38,8 @@ READABLE = {
     "Thu, 31 Dec 9998 23:59:59 GMT": datetime(9998, 12, 31, 23, 59, 59, tzinfo=timezone.utc),
     "Sunday, 31-May-70 09:00:07 GMT": AT.replace(year=1970),
     "Sunday, 31-May-69 09:00:07 GMT": AT.replace(year=2069),
+    "Sun, 31 May 2026 09:00:07 GMT, Sun, 31 May 2026 09:00:07 GMT": AT,
+    "Sun, 31 May 2026 09:10:08 GMT, Sunday, 31-May-26 09:00:07 GMT": AT,
 }
 UNREADABLE = [
     None,
@@ -56,6 +58,8 @@ UNREADABLE = [
     "Fri, 31 Dec 9999 23:59:59 GMT",
     "Fri, 31 Dec 9999 23:59:59 -0100",
     "Sun, 31 May 20260 09:00:07 GMT",
+    "Sun, 31 May 2026 09:00:07 GMT, Sun, 31 May 2026 09:00:07 CEST",
+    "Sun, 31 May 2026 09:00:07 GMT, ",
     "x" * 5_000,
 ]
 

@@ -23,13 +23,24 @@ _FORMS = [
         rf"[a-z]+ (?P<month>[a-z]{{3}}) +(?P<day>\d\d?) {_CLOCK} (?P<year>\d{{4}})",
     )
 ]
+# Two header fields come joined by a comma; one also stands within a date, before its day.
+_BETWEEN_TWO = re.compile(r", *(?=[a-z]+[, ])", re.ASCII | re.IGNORECASE)
 # A clock that shows any other year is wrong, and arithmetic with year 9999 overflows a datetime.
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998
 _LEAP_SECOND = 60
 
 
 def http_date(text: str) -> datetime | None:
-    """Read an HTTP date; None for anything else, and for years before 1970 and after 9998."""
+    """Read an HTTP date; None for anything else, and for years before 1970 and after 9998.
+
+    Some proxies add a date of their own. Of several, this is the earliest: the window that it
+    closes is closed by each of the clocks.
+    """
+    dates = [_date(each) for each in _BETWEEN_TWO.split(text)]
+    return min((date for date in dates if date), default=None) if all(dates) else None
+
+
+def _date(text: str) -> datetime | None:
     match = next(filter(None, (form.fullmatch(text.strip()) for form in _FORMS)), None)
     if match is None or match["month"].lower() not in _MONTHS:
         return None
