@@ -256,6 +256,7 @@ def is_rate(column: str) -> bool:
     return column.endswith("_percent")
 
 
+@pytest.mark.long
 def test_an_upgrade_creates_enrollments_but_no_people(
     pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
 ) -> None:

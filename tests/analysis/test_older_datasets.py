@@ -43,6 +43,7 @@ def older(databases: tuple[Database, Database], request: pytest.FixtureRequest) 
     return database
 
 
+@pytest.mark.long
 def test_tables_that_an_older_dataset_lacks_are_created_with_the_models(
     older: Database, home: Path, api: Sandbox
 ) -> None:

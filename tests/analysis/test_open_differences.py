@@ -118,6 +118,7 @@ def test_a_difference_is_open_until_a_comparison_that_covers_it(
         assert opened(database).keys() == expected, case
 
 
+@pytest.mark.long
 def test_a_narrow_comparison_that_is_equal_leaves_other_differences_open(
     loaded: tuple[Sandbox, Database], home: Path
 ) -> None:

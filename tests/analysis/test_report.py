@@ -176,6 +176,7 @@ def test_problems_come_first_on_the_page(databases: tuple[Database, Database], h
     assert [first.index(words) for words in order] == sorted(map(first.index, order))
 
 
+@pytest.mark.long
 def test_a_sync_that_fails_is_reported_though_backfills_succeed(
     pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_sync_that_fails_is_reported_though_backfills_succeed(
     assert "No sync has succeeded in the last day, although other" in written(pipeline).text
 
 
+@pytest.mark.long
 def test_bounces_are_reported_though_no_mailbox_has_enough_starts_for_a_verdict(
     pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
 ) -> None:
@@ -237,6 +239,7 @@ def test_in_the_older_form_rates_are_unknown_and_never_0(
     assert {row[0] for row in page.body("mailboxes")} == mailboxes
 
 
+@pytest.mark.long
 def test_the_last_verify_shows_whether_anything_differs(
     pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
 ) -> None:
@@ -277,6 +280,7 @@ def test_the_page_lists_at_most_as_many_rows_as_it_announces(
     assert len(html.encode()) <= MOST_BYTES
 
 
+@pytest.mark.long
 def test_an_empty_dataset_has_a_report_that_says_so(
     pipeline: dlt.Pipeline, serve: Callable[..., Sandbox]
 ) -> None:

@@ -128,6 +128,7 @@ def test_an_invalid_number_in_the_environment_is_shown(
     assert "soon" in caught.value.what
 
 
+@pytest.mark.long
 def test_a_thousand_changes_within_a_millisecond_take_few_requests(
     serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
@@ -180,6 +181,7 @@ def test_skipping_an_older_version_does_not_let_one_in_between_win(
         assert statuses() == ["NEW"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["backfill", "filtered sync"])
 def test_rows_that_another_kind_of_run_wrote_are_not_known_to_a_sync(
     pipeline: dlt.Pipeline, how: str
@@ -202,6 +204,7 @@ def run_otherwise(how: str, pipeline: dlt.Pipeline, url: str) -> None:
         load(pipeline, url, status="DRAFT")
 
 
+@pytest.mark.long
 def test_filters_that_are_never_used_again_do_not_fill_the_state(
     serve: Serve, pipeline: dlt.Pipeline
 ) -> None:

@@ -222,6 +222,7 @@ def test_an_odd_value_in_one_row_does_not_refuse_its_page(row: bytes) -> None:
         assert page(server.url).body == body
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", [b"x", b'\\"['])
 def test_a_long_text_beside_a_row_that_is_too_deep_takes_memory_by_its_length(
     text: bytes,

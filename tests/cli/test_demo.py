@@ -77,6 +77,7 @@ def test_the_answer_is_sorted_by_its_question_and_its_numbers_are_right_aligned(
     assert all(number.endswith(" ") and number[-2].isdigit() for row in cells for number in row[1:])
 
 
+@pytest.mark.long
 def test_demo_with_json_prints_one_object_that_names_the_file() -> None:
     found = only_json(command("demo", "--enrollments", "50", "--json"))
 

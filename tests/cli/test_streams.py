@@ -81,6 +81,7 @@ def test_a_closed_output_or_reader_is_no_failure(line: str) -> None:
     assert loaded() == ROWS
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("api")
 def test_status_exits_with_0_though_its_output_is_closed() -> None:
     assert command("sync", "--quiet").returncode == 0
@@ -101,6 +102,7 @@ def test_help_exits_with_0_though_its_output_is_closed(words: str) -> None:
     assert (code, errors) == (0, "")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("api")
 @pytest.mark.parametrize("end", ["| true; exit ${PIPESTATUS[0]}", ">&- 2>&-"])
 def test_quarantine_and_errors_keep_their_exit_codes_though_the_output_is_closed(
@@ -136,6 +138,7 @@ def test_a_log_lost_to_a_full_disk_hides_no_success() -> None:
     assert output.startswith(f"{ROWS} enrollments loaded")
 
 
+@pytest.mark.long
 def test_no_variable_makes_a_log_a_terminal_and_it_has_a_line_every_few_seconds(
     serve: Serve,
 ) -> None:

@@ -29,6 +29,7 @@ def age(folder: Path) -> None:
         os.utime(path, (then, then))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("words", "at"),
     [(("status",), READING), (("verify",), COMPARING), (XLSX, WRITING)],

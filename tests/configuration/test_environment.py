@@ -146,6 +146,7 @@ def test_a_variable_that_changes_nothing_is_not_refused(
     assert (home / "unify_gtm.duckdb").exists()
 
 
+@pytest.mark.long
 def test_a_refresh_for_another_program_drops_nothing_between_windows_and_runs(
     serve: Serve, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,7 @@ def test_the_speed_of_a_first_load_is_recorded(
     assert len(warehouse.keys("enrollments")) == SPEED_ROWS
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("warehouse", [DuckDB, Postgres], ids=lambda kind: kind.name, indirect=True)
 @pytest.mark.parametrize("table", ["enrollments", "mailboxes", "sequences"])
 def test_the_error_for_a_table_that_was_dropped_says_how_to_restore_it(

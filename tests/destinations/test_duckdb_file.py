@@ -92,6 +92,7 @@ def make_link(file: Path) -> None:
     file.symlink_to(file.parent / "warehouse.duckdb")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("make", [Path.touch, make_link])
 def test_an_empty_file_and_a_link_to_none_are_filled(
     make: Callable[[Path], None], home: Path, known: dict[str, str]

@@ -236,6 +236,7 @@ def test_after_a_run_by_dlt_that_died_on_a_lost_machine_every_next_run_makes_the
     assert_every_next_run_heals(warehouse, api, home, (*NEXT_RUNS, *by_dlt))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
 @pytest.mark.parametrize("run", [by_sync, by_three_lines])
 def test_a_change_that_was_merged_in_part_and_then_undone_is_in_no_table(

@@ -67,6 +67,7 @@ def test_every_key_has_an_index_from_the_first_load_on(serve: Serve, warehouse: 
     assert indexed(warehouse) >= keys | owners
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("first", ["with the driver", "without it"])
 def test_json_columns_are_loaded_with_and_without_the_driver(
     first: str, serve: Serve, warehouse: Postgres, monkeypatch: pytest.MonkeyPatch
@@ -298,6 +299,7 @@ def test_a_run_that_waits_for_another_stops_at_a_signal(serve: Serve, warehouse:
     assert_stops(first, signal.SIGTERM)
 
 
+@pytest.mark.long
 def test_a_sync_gets_in_between_two_windows_of_a_long_backfill(
     serve: Serve, warehouse: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ SHARED: list[Carries] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("kind", "load"),
     [

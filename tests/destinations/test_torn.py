@@ -73,6 +73,7 @@ def test_a_run_deletes_truncated_files_and_reloads_their_rows(
     assert warehouse.stored() == shown(api.account)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("run", "table", "part"),
     [("sync", "people", 0), ("sync", "sequences", 0.9), ("dlt", "reply_classifications", 0.5)],
@@ -99,6 +100,7 @@ def test_rows_of_a_load_that_died_while_it_wrote_a_file_are_loaded_again(
     assert load(warehouse, api).enrollments == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("table", ["_dlt_pipeline_state", "_dlt_version"])
 def test_a_dlt_run_deletes_truncated_files_once_no_run_can_still_be_writing_them(
     table: str, serve: Serve, warehouse: Parquet

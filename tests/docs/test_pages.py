@@ -116,6 +116,7 @@ def test_the_readme_is_short_and_names_every_page() -> None:
     )
 
 
+@pytest.mark.long
 def test_the_python_that_is_shown_runs(serve: Serve) -> None:
     api = serve(Account(300))
 

@@ -39,6 +39,7 @@ def scheduled() -> list[str]:
     return [*for_postgres, workflow["jobs"]["sync"]["steps"][-1]["run"]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("line", scheduled())
 def test_a_recipe_for_postgres_is_incremental_with_nothing_kept_between_its_runs(
     line: str, serve: Serve, postgres_server: str, home: Path

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 
+import pytest
 import requests
 from conftest import KEY
 from pages import ANYWHERE, BIN, blocks, in_shell, page, shell_lines
@@ -16,6 +17,7 @@ from unify_source.sandbox.account.query import CURSORS, ORDERS
 from unify_source.sandbox.http.faults import KINDS
 
 
+@pytest.mark.long
 def test_every_sandbox_that_is_shown_starts_and_answers() -> None:
     lines = [line for line in shell_lines() if line.startswith("unify-source sandbox")]
     assert len(lines) >= 6
@@ -42,6 +44,7 @@ def test_every_sandbox_that_is_shown_starts_and_answers() -> None:
             process.communicate(timeout=30)
 
 
+@pytest.mark.long
 def test_the_sandbox_in_one_shell_is_synced_from_another() -> None:
     [one, another] = [
         block

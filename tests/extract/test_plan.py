@@ -29,6 +29,7 @@ def planned(
     return plan(start, end, api_key=KEY, base_url=api.url, **options)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("order", "at_least", "at_most"),
     [("updated", 0.6, 1.6), ("updated_desc", 0.6, 1.6), ("created", 0.3, 2.5), ("id", 0.3, 2.5)],

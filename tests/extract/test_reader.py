@@ -167,6 +167,7 @@ def test_reading_in_parallel_asks_for_little_more_than_every_page_once(
     assert requests <= 1.4 * len(read) / 20
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize(("page_size", "crowded"), [(10, 0.9), (5, 0.0)])
 def test_no_single_worker_reads_most_of_the_account(
@@ -289,6 +290,7 @@ def test_the_covered_window_has_been_read_completely(
         assert covered == Window(None, START)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("crowded", [0.0, 0.9], ids=["evenly", "crowded"])
 @pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
 @pytest.mark.parametrize("order", ["updated", "updated_desc"])

@@ -87,6 +87,7 @@ def ids_of(pages: list[bytes]) -> set[str]:
     return {row["id"] for page in pages for row in json.loads(page)["enrollments"]}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("newest_first", [False, True], ids=["oldest first", "newest first"])
 @pytest.mark.parametrize("order", ["updated", "updated_desc", "created"])
 def test_a_portion_of_wide_rows_ends_by_their_bytes_and_none_is_missed(
@@ -217,6 +218,7 @@ def test_long_texts_anywhere_are_split_into_several_loads_and_all_arrive(
         assert (table, column, bool(long)) == (table, column, True)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(
     Version(duckdb.__version__) < Version("1.4"), reason="it stores adjoining loads together"
 )
@@ -247,6 +249,7 @@ def test_duckdb_never_holds_the_long_rows_of_many_loads_at_once(
     assert max(rows) < 50
 
 
+@pytest.mark.long
 def test_verify_says_how_to_give_duckdb_the_memory_that_long_rows_take(
     file: Destination, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,7 @@ def test_once_the_api_is_fixed_rows_with_an_id_leave_the_quarantine_even_if_old(
     assert stored(FILE)["enrollments"] == shown(rows)["enrollments"]
 
 
+@pytest.mark.long
 def test_long_rows_leave_the_quarantine_in_as_many_runs_as_the_memory_of_a_load_takes(
     serve: Serve, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +217,7 @@ def few_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ask_again, "ASK_AGAIN_LIMIT", FEW)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("few_by_id")
 def test_a_run_ends_even_if_it_cannot_request_all_unreadable_rows_by_id(
     serve: Serve, pipeline: dlt.Pipeline

@@ -48,6 +48,7 @@ def by_table(run: Run) -> dict[str, int]:
     return counts
 
 
+@pytest.mark.long
 @at_once
 def test_a_run_has_a_row_although_dlt_adds_columns_of_its_own(
     serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch
@@ -139,6 +140,7 @@ def test_a_backfill_and_a_verify_have_rows_with_their_range_and_verdict(
     assert filled["cursor_before"] == filled["cursor_after"] == reached
 
 
+@pytest.mark.long
 @on_duckdb
 def test_three_lines_of_dlt_have_a_row_and_a_refresh_keeps_the_others(
     serve: Serve, warehouse: Destination

@@ -60,6 +60,7 @@ def store_schemas_ahead(home: Path, name: str) -> None:
         file.rename(file.with_name(f"{schema}__{float(second) + AHEAD}__{version}"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["duckdb", "filesystem"])
 def test_a_dlt_run_resumes_from_the_last_run_even_if_another_clock_is_ahead(
     name: str, home: Path, monkeypatch: pytest.MonkeyPatch

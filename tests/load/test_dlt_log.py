@@ -33,6 +33,7 @@ def warnings(api: Sandbox, warehouse: Destination) -> str:
     return "\n".join(line for line in ran.stderr.splitlines() if "|dlt|" in line)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [DuckDB, Postgres], ids=lambda kind: kind.name)
 def test_a_first_run_and_one_that_brings_new_columns_warn_of_nothing(
     kind: type[Destination],

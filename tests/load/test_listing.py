@@ -175,6 +175,7 @@ def test_without_the_list_sequences_are_those_that_enrollments_nest(
     assert warehouse.stored() == shown(api.account)
 
 
+@pytest.mark.long
 @on_duckdb
 def test_a_failed_run_of_a_source_leaves_nothing_behind_for_the_next_run_of_it(
     serve: Serve, warehouse: Destination

@@ -122,6 +122,7 @@ def test_a_killed_run_loses_nothing(
     assert stored(home / FILE) == shown(api.account)
 
 
+@pytest.mark.long
 @pytest.mark.rounds
 @pytest.mark.parametrize(
     ("step", "lost"),
@@ -170,6 +171,7 @@ def things() -> int:
         return len(connection.execute("SELECT n FROM unify.things").fetchall())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("step", "is_first"), [("normalize", True), ("load", False)])
 def test_pending_files_of_a_dead_run_beside_another_source_are_read_again_not_loaded(
     step: str, serve: Serve, monkeypatch: pytest.MonkeyPatch, *, is_first: bool

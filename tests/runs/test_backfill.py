@@ -185,6 +185,7 @@ def _at(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone(timezone.utc)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("until", "newest_first"),
     [(None, False), ("2030-01-01", True)],
@@ -230,6 +231,7 @@ def test_a_backfill_resumed_weeks_later_loads_what_moved_meanwhile_and_reports_i
     assert fill(10_000).resumed_from is None
 
 
+@pytest.mark.long
 def test_a_backfill_of_some_tables_loads_no_other_and_goes_on_apart_from_one_of_all(
     serve: Callable[..., Sandbox],
 ) -> None:
@@ -346,6 +348,7 @@ def test_a_sync_runs_between_two_windows_of_a_long_backfill_and_both_end_equal(
     assert stored(FILE) == shown(account)
 
 
+@pytest.mark.long
 def test_rows_that_a_backfill_read_ahead_before_it_yielded_revert_no_newer_ones(
     serve: Callable[..., Sandbox],
 ) -> None:
@@ -390,6 +393,7 @@ def test_a_first_load_that_fails_after_its_pages_were_read_leaves_no_thread_behi
     wait_until(lambda: not readers())
 
 
+@pytest.mark.long
 def test_a_backfill_that_yielded_waits_for_its_next_turn_as_long_as_it_takes(
     serve: Callable[..., Sandbox],
 ) -> None:
@@ -505,6 +509,7 @@ def test_a_terminal_shows_rows_windows_and_the_time_left(serve: Callable[..., Sa
     assert re.search(shows, screen), screen
 
 
+@pytest.mark.long
 def test_a_first_backfill_until_a_day_to_come_does_not_keep_what_vanishes_later(
     serve: Callable[..., Sandbox],
 ) -> None:

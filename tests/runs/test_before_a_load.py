@@ -343,6 +343,7 @@ def test_a_missing_library_for_a_lake_is_named_before_any_request(
     assert not (home / "lake").exists()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("api")
 @pytest.mark.parametrize("first", ["unify", "unify_staging"])
 def test_no_dataset_becomes_the_staging_dataset_of_another(first: str, home: Path) -> None:

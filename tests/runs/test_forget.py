@@ -194,6 +194,7 @@ def test_no_copy_of_a_person_stays_in_the_tables_that_a_merge_leaves(
         assert person not in str(database.ask(f"SELECT * FROM {schema}.{table}"))
 
 
+@pytest.mark.long
 def test_a_quarantined_row_that_names_a_forgotten_person_is_deleted_and_not_requested_again(
     serve: Serve, database: Any
 ) -> None:
@@ -235,6 +236,7 @@ def test_differences_that_name_a_forgotten_person_are_deleted_too(
     assert left == {*database.keys("people"), *database.keys("enrollments")}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("pii", "database"), [("keep", DuckDB), ("hash", Postgres)], indirect=["database"]
 )

@@ -259,6 +259,7 @@ CHANGES: dict[str, tuple[Callable[..., Any], dict[str, Any], dict[str, Any], tup
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_changed_setting_is_refused_before_any_request_until_everything_is_reloaded(
     name: str, serve: Serve, warehouse_file: DuckDB
@@ -281,6 +282,7 @@ def test_a_changed_setting_is_refused_before_any_request_until_everything_is_rel
     assert warehouse_file.stored() == held
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["keep, then hash", "hash, then keep"])
 def test_once_everything_is_reloaded_only_the_new_setting_counts(
     name: str, serve: Serve, warehouse_file: DuckDB
@@ -300,6 +302,7 @@ def test_once_everything_is_reloaded_only_the_new_setting_counts(
     assert warehouse_file.stored() == hidden(shown(api.account), after.get("pii", "keep"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "warehouse",
     [pytest.param(kind, id=kind.name, marks=kind.lane) for kind in NOT_DUCKDB],
@@ -324,6 +327,7 @@ def test_the_pipeline_that_emptied_a_dataset_last_decides_how_it_is_loaded(
                 run(warehouse.pipeline(name=other), **given, **before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("first", ["renamed", "one resource"])
 def test_a_source_of_another_name_loads_with_the_same_settings(
     serve: Serve, warehouse_file: DuckDB, first: str
@@ -337,6 +341,7 @@ def test_a_source_of_another_name_loads_with_the_same_settings(
             run(warehouse_file.pipeline(), **given, **HASH)
 
 
+@pytest.mark.long
 def test_a_reload_that_died_counts_as_the_new_setting(serve: Serve, warehouse_file: DuckDB) -> None:
     api = loaded(warehouse_file, serve)
     given: dict[str, Any] = {"api_key": KEY, "base_url": api.url}

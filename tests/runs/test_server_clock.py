@@ -43,6 +43,7 @@ def lose_a_reply(api: Sandbox) -> None:
     api.account.clock.advance(timedelta(seconds=2))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("off", [timedelta(minutes=6), 900 * YEAR])
 def test_a_clock_that_was_ahead_is_noticed_and_the_next_run_ends_equal(
     off: timedelta, serve: Serve, pipeline: dlt.Pipeline

@@ -96,6 +96,7 @@ def test_many_rows_are_reloaded_from_the_list(warehouse: Destination, serve: Ser
     assert sum("/enrollments/" in request.path for request in api.requests) == 0
 
 
+@pytest.mark.long
 @on_duckdb
 def test_with_a_range_or_a_filter_only_what_lies_in_it_is_compared(
     warehouse: Destination, serve: Serve
@@ -125,6 +126,7 @@ def test_with_a_range_or_a_filter_only_what_lies_in_it_is_compared(
     assert differing() == one
 
 
+@pytest.mark.long
 @on_duckdb
 def test_a_row_that_was_gone_for_a_moment_comes_back_with_the_next_sync(
     warehouse: Destination, serve: Serve
@@ -142,6 +144,7 @@ def test_a_row_that_was_gone_for_a_moment_comes_back_with_the_next_sync(
     assert warehouse.stored() == shown(still)
 
 
+@pytest.mark.long
 @on_duckdb
 def test_rows_that_no_list_shows_are_asked_for_up_to_a_limit_and_never_removed_unasked(
     warehouse: Destination, serve: Serve, monkeypatch: pytest.MonkeyPatch
@@ -166,6 +169,7 @@ def test_rows_that_no_list_shows_are_asked_for_up_to_a_limit_and_never_removed_u
     assert (taken.tables["enrollments"]["extra"], taken.exit_code) == (1, 4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("when", ["while the list is read", "while it asks again"])
 @on_duckdb
 def test_a_person_forgotten_during_a_verify_is_named_in_no_difference(

@@ -107,6 +107,7 @@ def test_one_repair_mends_every_kind_of_damage(warehouse: Destination, serve: Se
     assert len(differences) == count
 
 
+@pytest.mark.long
 def test_a_column_that_came_later_and_json_are_compared_by_content(
     warehouse: Destination, serve: Serve
 ) -> None:
