@@ -25,11 +25,12 @@ from unify_source.dagster import (
     UnifyAccount,
     UnifyDataset,
     daily,
+    unify_checks,
     unify_definitions,
     unify_tables,
 )
 from unify_source.resources import BY_NAME
-from unify_source.sandbox import Account, Clock, Fault, Sandbox
+from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
 
 pytestmark = pytest.mark.dagster
 
@@ -202,6 +203,44 @@ def test_a_check_fails_for_the_table_that_was_damaged_and_no_other(
 
     assert checked(instance) == {("people", 1)}
     assert len(api.requests)
+
+
+@pytest.mark.parametrize("how", [{"partition_key": "2026-05-31"}, {"tags": RANGE}])
+def test_a_check_counts_nothing_that_changed_since_the_load(
+    serve: Serve, api: Sandbox, instance: dg.DagsterInstance, how: dict[str, Any]
+) -> None:
+    assert loaded_and_checked(instance, **how) == {True}
+    requests: list[Request] = []
+
+    def change_after_the_window_was_closed(request: Request) -> None:
+        requests.append(request)
+        if len(requests) == 2:
+            api.account.clock.advance(timedelta(minutes=1))
+            touched.update(api.account.change(200, seed=1))
+
+    touched: set[str] = set()
+    live = serve(api.account, on_request=change_after_the_window_was_closed)
+    account = UnifyAccount(settings={"base_url": live.url})
+
+    assert loaded_and_checked(instance, account, **how) == {True}
+    assert ids("enrollments") & touched
+
+
+def loaded_and_checked(
+    instance: dg.DagsterInstance, account: UnifyAccount | None = None, **how: Any
+) -> set[bool]:
+    """Load, and return which outcomes the checks of the same run have."""
+    everything = dg.AssetSelection.all() | dg.AssetSelection.all_asset_checks()
+    defs = dg.Definitions(
+        [unify_tables(daily(FIRST))],
+        asset_checks=[unify_checks(daily(FIRST))],
+        jobs=[dg.define_asset_job("job", everything)],
+        resources={"unify_account": account or UnifyAccount(), "unify_dataset": UnifyDataset()},
+    )
+    result = defs.resolve_job_def("job").execute_in_process(instance=instance, **how)
+    found = result.get_asset_check_evaluations()
+    assert len(found) == len(BY_NAME)
+    return {each.passed for each in found}
 
 
 def checked(instance: dg.DagsterInstance) -> set[tuple[str, int]]:

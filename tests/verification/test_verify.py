@@ -75,6 +75,26 @@ def test_a_reply_that_is_gone_is_read_from_no_older_version_of_a_lake(
 
 
 @damageable
+@pytest.mark.parametrize("ends", [(), ("2026-01-01",), ("2026-04-01", "2026-05-20")])
+def test_as_loaded_counts_damage_and_nothing_that_changed_since_the_load(
+    warehouse: Destination, serve: Serve, ends: tuple[str, ...]
+) -> None:
+    api = loaded(warehouse, serve)
+    touched = api.account.change(100, seed=1)
+    api.account.clock.advance(timedelta(minutes=1))
+    still = [
+        r for r in api.account.rows() if r["id"] not in touched and r["updated_at"] < "2026-05-20"
+    ]
+    quiet = next(r["id"] for r in reversed(still) if not r["reply_email_message"])
+
+    assert found(verified(warehouse, api, *ends)) != {}
+    assert found(verified(warehouse, api, *ends, as_loaded=True)) == {}
+    warehouse.change(f"DELETE FROM unify.enrollments WHERE id = '{quiet}'")
+    damage = found(verified(warehouse, api, *ends, as_loaded=True))
+    assert damage == {"enrollments": {"missing": 1}}
+
+
+@damageable
 def test_every_kind_of_damage_is_found_with_its_exact_count(
     warehouse: Destination, serve: Serve
 ) -> None:

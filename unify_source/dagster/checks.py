@@ -38,6 +38,8 @@ def unify_checks(partitions: Partitioning, *, pool: str = GROUP) -> dg.AssetChec
                     unify_dataset.pipeline(each.account),
                     each.start,
                     each.end,
+                    # The account changes on, and its next run loads that.
+                    as_loaded=True,
                     lock_timeout=unify_dataset.lock_timeout,
                     **unify_account.arguments(each.account),
                 )

@@ -12,6 +12,7 @@ from unify_source.accounts import only
 from unify_source.destinations.contents import selected
 from unify_source.destinations.lakes.tables import rows_of
 from unify_source.dlt_seam import FSClientBase
+from unify_source.ledger.entry import SUCCEEDED
 from unify_source.resources import LEDGER
 from unify_source.times import aware
 
@@ -31,6 +32,16 @@ class Runs:
     """The last thousand runs, the newest first."""
 
     rows: list[Run] = field(default_factory=list)
+
+    @property
+    def loaded_until(self) -> datetime | None:
+        """The end of the newest range that a run has loaded."""
+        loaded = (
+            run["window_to"]
+            for run in self.rows
+            if run["outcome"] == SUCCEEDED and not run["verdict"]
+        )
+        return max(filter(None, loaded), default=None)
 
     @property
     def latest(self) -> Run | None:

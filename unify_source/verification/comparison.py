@@ -21,6 +21,7 @@ from unify_source.errors import UnifyError
 from unify_source.extract.window import Window
 from unify_source.flatten.forgotten import Forgotten
 from unify_source.flatten.privacy import Privacy
+from unify_source.ledger.reading import last_runs
 from unify_source.load.packages import stored_schema
 from unify_source.load.schema import Warehouse
 from unify_source.load.source import SOURCE
@@ -56,6 +57,8 @@ class Comparison:
         since: datetime | None,
         until: datetime | None,
         lock_timeout: float | str,
+        *,
+        as_loaded: bool,
     ) -> None:
         self.began = EPOCH
         self.is_loaded = False
@@ -64,6 +67,8 @@ class Comparison:
         self._pipeline = pipeline
         self._settings = settings
         self._until = until
+        self._as_loaded = as_loaded
+        self._loaded_until: datetime | None = None
         # Rows that were updated before `start` are not loaded, so they cannot be missing.
         self._since = max(filter(None, [since, settings.start]), default=None)
         self._is_whole = not (self._since or until or settings.filters)
@@ -81,7 +86,9 @@ class Comparison:
             caps = looking.destination.capabilities()
             warehouse = self._warehouse(looking, caps)
             began = self.client.server_time(MAIN_LIST)
-            window = self.window = Window(self._since, min(self._until or began, began))
+            # What changed later is not expected in the tables.
+            settled = min(self._loaded_until or began, began)
+            window = self.window = Window(self._since, min(self._until or settled, settled))
             self.is_loaded = warehouse.has(ROOTS[0].name)
             privacy = self._privacy(looking)
             api = Api(self._settings, self.client, warehouse, caps, privacy, sides, self._progress)
@@ -95,7 +102,7 @@ class Comparison:
             suspect(sides, lists, is_whole=self._is_whole)
             # People who were forgotten since then are in no table, but not missing.
             api.privacy = self._privacy(looking)
-            confirm(sides, api, began)
+            confirm(sides, api, settled)
         self.began = began
         [(compared,)] = sides.run(f"SELECT count(DISTINCT id) FROM {API}_{MAIN_LIST.name}")
         return Verified(
@@ -181,6 +188,8 @@ class Comparison:
                 schema = stored_schema(looking)
                 # With another pii_key, every row with personal data would differ.
                 checked_privacy(looking, self._settings, COMPARED)
+                if self._as_loaded:
+                    self._loaded_until = last_runs(looking, self._settings.account).loaded_until
                 self._expect(row_count(looking, ROOTS[0].name, self._settings.account))
         return Warehouse.of(schema, self._settings, json_columns=has_json_columns(caps))
 

@@ -1,7 +1,7 @@
 """Finds the differences between the two sides, and confirms them, in SQL on digests.
 
 A suspect counts only if the API, asked once more, still differs from the table, and if the row has
-not changed since the comparison began.
+not changed since the comparison began, or since the last load.
 """
 
 from __future__ import annotations
@@ -115,8 +115,11 @@ def _inside(resource: Resource, part: Part) -> str:
     return f"owner IN ({inside} UNION ALL SELECT id FROM api_{root})"
 
 
-def confirm(scratch: Scratch, api: Api, began: datetime) -> None:
-    """Ask the API again for every suspect; what still differs goes to `differences`."""
+def confirm(scratch: Scratch, api: Api, settled: datetime) -> None:
+    """Ask the API again for every suspect; what still differs goes to `differences`.
+
+    Rows that changed after `settled` do not count.
+    """
     for resource in (MAIN_LIST, SEQUENCE_LIST):
         _ask_again(scratch, api, resource)
     scratch.run(f"CREATE OR REPLACE TABLE differences ({_SUSPECTS})")
@@ -124,9 +127,9 @@ def confirm(scratch: Scratch, api: Api, began: datetime) -> None:
         return
     # Last: by then, any newer version that the earlier requests may have seen is listed.
     now = api.client.server_time(MAIN_LIST) + _SECOND
-    api.read(CHANGED, Window(began + TICK, now), filtered=False)
+    api.read(CHANGED, Window(settled + TICK, now), filtered=False)
     for resource, part in parts((MAIN_LIST, SEQUENCE_LIST)):
-        scratch.run(_confirmed(resource, part), began)
+        scratch.run(_confirmed(resource, part), settled)
 
 
 def _ask_again(scratch: Scratch, api: Api, resource: Resource) -> None:

@@ -33,6 +33,7 @@ def verify(
     *,
     repair: bool = False,
     yes: bool = False,
+    as_loaded: bool = False,
     lock_timeout: float | str = LOCK_TIMEOUT.default,
     **settings: Unpack[RangeArguments],
 ) -> Verified:
@@ -41,13 +42,19 @@ def verify(
     The range means what it means to `backfill`. Rows that change while it runs do not count. The
     differences are written to the table `unify_verify_differences`, the verdict to
     `unify_sync_runs`. With `repair` rows are reloaded or deleted, and everything is compared again;
-    more than a twentieth of a table is deleted only with `yes`. Raises a UnifyError.
+    more than a twentieth of a table is deleted only with `yes`. With `as_loaded`, rows that changed
+    since the last load do not count either. Raises a UnifyError.
     """
     since, until = parse_range(EPOCH if start is None else start, end)
     with explained(pipeline):
         given = run_settings(pipeline, **settings)
         comparison = Comparison(
-            pipeline, given, None if start is None else since, until, lock_timeout
+            pipeline,
+            given,
+            None if start is None else since,
+            until,
+            lock_timeout,
+            as_loaded=as_loaded,
         )
         entry = Entry(REPAIR if repair else VERIFY, pipeline.pipeline_name, given)
         entry.asks_with(comparison.client)
