@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -277,6 +278,32 @@ def test_a_refused_key_is_not_retried_and_a_failing_api_is(
         assert failure.user_failure_data.description.count(". ") >= 1
 
     assert tries == [0, 2]
+
+
+def test_a_run_whose_step_failed_is_not_started_again(
+    api: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(ROOT / "pipelines" / "dagster" / "dagster.yaml", home)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("UNIFY_API_KEY", "another")
+
+    with dg.DagsterInstance.get() as instance:
+        result = run(instance, unify_tables(daily(FIRST)), partition_key=LAST)
+        failed = instance.get_run_by_id(result.run_id)
+
+    assert len(api.requests) == 1
+    assert failed
+    assert failed.tags["dagster/will_retry"] == "false"
+
+
+def test_an_account_of_several_in_one_dataset_is_loaded_and_checked(
+    api: Sandbox, instance: dg.DagsterInstance
+) -> None:
+    account = UnifyAccount(settings={"account": "acme"})
+
+    assert loaded_and_checked(instance, account, partition_key=LAST) == {True}
+    assert api.requests
+    assert stored_rows("SELECT DISTINCT account FROM unify.enrollments") == [("acme",)]
 
 
 def test_accounts_are_partitions_with_a_key_and_a_dataset_each(

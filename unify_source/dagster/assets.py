@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from unify_source.accounts import ACCOUNT
 from unify_source.analysis.models import models
 from unify_source.analysis.views import make_models
 from unify_source.configuration.lookup import configured
@@ -55,7 +56,7 @@ def unify_tables(
             with failing_as_dagster_does():
                 report = _loaded(each, only, unify_account, unify_dataset)
                 rows.update(report.rows_by_table)
-                facts.update(_facts(report, each, unify_dataset))
+                facts.update(_facts(report, each, unify_account, unify_dataset))
             for line in report.as_lines():
                 context.log.info(line)
         for key in context.selected_asset_keys:
@@ -81,8 +82,15 @@ def _loaded(each: Range, only: list[str], account: UnifyAccount, dataset: UnifyD
     )
 
 
-def _facts(report: Report, each: Range, dataset: UnifyDataset) -> dict[str, Any]:
-    runs = status(dataset.pipeline(each.account), lock_timeout=dataset.lock_timeout).runs
+def _facts(
+    report: Report, each: Range, account: UnifyAccount, dataset: UnifyDataset
+) -> dict[str, Any]:
+    runs = status(
+        dataset.pipeline(each.account),
+        # In a dataset that holds several accounts: not Dagster's partition.
+        account=account.arguments(each.account).get(ACCOUNT),
+        lock_timeout=dataset.lock_timeout,
+    ).runs
     facts = {
         "requests": report.requests,
         "quarantined": report.quarantined,
