@@ -3,16 +3,19 @@
     airflow pools set unify 1 "Loads of Unify take turns"
     airflow dags unpause unify
 
-Where tasks are executed, set UNIFY_API_KEY, and UNIFY_DESTINATION with the credentials of the
-destination, such as DESTINATION__POSTGRES__CREDENTIALS. For several accounts, UNIFY_ACCOUNTS names
-them (`acme,zed`): each has a DAG, a pool, a dataset and a key, UNIFY_API_KEY_ACME, of its own. Any
-other setting of an account is JSON in UNIFY_SETTINGS_ACME, such as {"requests_per_5min": 50000}.
+Needs Airflow 3.2 or newer. Where tasks are executed, set UNIFY_API_KEY, and UNIFY_DESTINATION with
+the credentials of the destination, such as DESTINATION__POSTGRES__CREDENTIALS.
+
+For several accounts, UNIFY_ACCOUNTS names them (`acme,zed`) in all of Airflow's processes. Each has
+a DAG, a pool, a dataset and a key, UNIFY_API_KEY_ACME, of its own. Any other setting of an account
+is JSON in UNIFY_SETTINGS_ACME, such as {"requests_per_5min": 50000}.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -29,10 +32,28 @@ LOOKBACK = timedelta(minutes=10)
 INSTANT = timedelta(microseconds=1)
 
 
+def settings_of(account: str) -> dict[str, Any]:
+    """Return the key and the settings of an account, or of the only one, from the environment."""
+    suffix = f"_{account.upper()}" if account else ""
+    key = os.environ.get(f"UNIFY_API_KEY{suffix}")
+    if account and not key:
+        # Without one, the source would read UNIFY_API_KEY, and load another account's rows.
+        raise AirflowFailException(f"UNIFY_API_KEY{suffix} is not set where tasks are executed.")
+    try:
+        return {**json.loads(os.environ.get(f"UNIFY_SETTINGS{suffix}", "{}")), "api_key": key}
+    except (TypeError, ValueError):
+        raise AirflowFailException(f"UNIFY_SETTINGS{suffix} is not a JSON object.") from None
+
+
 def load_interval(
-    name: str, settings: dict[str, Any], start: datetime, end: datetime
+    name: str, settings: dict[str, Any], start: datetime | None, end: datetime | None
 ) -> dict[str, Any]:
     """Load one interval, and return the report. What no retry mends fails the task for good."""
+    if start is None or end is None or start >= end:
+        raise AirflowFailException(
+            "This run has no data interval: trigger it with a logical date, and schedule it by a"
+            " timetable whose intervals have a length, such as CronDataIntervalTimetable."
+        )
     # dlt would ask Airflow for a variable by every name that a setting may have, hundreds of times
     # a run. Take this line out if its configuration is in the variable dlt_secrets_toml.
     os.environ.setdefault("PROVIDERS__ENABLE_AIRFLOW_SECRETS", "false")
@@ -61,8 +82,13 @@ def load_interval(
 
 def unify_dag(account: str) -> None:
     """Make the DAG of an account, or of the only one."""
+    if account and not re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", account):
+        # Destinations write some names alike, and two accounts would share a dataset.
+        raise ValueError(
+            f"The account {account!r} cannot be part of a dataset's name. Name it in lower case:"
+            " letters and digits, with single _ between them."
+        )
     name = f"unify_{account}" if account else "unify"
-    suffix = f"_{account.upper()}" if account else ""
 
     @dag(
         name,
@@ -77,12 +103,7 @@ def unify_dag(account: str) -> None:
     def definition() -> None:
         @task(pool=name)
         def load(data_interval_start: Any = None, data_interval_end: Any = None) -> dict[str, Any]:
-            if data_interval_start is None:
-                raise AirflowFailException(
-                    "This run has no data interval: trigger it with a logical date."
-                )
-            settings = json.loads(os.environ.get(f"UNIFY_SETTINGS{suffix}", "{}"))
-            settings["api_key"] = os.environ.get(f"UNIFY_API_KEY{suffix}")
+            settings = settings_of(account)
             return load_interval(name, settings, data_interval_start, data_interval_end)
 
         load()
@@ -90,5 +111,5 @@ def unify_dag(account: str) -> None:
     definition()
 
 
-for each in os.environ.get("UNIFY_ACCOUNTS", "").split(","):
-    unify_dag(each.strip())
+for each in re.findall(r"[^\s,]+", os.environ.get("UNIFY_ACCOUNTS", "")) or [""]:
+    unify_dag(each)

@@ -44,11 +44,24 @@ class Loading(Airflow):
             DESTINATION__DUCKDB__CREDENTIALS=str(self.file),
         )
 
-    def loaded(self) -> set[str]:
+    def loaded(self, dataset: str = "unify") -> set[str]:
         """Return the ids of the enrollments that were loaded."""
         with duckdb.connect(str(self.file)) as connection:
-            rows = connection.execute("SELECT id FROM unify.enrollments").fetchall()
+            rows = connection.execute(f"SELECT id FROM {dataset}.enrollments").fetchall()
         return {row[0] for row in rows}
+
+    def tried(self, program: str, **environment: str) -> str:
+        """Run a program beside the DAG, which must fail, and return what it prints."""
+        done = subprocess.run(
+            [str(BIN / "python"), "-c", f"import unify_dag; {program}"],
+            env={**self.environment, "PYTHONPATH": str(DAGS), **environment},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == 1, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
     def shown(self, first: str, after: str) -> set[str]:
         """Return the ids of what was updated in some days, and in the lookback before them."""
@@ -93,30 +106,60 @@ def test_rows_in_quarantine_fail_the_task_for_good_and_the_others_are_loaded(
     airflow: Loading,
 ) -> None:
     program = (
-        "import sys, unify_dag; from datetime import datetime, timezone;"
+        "from datetime import datetime, timezone;"
         "ends = [datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2025, 2026)];"
         "unify_dag.load_interval('unify', {}, *ends)"
     )
     account = Account(300, clock=Clock(datetime(2026, 2, 1, tzinfo=timezone.utc)))
     with Sandbox(account, key=KEY, reshape=DRIFTS["changed-types"]) as api:
-        environment = {"PYTHONPATH": str(DAGS), "SOURCES__UNIFY__BASE_URL": api.url}
-        done = subprocess.run(
-            [str(BIN / "python"), "-c", program],
-            env={
-                **airflow.environment,
-                **environment,
-                "DESTINATION__DUCKDB__CREDENTIALS": "odd_rows.duckdb",
-            },
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
+        printed = airflow.tried(
+            program,
+            SOURCES__UNIFY__BASE_URL=api.url,
+            DESTINATION__DUCKDB__CREDENTIALS="odd_rows.duckdb",
         )
 
-    assert "AirflowFailException: Loaded, but" in done.stdout + done.stderr
+    assert "AirflowFailException: Loaded, but" in printed
     with duckdb.connect("odd_rows.duckdb") as connection:
         rows = connection.execute("SELECT count(*) FROM unify.enrollments_quarantine").fetchall()
     assert rows != [(0,)]
+
+
+def test_an_account_has_a_dag_a_key_and_a_dataset_of_its_own(airflow: Loading) -> None:
+    done = airflow.run(
+        *("dags", "test", "unify_acme", "2026-05-17"),
+        UNIFY_ACCOUNTS="acme, zed,",
+        UNIFY_API_KEY="another",
+        UNIFY_API_KEY_ACME=KEY,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert airflow.loaded("unify_acme") == airflow.shown("2026-05-16", "2026-05-17")
+
+
+@pytest.mark.parametrize(
+    ("program", "environment", "error"),
+    [
+        ("unify_dag.settings_of('acme')", {}, "UNIFY_API_KEY_ACME is not set"),
+        ("unify_dag.settings_of('')", {"UNIFY_SETTINGS": "[1]"}, "UNIFY_SETTINGS is not a JSON"),
+        ("unify_dag.settings_of('')", {"UNIFY_SETTINGS": "{"}, "UNIFY_SETTINGS is not a JSON"),
+        ("unify_dag.load_interval('unify', {}, None, None)", {}, "has no data interval"),
+        ("unify_dag.load_interval('unify', {}, 1, 1)", {}, "has no data interval"),
+    ],
+)
+def test_what_no_retry_mends_fails_for_good_before_the_first_request(
+    airflow: Loading, program: str, environment: dict[str, str], error: str
+) -> None:
+    airflow.api.reset()
+
+    printed = airflow.tried(program, **environment)
+
+    assert "AirflowFailException" in printed
+    assert error in printed
+    assert not airflow.api.requests
+
+
+def test_an_account_whose_dataset_might_be_anothers_is_refused(airflow: Loading) -> None:
+    assert "'a-b' cannot be part" in airflow.tried("", UNIFY_ACCOUNTS="a_b,a-b")
 
 
 def test_a_backfill_loads_the_newest_day_first_and_a_failed_run_is_retried(
