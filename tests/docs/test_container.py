@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,11 @@ def test_the_cron_job_forbids_concurrent_runs_and_retries_no_hopeless_one() -> N
     assert rule["onExitCodes"]["values"] == [2, 3]
     assert rule["onExitCodes"]["containerName"] == container["name"]
     assert container["securityContext"]["readOnlyRootFilesystem"]
+    # As a namespace of the level "restricted" demands.
     assert pod["template"]["spec"]["securityContext"]["runAsNonRoot"]
+    assert pod["template"]["spec"]["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
+    assert container["securityContext"]["capabilities"]["drop"] == ["ALL"]
+    assert not container["securityContext"]["allowPrivilegeEscalation"]
     assert container["image"] == f"unify-source:{unify_source.__version__}"
 
 
@@ -55,10 +60,23 @@ def test_the_volumes_and_users_of_all_files_are_those_of_the_image() -> None:
         assert read("compose.yaml")["services"][service]["volumes"] == [steps["VOLUME"]]
 
 
+Build = Callable[..., chroot.Image]
+
+
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> chroot.Image:
+def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     folder = tmp_path_factory.mktemp("image")
-    return chroot.built(CONTAINER / "Dockerfile", ROOT, chroot.debian(folder), folder)
+    debian = chroot.debian(folder)
+
+    def built(name: str, **arguments: str) -> chroot.Image:
+        return chroot.built(CONTAINER / "Dockerfile", ROOT, debian, folder / name, arguments)
+
+    return built
+
+
+@pytest.fixture(scope="module")
+def image(build: Build) -> chroot.Image:
+    return build("image")
 
 
 @pytest.fixture
@@ -86,6 +104,33 @@ def test_the_image_loads_with_a_read_only_root(
     assert [first[0], again[0], status[0]] == [0, 0, 0], (first, again, status)
     assert json.loads(first[1])["enrollments"] == 200
     assert not list(data.glob("unify-source-*"))
+
+
+@pytest.mark.container
+def test_the_services_of_the_compose_file_load_the_sandbox(
+    build: Build, tmp_path: Path, postgres_server: str
+) -> None:
+    services = read("compose.yaml")["services"]
+    given = services["sync"]["environment"]
+    image = build("composed", **services["api"]["build"]["args"])
+    data = [chroot.volume(tmp_path / name, image) for name in ("api", "sync")]
+    # Both are on this machine's loopback, as on that of one container.
+    api = image.start(data[0], *services["api"]["command"])
+    try:
+        with postgres.database(postgres_server) as dsn:
+            known = {**given, "DESTINATION__POSTGRES__CREDENTIALS": dsn}
+            code, out, err = chroot.ended(
+                image.start(data[1], *services["sync"]["command"], "--json", **known)
+            )
+    finally:
+        if api.poll() is None:
+            # Its own process, which would outlive the one that is its parent here.
+            os.kill(chroot.first_process(api), signal.SIGTERM)
+        _, _, errors = chroot.ended(api)
+
+    assert code == 0, err + errors
+    assert json.loads(out)["enrollments"] > 0
+    assert services["sync"]["build"] == services["api"]["build"]
 
 
 @pytest.mark.container

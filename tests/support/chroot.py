@@ -11,7 +11,7 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Image:
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
+    arguments: dict[str, str] = field(default_factory=dict)
     user: str = "0:0"
     folder: str = "/"
     commands: dict[str, list[str]] = field(default_factory=dict)
@@ -80,8 +81,11 @@ def debian(folder: Path) -> Path:
     return root
 
 
-def built(dockerfile: Path, context: Path, base: Path, folder: Path) -> Image:
+def built(
+    dockerfile: Path, context: Path, base: Path, folder: Path, arguments: Mapping[str, str]
+) -> Image:
     """Take the steps of a Dockerfile one by one, and return the image of its last stage."""
+    folder.mkdir()
     stages: dict[str, Image] = {}
     image: Image | None = None
     for word, rest in instructions(dockerfile):
@@ -92,6 +96,10 @@ def built(dockerfile: Path, context: Path, base: Path, folder: Path) -> Image:
             image = stages[name] = Image(root)
             continue
         assert image
+        if word == "ARG":
+            name, _, default = rest.partition("=")
+            image.arguments[name] = arguments.get(name, default)
+            continue
         _take(image, word, rest, context, stages)
     assert image
     return image
@@ -111,7 +119,7 @@ def _take(image: Image, word: str, rest: str, context: Path, stages: dict[str, I
         pip = {k: v for k, v in os.environ.items() if k.startswith("PIP_")}
         done = subprocess.run(
             ["chroot", image.root, "/bin/sh", "-c", rest],
-            env={"PATH": PATH, **pip, **image.environment},
+            env={"PATH": PATH, **pip, **image.arguments, **image.environment},
             capture_output=True,
             text=True,
             check=False,
