@@ -257,7 +257,7 @@ def test_two_runs_at_once_lose_duplicate_and_revert_no_row(
     serve: Serve, warehouse: Destination
 ) -> None:
     rounds, chance = rounds_and_chance(1)
-    to = ("--quiet", "--destination", warehouse.dlt_name, "--lock-timeout", "100")
+    to = ("--quiet", "--destination", warehouse.dlt_name, "--lock-timeout", "1000")
     kinds = (("sync", *to), ("backfill", "--from", "2000-01-01", *to))
     api = serve(Account(500, seed=chance.randrange(10**6)))
     for _ in range(rounds):
@@ -268,7 +268,7 @@ def test_two_runs_at_once_lose_duplicate_and_revert_no_row(
             time.sleep(chance.uniform(0, 0.7))
         api.account.change(100, seed=chance.randrange(10**6))
         for process in runs:
-            _, errors = process.communicate(timeout=200)
+            _, errors = process.communicate(timeout=2_000)
             assert process.returncode == 0, errors
         api.account.clock.advance(timedelta(seconds=2))
         load(warehouse, api)
