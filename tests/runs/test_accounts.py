@@ -16,7 +16,7 @@ from warehouse import Rows, comparable, compared, shown
 
 from unify_source import backfill, forget, sync, unify_source, verify
 from unify_source.analysis.views import make_models
-from unify_source.destinations.unfinished import merges_in_transactions
+from unify_source.destinations.databases import merges_in_transactions
 from unify_source.errors import ConfigurationError
 from unify_source.load.source import SOURCE
 from unify_source.resources import BY_NAME, LEDGER, QUARANTINE, SEQUENCE_LIST

@@ -14,7 +14,7 @@ from typing import Any
 import dlt
 
 from unify_source.accounts import only, table_of
-from unify_source.destinations.unfinished import has_table, merges_in_transactions, place_of
+from unify_source.destinations.databases import has_table, merges_in_transactions, place_of
 from unify_source.flatten.forgotten import Forgotten, digest_of
 from unify_source.resources import BY_NAME, DIFFERENCES, KEY, PEOPLE, QUARANTINE
 

@@ -18,8 +18,8 @@ from dlt.common.exceptions import TerminalValueError
 from dlt.destinations.exceptions import DatabaseTerminalException
 
 from unify_source.destinations.comments import keep_described
+from unify_source.destinations.databases import place_of
 from unify_source.destinations.staging import refuse_shared_staging
-from unify_source.destinations.unfinished import place_of
 from unify_source.dlt_seam import capabilities, fastest_format, kind_of, merge_in_transactions
 from unify_source.errors import ConfigurationError
 from unify_source.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table

@@ -19,45 +19,12 @@ import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.accounts import table_of
+from unify_source.destinations.databases import has_table, merges_in_transactions
 from unify_source.destinations.history import LOADS
-from unify_source.dlt_seam import kind_of
 from unify_source.extract.window import Window
 from unify_source.times import kept_instant, rfc3339
 
 TABLE = "_unify_unfinished"
-
-# A connection may see other databases, with a dataset of the same name: all of MotherDuck's.
-_TABLES_OF_DUCKDB = (
-    "duckdb_tables()"
-    " WHERE database_name = current_database() AND schema_name = %s AND table_name = %s"
-)
-# Postgres hides a table in information_schema from a role that may not read it: then nobody would
-# have been forgotten.
-_TABLES_OF_POSTGRES = "pg_catalog.pg_tables WHERE schemaname = %s AND tablename = %s"
-
-_KINDS = ("duckdb", "motherduck", "postgres", "redshift")
-
-
-def merges_in_transactions(pipeline: dlt.Pipeline) -> bool:
-    """Tell whether a pipeline's destination is a database with known SQL and transactions."""
-    return kind_of(pipeline.destination) in _KINDS
-
-
-def has_table(client: Any, name: str) -> bool:
-    """Tell whether such a database has a table, which most never get.
-
-    In DuckDB, the first exception of a process takes three megabytes: a query must not raise one.
-    """
-    of_duckdb = client.capabilities.sqlglot_dialect == "duckdb"
-    query = f"SELECT 1 FROM {_TABLES_OF_DUCKDB if of_duckdb else _TABLES_OF_POSTGRES}"  # noqa: S608
-    return bool(client.execute_sql(query, *place_of(client, name)))
-
-
-def place_of(client: Any, name: str) -> list[str]:
-    """Return the schema and the name of a table, as such a database stores them."""
-    place: list[str] = client.make_qualified_table_name_path(name, quote=False)
-    return place[-2:]
-
 
 _ROWS_AT_ONCE = 100
 

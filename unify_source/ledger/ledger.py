@@ -17,8 +17,8 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from unify_source.accounts import ACCOUNT
 from unify_source.api.client import Client
 from unify_source.configuration.dlt_errors import meaning
+from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.lock import opened_file
-from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.dlt_seam import emptied_tables, running_pipeline
 from unify_source.flatten.tables import with_account
 from unify_source.ledger.apart import append_apart

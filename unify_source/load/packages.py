@@ -13,13 +13,13 @@ from dlt.common.pipeline import ExtractInfo
 
 from unify_source.accounts import state_of_account
 from unify_source.destinations.contents import row_count
+from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.history import (
     LOADS,
     delete_torn_files,
     load_after_all,
     newest_schema,
 )
-from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.dlt_seam import (
     FSClientBase,
     empty_working_folder,

@@ -11,10 +11,10 @@ import dlt
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured_account
+from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.forgotten import take_out
 from unify_source.destinations.lock import Turns
-from unify_source.destinations.unfinished import merges_in_transactions
 from unify_source.errors import ConfigurationError
 from unify_source.load.packages import start_over
 from unify_source.settings import LOCK_TIMEOUT
