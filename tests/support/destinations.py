@@ -32,7 +32,7 @@ class Destination:
     many loads a run without news makes: one where a run's row in the ledger is loaded. `broken`
     names the promises that are known not to hold on it, or single tests of them, each with its
     reason. `takes_statements` if `change` works, `deletes_rows` if a repair can. `by_account` if
-    several accounts share the dataset.
+    several accounts share the dataset. `merges_by` is the format of the job that merges a table.
     """
 
     name: ClassVar[str]
@@ -43,6 +43,7 @@ class Destination:
     broken: ClassVar[dict[str, str]] = {}
     takes_statements: ClassVar[bool] = False
     deletes_rows: ClassVar[bool] = True
+    merges_by: ClassVar[str] = "sql"
     by_account = False
 
     def __init__(self, environment: dict[str, str]) -> None:

@@ -35,6 +35,7 @@ class Lake(Destination):
     lane = (pytest.mark.lane,)
     loads_without_news = 1
     json = "text"
+    merges_by = "reference"
     table_format: ClassVar[str]
 
     @classmethod
@@ -240,6 +241,7 @@ class Parquet(Lake):
 
     name = "Parquet, folder"
     table_format = PARQUET
+    merges_by = "parquet"
     deletes_rows = False
 
     def read(self, table: str) -> pa.Table:

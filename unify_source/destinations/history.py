@@ -10,6 +10,7 @@ import json
 import re
 import time
 from base64 import b64encode
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -123,6 +124,21 @@ def load_after_all(client: Any) -> None:
     """
     if load := newest_load(client):
         load_after(load)
+
+
+def finished_loads(client: Any, loads: Collection[str]) -> set[str]:
+    """Return those of these loads of which every table has been merged.
+
+    dlt writes a load's row with status 0 last. A load without it may have ended between any two.
+    """
+    if isinstance(client, FSClientBase):
+        try:
+            names = client.list_table_files(LOADS)
+        except DestinationUndefinedEntity:
+            return set()
+        return {load for load in loads if any(f"__{load}." in name for name in names)}
+    since = f"WHERE status = 0 AND load_id >= '{min(loads)}'"
+    return set(loads) & {load for (load,) in selected(client, LOADS, "load_id", since)}
 
 
 def last_loads(client: Any, most: int) -> list[tuple[datetime, str, int]]:

@@ -105,9 +105,10 @@ def take_back(pipeline: dlt.Pipeline, loads: list[str]) -> None:
     """Let the next run begin where these loads began: their rows stay, and are reloaded."""
     files: Any = pipeline.destination_client()
     if isinstance(files, FSClientBase):
-        for name in files.list_table_files("_dlt_pipeline_state"):
-            if any(f"__{load}__" in name for load in loads):
-                files.fs_client.rm_file(name)
+        for table, end in (("_dlt_pipeline_state", "__"), (LOADS, ".")):
+            for name in files.list_table_files(table):
+                if any(f"__{load}{end}" in name for load in loads):
+                    files.fs_client.rm_file(name)
         return
     # dlt restores the state only of loads with status 0. Not every database has an UPDATE.
     change = "UPDATE {} SET status = 1" if merges_in_transactions(pipeline) else "DELETE FROM {}"

@@ -76,6 +76,7 @@ class TableResources:
         self._load = load or WindowLoad()
         self._moves_cursors = self._load.moves_cursors and self._interval.end is None
         self._feed = FanOut(self._begin)
+        self._unfinished: UnfinishedMerges | None = None
         # Computed once a run: dlt takes two milliseconds for each table.
         self._hints: dict[str, Mapping[str, Any]] = {}
         # Formats of files that a run chose itself: dlt keeps them with the resources.
@@ -182,8 +183,8 @@ class TableResources:
         """Tell whether rows that an earlier run has read may be stored in some tables only."""
         if self._load.extraction or not capabilities():
             return self._load.rewrites
-        unfinished = UnfinishedMerges(running_pipeline(), self._settings.account)
-        return any(unfinished.half_merged())
+        self._unfinished = UnfinishedMerges(running_pipeline(), self._settings.account)
+        return any(self._unfinished.half_merged())
 
     def _state_of(self, name: str) -> State:
         return state_of_account(dlt.current.resource_state(name), self._settings.account)
@@ -224,10 +225,9 @@ class TableResources:
         return Extraction(MAIN_LIST, QUARANTINE, self._settings, self._client, None, self._interval)
 
     def _note_merge(self, extraction: Extraction, *, is_whole: bool) -> None:
-        if extraction.covered and extraction.rows:
+        if self._unfinished and extraction.covered and extraction.rows:
             is_whole = is_whole and not self._settings.filters
-            unfinished = UnfinishedMerges(running_pipeline(), self._settings.account)
-            unfinished.note_by_dlt(load_id(), extraction.covered, is_whole=is_whole)
+            self._unfinished.note_by_dlt(load_id(), extraction.covered, is_whole=is_whole)
 
     def _report(self, resources: Resources, extraction: Extraction) -> None:
         if resource := resources.get(MAIN_LIST.name):

@@ -1,9 +1,11 @@
-"""Claims on a dataset, stored in it: files in a lake, rows in a database."""
+"""Claims of runs, stored in the dataset they are about: files in a lake, rows in a database.
+
+A run claims its turn, and each load the rows that it is about to merge.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,20 +15,24 @@ from typing import Any, Protocol
 import dlt
 from dlt.common.destination import AnyDestination
 
+from unify_source.destinations.databases import has_table, merges_in_transactions
 from unify_source.destinations.locks.wait import Holder
 from unify_source.dlt_seam import FSClientBase, kind_of
 
-TABLE = "_unify_lease"
-"""The table of the claims in a database."""
+LEASE = "lease"
+"""Where the claims on turns are: in the table `_unify_lease`, or in the folder `DATASET_lease`."""
 
 _COLUMNS = (("turn", "text"), ("claim", "text"), ("beat", "bigint"), ("holder", "text"))
-# ClickHouse alone requires the engine that stores a table.
-_ENGINE = {"clickhouse": "ENGINE = MergeTree ORDER BY tuple()"}
+# ClickHouse requires the engine that stores a table. Synapse's own would not store a long text.
+_STORED = {"clickhouse": "ENGINE = MergeTree ORDER BY tuple()", "synapse": "WITH (HEAP)"}
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim on a turn. Its beat is 0 before the turn, and rises while a run holds the turn."""
+    """A claim on a turn. Its beat is 0 before the turn, and rises while a run holds the turn.
+
+    Of a merge, the holder is what is merged.
+    """
 
     turn: str
     beat: int
@@ -37,26 +43,41 @@ class Claims(Protocol):
     """The claims in a dataset. A claim must be visible to every run as soon as `put` returns."""
 
     poll_seconds: float
+    exists: bool
+    """Whether the place of the claims exists, or a claim does not need one."""
+
+    def has_dataset(self) -> bool:
+        """Tell whether there is a dataset, or a claim does not need one."""
 
     def put(self, name: str, claim: Claim) -> None:
         """Write a claim or its next beat."""
 
-    def drop(self, name: str) -> bool:
-        """Remove a claim; tell whether it existed, or may have."""
+    def drop(self, *names: str) -> bool:
+        """Remove claims; tell whether any existed, or may have."""
 
     def all(self) -> dict[str, Claim]:
         """Return the claims of all runs by name."""
 
 
 @contextmanager
-def claims_in(pipeline: dlt.Pipeline) -> Iterator[Claims | None]:
-    """Yield the claims in a pipeline's dataset, None if the destination stores nothing."""
+def claims_in(
+    pipeline: dlt.Pipeline, place: str = LEASE, *, exists: bool | None = None
+) -> Iterator[Claims | None]:
+    """Yield the claims in a pipeline's dataset, None if the destination stores nothing.
+
+    Asks a database whether the place `exists` unless that is known: some take seconds to answer.
+    """
     client: Any = pipeline.destination_client()
     if isinstance(client, FSClientBase):
-        yield ClaimFiles(client)
+        yield ClaimFiles(client, place)
     elif hasattr(client, "sql_client"):
         with client:
-            yield ClaimRows(client, pipeline.destination)
+            table = f"_unify_{place}"
+            if exists is None and merges_in_transactions(pipeline):
+                exists = has_table(client.sql_client, table)
+            elif exists is None:
+                exists, _ = client.get_storage_table(table)
+            yield ClaimRows(client, pipeline.destination, table, exists=exists)
     else:
         yield None
 
@@ -67,10 +88,16 @@ class ClaimFiles:
     dlt creates the dataset's own folder, and fails if it already exists.
     """
 
-    def __init__(self, client: Any) -> None:
+    exists = True
+
+    def __init__(self, client: Any, place: str) -> None:
         self._files, self._join = client.fs_client, client.pathlib.join
-        self._folder = self._join(client.bucket_path, f"{client.dataset_name}_lease")
+        self._folder = self._join(client.bucket_path, f"{client.dataset_name}_{place}")
         self.poll_seconds = 0.1 if client.config.protocol == "file" else 1.0
+
+    def has_dataset(self) -> bool:
+        """Tell that a claim does not need one."""
+        return True
 
     def put(self, name: str, claim: Claim) -> None:
         """Write a claim or its next beat."""
@@ -78,9 +105,10 @@ class ClaimFiles:
         text = json.dumps({"beat": claim.beat, **claim.holder})
         self._files.pipe_file(self._join(self._folder, f"{claim.turn}-{name}.json"), text.encode())
 
-    def drop(self, name: str) -> bool:
-        """Remove a claim; tell whether it existed."""
-        files = [file for file in self._listed() if file.endswith(f"-{name}.json")]
+    def drop(self, *names: str) -> bool:
+        """Remove claims; tell whether any existed."""
+        ends = tuple(f"-{name}.json" for name in names)
+        files = [file for file in self._listed() if file.endswith(ends)]
         for file in files:
             with suppress(FileNotFoundError):
                 self._files.rm_file(file)
@@ -111,41 +139,48 @@ class ClaimRows:
 
     poll_seconds = 1.0
 
-    def __init__(self, client: Any, destination: AnyDestination) -> None:
-        self._client = client.sql_client
+    def __init__(
+        self, client: Any, destination: AnyDestination, table: str, *, exists: bool
+    ) -> None:
+        self._client, self._destination, self.exists = client.sql_client, destination, exists
         self._one_at_a_time = threading.Lock()
-        self._table = self._client.make_qualified_table_name(TABLE)
-        exists, _ = client.get_storage_table(TABLE)
-        if not exists:
-            self._create(destination)
+        self._name, self._table = table, self._client.make_qualified_table_name(table)
+
+    def has_dataset(self) -> bool:
+        """Tell whether there is a dataset."""
+        return self.exists or bool(self._client.has_dataset())
 
     def put(self, name: str, claim: Claim) -> None:
-        """Write a claim or its next beat."""
-        holder = json.dumps({key: _plain(value) for key, value in claim.holder.items()})
-        self._run(
-            f"INSERT INTO {self._table} (turn, claim, beat, holder)"  # noqa: S608 - our own names
-            f" VALUES ('{claim.turn}', '{name}', {claim.beat}, '{holder}')"
-        )
+        """Write a claim or its next beat, and create the table and the dataset if need be."""
+        if not self.exists:
+            self._create()
+        insert = f"INSERT INTO {self._table} (turn, claim, beat, holder) VALUES (%s, %s, %s, %s)"  # noqa: S608 - our own names
+        self._run(insert, claim.turn, name, claim.beat, json.dumps(claim.holder))
 
-    def drop(self, name: str) -> bool:
-        """Remove a claim; tell whether it existed, or may have."""
-        self._run(f"DELETE FROM {self._table} WHERE claim = '{name}'")  # noqa: S608
+    def drop(self, *names: str) -> bool:
+        """Remove claims; tell whether any existed, or may have."""
+        if not names:
+            return False
+        marks = ", ".join(["%s"] * len(names))
+        self._run(f"DELETE FROM {self._table} WHERE claim IN ({marks})", *names)  # noqa: S608
         return True
 
     def all(self) -> dict[str, Claim]:
         """Return the claims of all runs by name."""
+        if not self.exists:
+            return {}
         beats = "SELECT turn, claim, max(beat), max(holder)"
         rows = self._run(f"{beats} FROM {self._table} GROUP BY turn, claim")
         return {name: Claim(turn, beat, json.loads(text)) for turn, name, beat, text in rows}
 
-    def _run(self, statement: str) -> list[Any]:
+    def _run(self, statement: str, *values: Any) -> list[Any]:
         # A connection must not be used by two threads at once.
         with self._one_at_a_time:
-            return list(self._client.execute_sql(statement) or [])
+            return list(self._client.execute_sql(statement, *values) or [])
 
-    def _create(self, destination: AnyDestination) -> None:
-        types = destination.capabilities().get_type_mapper()
-        table: Any = {"name": TABLE}
+    def _create(self) -> None:
+        types = self._destination.capabilities().get_type_mapper()
+        table: Any = {"name": self._name}
         columns = ", ".join(
             f"{name} {types.to_destination_type({'name': name, 'data_type': kind}, table)}"  # type: ignore[typeddict-item]
             for name, kind in _COLUMNS
@@ -155,8 +190,9 @@ class ClaimRows:
             if not self._client.has_dataset():
                 self._client.create_dataset()
         with suppress(Exception):
-            engine = _ENGINE.get(kind_of(destination), "")
-            self._run(f"CREATE TABLE {self._table} ({columns}) {engine}")
+            stored = _STORED.get(kind_of(self._destination), "")
+            self._run(f"CREATE TABLE {self._table} ({columns}) {stored}")
+        self.exists = True
 
 
 def _parsed(turn: str, text: bytes) -> Claim:
@@ -165,7 +201,3 @@ def _parsed(turn: str, text: bytes) -> Claim:
         return Claim(turn, int(holder.pop("beat")), holder)
     except (ValueError, TypeError, KeyError, AttributeError):
         return Claim(turn, -1, {})
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^\w .:+-]", "_", text)
