@@ -1,5 +1,7 @@
 """Runs `unify-source sync` against servers that never end or send too much, and measures it.
 
+Long rows are also loaded into Delta tables, if `deltalake` is installed, and by three lines of dlt.
+
     python benchmarks/endless.py [CASE ...]
 
 Prints a Markdown table: seconds, peak memory of the process, exit code and the first line of its
@@ -24,6 +26,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from email.utils import formatdate
 from functools import cache
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -106,31 +109,45 @@ CASES: dict[str, Parts] = {
 }
 
 # These are to be loaded.
-WIDE: dict[str, Answer] = {
+ROWS: dict[str, Answer] = {
     "600 rows of 250 kB": wide(600, 250_000),
     "600 rows of 500 kB": wide(600, 500_000),
     "40 rows of 4 MB": wide(40, 4_000_000),
 }
+SYNC = ["-m", "unify_source", "sync"]
+DLT = """
+import dlt
+from unify_source import unify_source
+
+pipeline = dlt.pipeline("unify_gtm", destination="duckdb", dataset_name="unify")
+pipeline.run(unify_source())
+print("loaded")
+"""
+INTO_DELTA = " into Delta"
+WAYS = {"": SYNC, INTO_DELTA: [*SYNC, "--destination", "filesystem"], " by dlt": ["-c", DLT]}
+WIDE = {rows + how: (ROWS[rows], WAYS[how]) for how in WAYS for rows in ROWS}
 
 
 def run(name: str) -> tuple[float, float, int, str]:
     """Sync against one server; return seconds, peak MB, exit code and the first line of output."""
+    rows, how = WIDE.get(name, (None, SYNC))
 
     def answer(request: Asked, to: socket.socket) -> None:
         # The clock is requested first, with a page of one row: without it, no list would be read.
         is_clock = request.query.get("limit") == "1" and "updated_before" not in request.query
-        listed = WIDE[name](request.query) if name in WIDE else CASES[name]()
+        listed = rows(request.query) if rows else CASES[name]()
         for part in iter([page()]) if is_clock else listed:
             to.sendall(part)
 
     with raw_server(answer) as server, tempfile.TemporaryDirectory() as folder:
-        timeout = "60" if name in WIDE else "1"
+        timeout = "60" if rows else "1"
         settings = {"BASE_URL": server.url, "REQUEST_TIMEOUT": timeout, "RETRY_BUDGET": "5"}
         given = {f"SOURCES__UNIFY__{key}": value for key, value in settings.items()}
+        given["DESTINATION__FILESYSTEM__BUCKET_URL"] = str(Path(folder, "lake"))
         began = time.monotonic()
         with Path(folder, "output").open("w+") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "unify_source", "sync"],
+                [sys.executable, *how],
                 cwd=folder,
                 env={**os.environ, **given, "UNIFY_API_KEY": "key", "PYTHONPATH": str(HERE.parent)},
                 stdout=output,
@@ -149,6 +166,9 @@ def main() -> None:
     print("| case | seconds | peak MB | exit | first line |\n|---|---:|---:|---:|---|")
     broken = []
     for name in sys.argv[1:] or [*CASES, *WIDE]:
+        if name.endswith(INTO_DELTA) and not find_spec("deltalake"):
+            print(f"| {name} | | | | deltalake is not installed |")
+            continue
         seconds, peak, code, line = run(name)
         print(f"| {name} | {seconds:.1f} | {peak:.0f} | {code} | {line} |", flush=True)
         expected = (0,) if name in WIDE else (1, 3)

@@ -93,3 +93,13 @@ class LimitArguments(TypedDict, total=False):
             " further fields go to `more_fields`.",
         ),
     ]
+
+
+# A merge in DuckDB holds vectors of 2,048 rows, several at a time. A row of this size makes one of
+# 32 MB, so of longer rows only what exceeds it counts.
+_NARROW_ROW = 16 << 10
+
+
+def wide_bytes(size: int, rows: int) -> int:
+    """Return how many of these bytes make rows wide: those beyond 16 kB a row."""
+    return max(0, size - rows * _NARROW_ROW)

@@ -13,10 +13,10 @@ import pytest
 from unify_source.decode import batches
 from unify_source.decode.batches import joined
 from unify_source.decode.decode import Batch, decode
-from unify_source.decode.limits import JOINED_BYTES, JOINED_ROWS
+from unify_source.decode.limits import JOINED_BYTES, JOINED_ROWS, JOINED_WIDE_BYTES
 from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
 from unify_source.flatten.split import split
-from unify_source.limits import Limits
+from unify_source.limits import Limits, wide_bytes
 from unify_source.resources import ENROLLMENT_LIST
 
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
@@ -84,3 +84,13 @@ def test_joined_batches_stay_below_both_limits_and_lose_nothing(
     assert sum(len(one.unreadable) for one in grouped) == 100
     assert all(len(one.rows) <= JOINED_ROWS and one.size <= JOINED_BYTES for one in grouped)
     assert len(grouped) <= 2 + sum(one.size for one in grouped) // (JOINED_BYTES // 2)
+
+
+def test_joined_batches_of_wide_rows_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "JOINED_SECONDS", 60.0)
+    batch = decode(ENROLLMENT_LIST, [page(*[{"note": "x" * 250_000}] * 10)])
+
+    grouped = list(joined(unchanging(batch, 60)))
+
+    assert sum(len(one.rows) for one in grouped) == 600
+    assert all(wide_bytes(one.size, len(one.rows)) <= JOINED_WIDE_BYTES for one in grouped)

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from unify_source.decode.decode import Batch, decode
-from unify_source.decode.limits import JOINED_BYTES, JOINED_ROWS
-from unify_source.limits import USUAL, Limits
+from unify_source.decode.limits import JOINED_BYTES, JOINED_ROWS, JOINED_WIDE_BYTES
+from unify_source.limits import USUAL, Limits, wide_bytes
 from unify_source.resources import CURSOR, INSTANT, Resource
 
 JOINED_SECONDS = 2.0
@@ -65,7 +65,8 @@ def up_to(end: datetime, batch: Batch, *, is_open: bool = False) -> Batch:
 
 def _is_enough(batches: list[Batch], times: int) -> bool:
     rows, size = sum(len(batch.rows) for batch in batches), sum(batch.size for batch in batches)
-    return rows > times * JOINED_ROWS or size > times * JOINED_BYTES
+    is_wide = wide_bytes(size, rows) > times * JOINED_WIDE_BYTES
+    return is_wide or rows > times * JOINED_ROWS or size > times * JOINED_BYTES
 
 
 def _join(batches: list[Batch]) -> Batch:

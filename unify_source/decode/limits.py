@@ -9,4 +9,7 @@ JOINED_ROWS = 60_000
 """At most so many rows are written at once."""
 
 JOINED_BYTES = 32 << 20
-"""At most so many bytes of rows are written at once: wide rows must not fill the memory."""
+"""At most so many bytes of rows are written at once."""
+
+JOINED_WIDE_BYTES = 8 << 20
+"""At most so many bytes that make rows wide are written at once: each step copies them."""

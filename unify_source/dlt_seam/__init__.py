@@ -24,7 +24,7 @@ from unify_source.dlt_seam.destinations import (
     merge_in_transactions,
 )
 from unify_source.dlt_seam.pipelines import (
-    BeforeExtraction,
+    BeforeStep,
     active_pipeline,
     clean_job_messages,
     default_pipelines_dir,
@@ -55,7 +55,7 @@ from unify_source.dlt_seam.running import (
 )
 
 __all__ = [
-    "BeforeExtraction",
+    "BeforeStep",
     "ConfiguredValue",
     "FSClientBase",
     "WithStagingDataset",

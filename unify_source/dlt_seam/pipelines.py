@@ -99,15 +99,18 @@ def watch_steps(module: Any) -> None:
         dlt_trace.TRACKING_MODULES.insert(0, module)
 
 
-class BeforeExtraction:
-    """For `watch_steps`: calls a function with the pipeline before its next load gets an id."""
+class BeforeStep:
+    """For `watch_steps`: calls a function with the pipeline before each step of that name.
 
-    def __init__(self, call: Callable[[Any], None]) -> None:
-        self._call = call
+    The step "extract" begins before its load gets an id.
+    """
+
+    def __init__(self, step: str, call: Callable[[Any], None]) -> None:
+        self._step, self._call = step, call
 
     def on_start_trace_step(self, _trace: Any, step: str, pipeline: Any) -> None:
         """Handle the start of a step."""
-        if step == "extract":
+        if step == self._step:
             self._call(pipeline)
 
     def on_start_trace(self, *_: Any) -> None:

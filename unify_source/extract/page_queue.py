@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from unify_source.limits import wide_bytes
+
 BATCH_BYTES = 8 << 20
 # An API is often faster than a merge: without a limit a slow destination would fill the memory.
 AHEAD_BYTES = 4 * BATCH_BYTES
@@ -17,10 +19,6 @@ _OLDEST_PAGE_SECONDS = 2.0
 # Pages read ahead wait for as long as a load takes, minutes perhaps. JSON repeats every key in
 # every row, so they shrink to a fraction.
 _CODEC = "zstd"
-# A merge in DuckDB holds vectors of 2,048 rows, several at a time. A row of this size makes one of
-# 32 MB, so of longer rows only what exceeds it counts.
-NARROW_ROW = 16 << 10
-"""A row has so many bytes at most, or is wide."""
 
 
 class _Kept(NamedTuple):
@@ -137,7 +135,7 @@ class PageQueue:
             batch.append(kept.page())
             size += kept.size
             self.rows += kept.rows
-            self.wide_bytes += max(0, kept.size - kept.rows * NARROW_ROW)
+            self.wide_bytes += wide_bytes(kept.size, kept.rows)
         self._since = time.monotonic()
         self._drained.notify_all()
         return batch

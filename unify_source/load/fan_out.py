@@ -29,9 +29,10 @@ class FanOut:
 
     def rows(
         self, table: str, selected: Collection[str], run: object
-    ) -> Generator[pa.Table, None, None]:
+    ) -> Generator[pa.Table | None, None, None]:
         """Yield the rows of one table, in the order of the batches, until the reading ends.
 
+        None asks dlt to go on to the next resource: other tables have rows that were not taken yet.
         The tables of one `run` share a reading. A table that has already begun starts another.
         """
         with self._lock:
@@ -49,7 +50,7 @@ class FanOut:
 
 
 class _Evaluation:
-    """One reading. The first generator that needs rows pulls the next batch for all.
+    """One reading. Once the rows of a batch are taken, the next generator pulls another for all.
 
     dlt alternates between resources, so little more than one batch is pending; it may use threads.
     """
@@ -59,19 +60,31 @@ class _Evaluation:
         self._batches = begin(selected)
         self._waiting: dict[str, deque[pa.Table]] = {name: deque() for name in selected}
         self._unopened = set(selected)
-        self._open = 0
+        self._open = self._taken = 0
 
     def awaits(self, table: str) -> bool:
         """Tell whether a table is to be read here, and has not begun yet."""
         return table in self._unopened
 
-    def rows(self, table: str) -> Generator[pa.Table, None, None]:
+    def rows(self, table: str) -> Generator[pa.Table | None, None, None]:
         with self._lock:
             self._unopened.discard(table)
             self._open += 1
+        # How many had been taken when this table last let others go first.
+        taken = -1
         try:
-            while (rows := self._next(table)) is not None:
-                yield rows
+            while True:
+                with self._lock:
+                    waiting = self._waiting[table]
+                    while not waiting and (taken == self._taken or not any(self._waiting.values())):
+                        if not self._pull():
+                            return
+                        taken = -1
+                    ready = waiting.popleft() if waiting else None
+                    self._taken += ready is not None
+                    taken = self._taken if ready is None else -1
+                yield ready
+                del ready
         finally:
             with self._lock:
                 self._waiting.pop(table, None)
@@ -80,13 +93,10 @@ class _Evaluation:
                 if not self._open:
                     self._batches.close()
 
-    def _next(self, table: str) -> pa.Table | None:
-        with self._lock:
-            while not self._waiting[table]:
-                batch = next(self._batches, None)
-                if batch is None:
-                    return None
-                for name, rows in batch.items():
-                    if name in self._waiting:
-                        self._waiting[name].append(rows)
-            return self._waiting[table].popleft()
+    def _pull(self) -> bool:
+        """Read the next batch; False at the end."""
+        batch = next(self._batches, None)
+        for name, rows in (batch or {}).items():
+            if name in self._waiting:
+                self._waiting[name].append(rows)
+        return batch is not None

@@ -16,10 +16,11 @@ from unify_source.api.client import Client
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured
+from unify_source.decode.allocators import give_back_memory
 from unify_source.destinations.history import delete_torn_files, keep_order
 from unify_source.destinations.lakes.libraries import refuse_missing_library
 from unify_source.dlt_seam import (
-    BeforeExtraction,
+    BeforeStep,
     active_pipeline,
     merge_in_transactions,
     raise_if_signalled,
@@ -70,7 +71,8 @@ def unify_source(
     """
     given = {name: value for name, value in locals().items() if name in SETTINGS}
     redact_dlt(pipeline := active_pipeline())
-    watch_steps(_ORDER)
+    for each in (_ORDER, _ROOM):
+        watch_steps(each)
     settings = configured(**given, **limits)
     if pipeline and pipeline.destination:
         _prepare(pipeline, settings)
@@ -91,7 +93,8 @@ def _keep_order(pipeline: dlt.Pipeline) -> None:
         keep_order(pipeline, SOURCE)
 
 
-_ORDER = BeforeExtraction(_keep_order)
+_ORDER = BeforeStep("extract", _keep_order)
+_ROOM = BeforeStep("load", lambda _pipeline: give_back_memory())
 
 
 def window_source(
@@ -102,6 +105,7 @@ def window_source(
     `schema` is the warehouse's. The ledger's table is left out where it exists and is not loaded:
     its hints take time.
     """
+    watch_steps(_ROOM)
     is_left_out = LEDGER.name in schema.tables and not ledger.is_loaded
     left = BY_NAME.values() if is_left_out else ALL_TABLES
     wanted = {*only, LEDGER.name} if only else {table.name for table in ALL_TABLES}

@@ -57,14 +57,16 @@ class TableWriter:
         self._columns = {} if has_json_columns(caps) else json_as_text(table)
         self._is_first = True
 
-    def items(self, batches: Iterator[pa.Table]) -> Iterator[Any]:
-        """Yield what dlt writes; the table without rows where it does not exist yet."""
+    def items(self, batches: Iterator[pa.Table | None]) -> Iterator[Any]:
+        """Yield what dlt writes; the table without rows where it does not exist yet.
+
+        None among the batches goes to dlt, which then asks another resource.
+        """
         if self._lake:
             # A lake's merge needs every version of a row at once, hence the list: see `Lake`.
-            yield from self._into_lake(self._lake, list(batches))
+            yield from self._into_lake(self._lake, [rows for rows in batches if rows is not None])
             return
-        for rows in batches:
-            yield self._ready(rows)
+        yield from map(self._ready, batches)
         if self._is_first and not self._known:
             rows = without_rows(with_account(empty(self._table), self._account))
             # dlt writes CSV straight from Arrow, and warns about other formats. CSV does not
@@ -72,7 +74,9 @@ class TableWriter:
             self._add_hints(self._columns, CSV if format_without_rows(self._caps) else None)
             yield rows
 
-    def _ready(self, rows: pa.Table) -> pa.Table:
+    def _ready(self, rows: pa.Table | None) -> pa.Table | None:
+        if rows is None:
+            return None
         self._is_first = False
         rows = with_account(storable(self._caps, rows), self._account)
         how = (

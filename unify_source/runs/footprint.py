@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import sys
 from contextlib import suppress
 
 import dlt
-import pyarrow as pa
 from dlt.destinations.exceptions import DatabaseException
 
+from unify_source.decode.allocators import give_back_memory
 from unify_source.destinations.duckdb_file import MERGES, NO_MERGES
 from unify_source.dlt_seam import kind_of
 from unify_source.extract.reader import MOST_WIDE_BYTES
@@ -39,14 +37,6 @@ def make_room(pipeline: dlt.Pipeline, *, is_first: bool) -> None:
         give_back_memory()
         _limit(pipeline, _NEXT_TO_NOTHING, DUCKDB_LIMIT)
     _let_merge(pipeline)
-
-
-def give_back_memory() -> None:
-    """Release what the allocators keep: a merge takes as much again as reading the rows did."""
-    pa.default_memory_pool().release_unused()
-    # glibc keeps what pages of a megabyte took, in an arena for each thread. musl has no such call.
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
-        trim(0)
 
 
 def _let_merge(pipeline: dlt.Pipeline) -> None:

@@ -34,7 +34,7 @@ from unify_source.load.source import SOURCE, window_source
 from unify_source.load.tables import TableResources
 from unify_source.notices import Notices
 from unify_source.resources import MAIN_LIST, QUARANTINE
-from unify_source.runs.footprint import give_back_memory, make_room
+from unify_source.runs.footprint import make_room
 from unify_source.runs.progress import progress_of, show_began
 from unify_source.runs.report import Report
 from unify_source.settings import Settings
@@ -220,7 +220,6 @@ class WindowRun:
         if extraction.covered or extraction.ids:
             waiting = self.pipeline.list_normalized_load_packages()
             self._unfinished.note(waiting, extraction.covered, extraction.ids)
-        give_back_memory()
         loaded = self.pipeline.load()
         try:
             self._turns.refuse_lost()

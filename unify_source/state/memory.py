@@ -21,8 +21,8 @@ import pyarrow as pa
 
 from unify_source.decode.decode import Batch
 from unify_source.decode.unreadable import Unreadable
-from unify_source.extract.page_queue import NARROW_ROW
 from unify_source.extract.window import Window
+from unify_source.limits import wide_bytes
 from unify_source.state.ask_again import ASK_AGAIN_KEYS, AskAgain
 from unify_source.state.late import Late, Lateness
 from unify_source.state.news import News
@@ -137,7 +137,7 @@ class Memory:
         released = self._again.released(batch.rows)
         rows = self._tail.unseen(batch.rows)
         size = rows.nbytes + sum(len(row.raw) for row in unreadable)
-        self._wide_bytes += max(0, size - (len(rows) + len(unreadable)) * NARROW_ROW)
+        self._wide_bytes += wide_bytes(size, len(rows) + len(unreadable))
         if self._lateness and is_listed:
             self._lateness.note(rows, self._seen)
         return Sifted(rows, self._news.of(rows, is_listed=is_listed), unreadable, released)
