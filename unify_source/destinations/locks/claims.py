@@ -152,10 +152,16 @@ class ClaimRows:
 
     def put(self, name: str, claim: Claim) -> None:
         """Write a claim or its next beat, and create the table and the dataset if need be."""
-        if not self.exists:
-            self._create()
+        refusal = None if self.exists else self._create()
         insert = f"INSERT INTO {self._table} (turn, claim, beat, holder) VALUES (%s, %s, %s, %s)"  # noqa: S608 - our own names
-        self._run(insert, claim.turn, name, claim.beat, json.dumps(claim.holder))
+        try:
+            self._run(insert, claim.turn, name, claim.beat, json.dumps(claim.holder))
+        except Exception:
+            if refusal:
+                # Without the table, the error would only name it, and not say why there is none.
+                raise refusal from None
+            raise
+        self.exists = True
 
     def drop(self, *names: str) -> bool:
         """Remove claims; tell whether any existed, or may have."""
@@ -178,21 +184,24 @@ class ClaimRows:
         with self._one_at_a_time:
             return list(self._client.execute_sql(statement, *values) or [])
 
-    def _create(self) -> None:
+    def _create(self) -> Exception | None:
+        """Create the table, and the dataset if need be; return why it was refused."""
         types = self._destination.capabilities().get_type_mapper()
         table: Any = {"name": self._name}
         columns = ", ".join(
             f"{name} {types.to_destination_type({'name': name, 'data_type': kind}, table)}"  # type: ignore[typeddict-item]
             for name, kind in _COLUMNS
         )
-        # Another run may create them at the same moment. A lasting error shows in the next query.
+        # Another run may create them at the same moment: whether there is a table, an insert shows.
         with suppress(Exception):
             if not self._client.has_dataset():
                 self._client.create_dataset()
-        with suppress(Exception):
-            stored = _STORED.get(kind_of(self._destination), "")
+        stored = _STORED.get(kind_of(self._destination), "")
+        try:
             self._run(f"CREATE TABLE {self._table} ({columns}) {stored}")
-        self.exists = True
+        except Exception as refusal:  # noqa: BLE001 - of any driver
+            return refusal
+        return None
 
 
 def _parsed(turn: str, text: bytes) -> Claim:
