@@ -143,7 +143,7 @@ def start_command(
 def start_and_kill(api: Sandbox, *words: str, at: str, times: int = 1) -> None:
     """Start a command that is killed when it reaches a point for the n-th time: see `dying`."""
     process = start_command(api, *words, environment={dying.AT: f"{at} {times}"})
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == -signal.SIGKILL, errors
 
 

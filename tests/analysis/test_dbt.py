@@ -66,7 +66,7 @@ class Project:
             env={**os.environ, **PRIVATE},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
         )
 

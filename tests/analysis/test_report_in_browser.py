@@ -103,7 +103,7 @@ def rendered(folder: Path, width: int, *, is_dark: bool) -> dict[str, Any]:
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=True,
     )
     [measured] = re.findall(r"<pre>(.+?)</pre>", done.stdout, re.DOTALL)

@@ -53,7 +53,7 @@ def test_every_command_that_the_demo_prints_works_as_printed(printed: list[str])
             env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=600,
             check=False,
         )
         for line in following

@@ -21,7 +21,7 @@ def dlt_pipeline(*words: str) -> str:
         [str(Path(sys.executable).with_name("dlt")), "pipeline", *words],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=600,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr

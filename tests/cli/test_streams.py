@@ -40,7 +40,7 @@ def in_shell(line: str, **environment: str) -> tuple[int, str, str]:
         ["bash", "-c", unify + line],
         env={**os.environ, **environment},
         capture_output=True,
-        timeout=100,
+        timeout=600,
         check=False,
     )
     errors = ran.stderr.decode()

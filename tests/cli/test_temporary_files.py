@@ -49,7 +49,7 @@ def test_the_next_command_removes_what_a_killed_one_left(
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     killed = start_command(api, *words, environment={dying.AT: f"{at} 1"})
-    assert killed.communicate(timeout=100)
+    assert killed.communicate(timeout=600)
     assert killed.returncode == -signal.SIGKILL
     assert list(temporary.iterdir())
     age(temporary)

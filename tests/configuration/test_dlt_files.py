@@ -135,7 +135,7 @@ def test_a_load_killed_while_retrying_leaves_no_password_from_libpq(
     given = {"DESTINATION__QUOTING__PASSWORD": PASSWORDS[0], "SOURCES__UNIFY__API_KEY": KEY}
     words = [sys.executable, "-c", KILLED_IN_MID_LOAD, str(home), serve(Account(5)).url]
     ran = subprocess.run(
-        words, env={**os.environ, **given}, capture_output=True, text=True, timeout=100, check=False
+        words, env={**os.environ, **given}, capture_output=True, text=True, timeout=600, check=False
     )
 
     messages = [file.read_text() for file in home.rglob("*.exception")]

@@ -42,12 +42,12 @@ KEYS: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize("case", KEYS)
 def test_thousands_of_new_keys_take_seconds_and_few_columns(case: str) -> None:
     rows = KEYS[case]
-    began = time.monotonic()
+    began = time.process_time()
 
     decoded = decode(ENROLLMENT_LIST, [page(*rows)])
     table = split(ENROLLMENT_LIST, decoded.rows, NOW, Splitting())["enrollments"]
 
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     assert decoded.unreadable == []
     promised = len(ENROLLMENT_LIST.parts[0].table.columns)
     assert table.num_columns <= promised + Limits.max_new_columns + 1

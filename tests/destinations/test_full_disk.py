@@ -36,7 +36,7 @@ def run(api: Sandbox, warehouse: Destination, *words: str, limit: int = 0) -> tu
     process = start_command(api, *words, window_rows=ROWS_OF_POSTGRES)
     if limit:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
-    _, errors = process.communicate(timeout=100)
+    _, errors = process.communicate(timeout=600)
     return process.returncode, errors
 
 

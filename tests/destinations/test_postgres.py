@@ -48,7 +48,7 @@ def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Postgres]:
         yield found
 
 
-def ended(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:
+def ended(process: subprocess.Popen[str], timeout: float = 600) -> tuple[int, str]:
     """Wait for a command, and return its exit code and output."""
     out, err = process.communicate(timeout=timeout)
     return process.returncode, out + err

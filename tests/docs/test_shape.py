@@ -16,7 +16,7 @@ def shape(package: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(ROOT / "benchmarks" / "shape.py"), "--check", str(package)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 

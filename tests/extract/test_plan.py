@@ -184,7 +184,7 @@ def test_a_stopped_plan_does_not_promise_to_resume() -> None:
         process = start_command(api, "backfill", "--plan", "--from", "2000-01-01")
         wait_until(lambda: len(api.requests) >= 12)
         process.send_signal(signal.SIGINT)
-        _, output = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=600)
         go_on.set()
 
     assert process.returncode == 1

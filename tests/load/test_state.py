@@ -117,7 +117,7 @@ def test_a_killed_run_loses_nothing(
     running.stderr.close()
 
     finishing = start_sync(api)
-    _, errors = finishing.communicate(timeout=60)
+    _, errors = finishing.communicate(timeout=600)
     assert (finishing.returncode, errors) == (0, "")
     assert stored(home / FILE) == shown(api.account)
 

@@ -244,7 +244,7 @@ def test_a_run_killed_at_any_point_and_repeated_ends_equal(
 
     api.account.clock.advance(timedelta(seconds=2))
     last = start_command(api, *runs[0])
-    _, errors = last.communicate(timeout=120)
+    _, errors = last.communicate(timeout=600)
 
     assert (last.returncode, errors) == (0, "")
     assert warehouse.stored() == shown(api.account)

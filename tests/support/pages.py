@@ -67,7 +67,7 @@ def in_shell(script: str, **environment: str) -> subprocess.CompletedProcess[str
         env={**os.environ, "PATH": path, **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 

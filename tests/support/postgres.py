@@ -72,7 +72,7 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         if self._guard:
-            self._guard.communicate(timeout=60)
+            self._guard.communicate(timeout=600)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -130,7 +130,7 @@ class Server:
     def kill(self) -> None:
         """Kill the server; its data stays."""
         assert self._guard
-        self._guard.communicate(b"kill\n", timeout=60)
+        self._guard.communicate(b"kill\n", timeout=600)
         self._guard = None
 
     def _init(self) -> None:

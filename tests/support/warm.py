@@ -58,7 +58,7 @@ def run(words: tuple[str, ...], environment: Mapping[str, str]) -> subprocess.Co
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with start_python(words, environment, **pipes) as process:
         try:
-            out, err = process.communicate(timeout=100)
+            out, err = process.communicate(timeout=600)
         finally:
             process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

@@ -240,7 +240,7 @@ def test_a_repair_killed_at_any_point_removes_no_row_that_the_api_shows(
         assert lost(before, held(warehouse), still) == {}
 
     last = start_command(api, *command_line)
-    _, errors = last.communicate(timeout=120)
+    _, errors = last.communicate(timeout=600)
 
     assert (last.returncode, errors) == (0, "")
     stored, expected = warehouse.stored(), shown(still)
