@@ -157,11 +157,13 @@ class ClaimRows:
         try:
             self._run(insert, claim.turn, name, claim.beat, json.dumps(claim.holder))
         except Exception:
-            if refusal:
-                # Without the table, the error would only name it, and not say why there is none.
-                raise refusal from None
-            raise
-        self.exists = True
+            if refusal is None:
+                raise
+        else:
+            self.exists = True
+            return
+        # Without the table, the other error would only name it, and not say why there is none.
+        raise refusal
 
     def drop(self, *names: str) -> bool:
         """Remove claims; tell whether any existed, or may have."""
