@@ -70,19 +70,14 @@ class _Evaluation:
         with self._lock:
             self._unopened.discard(table)
             self._open += 1
-        # How many had been taken when this table last let others go first.
-        taken = -1
+        paused_at = -1
         try:
-            while True:
+            while self._fill(table, paused_at):
                 with self._lock:
                     waiting = self._waiting[table]
-                    while not waiting and (taken == self._taken or not any(self._waiting.values())):
-                        if not self._pull():
-                            return
-                        taken = -1
                     ready = waiting.popleft() if waiting else None
                     self._taken += ready is not None
-                    taken = self._taken if ready is None else -1
+                    paused_at = self._taken if ready is None else -1
                 yield ready
                 del ready
         finally:
@@ -92,6 +87,20 @@ class _Evaluation:
                 # The last one ends the reading: nothing else would consume its rows.
                 if not self._open:
                     self._batches.close()
+
+    def _fill(self, table: str, paused_at: int) -> bool:
+        """Read until this table has rows or others should go first; False at the end.
+
+        Others go first while they have rows, unless none was taken since this table last paused.
+        """
+        with self._lock:
+            while not self._waiting[table]:
+                if paused_at != self._taken and any(self._waiting.values()):
+                    return True
+                if not self._pull():
+                    return False
+                paused_at = -1
+            return True
 
     def _pull(self) -> bool:
         """Read the next batch; False at the end."""
