@@ -152,18 +152,11 @@ class ClaimRows:
 
     def put(self, name: str, claim: Claim) -> None:
         """Write a claim or its next beat, and create the table and the dataset if need be."""
-        refusal = None if self.exists else self._create()
+        if not self.exists:
+            self._create()
         insert = f"INSERT INTO {self._table} (turn, claim, beat, holder) VALUES (%s, %s, %s, %s)"  # noqa: S608 - our own names
-        try:
-            self._run(insert, claim.turn, name, claim.beat, json.dumps(claim.holder))
-        except Exception:
-            if refusal is None:
-                raise
-        else:
-            self.exists = True
-            return
-        # Without the table, the other error would only name it, and not say why there is none.
-        raise refusal
+        self._run(insert, claim.turn, name, claim.beat, json.dumps(claim.holder))
+        self.exists = True
 
     def drop(self, *names: str) -> bool:
         """Remove claims; tell whether any existed, or may have."""
@@ -186,24 +179,30 @@ class ClaimRows:
         with self._one_at_a_time:
             return list(self._client.execute_sql(statement, *values) or [])
 
-    def _create(self) -> Exception | None:
-        """Create the table, and the dataset if need be; return why it was refused."""
+    def _create(self) -> None:
+        """Create the table, and the dataset if need be."""
         types = self._destination.capabilities().get_type_mapper()
         table: Any = {"name": self._name}
         columns = ", ".join(
             f"{name} {types.to_destination_type({'name': name, 'data_type': kind}, table)}"  # type: ignore[typeddict-item]
             for name, kind in _COLUMNS
         )
-        # Another run may create them at the same moment: whether there is a table, an insert shows.
+        # Another run may create them at the same moment: whether there is a table, it shows itself.
         with suppress(Exception):
             if not self._client.has_dataset():
                 self._client.create_dataset()
         stored = _STORED.get(kind_of(self._destination), "")
         try:
             self._run(f"CREATE TABLE {self._table} ({columns}) {stored}")
-        except Exception as refusal:  # noqa: BLE001 - of any driver
-            return refusal
-        return None
+        except Exception:
+            if not self._can_read():
+                raise
+
+    def _can_read(self) -> bool:
+        with suppress(Exception):
+            self._run(f"SELECT turn FROM {self._table} WHERE 1 = 0")  # noqa: S608
+            return True
+        return False
 
 
 def _parsed(turn: str, text: bytes) -> Claim:
