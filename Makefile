@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
+# Four processes keep two cores busy: tests of timeouts and kills wait much of their time.
+PARALLEL := -n 4 --dist worksteal --durations=10
 EXTRAS := postgres sandbox xlsx bigquery clickhouse delta iceberg s3
 
 .PHONY: help demo test test-long test-dbt test-browser picture chromium test-container test-ducklake test-orchestrators demo-workers test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
@@ -12,12 +14,11 @@ help:  ## print these targets
 demo: .venv/ready  ## load 20,000 enrollments from a local API into DuckDB; no key needed
 	@$(BIN)/unify-source demo
 
-# Four processes keep two cores busy: tests of timeouts and kills wait much of their time.
 test: .venv/ready  ## run the tests, and list the ten slowest
-	$(BIN)/python -m pytest -n 4 --dist worksteal --durations=10
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-long: .venv/ready  ## run the rarer cases that `make test` leaves out
-	$(BIN)/python -m pytest -n 4 --dist worksteal --durations=10 -m "long and not lane"
+	$(BIN)/python -m pytest $(PARALLEL) -m "long and not lane"
 
 test-dbt: .venv/ready .venv-dbt/ready  ## build and test the models with dbt, on DuckDB and Postgres
 	$(BIN)/python -m pytest -m dbt tests/analysis
