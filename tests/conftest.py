@@ -23,6 +23,7 @@ import warm
 from destinations import DESTINATIONS, Destination, DuckDB, opened
 from hypothesis import HealthCheck, settings
 from lakes import Delta, DeltaOnS3, Iceberg, Parquet
+from patience import PATIENCE
 from warehouses import BigQuery, ClickHouse
 
 from unify_source import redaction
@@ -143,7 +144,7 @@ def start_command(
 def start_and_kill(api: Sandbox, *words: str, at: str, times: int = 1) -> None:
     """Start a command that is killed when it reaches a point for the n-th time: see `dying`."""
     process = start_command(api, *words, environment={dying.AT: f"{at} {times}"})
-    _, errors = process.communicate(timeout=600)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL, errors
 
 

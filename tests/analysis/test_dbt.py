@@ -20,6 +20,7 @@ import pytest
 import yaml
 from conftest import KEY
 from pages import ROOT, blocks, page
+from patience import PATIENCE
 
 from unify_source import make_models, sync
 from unify_source.analysis.models import PACKAGE, models
@@ -66,7 +67,7 @@ class Project:
             env={**os.environ, **PRIVATE},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=PATIENCE,
             check=False,
         )
 

@@ -16,6 +16,7 @@ import dlt
 import pytest
 from conftest import KEY
 from modeled import Database
+from patience import PATIENCE
 from picture import digest, drawn_from
 from reported import assert_shown, troubled, written
 
@@ -103,7 +104,7 @@ def rendered(folder: Path, width: int, *, is_dark: bool) -> dict[str, Any]:
         ],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
         check=True,
     )
     [measured] = re.findall(r"<pre>(.+?)</pre>", done.stdout, re.DOTALL)

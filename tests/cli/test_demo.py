@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from commands import command, only_json
+from patience import PATIENCE
 
 from unify_source.resources import TABLES
 
@@ -53,7 +54,7 @@ def test_every_command_that_the_demo_prints_works_as_printed(printed: list[str])
             env={"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(sys.path)},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=PATIENCE,
             check=False,
         )
         for line in following

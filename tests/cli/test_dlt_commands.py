@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from commands import command
 from conftest import KEY
+from patience import PATIENCE
 
 from unify_source.sandbox import Account, Sandbox
 
@@ -21,7 +22,7 @@ def dlt_pipeline(*words: str) -> str:
         [str(Path(sys.executable).with_name("dlt")), "pipeline", *words],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr

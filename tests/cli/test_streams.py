@@ -14,6 +14,7 @@ import duckdb
 import pytest
 from commands import command
 from conftest import IS_SOAK, KEY
+from patience import PATIENCE
 
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 
@@ -40,7 +41,7 @@ def in_shell(line: str, **environment: str) -> tuple[int, str, str]:
         ["bash", "-c", unify + line],
         env={**os.environ, **environment},
         capture_output=True,
-        timeout=600,
+        timeout=PATIENCE,
         check=False,
     )
     errors = ran.stderr.decode()

@@ -12,6 +12,7 @@ import dying
 import pytest
 from commands import command
 from conftest import start_command
+from patience import PATIENCE
 from standing import Serve, account
 
 from unify_source import sync
@@ -49,7 +50,7 @@ def test_the_next_command_removes_what_a_killed_one_left(
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
     killed = start_command(api, *words, environment={dying.AT: f"{at} 1"})
-    assert killed.communicate(timeout=600)
+    assert killed.communicate(timeout=PATIENCE)
     assert killed.returncode == -signal.SIGKILL
     assert list(temporary.iterdir())
     age(temporary)

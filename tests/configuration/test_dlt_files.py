@@ -22,6 +22,7 @@ from dlt.common.destination.exceptions import DestinationTerminalException
 from dlt.common.exceptions import DltException
 from dlt.common.typing import TDataItems
 from dlt.pipeline.exceptions import PipelineStepFailed
+from patience import PATIENCE
 
 from unify_source import unify_source
 from unify_source.dlt_seam import dlt_log
@@ -135,7 +136,12 @@ def test_a_load_killed_while_retrying_leaves_no_password_from_libpq(
     given = {"DESTINATION__QUOTING__PASSWORD": PASSWORDS[0], "SOURCES__UNIFY__API_KEY": KEY}
     words = [sys.executable, "-c", KILLED_IN_MID_LOAD, str(home), serve(Account(5)).url]
     ran = subprocess.run(
-        words, env={**os.environ, **given}, capture_output=True, text=True, timeout=600, check=False
+        words,
+        env={**os.environ, **given},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
 
     messages = [file.read_text() for file in home.rglob("*.exception")]

@@ -14,6 +14,7 @@ import pytest
 from conftest import rounds_and_chance, start_command
 from destinations import DATASET, Destination, DuckDB, Postgres
 from held import held, lost
+from patience import PATIENCE
 from postgres import Server
 from standing import account, change
 from warehouse import shown
@@ -36,7 +37,7 @@ def run(api: Sandbox, warehouse: Destination, *words: str, limit: int = 0) -> tu
     process = start_command(api, *words, window_rows=ROWS_OF_POSTGRES)
     if limit:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
-    _, errors = process.communicate(timeout=600)
+    _, errors = process.communicate(timeout=PATIENCE)
     return process.returncode, errors
 
 

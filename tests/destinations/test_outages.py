@@ -30,6 +30,7 @@ from outages import (
     World,
     at,
 )
+from patience import PATIENCE
 from postgres import Server, database
 from standing import account, change, load
 from statements import BucketProxy, StatementProxy
@@ -181,7 +182,7 @@ def run(
     process = start_command(api, *words, window_rows=10 * FEW, environment=environment)
     world.process = process
     try:
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
     return process.returncode, errors

@@ -20,6 +20,7 @@ import warm
 from conftest import KEY, rounds_and_chance, start_command
 from destinations import Postgres, opened
 from listing import listing, version
+from patience import PATIENCE
 from postgres import PASSWORD, Server, ask
 from proxy import Proxy
 from standing import account, change, load
@@ -48,7 +49,7 @@ def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Postgres]:
         yield found
 
 
-def ended(process: subprocess.Popen[str], timeout: float = 600) -> tuple[int, str]:
+def ended(process: subprocess.Popen[str], timeout: float = PATIENCE) -> tuple[int, str]:
     """Wait for a command, and return its exit code and output."""
     out, err = process.communicate(timeout=timeout)
     return process.returncode, out + err

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from pages import ROOT
+from patience import PATIENCE
 
 COMMENTED = "# One comment.\nVALUE = 1\n"
 
@@ -16,7 +17,7 @@ def shape(package: Path) -> subprocess.CompletedProcess[str]:
         [sys.executable, str(ROOT / "benchmarks" / "shape.py"), "--check", str(package)],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
         check=False,
     )
 

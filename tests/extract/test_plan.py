@@ -15,6 +15,7 @@ import pytest
 from accounts import BURST, START, account, begun_with, in_groups, with_a_burst
 from click.testing import CliRunner
 from conftest import KEY, start_command
+from patience import PATIENCE
 from turns import wait_until
 
 from unify_source.cli import app as cli
@@ -184,7 +185,7 @@ def test_a_stopped_plan_does_not_promise_to_resume() -> None:
         process = start_command(api, "backfill", "--plan", "--from", "2000-01-01")
         wait_until(lambda: len(api.requests) >= 12)
         process.send_signal(signal.SIGINT)
-        _, output = process.communicate(timeout=600)
+        _, output = process.communicate(timeout=PATIENCE)
         go_on.set()
 
     assert process.returncode == 1

@@ -21,6 +21,7 @@ import duckdb
 import pytest
 import warm
 from conftest import IS_SOAK, KEY
+from patience import PATIENCE
 from warehouse import shown, stored
 
 from unify_source.cli.pipeline import open_pipeline
@@ -117,7 +118,7 @@ def test_a_killed_run_loses_nothing(
     running.stderr.close()
 
     finishing = start_sync(api)
-    _, errors = finishing.communicate(timeout=600)
+    _, errors = finishing.communicate(timeout=PATIENCE)
     assert (finishing.returncode, errors) == (0, "")
     assert stored(home / FILE) == shown(api.account)
 

@@ -16,6 +16,7 @@ import duckdb
 import pytest
 from conftest import KEY
 from pages import ROOT, blocks, page
+from patience import PATIENCE
 from warehouse import shown
 
 from unify_source import sync
@@ -138,7 +139,7 @@ def test_the_project_and_the_definitions_that_the_page_shows_are_valid_and_need_
         env={**os.environ, "DAGSTER_DISABLE_TELEMETRY": "yes"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 

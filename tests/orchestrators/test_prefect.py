@@ -12,6 +12,7 @@ import duckdb
 import pytest
 from conftest import KEY
 from pages import ROOT
+from patience import PATIENCE
 
 from unify_source.sandbox import Account, Clock, Sandbox
 from unify_source.times import parse_instant
@@ -37,7 +38,7 @@ def flow(home: Path, api: Sandbox, key: str, *words: str) -> subprocess.Complete
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -21,6 +21,7 @@ from conftest import KEY, rounds_and_chance, start_command
 from destinations import DuckDB
 from dlt.common.runtime.collector import NULL_COLLECTOR, NullCollector
 from loaded import loaded
+from patience import PATIENCE
 from turns import FailsAfterAWindow, answers_once, is_queued_for, readers, wait_until
 from warehouse import shown, stored
 
@@ -174,7 +175,7 @@ def test_an_end_that_is_an_empty_variable_of_the_shell_is_refused_before_any_req
     api = serve(Account(10))
     for words in ((), ("--plan",)):
         process = start(api, "backfill", "--from", LONG_AGO, "--to", "", *words)
-        _, errors = process.communicate(timeout=600)
+        _, errors = process.communicate(timeout=PATIENCE)
 
         assert process.returncode == 2
         assert "--to is ''" in errors
@@ -286,7 +287,7 @@ def test_a_backfill_killed_at_any_moment_and_restarted_ends_equal_and_loses_one_
 
     asked, left = len(api.requests), (1_500 * kills - rows_loaded()) / PAGE_SIZE
     last = start(api, *words, window_rows=500)
-    _, error = last.communicate(timeout=600)
+    _, error = last.communicate(timeout=PATIENCE)
 
     assert last.returncode == 0, error
     assert stored(FILE) == shown(api.account)
@@ -315,7 +316,7 @@ def test_an_interrupted_backfill_stops_before_its_window_ends_and_says_how_to_re
     wait_until(lambda: len(api.requests) > 30)
 
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=600)
+    _, errors = process.communicate(timeout=PATIENCE)
 
     assert len(api.requests) < 200
     assert process.returncode == 1
@@ -335,8 +336,8 @@ def test_a_sync_runs_between_two_windows_of_a_long_backfill_and_both_end_equal(
     long = start(slow, "backfill", "--from", LONG_AGO, window_rows=400)
     wait_until(lambda: slow.requests)
     short = start(api, "sync")
-    _, short_errors = short.communicate(timeout=600)
-    _, long_errors = long.communicate(timeout=600)
+    _, short_errors = short.communicate(timeout=PATIENCE)
+    _, long_errors = long.communicate(timeout=PATIENCE)
 
     assert short.returncode == 0, short_errors
     assert long.returncode == 0, long_errors
@@ -364,7 +365,7 @@ def test_rows_that_a_backfill_read_ahead_before_it_yielded_revert_no_newer_ones(
         account.change(1_500, seed=4)
         moment_later(api)
         pipeline.run(unify_source(api_key=KEY, base_url=api.url))
-    _, errors = long.communicate(timeout=600)
+    _, errors = long.communicate(timeout=PATIENCE)
 
     assert is_still_running
     assert long.returncode == 0, errors
@@ -409,8 +410,8 @@ def test_a_backfill_that_yielded_waits_for_its_next_turn_as_long_as_it_takes(
     time.sleep(0.5)
     is_still_running = long.poll() is None
     hold.set()
-    _, long_errors = long.communicate(timeout=600)
-    _, other_errors = other.communicate(timeout=600)
+    _, long_errors = long.communicate(timeout=PATIENCE)
+    _, other_errors = other.communicate(timeout=PATIENCE)
 
     assert is_still_running, long_errors
     assert long.returncode == 0, long_errors
@@ -441,9 +442,9 @@ def test_a_run_that_exceeds_the_lock_timeout_names_the_holder(
     wait_until(lambda: api.requests)
 
     second = start(api, "sync", "--lock-timeout", "2.1")
-    _, errors = second.communicate(timeout=600)
+    _, errors = second.communicate(timeout=PATIENCE)
     hold.set()
-    first.communicate(timeout=600)
+    first.communicate(timeout=PATIENCE)
 
     assert second.returncode == 5
     meanwhile, at_last = errors.split("Error: ")

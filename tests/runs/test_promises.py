@@ -15,6 +15,7 @@ from dying import IN_A_LOAD, MERGING
 from held import Held, held, lost
 from listing import SECONDS, listing, version
 from loaded import loaded
+from patience import PATIENCE
 from standing import START, Serve, account, change, load
 from turns import FailsAfterAWindow
 from warehouse import shown
@@ -244,7 +245,7 @@ def test_a_run_killed_at_any_point_and_repeated_ends_equal(
 
     api.account.clock.advance(timedelta(seconds=2))
     last = start_command(api, *runs[0])
-    _, errors = last.communicate(timeout=600)
+    _, errors = last.communicate(timeout=PATIENCE)
 
     assert (last.returncode, errors) == (0, "")
     assert warehouse.stored() == shown(api.account)

@@ -13,6 +13,7 @@ import dlt
 import pytest
 from conftest import KEY, start_command
 from filelock import FileLock
+from patience import PATIENCE
 from stopping import assert_stops
 from turns import wait_until
 
@@ -114,6 +115,6 @@ run(lambda: None)
 def test_ctrl_c_once_the_work_is_done_changes_nothing() -> None:
     words = [sys.executable, "-c", INTERRUPTED_AT_ITS_END]
 
-    ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=600)
+    ran = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "the rest of it\n", "")

@@ -15,11 +15,11 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import postgres
+from patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 BIN = ROOT / ".venv-airflow" / "bin"
 DAGS = ROOT / "pipelines" / "airflow"
-PATIENCE = 600
 
 
 class Airflow:

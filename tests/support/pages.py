@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from conftest import KEY
+from patience import PATIENCE
 
 from unify_source.sandbox import Sandbox
 
@@ -67,7 +68,7 @@ def in_shell(script: str, **environment: str) -> subprocess.CompletedProcess[str
         env={**os.environ, "PATH": path, **environment},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import psycopg2
+from patience import PATIENCE
 
 NAMED = "UNIFY_TEST_POSTGRES"
 USER, PASSWORD = "loader", "s3cret-of-the-loader"
@@ -72,7 +73,7 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         if self._guard:
-            self._guard.communicate(timeout=600)
+            self._guard.communicate(timeout=PATIENCE)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
@@ -130,7 +131,7 @@ class Server:
     def kill(self) -> None:
         """Kill the server; its data stays."""
         assert self._guard
-        self._guard.communicate(b"kill\n", timeout=600)
+        self._guard.communicate(b"kill\n", timeout=PATIENCE)
         self._guard = None
 
     def _init(self) -> None:

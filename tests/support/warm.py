@@ -27,6 +27,7 @@ from typing import Any
 
 import announcing
 import dying
+from patience import PATIENCE
 
 # Of Linux's prctl.h: who loses its parent becomes a child of ours, so that we can wait for it.
 _SET_CHILD_SUBREAPER = 36
@@ -58,7 +59,7 @@ def run(words: tuple[str, ...], environment: Mapping[str, str]) -> subprocess.Co
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with start_python(words, environment, **pipes) as process:
         try:
-            out, err = process.communicate(timeout=600)
+            out, err = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)

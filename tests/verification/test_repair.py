@@ -15,6 +15,7 @@ from dying import COMMITTING, LOADING, MERGING, NORMALIZING, READING, REMOVING
 from held import held, lost
 from lakes import Delta, Iceberg
 from loaded import loaded
+from patience import PATIENCE
 from standing import Serve, load
 from warehouse import shown
 
@@ -240,7 +241,7 @@ def test_a_repair_killed_at_any_point_removes_no_row_that_the_api_shows(
         assert lost(before, held(warehouse), still) == {}
 
     last = start_command(api, *command_line)
-    _, errors = last.communicate(timeout=600)
+    _, errors = last.communicate(timeout=PATIENCE)
 
     assert (last.returncode, errors) == (0, "")
     stored, expected = warehouse.stored(), shown(still)
