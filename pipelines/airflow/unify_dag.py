@@ -70,7 +70,9 @@ def load_interval(
         )
         try:
             since, until = start - LOOKBACK, end - INSTANT
-            report = backfill(pipeline, since, until, lock_timeout=600, **settings)
+            report = backfill(pipeline, since, until, **{"lock_timeout": 600, **settings})
+        except TypeError as error:
+            raise AirflowFailException(f"Check the settings of the account: {error}") from error
         except UnifyError as error:
             if error.exit_code == 2:  # noqa: PLR2004 - wrong configuration, a refused key included
                 raise AirflowFailException(str(error)) from None

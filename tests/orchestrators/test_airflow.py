@@ -16,9 +16,10 @@ from pathlib import Path
 import duckdb
 import postgres
 import pytest
-from airflows import BIN, DAGS, PATIENCE, Airflow, within_patience
+from airflows import BIN, DAGS, Airflow, within_patience
 from conftest import KEY
 from pages import blocks, page
+from patience import PATIENCE
 
 from unify_source.sandbox import Account, Clock, Fault, Sandbox
 from unify_source.sandbox.invent.drift import DRIFTS
@@ -28,6 +29,10 @@ pytestmark = pytest.mark.airflow
 
 FIRST, LAST = "2026-05-25", "2026-05-29"
 LOOKBACK = timedelta(minutes=10)
+YEAR = (
+    "from datetime import datetime, timezone;"
+    "year = [datetime(at, 1, 1, tzinfo=timezone.utc) for at in (2025, 2026)]"
+)
 
 
 class Loading(Airflow):
@@ -105,11 +110,7 @@ def test_a_refused_key_is_not_retried(airflow: Loading) -> None:
 def test_rows_in_quarantine_fail_the_task_for_good_and_the_others_are_loaded(
     airflow: Loading,
 ) -> None:
-    program = (
-        "from datetime import datetime, timezone;"
-        "ends = [datetime(year, 1, 1, tzinfo=timezone.utc) for year in (2025, 2026)];"
-        "unify_dag.load_interval('unify', {}, *ends)"
-    )
+    program = f"{YEAR}; unify_dag.load_interval('unify', {{}}, *year)"
     account = Account(300, clock=Clock(datetime(2026, 2, 1, tzinfo=timezone.utc)))
     with Sandbox(account, key=KEY, reshape=DRIFTS["changed-types"]) as api:
         printed = airflow.tried(
@@ -144,6 +145,9 @@ def test_an_account_has_a_dag_a_key_and_a_dataset_of_its_own(airflow: Loading) -
         ("unify_dag.settings_of('')", {"UNIFY_SETTINGS": "{"}, "UNIFY_SETTINGS is not a JSON"),
         ("unify_dag.load_interval('unify', {}, None, None)", {}, "has no data interval"),
         ("unify_dag.load_interval('unify', {}, 1, 1)", {}, "has no data interval"),
+        (f"{YEAR}; unify_dag.load_interval('unify', {{'start': 1}}, *year)", {}, "'start'"),
+        (f"{YEAR}; unify_dag.load_interval('unify', {{'wrokers': 1}}, *year)", {}, "'wrokers'"),
+        (f"{YEAR}; unify_dag.load_interval('unify', {{'lock_timeout': 'x'}}, *year)", {}, "'x'"),
     ],
 )
 def test_what_no_retry_mends_fails_for_good_before_the_first_request(
