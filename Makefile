@@ -44,12 +44,13 @@ demo-workers: .venv/ready .venv-airflow/ready  ## load four accounts on one work
 	  $(AS_ROOT) apt-get install -y -qq --no-install-recommends redis-server; }
 	$(BIN)/python benchmarks/two_workers.py
 
-test-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## try lakes and warehouses, and write what holds into docs/destinations.md
+test-warehouse: .venv-warehouse/ready .venv-bigquery/ready test-ducklake  ## try lakes and warehouses, and write what holds into docs/destinations.md
 	UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \
 	  -m "(lane or promise) and not matrix" --tables docs/destinations.md tests
 
-test-ducklake: .venv-ducklake/ready  ## load into DuckLake, with the last DuckDB that has it as a wheel
-	.venv-ducklake/bin/python -m pytest -m ducklake tests/destinations
+test-ducklake: .venv-ducklake/ready  ## try DuckLake, with the last DuckDB that has it as a wheel, and write what holds
+	.venv-ducklake/bin/python -m pytest -m ducklake --tables docs/destinations.md tests/runs/test_promises.py \
+	  tests/destinations/test_destinations.py tests/destinations/test_ducklake.py
 
 test-container: .venv/ready  ## take the steps of the Dockerfile one by one in a chroot of Debian, as root
 	command -v debootstrap >/dev/null || { \

@@ -21,6 +21,7 @@ import servers
 import tables
 import warm
 from destinations import DESTINATIONS, Destination, DuckDB, opened
+from ducklakes import DuckLake
 from hypothesis import HealthCheck, settings
 from lakes import Delta, DeltaOnS3, Iceberg, Parquet
 from patience import PATIENCE
@@ -59,7 +60,21 @@ KEPT = (
     postgres.NAMED,
     servers.BIGQUERY_ENVIRONMENT,
 )
-LANE: tuple[type[Destination], ...] = (ClickHouse, BigQuery, Delta, DeltaOnS3, Iceberg, Parquet)
+LANE: tuple[type[Destination], ...] = (
+    ClickHouse,
+    BigQuery,
+    Delta,
+    DeltaOnS3,
+    Iceberg,
+    Parquet,
+    DuckLake,
+)
+# The extension for DuckLake is a wheel for an older DuckDB, so only its own environment has it.
+INSTALLED = [
+    kind
+    for kind in (*DESTINATIONS, *LANE)
+    if kind is not DuckLake or find_spec("duckdb_extension_ducklake")
+]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -190,7 +205,7 @@ def s3_server() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(params=[pytest.param(d, id=d.name, marks=d.lane) for d in (*DESTINATIONS, *LANE)])
+@pytest.fixture(params=[pytest.param(d, id=d.name, marks=d.lane) for d in INSTALLED])
 def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
     """Give each test every destination in turn, empty.
 

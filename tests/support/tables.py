@@ -1,6 +1,7 @@
 """Writes the results of a run of the tests into the page on destinations.
 
-Given with `--tables FILE`: the two tables between its markers are replaced.
+Given with `--tables FILE`: in the two tables between its markers, the lines of the destinations
+that were tried are replaced.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ ABOUT = {
     "Delta, S3": About(("deltalake", "moto"), "Delta", "upsert"),
     "Iceberg, folder": About(("pyiceberg",), "Iceberg", "upsert"),
     "Parquet, folder": About(("pyarrow",), "Parquet", "append; the newest by view"),
+    "DuckLake": About(("duckdb", "duckdb-extension-ducklake"), "Parquet", "delete-insert"),
 }
 
 
@@ -43,6 +45,7 @@ class Tables:
         self._page = page
         self._failed: dict[tuple[str, str], set[str]] = {}
         self._speeds: dict[str, int] = {}
+        self._kept: dict[str, str] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note one outcome."""
@@ -61,14 +64,34 @@ class Tables:
     def pytest_sessionfinish(self) -> None:
         """Write the tables."""
         page = self._page.read_text()
+        self._keep(page)
         for name, lines in (("tried", self._tried()), ("promises", self._promises())):
             marked = rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)"
             page = re.sub(marked, rf"\g<1>{chr(10).join(lines)}\n\g<2>", page, flags=re.DOTALL)
         self._page.write_text(page)
 
+    def _keep(self, page: str) -> None:
+        """Note what the page says of destinations that were not tried now."""
+        tried = {name for name, _ in self._failed} | self._speeds.keys()
+        notes = dict(re.findall(r"^\((\d+)\) (.*)\.$", page, re.MULTILINE))
+        for line in page.splitlines():
+            name, *cells = line.strip("| ").split(" | ")
+            if name not in ABOUT or name in tried:
+                continue
+            if len(cells) < len(PROMISES):
+                self._kept[name] = line
+                continue
+            for promise, cell in zip(PROMISES, cells, strict=True):
+                if cell != "not tried":
+                    numbers = re.findall(r"\((\d+)\)", cell)
+                    self._failed[name, promise] = {notes[number] for number in numbers}
+
     def _tried(self) -> list[str]:
         lines = ["| destination | tried with | files | merge | rows/s |", "|---|---|---|---|---:|"]
         for name, about in ABOUT.items():
+            if name in self._kept:
+                lines.append(self._kept[name])
+                continue
             with_ = ", ".join(f"{package} {version(package)}" for package in about.packages)
             speed = f"{self._speeds[name]:,}" if name in self._speeds else "not tried"
             lines.append(f"| {name} | {with_} | {about.files} | {about.strategy} | {speed} |")
