@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from importlib.metadata import requires
+from inspect import signature
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
@@ -254,6 +255,19 @@ def test_a_module_is_notified_of_a_step_before_its_trace_is_written(
     assert trace
     assert [step.step_exception for step in trace.steps] == ["replaced"], (
         "dlt no longer lets a module of trace.TRACKING_MODULES replace a step before it is written"
+    )
+
+
+@pytest.mark.lane
+def test_dlt_adds_a_tables_condition_to_its_merge_into_delta() -> None:
+    from dlt.common.libs import deltalake  # noqa: PLC0415 - of the lane
+
+    takes = list(signature(deltalake.merge_delta_table).parameters)
+    assert takes[:3] == ["table", "data", "schema"], "dlt calls its merge into Delta otherwise"
+    schema: Any = {"x-merge-source-filter": "target.id = 'a'"}
+    condition, _ = deltalake._delta_merge_predicates(schema)  # noqa: SLF001
+    assert condition == "target.id = 'a'", (
+        "dlt no longer passes a table's condition to its merge into Delta"
     )
 
 

@@ -23,6 +23,7 @@ from unify_source.dlt_seam.destinations import (
     kind_of,
     merge_in_transactions,
 )
+from unify_source.dlt_seam.lakes import limit_delta_merges
 from unify_source.dlt_seam.pipelines import (
     BeforeStep,
     active_pipeline,
@@ -77,6 +78,7 @@ __all__ = [
     "intercepted_signals",
     "keep_when_refreshed",
     "kind_of",
+    "limit_delta_merges",
     "load_after",
     "load_id",
     "load_pipeline_state_from_destination",

@@ -19,6 +19,7 @@ from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from unify_source.destinations.comments.lakes import describe, described
 from unify_source.destinations.lakes.composite import match_at_once
+from unify_source.destinations.lakes.near import merge_near
 from unify_source.destinations.lakes.tables import Rows, of_format, rows_of
 from unify_source.destinations.lakes.versions import newest_of_each
 from unify_source.dlt_seam import kind_of, running_pipeline
@@ -52,6 +53,8 @@ class Lake:
         self.format, self._account = table_format, account
         if table_format == ICEBERG and account:
             match_at_once()
+        if table_format == DELTA:
+            merge_near()
 
     def hints(self, opened: Any) -> dict[str, Any]:
         """Return the hints for writing a table; `opened` is None if it does not exist yet."""
