@@ -53,8 +53,6 @@ class Lake:
         self.format, self._account = table_format, account
         if table_format == ICEBERG and account:
             match_at_once()
-        if table_format == DELTA:
-            merge_near()
 
     def hints(self, opened: Any) -> dict[str, Any]:
         """Return the hints for writing a table; `opened` is None if it does not exist yet."""
@@ -75,6 +73,8 @@ class Lake:
         opened = _opened(self.format, table.name)
         if opened is not None and self.format != PARQUET:
             describe(opened, self.format, table, running_pipeline().dataset_name)
+        if opened is not None and self.format == DELTA:
+            merge_near()
         return opened
 
     def ready(self, table: Table, opened: Any, batches: list[pa.Table]) -> pa.Table:
