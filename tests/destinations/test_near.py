@@ -57,7 +57,7 @@ def test_an_instant_near_an_end_of_time_limits_nothing(year: int) -> None:
 
 @pytest.mark.lane
 @pytest.mark.parametrize("warehouse", [Delta], indirect=True, ids=["Delta"])
-def test_a_merge_of_long_rows_reads_only_the_files_of_those_that_it_replaces(
+def test_a_merge_into_a_large_table_reads_only_the_files_of_the_rows_that_it_replaces(
     serve: Serve, warehouse: Any
 ) -> None:
     api = serve(account(100))
@@ -69,10 +69,16 @@ def test_a_merge_of_long_rows_reads_only_the_files_of_those_that_it_replaces(
         assert last["operation"] == "MERGE"
         return int(last["operationMetrics"]["num_target_files_scanned"])
 
-    api.account.clock.advance(timedelta(hours=1))
-    now = rfc3339(api.account.clock.now())
-    long = {"id": str(UUID(int=1)), "updated_at": now, "notes": token_hex(1 << 20)}
-    api.account.put({**api.account.rows()[0], **long})
+    def put_long_rows(*numbers: int) -> None:
+        api.account.clock.advance(timedelta(hours=1))
+        now, row = rfc3339(api.account.clock.now()), api.account.rows()[0]
+        for number in numbers:
+            notes = token_hex(1 << 20)
+            api.account.put({**row, "id": str(UUID(int=number)), "updated_at": now, "notes": notes})
+
+    put_long_rows(*range(20))
+    files_read()
+    put_long_rows(20)
     assert files_read() == 0
     change(api.account, 1)
     assert files_read() == 1

@@ -8,13 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 
+Condition = Callable[[Any, Any, Callable[[], pa.Table]], "str | None"]
+"""Gets an open table, dlt's schema of it, and a function that reads the rows to merge.
 
-def limit_delta_merges(condition: Callable[[Any, pa.Table, Any], str | None]) -> None:
-    """Let dlt merge rows only with stored ones that meet a condition, in this process from now on.
+Returns SQL about the columns of `target`: each is null for a row that is not stored yet.
+"""
 
-    `condition` gets the open table, the rows and dlt's schema of the table, and returns SQL about
-    the columns of `target`, where each column is null for a row that is not stored yet.
-    """
+
+def limit_delta_merges(condition: Condition) -> None:
+    """Let dlt merge only with stored rows that meet a condition, in this process from now on."""
     from dlt.common.libs import deltalake  # noqa: PLC0415 - an extra
 
     merge = deltalake.merge_delta_table
@@ -23,10 +25,15 @@ def limit_delta_merges(condition: Callable[[Any, pa.Table, Any], str | None]) ->
 
     @wraps(merge)
     def merged(table: Any, data: Any, schema: Any, *args: Any, **kwargs: Any) -> None:
-        rows = data.read_all()
-        if limit := condition(table, rows, schema):
+        read: list[pa.Table] = []
+
+        def rows() -> pa.Table:
+            read.append(data.read_all())
+            return read[0]
+
+        if limit := condition(table, schema, rows):
             # dlt adds it to the condition of the merge, and to that of an insert.
             schema = {**schema, "x-merge-source-filter": limit}
-        merge(table, rows.to_reader(), schema, *args, **kwargs)
+        merge(table, read[0].to_reader() if read else data, schema, *args, **kwargs)
 
     deltalake.merge_delta_table = merged

@@ -1,12 +1,13 @@
 """Lets a merge read only the files of a Delta table that may hold its rows.
 
-The library reads every file whose statistics do not exclude a match, whole and all of them at once.
-Keys are random, so each file may hold any. But each file has few instants of the last change. Where
-rows are short, finding these takes longer than it saves.
+The library reads every file whose statistics do not exclude a match, and holds all of them at once:
+2 GB for 2,000,000 rows, if a thousand change. Keys are random, so each file may hold any. But each
+file has few instants of the last change. In a small table, finding these costs more than it saves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import nlargest
 from itertools import pairwise
 from typing import Any
@@ -16,10 +17,10 @@ import pyarrow.compute as pc
 
 from unify_source.accounts import ACCOUNT
 from unify_source.dlt_seam import limit_delta_merges
-from unify_source.limits import wide_bytes
 from unify_source.resources import BY_NAME, INSTANT, KEY, TEXT
 from unify_source.times import rfc3339
 
+_SMALL_BYTES = 16 << 20
 _MOST_SPANS = 50
 # Other writers round the instants of a file's statistics to milliseconds.
 _MARGIN = 1_000
@@ -32,25 +33,19 @@ def merge_near() -> None:
     limit_delta_merges(_condition)
 
 
-def _condition(opened: Any, rows: pa.Table, schema: Any) -> str | None:
+def _condition(opened: Any, schema: Any, rows: Callable[[], pa.Table]) -> str | None:
     newest = BY_NAME[schema["name"]].newest if schema["name"] in BY_NAME else ""
     keys = {name for name, column in schema["columns"].items() if column.get("primary_key")}
     stored = opened.to_pyarrow_dataset()
     # A table of another source, or one from 0.1.0.
     if KEY not in keys or keys - {KEY, ACCOUNT} or newest not in stored.schema.names:
         return None
-    if stored.schema.field(newest).type != INSTANT or not _has_wide(opened, rows):
+    sizes = pa.table(opened.get_add_actions(flatten=True))["size_bytes"]
+    if stored.schema.field(newest).type != INSTANT or (pc.sum(sizes).as_py() or 0) < _SMALL_BYTES:
         return None
-    have = pc.field(KEY).cast(TEXT).isin(rows[KEY].cast(TEXT).combine_chunks())
-    replaced = stored.to_table([newest], filter=have)
+    keys_of_rows = rows()[KEY].cast(TEXT).combine_chunks()
+    replaced = stored.to_table([newest], filter=pc.field(KEY).cast(TEXT).isin(keys_of_rows))
     return near(f"target.{newest}", replaced[newest])
-
-
-def _has_wide(opened: Any, rows: pa.Table) -> bool:
-    files = pa.table(opened.get_add_actions(flatten=True))
-    sizes = zip(files["size_bytes"].to_pylist(), files["num_records"].to_pylist(), strict=True)
-    loaded = (rows.nbytes, len(rows))
-    return any(wide_bytes(size, count or 0) for size, count in [loaded, *sizes])
 
 
 def near(column: str, instants: pa.ChunkedArray) -> str | None:
