@@ -11,7 +11,7 @@ UnifyError                      exit code 1 unless shown otherwise
 │   ├── ServerFailed               HTTP 5xx for longer than the retry budget
 │   ├── Unreachable                no connection, or none that lasted
 │   ├── BrokenPage                 not JSON, no list, a cursor that repeats
-│   ├── TooLarge                   a body beyond `max_body_bytes`
+│   ├── TooLarge                   a body or a list beyond `max_body_bytes`
 │   └── RowUnavailable             one row cannot be read; the others can
 ├── LoadFailed                     the destination did not accept the data
 │   └── DestinationUnreachable     no connection to it, or none that lasted
@@ -113,7 +113,7 @@ class BrokenPage(ApiError):
 
 
 class TooLarge(ApiError):
-    """A response's body is larger than `max_body_bytes`; fewer rows may fit."""
+    """A body, or a list that is read as a whole, is larger than `max_body_bytes`."""
 
 
 class RowUnavailable(ApiError):

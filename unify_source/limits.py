@@ -48,7 +48,10 @@ class LimitArguments(TypedDict, total=False):
     max_body_bytes: Annotated[
         int | str | None,
         _whole(
-            1 << 10, 1 << 30, USUAL.max_body_bytes, "Most bytes of a response's body, unpacked."
+            1 << 10,
+            1 << 30,
+            USUAL.max_body_bytes,
+            "Most bytes of a response's body, unpacked, and of the whole list of sequences.",
         ),
     ]
     max_response_seconds: Annotated[

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from typing import Any
 
 import dlt
@@ -41,11 +42,16 @@ def sequence(warehouse: Destination, key: str) -> dict[str, Any]:
 
 @contextmanager
 def refusing(api: Sandbox, answer: tuple[int, bytes]) -> Iterator[str]:
-    """Pass requests on, except those for the list of sequences, which get this answer."""
+    """Pass requests on, except those for the list of sequences, which get this answer.
+
+    Each `%d` in it is the number of the request.
+    """
+    numbers = count()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, body, date = answer[0], answer[1], self.date_time_string()
+            body = body.replace(b"%d", b"%d" % next(numbers))
             if not self.path.startswith("/sequences/v1/sequences"):
                 headers = {"x-api-key": self.headers["x-api-key"]}
                 passed = requests.get(api.url + self.path, headers=headers, timeout=10)
@@ -159,6 +165,23 @@ def test_an_unavailable_list_stops_no_run_and_deletes_no_row(
     change(api.account, 50, seed=4)
     load(warehouse, api.url)
     assert warehouse.stored() == shown(api.account)
+
+
+@on_duckdb
+def test_a_list_without_end_stops_no_run_and_is_not_held_in_memory(
+    serve: Serve, warehouse: Destination, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = loaded(warehouse, serve)
+    before = warehouse.stored()["sequences"]
+    change(api.account, 50)
+    names = b"n" * 1_000_000
+    page = b'{"sequences":[{"id":"s%d","name":"' + names + b'"}],"next_cursor":"c%d"}'
+
+    with refusing(api, (200, page)) as url:
+        load(warehouse, url, max_body_bytes=4_000_000)
+
+    assert "is larger than 3,906 kB (max_body_bytes)" in caplog.text
+    assert warehouse.stored() == {**shown(api.account), "sequences": before}
 
 
 @on_duckdb

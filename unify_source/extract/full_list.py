@@ -10,7 +10,14 @@ from unify_source.api.by_id import each_by_id
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
-from unify_source.errors import ApiError, KeyRefused, RateLimited, ServerFailed, Unreachable
+from unify_source.errors import (
+    ApiError,
+    KeyRefused,
+    RateLimited,
+    ServerFailed,
+    TooLarge,
+    Unreachable,
+)
 from unify_source.extract.pagination import follow
 from unify_source.resources import Resource
 from unify_source.settings import Settings
@@ -33,8 +40,7 @@ class FullList:
         """Return the bodies of all its pages; None if the API has no such list."""
         parameters = [("limit", str(self._settings.page_size))]
         try:
-            pages = follow(self._page, parameters, limits=self._settings.limits)
-            return [page.body for page in pages]
+            return self._bodies(parameters)
         except (RateLimited, ServerFailed, Unreachable):
             raise
         except (ApiError, KeyRefused) as error:
@@ -47,6 +53,20 @@ class FullList:
             return None
         finally:
             self.read_at = datetime.now(timezone.utc)
+
+    def _bodies(self, parameters: Parameters) -> list[bytes]:
+        limits = self._settings.limits
+        bodies, size = [], 0
+        for page in follow(self._page, parameters, limits=limits):
+            size += len(page.body)
+            if size > limits.max_body_bytes:
+                raise TooLarge(
+                    f"The list {self.resource.path} is larger than {limits.max_body_bytes >> 10:,}"
+                    " kB (max_body_bytes).",
+                    "Raise max_body_bytes if it is that long.",
+                )
+            bodies.append(page.body)
+        return bodies
 
     def _page(self, parameters: Parameters) -> Page:
         try:
