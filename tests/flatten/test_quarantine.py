@@ -144,6 +144,54 @@ def test_once_the_api_is_fixed_rows_with_an_id_leave_the_quarantine_even_if_old(
     assert stored(FILE)["enrollments"] == shown(rows)["enrollments"]
 
 
+ODD: dict[str, Callable[[Row], Row | None]] = {
+    "null": lambda _: None,
+    "without an id": lambda row: {"updated_at": row["updated_at"]},
+    "with a number as its id": lambda row: {**row, "id": 7},
+    "without an id and a time": lambda _: {"x": 1},
+}
+
+
+def with_an_odd_oldest(living: Account, odd: Callable[[Row], Row | None]) -> dict[str, Any]:
+    """Return how a sandbox lists the oldest row of an account as something odd."""
+    oldest = min(living.rows(), key=lambda row: row["updated_at"])["id"]
+    return {"reshape": lambda row: odd(row) if row["id"] == oldest else row}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_a_row_without_an_id_leaves_the_quarantine_once_its_range_is_loaded_without_it(
+    serve: Serve, pipeline: dlt.Pipeline, odd: Callable[[Row], Row | None]
+) -> None:
+    living = account(20)
+    broken = serve(living, **with_an_odd_oldest(living, odd))
+    assert sync(pipeline, api_key=KEY, base_url=broken.url).quarantined == 1
+    assert sync(pipeline, api_key=KEY, base_url=broken.url).quarantined == 1
+    assert backfill(pipeline, "2000-01-01", api_key=KEY, base_url=broken.url).quarantined == 1
+
+    living.clock.advance(timedelta(days=1))
+    report = backfill(pipeline, "2000-01-01", api_key=KEY, base_url=serve(living).url)
+
+    assert report.quarantined == 0
+    assert quarantine() == {}
+    assert sync(pipeline, api_key=KEY, base_url=serve(living).url).quarantined == 0
+    assert stored(FILE) == shown(living)
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_a_row_without_an_id_stays_in_quarantine_while_no_run_reads_its_range(
+    serve: Serve, pipeline: dlt.Pipeline, odd: Callable[[Row], Row | None]
+) -> None:
+    living = account(20)
+    broken = serve(living, **with_an_odd_oldest(living, odd))
+    sync(pipeline, api_key=KEY, base_url=broken.url)
+    living.clock.advance(timedelta(days=1))
+    mended = serve(living).url
+
+    for status in ("FINISHED", None):
+        assert sync(pipeline, api_key=KEY, base_url=mended, status=status).quarantined == 1
+    assert backfill(pipeline, "2026-05-30", api_key=KEY, base_url=mended).quarantined == 1
+
+
 @pytest.mark.long
 def test_long_rows_leave_the_quarantine_in_as_many_runs_as_the_memory_of_a_load_takes(
     serve: Serve, pipeline: dlt.Pipeline, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from shapes import anything, enrollments, keys
 
 from unify_source.decode.decode import decode
 from unify_source.flatten.names import KnownColumn, Splitting
-from unify_source.flatten.quarantine import quarantined, released
+from unify_source.flatten.quarantine import quarantined
 from unify_source.flatten.split import split
 from unify_source.flatten.tables import empty, is_json
 from unify_source.resources import ENROLLMENT_LIST, INSTANT, QUARANTINE, SEQUENCE_LIST, TABLES, TEXT
@@ -226,7 +226,7 @@ def test_the_quarantine_has_reason_and_row_and_releases_by_key() -> None:
     assert [(r["id"], r["reason"], json.loads(r["raw"])) for r in table.to_pylist()] == [
         ("e1", "updated_at is missing", {"id": "e1"})
     ]
-    assert released(pa.array(["e1"]), NOW).to_pylist()[0]["_deleted"] is True
+    assert quarantined([], NOW, ["e1"]).to_pylist()[0]["_deleted"] is True
 
 
 def test_a_new_list_of_empty_objects_is_kept() -> None:

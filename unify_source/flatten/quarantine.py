@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import pyarrow as pa
 
 from unify_source.decode.unreadable import Unreadable
 from unify_source.flatten.tables import empty, tombstones
-from unify_source.resources import DELETED, INSTANT, KEY, QUARANTINE
+from unify_source.resources import DELETED, INSTANT, KEY, QUARANTINE, TEXT
 
 
-def quarantined(rows: Iterable[Unreadable], seen_at: datetime) -> pa.Table:
-    """Make the quarantine's rows: the id, the reason, and the row as the API sent it."""
+def quarantined(
+    rows: Iterable[Unreadable], seen_at: datetime, released: Sequence[str] = ()
+) -> pa.Table:
+    """Make the quarantine's rows: the id, the reason, and the row as the API sent it.
+
+    Those with the `released` ids are marked deleted.
+    """
     rows = list(rows)
     columns = {
         KEY: [row.key for row in rows],
@@ -22,10 +27,7 @@ def quarantined(rows: Iterable[Unreadable], seen_at: datetime) -> pa.Table:
         "seen_at": [seen_at] * len(rows),
         DELETED: [None] * len(rows),
     }
-    return pa.table(columns, schema=empty(QUARANTINE).schema)
-
-
-def released(ids: pa.Array, seen_at: datetime) -> pa.Table:
-    """Make rows that delete others from the quarantine."""
-    times = pa.repeat(pa.scalar(seen_at, INSTANT), len(ids))
-    return tombstones(QUARANTINE, {KEY: ids, "seen_at": times})
+    held = pa.table(columns, schema=empty(QUARANTINE).schema)
+    times = pa.repeat(pa.scalar(seen_at, INSTANT), len(released))
+    gone = tombstones(QUARANTINE, {KEY: pa.array(released, TEXT), "seen_at": times})
+    return pa.concat_tables([held, gone])

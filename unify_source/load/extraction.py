@@ -22,12 +22,12 @@ from unify_source.dlt_seam import raise_if_signalled
 from unify_source.extract.pagination import follow
 from unify_source.extract.reader import MOST_WIDE_BYTES, Reading
 from unify_source.extract.window import Interval, Span, Window, refuse_set_back, wrong_clock
-from unify_source.flatten.quarantine import quarantined, released
+from unify_source.flatten.quarantine import quarantined
 from unify_source.flatten.shared import Shared
 from unify_source.flatten.split import split
 from unify_source.load.fan_out import Batch as Tables
 from unify_source.load.schema import Target, Warehouse
-from unify_source.resources import CURSOR, TEXT, Resource, Table
+from unify_source.resources import CURSOR, Resource, Table
 from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors
 from unify_source.state.late import Late
@@ -112,6 +112,10 @@ class Extraction:
             for batch, _ in self._asked(carriers, lost, target):
                 yield self._tables(memory.carried(batch), target.warehouse)
         if target.sample_pages is None:
+            # A filter may hide a row that is still there.
+            gone = [] if self.settings.filters else memory.vanished(self.covered or window)
+            if gone:
+                yield {self._quarantine.name: quarantined([], datetime.now(timezone.utc), gone)}
             self._end(memory, target, self.covered or window, newest)
             read, is_once = [*again, self.covered or window], not target.moves_cursors
             target.cursors.settle(read, self._unsettled, is_once=is_once)
@@ -242,9 +246,5 @@ class Extraction:
             tables = split(self._resource, sifted.rows, read_at, how, sifted.new)
             for name, rows in tables.items():
                 warehouse.note(name, rows)
-        kept = [
-            quarantined(sifted.unreadable, read_at),
-            released(pa.array(sifted.released, TEXT), read_at),
-        ]
-        tables[self._quarantine.name] = pa.concat_tables(kept)
+        tables[self._quarantine.name] = quarantined(sifted.unreadable, read_at, sifted.released)
         return {name: rows for name, rows in tables.items() if len(rows)}

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from unify_source.decode.unreadable import Unreadable
 from unify_source.extract.window import Window
 from unify_source.resources import KEY, TEXT
-from unify_source.times import EPOCH, kept_instant
+from unify_source.times import EPOCH, kept_instant, parse_instant, rfc3339
 
 # A page has a hundred rows, a request by id one: for more rows, reading the list again is cheaper.
 # The state stores each of them, too.
@@ -44,13 +44,14 @@ class AskAgain:
         self._reread_from = _instant(state.get("reread_from"))
         self._is_known_whole = self._reread_from is None
         self._left_out: list[datetime | None] = []
+        self._without_id: set[str] = set()
 
     @property
     def ids(self) -> list[str]:
         """The ids to ask for."""
         asked = self._before.items() if self._asks else ()
         # "#" marks a row without a usable id, kept under a hash of its text, which the API does not
-        # know.
+        # know; after it follows where in the list the row was.
         return [key for key, digest in asked if not digest.startswith("#")]
 
     def begin(self, start: datetime | None) -> datetime | None:
@@ -67,10 +68,16 @@ class AskAgain:
         """Return the rows that are not in quarantine yet as they are, and remember all of them."""
         fresh = []
         for row in rows:
-            digest = ("" if row.id else "#") + _digest(row.raw)
-            if self._before.get(row.key) != digest:
+            if row.id:
+                kept = _digest(row.raw)
+                is_known = self._before.get(row.key) == kept
+            else:
+                kept = "#" + (rfc3339(row.updated_at) if row.updated_at else "")
+                is_known = row.key in self._before
+                self._without_id.add(row.key)
+            if not is_known:
                 fresh.append(row)
-            self._keep(row.key, digest, row.updated_at)
+            self._keep(row.key, kept, row.updated_at)
         return fresh
 
     def released(self, rows: pa.Table) -> list[str]:
@@ -95,11 +102,23 @@ class AskAgain:
             self._before.pop(key, None)
         return keys
 
+    def vanished(self, covered: Window) -> list[str]:
+        """Forget the rows without an id that were in a window, and were not when it was read again.
+
+        What a row is now has another key: its id, or the hash of another text.
+        """
+        absent = self._before.keys() - self._without_id
+        return self.gone(key for key in sorted(absent) if _was_in(covered, self._before[key]))
+
     def state(self, in_two_versions: Mapping[str, datetime], covered: Window) -> State:
         """Return the state for the next load, after one that read all of `covered`."""
         for key, updated_at in in_two_versions.items():
             # No row has an empty digest: if it comes back unreadable, it counts as new.
             self._keep(key, "", updated_at)
+        for key in self._without_id:
+            if self._next.get(key) == "#":
+                after = rfc3339(covered.after) if covered.after else ""
+                self._next[key] = f"#{after}/{rfc3339(covered.before)}"
         since = self._reread_from
         if since and self._rereads and (covered.after is None or covered.after <= since):
             since = covered.before
@@ -115,6 +134,18 @@ class AskAgain:
             self._next[key] = digest
         else:
             self._left_out.append(updated_at)
+
+
+def _was_in(window: Window, kept: str) -> bool:
+    """Tell whether a row without an id lay in a window: at its instant, or where it was read."""
+    if not kept.startswith("#"):
+        return False
+    after, slash, before = kept[1:].rpartition("/")
+    if slash:
+        return window.covers(Window(_instant(after), kept_instant(before)))
+    instant = parse_instant(before)
+    # Earlier versions did not keep where it was.
+    return window.holds(instant) if instant else window.after is None
 
 
 def _instant(text: str | None) -> datetime | None:

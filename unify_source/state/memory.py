@@ -153,6 +153,10 @@ class Memory:
         """Forget ids that the API no longer has; they leave the quarantine."""
         return self._again.gone(ids)
 
+    def vanished(self, covered: Window) -> list[str]:
+        """Forget the rows in quarantine without an id that `covered`, now read, no longer has."""
+        return self._again.vanished(covered)
+
     def end(self, covered: Window, counted: set[str]) -> None:
         """Store what the next load needs, after all of `covered` has been read.
 
