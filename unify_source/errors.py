@@ -27,11 +27,12 @@ class UnifyError(Exception):
     """An error that a tired person can act on: `what` happened and `next_step` to take.
 
     Known secrets are redacted in both. `story` is the redacted traceback of the cause, set where
-    the cause itself may contain a secret.
+    the cause itself may contain a secret. `traceback_helps` is true if dlt or the system failed.
     """
 
     exit_code = 1
     story = ""
+    traceback_helps = False
 
     def __init__(self, what: str, next_step: str) -> None:
         self.what = redacted(what)
@@ -68,6 +69,8 @@ class KeyRefused(ConfigurationError):
 
 class NotPermitted(ConfigurationError):
     """The destination can be reached, but denies this user something that a run needs."""
+
+    traceback_helps = True
 
 
 class ApiError(UnifyError):
@@ -122,6 +125,8 @@ class RowUnavailable(ApiError):
 
 class LoadFailed(UnifyError):
     """The destination did not accept the data; the next run reads it again."""
+
+    traceback_helps = True
 
 
 class DestinationUnreachable(LoadFailed):

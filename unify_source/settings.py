@@ -143,7 +143,7 @@ class PaceArguments(DatasetArguments, total=False):
         str | None,
         Setting(
             Choice(TABLE_FORMATS),
-            "The format of a lake's tables (`--destination filesystem`): {0.limits}.",
+            "The format of a lake's tables (the destination `filesystem`): {0.limits}.",
             default=DELTA,
         ),
     ]

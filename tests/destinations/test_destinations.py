@@ -94,7 +94,7 @@ def test_the_error_for_a_table_that_was_dropped_says_how_to_restore_it(
     with pytest.raises(LoadFailed) as caught:
         load(warehouse, api)
     [(name, refresh)] = re.findall(
-        r"with_resources\('(\w+)'\), refresh='(\w+)'\)", caught.value.next_step
+        r"(\w+) was dropped.* refresh='(\w+)', as docs/dlt.md", caught.value.next_step
     )
     source = unify_source(api_key=KEY, base_url=api.url).with_resources(name)
 

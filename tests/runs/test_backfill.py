@@ -227,7 +227,7 @@ def test_a_backfill_resumed_weeks_later_loads_what_moved_meanwhile_and_reports_i
 
     assert stored(FILE) == shown(api.account)
     assert report.resumed_from
-    assert "--restart starts over" in report.as_lines()[1]
+    assert "restart=True starts over" in report.as_lines()[1]
     assert state_of(pipeline)["backfills"] == {}
     assert fill(10_000).resumed_from is None
 

@@ -46,7 +46,7 @@ def part_of(file: Path) -> Iterator[Path]:
         is_full = error.errno == errno.ENOSPC
         raise ConfigurationError(
             f"{file} cannot be written: {error.strerror or error}.",
-            f"{'Free some space there, or choose' if is_full else 'Choose'} another with --output.",
+            f"{'Free some space there, or choose' if is_full else 'Choose'} another file.",
         ) from None
     finally:
         with suppress(OSError):

@@ -237,5 +237,6 @@ def _unseen(pipeline: dlt.Pipeline) -> ConfigurationError:
 def _nothing_in(pipeline: dlt.Pipeline) -> ConfigurationError:
     return ConfigurationError(
         f"There is no dataset {pipeline.dataset_name} in {pipeline.destination.destination_name}.",
-        "Run unify-source sync first, or check --dataset, --pipeline-name and --destination.",
+        "Run unify-source sync first, or check the names of the dataset, the pipeline and the"
+        " destination.",
     )

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from typing import Any, TextIO
 
@@ -16,6 +17,8 @@ from unify_source.errors import UnifyError
 # In a pipe or a file rich assumes 80 columns, and would cut what another program reads.
 _WIDEST = 240
 _RED = "\x1b[31m{}\x1b[0m"
+# Reports and errors name an argument as a caller in Python writes it.
+_ARGUMENT = re.compile(r"\b(repair|restart|yes)=True\b")
 
 
 class Screen:
@@ -71,7 +74,7 @@ class Screen:
 
     def _print(self, stream: TextIO, *lines: str) -> None:
         with self.progress.hidden():
-            stream.write("".join(f"{line}\n" for line in lines))
+            stream.write(_ARGUMENT.sub(r"--\1", "".join(f"{line}\n" for line in lines)))
             stream.flush()
 
 

@@ -88,6 +88,8 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
     except UnifyError as error:
         if options.verbose:
             sys.stderr.write(error.story or redacted(traceback.format_exc()))
+        elif error.traceback_helps:
+            error.next_step += " --verbose shows the log and the traceback."
         screen.error(as_options(error))
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:

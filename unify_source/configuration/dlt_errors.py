@@ -125,8 +125,7 @@ def _failed(cause: BaseException) -> UnifyError:
     if is_denied(cause):
         return NotPermitted(
             f"{FAILED}{_first_line(cause)}.",
-            f"{_hint(cause)}{SAFE}let this user write there and run it again; --verbose shows the"
-            " traceback.",
+            f"{_hint(cause)}{SAFE}let this user write there and run it again.",
         )
     if is_refused(cause):
         return ConfigurationError(
@@ -138,7 +137,7 @@ def _failed(cause: BaseException) -> UnifyError:
     kind = DestinationUnreachable if what_helps == REACH else LoadFailed
     return kind(
         f"{FAILED}{_first_line(cause)}.",
-        f"{_hint(cause)}{SAFE}{what_helps} and run it again; --verbose shows the traceback.",
+        f"{_hint(cause)}{SAFE}{what_helps} and run it again.",
     )
 
 

@@ -99,9 +99,8 @@ def fix(cause: BaseException) -> str:
     if (dropped := _NO_TABLE.search(text)) and dropped[1] in BY_NAME:
         # dlt creates no table that its schema has.
         return (
-            f"{dropped[1]} was dropped, and not by dlt. Create and fill it in Python, with"
-            f" pipeline.drop().run(unify_source().with_resources({dropped[1]!r}),"
-            " refresh='drop_resources'),"
+            f"{dropped[1]} was dropped, and not by dlt. Create it again with"
+            " refresh='drop_resources', as docs/dlt.md shows,"
         )
     # A commit to Delta that got no answer is retried, and conflicts with itself.
     if "concurrent transaction" in text:

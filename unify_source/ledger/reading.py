@@ -83,8 +83,8 @@ class Runs:
             )
         if self.is_near_lookback:
             lines.append(
-                "That is more than half of it, and later rows are missed: raise lookback, and run"
-                " unify-source verify --repair once."
+                "That is more than half of it, and later rows are missed: raise lookback, and"
+                " verify once with repair=True."
             )
         return lines
 

@@ -183,5 +183,5 @@ def refuse_failed_jobs(loaded: Any) -> None:
         )
         raise LoadFailed(
             f"The destination refused rows of {', '.join(tables)}: the window was not committed.",
-            "Nothing is lost: fix the cause and run it again; --verbose shows what was refused.",
+            "Nothing is lost: fix the cause and run it again.",
         )

@@ -104,7 +104,7 @@ def _unwritable(checked: Checked, error: LoadFailed | NotPermitted) -> UnifyErro
         f" {checked.dataset}: {error.what.removeprefix(FAILED)}",
         error.next_step.replace(SAFE, "Before a sync, "),
     )
-    failed.story = error.story
+    failed.story, failed.traceback_helps = error.story, error.traceback_helps
     return failed
 
 

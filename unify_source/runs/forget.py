@@ -108,5 +108,5 @@ def _nothing_in(pipeline: dlt.Pipeline) -> ConfigurationError:
     return ConfigurationError(
         f"There is no dataset {pipeline.dataset_name} in {pipeline.destination.destination_name},"
         " so nothing was deleted.",
-        "Check --dataset, --pipeline-name and --destination.",
+        "Check the names of the dataset, the pipeline and the destination.",
     )

@@ -63,7 +63,7 @@ class Report:
         if self.resumed_from:
             since = self.resumed_from.isoformat()
             lines.append(
-                f"Resumed from {since}, where an earlier run stopped; --restart starts over."
+                f"Resumed from {since}, where an earlier run stopped; restart=True starts over."
             )
         if self.cursor and self.command == "sync":
             lines.append(f"Data is current to {self.cursor.isoformat()}.")

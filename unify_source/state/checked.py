@@ -79,6 +79,6 @@ def _refuse_where_accounts_would_mix(
     if emptied:
         raise ConfigurationError(
             f"is {account!r}, but refresh would empty the tables of all accounts.",
-            "Leave out refresh, and run unify-source backfill --from 2000-01-01.",
+            "Leave out refresh, and backfill from 2000-01-01.",
             setting=ACCOUNT,
         )

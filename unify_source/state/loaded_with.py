@@ -20,8 +20,8 @@ from unify_source.settings import Settings
 HINT = "x-loaded-with"
 
 _AGAIN = (
-    "Keep the setting as it was, load into another dataset, or reload everything: in Python,"
-    " pipeline.run(unify_source(), refresh='drop_data'), with the pipeline that loaded it before."
+    "Keep the setting as it was, load into another dataset, or reload everything with"
+    " refresh='drop_data', as docs/privacy.md shows."
 )
 
 

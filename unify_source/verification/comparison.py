@@ -123,7 +123,7 @@ class Comparison:
             notes.append(
                 f"{unasked:,} more rows are not in the list, and were not asked for by id: a"
                 f" comparison asks for at most {MOST_ASKED:,}. They count as different, and"
-                " --repair leaves them to the next comparison."
+                " a repair leaves them to the next comparison."
             )
         if gaps:
             notes.append(

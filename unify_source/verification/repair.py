@@ -23,7 +23,7 @@ from unify_source.verification.sides.rows import keep_one, merges_leave_doubles,
 from unify_source.verification.sides.scratch import AGAIN, API, CHANGED, Scratch
 
 MOST_DELETED = 0.05
-"""The share of a table that is deleted without `--yes`."""
+"""The share of a table that is deleted without `yes`."""
 
 _AT_ONCE = 1_000
 _ROOT = MAIN_LIST.parts[0].table.name
@@ -59,7 +59,7 @@ def plan_removal(sides: Scratch) -> None:
 
 
 def brakes(sides: Scratch) -> list[str]:
-    """Return a sentence for each table that would lose more rows than it may without `--yes`."""
+    """Return a sentence for each table that would lose more rows than it may without `yes`."""
     stopped = []
     # Unasked rows count too: otherwise a broken list would empty a table bit by bit.
     unasked = f"SELECT tbl, id FROM differences WHERE kind = '{EXTRA}' AND owner IN (FROM unasked)"
@@ -73,7 +73,7 @@ def brakes(sides: Scratch) -> list[str]:
         if count > MOST_DELETED * held:
             stopped.append(
                 f"Nothing was repaired: {count:,} of {held:,} rows of {name} are gone from the API,"
-                f" more than {MOST_DELETED:.0%}. If that is right, add --yes to delete them."
+                f" more than {MOST_DELETED:.0%}. If that is right, add yes=True to delete them."
             )
     return stopped
 

@@ -78,7 +78,7 @@ def _differing(answers: Answers, _: datetime) -> Iterator[Finding]:
     if rows := sum(row["row_count"] for row in answers.differences):
         yield Finding(
             f"{_counted(rows, 'row differs', 'rows differ')} from the API.",
-            "unify-source verify found that; with --repair it reloads them.",
+            "unify-source verify found that, and can repair it.",
             "differences",
         )
 
