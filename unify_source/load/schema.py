@@ -99,8 +99,8 @@ class Warehouse:
             column.name: "json" if column.type == JSON else DLT_TYPES[column.type]
             for column in table.columns
         }
-        stands = self._columns.get(table.name, {})
-        known = {name: promised.get(name, column.type) for name, column in stands.items()}
+        existing = self._columns.get(table.name, {})
+        known = {name: promised.get(name, column.type) for name, column in existing.items()}
         kinds = known or promised
         aside = {column.name for column in table.columns if not column.is_content}
         return {n: kind for n, kind in kinds.items() if n not in aside and not n.startswith("_")}
@@ -112,9 +112,9 @@ class Warehouse:
         before = set(columns)
         for column, hints in source_hints(rows.schema, with_types=True).items():
             if "data_type" in hints:
-                stands = columns.get(column)
+                existing = columns.get(column)
                 # dlt never changes the type of a column that exists.
-                kind = stands.type if stands else hints["data_type"]
+                kind = existing.type if existing else hints["data_type"]
                 columns[column] = _known({**hints, "data_type": kind})
         for column in sorted(columns.keys() - before):
             self._notice(name, columns, column, rows)
@@ -132,13 +132,14 @@ class Warehouse:
         # dlt discards it otherwise.
         is_kept = new.is_variant and self._contract(table)["data_type"] == "evolve"
         # Both may be new: then the one that the values belong to is among the columns by now.
-        for main, stands in columns.items() if is_kept else ():
-            if stands.path == new.path and not stands.is_variant:
+        for main, existing in columns.items() if is_kept else ():
+            if existing.path == new.path and not existing.is_variant:
                 example = self._example(table, rows[column])
                 self._notices.add(
-                    f"{table}.{main} is {stands.type}, and the API also sends {new.type}{example}:"
-                    f" such values are in {table}.{column}, and {main} is null there. Read both"
-                    " columns, or ask Unify which type is meant. This warning appears only once."
+                    f"{table}.{main} is {existing.type}, and the API also sends"
+                    f" {new.type}{example}: such values are in {table}.{column}, and {main} is"
+                    " null there. Read both columns, or ask Unify which type is meant. This warning"
+                    " appears only once."
                 )
 
     def _example(self, table: str, column: pa.ChunkedArray) -> str:
