@@ -37,7 +37,7 @@ class DatasetArguments(TypedDict, total=False):
         str | None,
         Setting(
             read_account,
-            "A name for the account, where one dataset holds several.",
+            "The account's name, if the dataset holds several.",
             option="--account",
         ),
     ]

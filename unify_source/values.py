@@ -155,7 +155,7 @@ class Choices:
     @property
     def limits(self) -> str:
         """All words."""
-        return f"{Choice(self.words).limits}; several are separated by commas"
+        return f"{Choice(self.words).limits}; separate several with commas"
 
     def __call__(self, name: str, value: object) -> tuple[str, ...]:
         """Return the words, each once, in alphabetical order."""

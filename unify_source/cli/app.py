@@ -87,7 +87,7 @@ def sync(options: Options, *, accept_quarantine: bool) -> None:
     required=True,
     help="A date or an RFC 3339 time; UTC unless it has an offset.",
 )
-@click.option("--to", "end", help="Likewise; a date includes that whole day. Now unless set.")
+@click.option("--to", "end", help="Likewise; a date includes that whole day. Default: now.")
 @click.option("--plan", is_flag=True, help="Estimate windows and time; load nothing.")
 @click.option("--newest-first", is_flag=True, help="Load the newest window first.")
 @click.option("--restart", is_flag=True, help="Start over instead of resuming.")

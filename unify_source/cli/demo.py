@@ -46,7 +46,9 @@ def demo(options: Options, *, enrollments: int) -> None:
 
 @click.command()
 @click.option("--port", default=8100, type=click.IntRange(0, 65535), help="0 finds a free one.")
-@click.option("--enrollments", default=20_000, type=click.IntRange(0), help="Its enrollments.")
+@click.option(
+    "--enrollments", default=20_000, type=click.IntRange(0), help="How many enrollments it has."
+)
 @click.option("--seed", default=1, help="The same seed makes the same data.")
 @click.option("--key", default="sandbox-key", help="The API key it accepts.")
 @click.option(

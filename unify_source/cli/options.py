@@ -32,7 +32,7 @@ SETTING_OPTIONS = {
 OPTIONS: dict[str, Callable[[Command], Command]] = {
     **SETTING_OPTIONS,
     "destination": click.option(
-        "--destination", default="duckdb", help="Where to load: the name of a dlt destination."
+        "--destination", default="duckdb", help="The dlt destination that holds the tables."
     ),
     "dataset": click.option("--dataset", default="unify", help="The schema that holds the tables."),
     "pipeline_name": click.option(

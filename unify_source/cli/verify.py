@@ -12,7 +12,7 @@ from unify_source.cli.process import importing, pipeline_of, screen_of
 
 @click.command()
 @click.option("--from", "start", help="A date or an RFC 3339 time; UTC unless it has an offset.")
-@click.option("--to", "end", help="Likewise; a date includes that whole day. Now unless set.")
+@click.option("--to", "end", help="Likewise; a date includes that whole day. Default: now.")
 @click.option("--repair", is_flag=True, help="Reload what differs, and delete what is gone.")
 @click.option("--yes", is_flag=True, help="Delete what is gone even if it is over 5 % of a table.")
 @taking(*(name for name in LOADING if name != "pipelines_dir"))
