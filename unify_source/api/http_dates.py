@@ -23,7 +23,7 @@ _FORMS = [
         rf"[a-z]+ (?P<month>[a-z]{{3}}) +(?P<day>\d\d?) {_CLOCK} (?P<year>\d{{4}})",
     )
 ]
-# Two header fields come joined by a comma; one also stands within a date, before its day.
+# Repeated headers are joined by a comma, and a date contains one too, after its weekday.
 _BETWEEN_TWO = re.compile(r", *(?=[a-z]+[, ])", re.ASCII | re.IGNORECASE)
 # A clock that shows any other year is wrong, and arithmetic with year 9999 overflows a datetime.
 _FIRST_YEAR, _LAST_YEAR = 1970, 9998

@@ -64,7 +64,7 @@ def page_of(
     """
     if twice := repeated(body, (list_key, "next_cursor")):
         raise BrokenPage(
-            f"The API sent a page that has {twice} twice, of which only one would be read.",
+            f"The API sent a page with {twice} twice; only one would be read.",
             "Nothing is lost: run it again. If it happens again, the API has changed: please report"
             " it.",
             status=OK,

@@ -28,7 +28,7 @@ def follow(
     """Yield the pages of one list, of a window of it where it has windows.
 
     Raises BrokenPage where a cursor repeats, and where, after its first `max_idle_pages`, as many
-    in a row bring no row of the window that the list had not brought by then.
+    in a row contain no new row of the window.
     """
     asked = [*parameters, *(window.parameters() if window else ())]
     cursors: set[int] = set()

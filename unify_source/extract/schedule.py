@@ -22,11 +22,11 @@ from unify_source.extract.portion import Check, Portion, Slice, Work
 from unify_source.extract.window import Window, begin
 
 _FEWEST_SLICES = 4
-# The size of a slice, at most, as a share of what is enough: one may be begun too many.
+# The largest slice, as a share of `enough`: one slice too many may be begun.
 _SHARE = 12
 # How much of the next portion may be read while one is loaded: a kill loses it.
 _AHEAD = 0.75
-# Changes within a few hours come in bursts: reading on takes fewer requests than cutting.
+# Changes within a few hours come in bursts: reading on costs fewer requests than cutting.
 _SHORT_READ, _SHORT_WINDOW = 16, timedelta(hours=6)
 
 
@@ -34,8 +34,8 @@ class Schedule:
     """Hands out the slices of adjoining windows, the oldest first or, with `newest_first`, last.
 
     `take` gives the nearest window that waits, `done` takes its slice back. A portion ends, at the
-    boundary of a slice, once `enough` pages of it have come; without, the whole is one. Rows of
-    `again_from` on are read again by the next run, so that slices of them need no check.
+    boundary of a slice, once `enough` of its pages have arrived; without `enough`, everything is
+    one portion. The next run rereads rows from `again_from` on, so their slices need no check.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Schedule:
     def is_ready(self) -> bool:
         """Whether `take` has something to give.
 
-        What was put off, and what lies beyond it, waits while what is in hand may be enough.
+        What was put off, and what lies beyond it, waits while the slices being read may suffice.
         """
         if self._settling():
             return True
@@ -83,17 +83,17 @@ class Schedule:
         return not (self._waiting or self._settling()) and self.idle == self._workers
 
     def take(self) -> Work:
-        """Return the nearest window that waits as a slice to read; first what is to be settled."""
+        """Return the next work: what a portion needs to be settled, else the nearest window."""
         self.idle -= 1
         if portion := self._settling():
             portion.in_hand += 1
             work = portion.settle()
-            # What a list is cut into hangs on what the look after its first pages shows.
+            # How a list is cut depends on what the check after its first pages finds.
             self._looking = isinstance(work, Check) and any(each.is_cut for each in work.slices)
             return work
         window, steps = self._waiting.take(lambda each: self._moving and self._may_skip(each))
         portion = next(each for each in self.portions if each.holds(window))
-        # Noted when it begins, not when it ends: a portion that is full ends with what was begun.
+        # Noted when it begins, not when it ends: a full portion ends with the slices that began.
         portion.reached.add(self._far_end(window))
         portion.in_hand += 1
         return Slice(portion, window, steps=steps)
@@ -107,7 +107,7 @@ class Schedule:
         return not (portion.in_hand or any(map(portion.holds, self._waiting.windows)))
 
     def done(self, work: Work) -> None:
-        """Take back what was read or checked to its end, or cut."""
+        """Take back work that was read or checked to its end, or was cut."""
         work.portion.in_hand -= 1
         self.idle += 1
         if isinstance(work, Slice) and not work.is_cut:
@@ -115,7 +115,7 @@ class Schedule:
                 work.steps.learn(work.window, work.rows, work.fullest, moving=self._moving)
             if work.pages > 1 and self._may_skip(work.window):
                 work.portion.check_later(work)
-        # A portion ends only after those before it: they are loaded in this order.
+        # Portions are loaded in this order, so none may end before those ahead of it.
         for portion in self.portions:
             if not (self._is_read(portion) and portion.is_settled):
                 return
@@ -125,7 +125,7 @@ class Schedule:
         return not (self._again_from and begin(window) >= self._again_from)
 
     def checked(self, check: Check, recent: Collection[Version] | None) -> None:
-        """Have the slices read again that may have skipped rows, given what was updated since."""
+        """Reread the slices that may have skipped rows, given the rows updated since."""
         left = [slice_ for slice_ in check.slices if slice_.may_have_skipped(recent)]
         self._moving, self._looking = bool(left), False
         for slice_ in left:
@@ -136,7 +136,7 @@ class Schedule:
             check.portion.read_again(slice_.pieces(window))
 
     def count_page(self, slice_: Slice) -> bool:
-        """Count a page that has come, and tell whether it is one to look at: see `cut`."""
+        """Count a page that arrived, and tell whether `cut` should inspect it."""
         slice_.pages += 1
         portion = slice_.portion
         if portion.pages_left is not None:
@@ -144,11 +144,11 @@ class Schedule:
             if portion.pages_left == 0:
                 self._end_with_what_was_begun(portion)
         # Inspecting a page means parsing it once more, which pays on a few pages, while a worker is
-        # idle, and before a portion is full: then only a cut lets it end within the slice.
+        # idle, and when a portion is nearly full: only a cut lets it end within the slice.
         return self.idle > 0 or slice_.pages == slice_.look_at or portion.is_nearly_full
 
     def cut_off_past(self, slice_: Slice, first: datetime | None) -> None:
-        """Cut off the time before the first row, if that was found, from a slice that is read."""
+        """Cut off the time before the first row, if it is known, from a slice in progress."""
         slice_.is_past_known = True
         if first and first < slice_.window.before:
             self._waiting.put(Window(None, first))
@@ -157,7 +157,7 @@ class Schedule:
             slice_.portion.reached.add(self._far_end(slice_.window))
 
     def cut(self, slice_: Slice, page: list[datetime]) -> bool:
-        """Cut the rest of a slice by the instants of its last page; False if it is read on."""
+        """Cut the rest of a slice by the instants of its last page; False if reading continues."""
         sample, window, portion = slice_.look(page), slice_.window, slice_.portion
         is_short = window.before - begin(window) < _SHORT_WINDOW
         if is_short and slice_.pages < _SHORT_READ and not portion.is_nearly_full:
@@ -170,7 +170,7 @@ class Schedule:
             return self._read_in_steps(slice_, sample)
         if slice_.lacks_past(page):
             return False
-        # Begun when enough had come: of the rest it takes no more than it must.
+        # This slice began after the portion was full, so it takes as little as possible.
         is_surplus = portion.is_full and self._far_end(window) == self._far_end(portion.window)
         cuts, rest = self._slices(slice_, sample, is_surplus=is_surplus)
         if not cuts:
@@ -216,7 +216,7 @@ class Schedule:
         portion, (cuts, rest) = slice_.portion, slices
         for window in cuts:
             self._waiting.put(window, None if window is rest else steps)
-        # What was cut no longer says how far has been read: its slices will.
+        # The slice no longer marks how far was read: its parts will.
         portion.reached.discard(self._far_end(slice_.window))
         if is_surplus:
             portion.reached.add(self._far_end(cuts[-1 if self._newest_first else 0]))
@@ -225,7 +225,7 @@ class Schedule:
             self._waiting.put_off.add(rest)
 
     def _end_with_what_was_begun(self, portion: Portion) -> None:
-        # It was put off for the sake of what comes next, which is another portion's now.
+        # It was put off in favour of windows that now belong to another portion.
         self._waiting.put_off.clear()
         edge = (min if self._newest_first else max)(portion.reached)
         if edge == self._far_end(portion.window):
@@ -242,7 +242,7 @@ class Schedule:
             self.portions[-1].window = beyond
 
     def _open(self, window: Window) -> None:
-        # Each worker has one more page in hand when it finds no room for it.
+        # Each worker already holds one more page when it finds the queue full.
         ahead = max(0, int(_AHEAD * self._enough) - self._workers) if self._enough else None
         self.portions.append(Portion(window, PageQueue(ahead), self._enough))
 

@@ -107,7 +107,7 @@ class TableResources:
     def _begin(self, selected: frozenset[str]) -> Generator[Batch, None, None]:
         """Read what the selected tables need; runs when the first of them is asked for rows."""
         resources = running_resources() or {}
-        # Nobody else had the source of a run window by window in hand.
+        # Only our own code builds the source of a windowed run, so its hints need no check.
         if not self._load.extraction:
             self._check(resources)
         with self._begun(selected) as entry:

@@ -14,10 +14,11 @@ _NOTHING = {
 
 @dataclass(frozen=True)
 class Report:
-    """What one run did: it wrote so many `enrollments`, each counted once, in so many `seconds`.
+    """What one run did.
 
-    `rows_by_table` counts rows of other tables as often as they were read. `notices` are the
-    warnings about data and clocks that are also in the log; those about a column come only once.
+    `enrollments` counts the rows written, each once; `seconds` is the duration. `rows_by_table`
+    counts rows of other tables as often as they were read. `notices` are the warnings about data
+    and clocks that are also in the log; those about a column come only once.
     """
 
     command: str

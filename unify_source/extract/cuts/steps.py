@@ -17,25 +17,26 @@ from unify_source.extract.cuts.slicing import Sample, a_page, fitting
 from unify_source.extract.window import Window, begin, cut
 from unify_source.times import TICK
 
-# Of a step's last page half is empty. A shorter list is not worth reading its first pages again.
+# A step's last page is half empty. A shorter list does not repay rereading its first pages.
 STEP_PAGES = 12
-# A step of one page, which changing rows cannot make skip any: fuller ones spill over too often.
+# The share of a page that a one-page step aims at: such a step skips no row, and a fuller one too
+# often needs a second page.
 _ONE_PAGE = 0.85
-# Of what is left to read, when so much of it has been sampled that its size shows.
+# The first step spans the sampled rows divided by this; an instant with more is its own window.
 _FIRST_SHARE = 16
-# In such pages as that share makes `STEP_PAGES` of: the first step while rows change.
+# The length of the first step, in guessed pages, while rows change.
 _GUESSED = 3
-# A step shows no more than that the next may be so many times as long.
+# The next step may be at most this many times longer.
 _GROWTH = 4
 _CRUMB = 1.3
 
 
 @dataclass(eq=False)
 class Steps:
-    """The time that a page of a window spans, as its steps so far have shown; from `start` on.
+    """The time that a page of a window spans from `start` on, learned from its steps so far.
 
-    They are `needed` where nothing else cuts the window. Else it is only cut while rows change.
-    `page` is a guess until a step was read.
+    Steps are `needed` where nothing else cuts the window; otherwise only changing rows cut it.
+    `page` is a guess until a step has been read.
     """
 
     start: datetime
@@ -46,14 +47,14 @@ class Steps:
 
     @classmethod
     def in_order(cls, sample: Sample) -> Steps:
-        """Begin with how dense a list is whose order tells."""
+        """Begin with the density that an ordered list shows."""
         first = min(instant for page in sample.values() for instant in page)
         return cls(first, a_page(sample), max(map(len, sample.values())), needed=False)
 
     def first(
         self, window: Window, *, moving: bool, newest_first: bool
     ) -> tuple[Window, Window | None]:
-        """Return the next step of a window, and what is then left of it."""
+        """Return the next step of a window, and the rest of the window."""
         step = self.page * ((_GUESSED if self.is_guess else _ONE_PAGE) if moving else STEP_PAGES)
         since = self._since(window)
         if not (moving or self.needed) or window.before - since <= step * _CRUMB:
@@ -63,8 +64,8 @@ class Steps:
         return (newer, older) if newest_first else (older, newer)
 
     def learn(self, window: Window, rows: int, fullest: int, *, moving: bool) -> None:
-        """Take from a step how dense its rows lay, and how many its fullest page had."""
-        # Where its first pages were short because their rows are long, later ones are not.
+        """Learn the density of a step's rows, and how many rows its fullest page had."""
+        # The first pages may be short because their rows are long; later ones need not be.
         self.size = max(self.size, fullest)
         length = window.before - self._since(window)
         expected = self.size * (_ONE_PAGE if moving else STEP_PAGES)
@@ -77,9 +78,10 @@ class Steps:
 
 
 def in_steps(window: Window, sample: Sample) -> list[tuple[Window, Steps | None]]:
-    """Return how to read a window of which a list in an order of its own has shown a sample.
+    """Return how to read a window, given a sample of a list that is not in order of time.
 
-    What many rows share, a bulk change, is a window by itself; nothing where none is long enough.
+    An instant that many rows share, a bulk change, becomes a window of its own. Returns nothing if
+    no window is long enough.
     """
     seen = sorted(instant for page in sample.values() for instant in page)
     most = max(1, len(seen) // _FIRST_SHARE)
@@ -94,7 +96,7 @@ def _steps(window: Window, seen: list[datetime], most: int, size: int) -> Steps 
     if not seen:
         return None
     start = max(window.after or seen[0], seen[0])
-    # No step may be the whole, or it would be cut without end.
+    # No step may span the whole window, or cutting would never end.
     longest = (window.before - start) / _GROWTH
     if longest < STEP_PAGES * TICK:
         return None
@@ -106,7 +108,7 @@ def _steps(window: Window, seen: list[datetime], most: int, size: int) -> Steps 
 class Waiting:
     """Windows that wait to be read, the oldest first or, with `newest_first`, last.
 
-    Those that are `put_off` are not wanted before others are read.
+    Those that are `put_off` wait until others have been read.
     """
 
     def __init__(self, windows: Sequence[Window], *, newest_first: bool) -> None:
@@ -131,7 +133,7 @@ class Waiting:
             self._steps[window] = steps
 
     def take(self, is_moving: Callable[[Window], bool]) -> tuple[Window, Steps | None]:
-        """Return the nearest window, or the next step of it; the rest of it waits on."""
+        """Return the nearest window, or its next step; the rest keeps waiting."""
         window = self.windows.pop(-1 if self._newest_first else 0)
         self.put_off.discard(window)
         steps = self._steps.pop(window, None)
