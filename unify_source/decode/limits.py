@@ -12,4 +12,4 @@ JOINED_BYTES = 32 << 20
 """The most bytes of rows written at once."""
 
 JOINED_WIDE_BYTES = 8 << 20
-"""The most bytes of wide values written at once: each step copies them."""
+"""The most bytes that make rows wide written at once: each step copies them."""

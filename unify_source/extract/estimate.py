@@ -20,11 +20,11 @@ from unify_source.settings import Settings
 from unify_source.times import EPOCH, TICK
 
 _LOOKS_AT_A_PART = 8
-# A window that seems to hold more than this share of all rows is looked at again, in halves.
+# A window that seems to hold more than this share of all rows is sampled again, in halves.
 _LARGE = 1 / 8
 _MOST_HALVINGS = 32
 _SHORTEST = timedelta(seconds=1)
-# More pages of one instant are a burst, and are not counted to the end.
+# More pages of one instant are a burst, whose rows are not all counted.
 _MOST_PAGES = 5
 
 

@@ -37,8 +37,8 @@ class _Kept(NamedTuple):
 class PageQueue:
     """Takes pages from any thread and yields them in batches to one; holds about `AHEAD_BYTES`.
 
-    Until `ask` is called, it holds at most `ahead` pages, compressed. `rows` and `wide_bytes`, what
-    makes rows wide, are those of the pages that were yielded.
+    Until `ask` is called, it holds at most `ahead` pages, compressed. `rows` and `wide_bytes`, the
+    bytes that make rows wide, count the pages that were yielded.
     """
 
     def __init__(self, ahead: int | None = None) -> None:
@@ -68,7 +68,7 @@ class PageQueue:
             self._drained.notify_all()
 
     def put(self, page: bytes, rows: int) -> None:
-        """Add a page of some rows, once there is room; after `close` it is dropped."""
+        """Add a page with its number of rows, once there is room; after `close` it is dropped."""
         is_ahead = not self._is_asked_for
         # Before the lock is taken: compression is the longest step, and Arrow releases the GIL for
         # it.

@@ -25,7 +25,7 @@ def follow(
     window: Window | None = None,
     limits: Limits = USUAL,
 ) -> Iterator[Page]:
-    """Yield the pages of one list, of a window of it where it has windows.
+    """Yield the pages of one list, or of one window of it.
 
     Raises BrokenPage where a cursor repeats, and where, after its first `max_idle_pages`, as many
     in a row contain no new row of the window.
@@ -44,11 +44,11 @@ def follow(
             raise _endless("the same next_cursor twice", window)
         # Hashes, not texts: ten million rows make 100,000 cursors, of up to 4,096 characters each.
         cursors.add(hash(cursor))
-        # Looking at rows takes as long as reading them: only a list this long is suspicious.
+        # Inspecting rows takes as long as reading them: only a list this long is suspicious.
         is_long = len(cursors) >= most
         if is_long and progress.idle_pages(page.rows) >= most:
             raise _endless(f"{most:,} pages in a row without a new row (max_idle_pages)", window)
-        # Filters and bounds go along with each cursor: whether it carries them is not documented,
+        # Filters and bounds are sent with each cursor: whether it carries them is not documented,
         # and a server that forgets them would list the whole account from here on.
         page = ask([*asked, ("cursor", cursor)])
 
@@ -66,8 +66,8 @@ def follow_closely(
     while page and page.next_cursor is not None:
         there = [*asked, ("cursor", page.next_cursor)]
         following = ask(there)
-        # Where rows have left the list, so that the second page begins further on, the first shows
-        # by now what lies between. Unless it has moved on by more than a page itself.
+        # If rows have left the list, the second page begins too far on. Asked again, the first page
+        # shows the rows between, unless more than a page has moved up.
         again = following and ask(here)
         if not again or _keys(page).isdisjoint(_keys(again)):
             return False
@@ -101,7 +101,7 @@ def _keys(page: Page) -> set[str]:
 
 
 class _Progress:
-    """Remembers which rows a list has contained, in one megabyte, however many they are.
+    """Remembers which rows a list has contained, in one megabyte however many there are.
 
     Two rows may share a slot, so a new row may look known, but not a hundred pages of them.
     """
@@ -113,7 +113,7 @@ class _Progress:
         self._idle_pages = 0
 
     def idle_pages(self, rows: Sequence[Any]) -> int:
-        """Return how many pages in a row, this one the last, have brought nothing new."""
+        """Return how many pages in a row, up to this one, contained nothing new."""
         fresh = []
         self._seen = self._seen or bytearray(_SLOTS)
         for row in rows:
@@ -132,7 +132,7 @@ class _Progress:
 
 
 def identity(row: Any) -> str:
-    """Return a row's id, or else its text."""
+    """Return a row's id, or its text if it has none."""
     key = row.get(KEY) if isinstance(row, dict) else None
     return key if isinstance(key, str) else repr(row)
 

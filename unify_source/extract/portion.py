@@ -24,19 +24,19 @@ from unify_source.extract.probe import instant_in
 from unify_source.extract.window import Window, begin
 from unify_source.times import parse_instant
 
-# A check costs a request: one for so many pages, and one when a portion ends. It may take one more
-# page for so many: reading them all again costs much more.
+# A check costs a request: one per 64 pages, and one when a portion ends. It may read one more page
+# per 16 pages: reading all slices again costs far more.
 _CHECKED_PAGES, _PAGES_A_LOOK = 64, 16
-# The first check comes early: if rows change, the rest can be read in another way.
+# The first check comes early: if rows change, the rest can be read differently.
 _FIRST_CHECKED_PAGES = 16
-# Rows leave a piece, but it also contains those that were skipped.
+# Room is left on a page: a piece also contains the rows that were skipped.
 _FILLED = 0.9
 # A bulk change puts many rows at one instant, and a server may ignore the bounds: neither fits a
-# page, however it is cut. A run must end all the same.
+# page, however it is cut. The run must end anyway.
 _MOST_AGAIN, _FREE_AGAIN = 2, 100
 _MOST_TEXTS = 100_000
 _NEARLY_FULL = 16
-# In 16 bytes each. In a longer slice, any row that changes counts as one of its own.
+# At 16 bytes each. In a longer slice, any changed row counts as one of the slice's own.
 _MOST_KNOWN = 250_000
 
 
@@ -44,7 +44,7 @@ _MOST_KNOWN = 250_000
 class Slice:
     """A window that is being read, page by page, and the instants on some of its pages.
 
-    The last page and every page whose number is a power of four are kept: enough to tell the order.
+    It keeps the last page and every page whose number is a power of four: enough to tell the order.
     A row that has changed since its first page was `changed_from` then or later.
     """
 
@@ -86,7 +86,7 @@ class Slice:
             self._updated.extend(map(hash, updated))
 
     def look(self, page: list[datetime]) -> Sample:
-        """Return the pages that have been kept and its last one, of these instants."""
+        """Return the pages that were kept, and this one as the last."""
         sample = {**self.sample, self.pages: page}
         if self.pages == self.look_at:
             self.sample = sample
@@ -126,7 +126,7 @@ class Slice:
         return at is not None and at > self.window.before
 
     def pieces(self, window: Window) -> list[Window]:
-        """Cut a part of it so that each piece fits a page, by the rows that were read."""
+        """Cut a part of it into pieces that each fit a page, by the rows that were read."""
         instants = [each for each in map(instant_in, self._texts) if each]
         return fitting(window, instants, max(1, int(_FILLED * self.fullest / self._every)))
 
@@ -139,7 +139,7 @@ class Piece:
     window: Window
 
     def cut(self, page: list[datetime]) -> bool:
-        """Cut it by its first page if it does not fit in one; False if it cannot be."""
+        """Cut it by its first page if it does not fit on one; False if it cannot be cut."""
         halves = fitting(self.window, page, max(1, len(page) // 2))
         # A server that ignores the bounds would be asked for ever smaller pieces.
         if len(halves) == 1 or not all(map(self.window.holds, page)):
@@ -150,7 +150,7 @@ class Piece:
 
 @dataclass(eq=False)
 class Check:
-    """Slices that were read, to be checked by one look at what has changed since."""
+    """Slices that were read, to be checked by one request for what changed since."""
 
     portion: Portion
     slices: list[Slice]
@@ -171,9 +171,9 @@ Work = Slice | Piece | Check
 
 @dataclass(eq=False)
 class Portion:
-    """What is loaded together: a window, or everything left until there is enough.
+    """What is loaded together: a window, or as much of what is left as is enough.
 
-    `reached` holds the far ends of its slices that were begun, `in_hand` counts what is in work.
+    `reached` holds the far ends of the slices that were begun, `in_hand` counts work in progress.
     `unsettled` are the windows that changed too often to be read without a gap.
     """
 
@@ -214,7 +214,7 @@ class Portion:
         self._unchecked.append(slice_)
 
     def look_early(self, slice_: Slice) -> None:
-        """Have what changed looked at once, to decide how to go on; it is not read again."""
+        """Ask at once what changed, to decide how to continue; the slice is not read again."""
         self._unchecked.append(slice_)
 
     def settling(self, *, is_read: bool) -> bool:
@@ -229,7 +229,7 @@ class Portion:
         return bool(self._pieces or (unchecked and is_read) or unchecked >= enough)
 
     def settle(self) -> Piece | Check:
-        """Return what is to be read again, or checked."""
+        """Return the next piece to read again, or else a check."""
         if self._pieces:
             return Piece(self, self._pieces.popleft())
         check, self._is_checked = Check(self, self._unchecked), True

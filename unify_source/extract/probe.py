@@ -20,10 +20,10 @@ _LOOKS_BACK = 27
 
 
 def first_instant(ask: Ask, before: datetime) -> datetime | None:
-    """Return an instant before which there was no row when it was asked; None if none was found.
+    """Return an instant before which there was no row at the time; None if none was found.
 
     It is just before the first row where the list begins with the oldest, else as in `first_look`.
-    Takes seven requests of one row at most, one after another.
+    Takes at most seven requests of one row, one after another.
     """
     # The order of the list is not documented. If it begins with the oldest row, two requests tell.
     for instant in instants(_first_page(ask, before))[:1]:

@@ -18,8 +18,8 @@ from unify_source.limits import USUAL, Limits
 from unify_source.resources import Resource
 
 MOST_WIDE_BYTES = 24 << 20
-"""What makes rows wide, in bytes, of which a portion begins again with fewer rows."""
-# A portion with so small a share of that shows that the wide rows are past.
+"""The bytes that make rows wide, beyond which a portion begins again with fewer rows."""
+# A portion with less than this fraction of that shows that the wide rows are past.
 _NARROW_AGAIN = 8
 _PAGES = 24
 
@@ -34,7 +34,7 @@ class Reading:
     oldest or, with `newest_first`, the newest. If these rows turn out to be wide, it begins again
     with fewer. Iterate again for the next portion, most of which may have been read by then, or
     call `close`. In the windows `unsettled`, oldest first, changing rows may have hidden others.
-    `counted` is kept for the reader of the pages: the keys that it has met beyond `covered`.
+    `counted` is kept for the consumer of the pages: the keys that it has seen beyond `covered`.
     `heartbeat` is called at least twice a second; raising there ends the iteration.
     """
 
@@ -95,7 +95,7 @@ class Reading:
         self._workers.close()
 
     def _fewer(self, queue: PageQueue) -> int | None:
-        """Return how many rows are enough if those of a portion are wide, None if they are not."""
+        """Return how many rows are enough if a portion's rows are wide, None if they are not."""
         if not self._enough or queue.wide_bytes <= MOST_WIDE_BYTES:
             return None
         fewer = max(1, queue.rows * MOST_WIDE_BYTES // (2 * queue.wide_bytes))
@@ -114,7 +114,7 @@ class Reading:
             self._begin_again(self._usual)
 
     def _is_narrow(self, queue: PageQueue) -> bool:
-        # A range without rows shows nothing.
+        # A range with few rows proves nothing.
         is_telling = queue.rows >= (self._enough or 0)
         return is_telling and queue.wide_bytes < MOST_WIDE_BYTES // _NARROW_AGAIN
 
@@ -124,8 +124,8 @@ class Reading:
         how: dict[str, Any] = {}
         if enough and enough != self._usual:
             # A single worker begins one slice at a time, so that a portion ends soon after it has
-            # enough. No list can be cut before it shows its order, which takes some pages. They may
-            # grow again: few rows are wide where a list in no order of time begins with these.
+            # enough. No list can be cut before it shows its order, which takes some pages. These
+            # may grow again: a list in no order of time may begin with its few wide rows.
             fitting = min(self._workers.limit, max(1, enough // _PAGES))
             page_bytes = MOST_WIDE_BYTES // (2 * _PAGES)
             how = {"workers": 1, "fitting": fitting, "page_bytes": page_bytes}

@@ -10,7 +10,7 @@ from unify_source.errors import BrokenPage
 from unify_source.times import EPOCH, TICK, rfc3339
 
 AHEAD_TOLERANCE = timedelta(minutes=5)
-# If a clock is some minutes behind, one of the next runs loads what it leaves out.
+# If a clock is some minutes behind, a later run loads what this one leaves out.
 BEHIND_TOLERANCE = timedelta(days=1)
 
 
@@ -60,7 +60,7 @@ class Span:
     newest_first: bool = False
 
     def rest(self, covered: Window) -> Window | None:
-        """Return what is left of its window once a part was covered, None where nothing is."""
+        """Return what is left of its window once a part was covered, None if nothing is left."""
         window = self.window
         if self.newest_first:
             after, before = window.after, covered.after or window.after
@@ -93,7 +93,7 @@ def cut(window: Window, at: Sequence[datetime]) -> list[Window]:
 
 
 def joined(windows: Iterable[Window]) -> list[Window]:
-    """Return the same time as windows of which none touches another, the oldest first."""
+    """Join windows that touch, and return the result with the oldest first."""
     apart: list[Window] = []
     for window in sorted(windows, key=begin):
         if apart and begin(window) <= apart[-1].before:

@@ -39,8 +39,7 @@ _Read = TypeVar("_Read")
 class Workers:
     """Threads that read windows, in portions of about `enough` rows.
 
-    The first pages have `fitting` rows at most, later ones as many as make `page_bytes`, a
-    megabyte unless given.
+    The first pages have at most `fitting` rows, later ones as many as fill `page_bytes`.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Workers:
 
     @property
     def limit(self) -> int:
-        """How many rows the next slice asks for to a page: as many as fit, up to `page_size`."""
+        """How many rows per page the next slice asks for: as many as fit, up to `page_size`."""
         return min(self._page_size, self._fitting)
 
     @property
@@ -148,7 +147,7 @@ class Workers:
             return schedule.take()
 
     def _in_fitting_pages(self, read: Callable[[int], _Read], most: int | None = None) -> _Read:
-        """Read with a limit of rows to a page, again with a lower one if a page is too large."""
+        """Read with a limit of rows per page, and again with a lower one if a page is too large."""
         limit = min(most or self._page_size, self._fitting)
         while True:
             try:
@@ -160,7 +159,7 @@ class Workers:
 
     def _read(self, slice_: Slice, limit: int) -> None:
         while not self._has_read(slice_, limit):
-            # Another slice may have raised it meanwhile: it has to fall each time.
+            # Another slice may have raised it meanwhile: the limit must fall each time.
             limit = min(self.limit, limit - 1)
 
     def _has_read(self, slice_: Slice, limit: int) -> bool:
@@ -192,7 +191,7 @@ class Workers:
     def _note_width(self, page: Page) -> None:
         rows, size = len(page.versions), len(page.body)
         if size > self._page_bytes:
-            # The longest tells nothing of the others: a hundred are as well asked for with it.
+            # The longest row says nothing about the others: a hundred rows may include it as well.
             rows, size = rows - 1, size - max(map(len, cut(page.body, _ROW_LEVEL)[1]), default=0)
         if rows > 0:
             self._fitting = max(1, self._page_bytes * rows // size)

@@ -74,7 +74,7 @@ class Extraction:
 
     @property
     def rest(self) -> Window | None:
-        """Return what is left of the span's window, None if all of it was read."""
+        """Return the part of the span's window that is left, None if all of it was read."""
         return self._span.rest(self.covered) if self._span and self.covered else None
 
     @property
@@ -98,7 +98,7 @@ class Extraction:
         if target.moves_cursors:
             refuse_set_back(window)
         ids = [*memory.ids, *self.ids]
-        # An interval of an orchestrator counts too: such runs may be the only ones.
+        # An orchestrator's interval counts too: there may be no other runs.
         is_due = self._is_first and (target.moves_cursors or self._interval.end is not None)
         again = target.cursors.unsettled_beside(window) if is_due else []
         newest, shared = EPOCH, Shared(target.carried)
@@ -130,7 +130,7 @@ class Extraction:
     def _memory(self, target: Target, window: Window) -> Memory:
         dependents = (part.table for part in self._resource.parts if part.table.dies_with)
         has_rows = any(target.warehouse.has(table.name) for table in dependents)
-        # The clock that is behind: a row that wrongly counted as new would keep a reply it lost.
+        # The clock that is behind: a row wrongly taken for new would keep a reply that it lost.
         filled_at = min(window.before, datetime.now(timezone.utc))
         empty_at = None if has_rows else filled_at
         return target.memory(self.settings, window.after, empty_at, is_first=self._is_first)
@@ -171,7 +171,7 @@ class Extraction:
         is_open = window.before == self._interval.end and not self._interval.closed
         for read in chain(unsettled, listed):
             batch = target.privacy.apply(self._resource, read)
-            # Rows that a server lists from beyond the window belong to the next load.
+            # A server may list rows beyond the window, which belong to the next load.
             sifted = memory.sift(up_to(window.before, batch, is_open=is_open), is_listed=True)
             if not sifted.is_empty:
                 yield sifted

@@ -32,7 +32,7 @@ class FanOut:
     ) -> Generator[pa.Table | None, None, None]:
         """Yield the rows of one table, in the order of the batches, until the reading ends.
 
-        None asks dlt to go on to the next resource: other tables have rows that were not taken yet.
+        None asks dlt to go on to the next resource: other tables have rows that nobody took yet.
         The tables of one `run` share a reading. A table that has already begun starts another.
         """
         with self._lock:
@@ -63,7 +63,7 @@ class _Evaluation:
         self._open = self._taken = 0
 
     def awaits(self, table: str) -> bool:
-        """Tell whether a table is to be read here, and has not begun yet."""
+        """Tell whether a table is part of this reading, and has not begun yet."""
         return table in self._unopened
 
     def rows(self, table: str) -> Generator[pa.Table | None, None, None]:

@@ -1,4 +1,4 @@
-"""What a load reads: the window of a run, or what a user or an orchestrator asks dlt for."""
+"""What a load reads: a run's window, or the interval that a user or an orchestrator asks for."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ START, END = "DLT_INTERVAL_START", "DLT_INTERVAL_END"
 
 @dataclass(frozen=True)
 class WindowLoad:
-    """What a run window by window provides for one of its loads; dlt itself provides nothing.
+    """What a windowed run provides for each of its loads; a run by dlt provides nothing.
 
     `checked` is how the tables were loaded. `at_end` gets the state that all tables share, and the
     extraction, when all has been read. `is_last` tells whether the `entry` is loaded with it.
-    `rewrites` rows even if they are as the last finished load wrote them.
+    With `rewrites`, it writes rows even if the last finished load wrote the same.
     """
 
     extraction: Extraction | None = None
@@ -110,7 +110,7 @@ def _refuse_odd(updated_at: Any) -> None:
     known = {
         "cursor_path": (None, CURSOR),
         "last_value_func": (max,),
-        # "open" leaves out the cursor's own instant, of which some rows may not have been read yet.
+        # "open" leaves out the cursor's own instant, some rows of which may still be unread.
         "range_start": ("closed",),
     }
     for name, allowed in known.items():

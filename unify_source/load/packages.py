@@ -79,7 +79,7 @@ def _forget_unloaded(pipeline: dlt.Pipeline, client: Any) -> None:
 
 
 def _waiting(pipeline: dlt.Pipeline) -> Iterator[str]:
-    # One may stand in both, where dlt died between the two: it is found again when it is deleted.
+    # If dlt died between the two, a package is in both lists, and the second shows it once more.
     for list_packages in (
         pipeline.list_normalized_load_packages,
         pipeline.list_extracted_load_packages,
@@ -102,7 +102,7 @@ def _stored_state(pipeline: dlt.Pipeline, client: Any) -> Any:
 
 
 def take_back(pipeline: dlt.Pipeline, loads: list[str]) -> None:
-    """Let the next run begin where these loads began: their rows stay, and are reloaded."""
+    """Make the next run begin where these loads began: their rows stay, and are reloaded."""
     files: Any = pipeline.destination_client()
     if isinstance(files, FSClientBase):
         for table, end in (("_dlt_pipeline_state", "__"), (LOADS, ".")):
@@ -145,7 +145,7 @@ def _of_source(state: Any) -> dict[str, Any]:
 
 
 def wide_bytes(pipeline: dlt.Pipeline) -> int:
-    """Return what has made rows wide, in bytes, of all that a pipeline has ever loaded."""
+    """Return the bytes that made rows wide, of all that a pipeline has ever loaded."""
     state = state_of(pipeline)
     return sum(map(stored_wide_bytes, [state, *state.get("accounts", {}).values()]))
 

@@ -28,8 +28,8 @@ def checked_hints(
 ) -> dict[str, Mapping[str, Any]]:
     """Return the hints of the resources that are ours, by name. Raises ConfigurationError.
 
-    `lake` is the format of a lake's tables. A file format that an earlier run of the same resources
-    has `chosen` is not one that is asked.
+    `lake` is the format of a lake's tables. A file format that an earlier run of these resources
+    has `chosen` is not the user's.
     """
     checked: dict[str, Mapping[str, Any]] = {}
     for table in ALL_TABLES:

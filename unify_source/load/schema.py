@@ -131,7 +131,7 @@ class Warehouse:
             )
         # dlt discards it otherwise.
         is_kept = new.is_variant and self._contract(table)["data_type"] == "evolve"
-        # Both may be new: then the one that the values belong to is among the columns by now.
+        # Both may be new: by now, the main column is among the columns too.
         for main, existing in columns.items() if is_kept else ():
             if existing.path == new.path and not existing.is_variant:
                 example = self._example(table, rows[column])
@@ -197,7 +197,7 @@ class Target:
 
     `cursors` are those of the selected tables, `privacy` is applied on the way. Without `state` the
     run remembers nothing: it loads a sample, or only some of the tables. `carried` returns the rows
-    that are also carried by others than their owners.
+    that others than their owners carry too.
     """
 
     warehouse: Warehouse
@@ -217,10 +217,10 @@ class Target:
         *,
         is_first: bool,
     ) -> Memory:
-        """Return the memory of a load from `start` on, which `is_first` in its run or not."""
+        """Return the memory of a load that reads from `start` on; `is_first` of its run or not."""
         # A backfill reads only its range; rows in quarantine wait for the next sync.
         cursors, is_sync = self.cursors, self.moves_cursors and self.state is not None
-        # After a gap, rows look late that were visible in time but skipped.
+        # After a gap, rows that were visible in time but skipped look late.
         is_measured = is_sync and is_first and cursors.is_settled
         return Memory(
             self.state if self.state is not None else {},
@@ -237,7 +237,7 @@ class Target:
 
 
 def carried_by_others(selected: frozenset[str], account: str | None) -> list[Carried]:
-    """Return the stored rows of these tables that are also carried by others than their owners."""
+    """Return the stored rows of these tables that others than their owners carry too."""
     if not capabilities():
         return []
     shared = [each for each in MAIN_LIST.shared() if each.references in selected]

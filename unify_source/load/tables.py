@@ -79,7 +79,7 @@ class TableResources:
         self._unfinished: UnfinishedMerges | None = None
         # Computed once a run: dlt takes two milliseconds for each table.
         self._hints: dict[str, Mapping[str, Any]] = {}
-        # Formats of files that a run chose itself: dlt keeps them with the resources.
+        # File formats that a run chose itself: dlt keeps them with the resources.
         self._chosen: dict[str, str] = {}
 
     def resources(self, tables: Iterable[Table] = ALL_TABLES) -> list[DltResource]:
@@ -144,7 +144,7 @@ class TableResources:
     ) -> Iterator[Batch]:
         schema, caps = dlt.current.source_schema(), capabilities()
         take_over_columns()
-        # None where a notebook iterates the source without a pipeline: there is no destination.
+        # None if a notebook iterates the source without a pipeline: there is no destination.
         if caps:
             prepare(running_pipeline(), schema.tables)
         has_json, notices = has_json_columns(caps), self._load.notices

@@ -30,7 +30,7 @@ from unify_source.settings import Settings
 
 
 class TableWriter:
-    """Yields the rows of one table, and gives its resource hints that only the destination tells.
+    """Yields the rows of one table, and gives its resource the hints that the destination decides.
 
     `hints` are those of each table in this run, which are known with the first batch. The formats
     of files go to `chosen`, by table.
@@ -58,7 +58,7 @@ class TableWriter:
         self._is_first = True
 
     def items(self, batches: Iterator[pa.Table | None]) -> Iterator[Any]:
-        """Yield what dlt writes; the table without rows where it does not exist yet.
+        """Yield what dlt writes; a table that does not exist yet is yielded without rows.
 
         None among the batches goes to dlt, which then asks another resource.
         """
@@ -93,7 +93,7 @@ class TableWriter:
         add_hints(
             self._resource,
             columns=columns or None,
-            # That of the run replaces the table's, and has no scope.
+            # The run's disposition replaces the table's, and has no scope.
             write_disposition=merge_disposition(self._table, self._account),
             file_format=how,
         )

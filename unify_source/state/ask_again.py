@@ -18,8 +18,8 @@ from unify_source.extract.window import Window
 from unify_source.resources import KEY, TEXT
 from unify_source.times import EPOCH, kept_instant, parse_instant, rfc3339
 
-# A page has a hundred rows, a request by id one: for more rows, reading the list again is cheaper.
-# The state stores each of them, too.
+# A page has a hundred rows, a request by id has one: beyond this, reading the list again is
+# cheaper. Each row also takes space in the state.
 ASK_AGAIN_LIMIT = 1_000
 ASK_AGAIN_KEYS = ("ask_again", "reread_from")
 """Its keys in the state."""
@@ -59,13 +59,13 @@ class AskAgain:
         if not (self._asks and self._rereads and start and self._reread_from):
             return start
         if self._reread_from >= start:
-            # The last run read all of it again; this load releases what changed meanwhile.
+            # The last run read all of it again; this load releases the rows that changed meanwhile.
             self._reread_from = None
             return start
         return self._reread_from
 
     def news(self, rows: Iterable[Unreadable]) -> list[Unreadable]:
-        """Return the rows that are not in quarantine yet as they are, and remember all of them."""
+        """Return the rows that are not in quarantine in this version, and remember all of them."""
         fresh = []
         for row in rows:
             if row.id:

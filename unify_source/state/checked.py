@@ -44,7 +44,7 @@ def checked_privacy(
 
 
 def refuse_other_accounts(pipeline: dlt.Pipeline, account: str | None) -> None:
-    """Raise ConfigurationError where an account is named to a dataset without, or is missing."""
+    """Raise ConfigurationError if an account is named for a dataset without any, or is missing."""
     # Accounts only: the other settings do not matter here.
     _refuse_clash_of_accounts(LoadedWith(by_account=account is not None), _stored(pipeline))
 

@@ -51,7 +51,7 @@ class Cursors:
 
     @property
     def oldest(self) -> datetime | None:
-        """Return how far all of the tables have been loaded, None where one never was."""
+        """Return how far all of the tables have been loaded, None if one never was."""
         stored = list(self._stored.values())
         return None if None in stored else min(at for at in stored if at)
 
@@ -68,7 +68,7 @@ class Cursors:
 
     @property
     def is_settled(self) -> bool:
-        """Whether all that they have passed was read without a gap."""
+        """Whether everything up to the cursors was read without a gap."""
         return not any(_unsettled(state, self.name).windows for state in self._states.values())
 
     def has(self, table: str) -> bool:
@@ -76,7 +76,7 @@ class Cursors:
         return self._stored.get(table) is not None
 
     def start(self, earliest: datetime | None, lookback: timedelta) -> datetime | None:
-        """Return where to begin to read, None for the beginning; never before `earliest`."""
+        """Return where reading begins, None for the first row; never before `earliest`."""
         oldest = self.oldest
         behind = oldest - lookback if oldest else None
         return max((at for at in (behind, earliest) if at), default=None)

@@ -6,7 +6,7 @@ Pure: it changes a state dict, whose keys are missing when they are empty:
 - `tails_since`: by cursor, the instant from which its tail knows every row that was seen
 - `ask_again`, `reread_from`: rows to ask for by id, or to read again (see `ask_again`)
 - `empty_until`, `loaded_until`: until when rows are certainly new (see `news`)
-- `wide_bytes`: what made rows wide, of all that were ever written
+- `wide_bytes`: the bytes that made rows wide, of all rows ever written
 - `backfills`, `unfinished`: see `runs`
 """
 
@@ -34,7 +34,7 @@ _WIDE_BYTES = "wide_bytes"
 
 
 def stored_wide_bytes(state: State) -> int:
-    """Return what has made rows wide, in bytes, of all that were ever written."""
+    """Return the bytes that made rows wide, of all rows ever written."""
     kept: int = state.get(_WIDE_BYTES, 0)
     return kept
 
@@ -47,7 +47,7 @@ def forget_known(state: State, ids: Iterable[str]) -> None:
 
 
 def forget_digests(state: State) -> None:
-    """Forget what rows are like: each looks changed, whatever the last finished load has written.
+    """Forget the digests of all rows: each looks changed, whatever the last finished load wrote.
 
     The rows of a load that died may be stored by now, and their digests are not.
     """
@@ -108,7 +108,7 @@ class Memory:
         self._news = News(state, empty_at, lookback)
         self._lateness = self._measuring(measured_from) if trusts_tail else None
         self.start, self.ids = self._again.begin(start), self._again.ids
-        # Not by digest: what is in quarantine, and what came in two versions.
+        # Not by digest: rows in quarantine, and rows that came in two versions.
         self._seen = frozenset(self.ids)
         self.rows = self._wide_bytes = 0
 
@@ -143,7 +143,7 @@ class Memory:
         return Sifted(rows, self._news.of(rows, is_listed=is_listed), unreadable, released)
 
     def carried(self, batch: Batch) -> Sifted:
-        """Return all of a batch: rows that have to be written again though they did not change."""
+        """Return all of a batch: rows that must be written again although they did not change."""
         unreadable = self._again.news(batch.unreadable)
         released = self._again.released(batch.rows)
         known = pa.repeat(pa.scalar(value=False), len(batch.rows))

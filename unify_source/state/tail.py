@@ -61,7 +61,7 @@ class Tail:
         self._written: list[pa.Table] = []
 
     def unseen(self, rows: pa.Table) -> pa.Table:
-        """Return the rows without those that the warehouse already holds, or holds newer."""
+        """Return the rows without those that the warehouse holds already, or in a newer version."""
         if not len(rows):
             return rows
         self._remember(rows)
@@ -129,7 +129,7 @@ class Tail:
         return {key: entry for key, entry in kept.items() if key not in in_two_versions}
 
     def _written_again(self) -> dict[str, str]:
-        """Return which rows of other tails were written, and their newest `updated_at` by now."""
+        """Return the rows of other tails that were written, with their newest `updated_at`."""
         known = pa.array({key for other in self._others.values() for key in other}, TEXT)
         newest: dict[str, str] = {}
         for rows in self._written if len(known) else ():
@@ -190,7 +190,7 @@ def _digests(rows: pa.Table) -> Iterable[tuple[str, tuple[str, str]]]:
 
 
 def digest_of(content: Any) -> str:
-    """Return a digest that only the same content has, whatever the order of its keys."""
+    """Return a digest that is equal for equal content, whatever the order of its keys."""
     # 64 bits are plenty: a digest is only ever compared with an earlier one of the same id.
     text = orjson.dumps(content, default=str, option=orjson.OPT_SORT_KEYS)
     return blake2b(text, digest_size=8).hexdigest()

@@ -15,7 +15,7 @@ WARNING = (
     " reads them again."
 )
 _VERSION = 1
-# The whole state is written into the destination, so the nearest of more windows are joined.
+# The whole state is written into the destination, so beyond this the nearest windows are joined.
 _MOST = 50
 
 

@@ -15,17 +15,17 @@ from statistics import median_low
 from unify_source.extract.window import Window, cut
 from unify_source.times import EPOCH, TICK
 
-# A slice of fewer pages costs more in half-empty last pages than it gains, while workers are idle;
-# while none is, so does one of fewer than that.
+# A slice of fewer pages costs more in half-empty last pages than it gains: the first number counts
+# while workers are idle, the second while none is.
 FEWEST_PAGES, FEWEST_PAGES_OF_THE_BUSY = 12, 24
 # One of more pages may keep a single worker busy when all others have nothing left to do.
 MOST_PAGES = 64
-# Fewer pages of one instant are read on: the next ones may tell more.
+# After fewer pages of one instant, reading continues: the next ones may tell more.
 BURST_PAGES = 2
-# Slices of more pages are more likely a dense spot that was taken for the whole.
+# An estimate of more pages per slice likely took a dense spot for the whole window.
 _PLAUSIBLE_PAGES = 16
 _TELLING_INSTANTS = 5
-# A slice is not worth cutting once this share has been read: a cut reads it from its first page.
+# A slice is not worth cutting once this share was read: its pieces reread it from the start.
 _WASTE = 0.4
 _SMALLEST_SHARE = 1 / 16
 
@@ -33,7 +33,7 @@ Sample = dict[int, list[datetime]]
 """The `updated_at` of the rows of some pages of a list, in its order, by the page's number."""
 
 Slices = tuple[list[Window], Window | None]
-"""The slices of a window, none to read it on page by page, and which of them can be put off."""
+"""The slices of a window, none to keep reading page by page, and which one can be put off."""
 
 
 def slices(
@@ -50,7 +50,7 @@ def slices(
     """Cut the rest of a window into up to `most` slices, or into none to read it page by page.
 
     `sample` has some of its first pages, among them the last one that was read. A list in order is
-    cut where that is `worth` so many pages. One in no order is not cut; see `Steps`. Where all rows
+    cut where that is `worth` as many pages. One in no order is not cut; see `Steps`. Where all rows
     of `burst_pages` share one instant, pages do not tell how much is left: then it is cut only
     while workers are `idle`. Where much more than `enough` pages are left, and the list begins
     where the reading does, only that many are cut apart; the rest is one slice, which is not wanted
@@ -67,7 +67,7 @@ def slices(
         return [], None
     ascending = seen[0] < seen[-1]
     if ascending == newest_first:
-        # The list ends where the reading begins: what is wanted first is not yet in sight.
+        # The list ends with the rows that are wanted first: they are not yet in sight.
         enough = None
     fewest = FEWEST_PAGES if idle or worth < FEWEST_PAGES else FEWEST_PAGES_OF_THE_BUSY
     fewest = min(fewest, int(worth))
@@ -94,14 +94,14 @@ def _in_order(
     if enough and left > max(worth, 2 * enough):
         share, wanted = enough / left, enough
     if share < _SMALLEST_SHARE:
-        # A burst makes what is left look like more than it is: look again, from its first page.
+        # A burst makes the rest look longer than it is: look again, from its first page.
         share, wanted = _SMALLEST_SHARE, 0
     is_plausible = left <= most * _PLAUSIBLE_PAGES
     count = min(most, max(1, int(wanted / fewest)))
     if left < worth or max(sample) > _WASTE * left or (share == 1 and count == 1):
         return [], None
     if last_page.count(edge) > 1:
-        # Its last rows may be the first of a burst, which as a boundary would be read twice.
+        # Its last rows may begin a burst, which would be read twice if it were a boundary.
         edge -= TICK if ascending else -TICK
     ends = _even(count, share) if is_plausible or count == 1 else _doubling(fewest / left, share)
     at = [edge + (end - edge) * part for part in ends]
@@ -124,12 +124,12 @@ def _doubling(first: float, share: float) -> list[float]:
 
 
 def is_in_order(seen: Sequence[datetime]) -> bool:
-    """Tell whether instants ascend or descend; equal ones may stand side by side."""
+    """Tell whether instants ascend or descend; neighbours may be equal."""
     return list(seen) in (sorted(seen), sorted(seen, reverse=True))
 
 
 def a_page(sample: Sample) -> timedelta:
-    """Return how much time a page of what follows spans, as pages of a list in order tell it.
+    """Return how much time the next page spans, judged by pages of a list in order.
 
     Not all of their rows may share one instant.
     """
@@ -143,7 +143,7 @@ def a_page(sample: Sample) -> timedelta:
 
 
 def _a_page_of_groups(sample: Sample) -> timedelta:
-    """Return what a page has spanned lately where each holds hardly more than one instant."""
+    """Return the time that recent pages span where each holds hardly more than one instant."""
     pages = max(sample)
     for number, page in reversed(sample.items()):
         if number <= max(1, pages // 2) and page and page[0] != sample[pages][-1]:
@@ -152,15 +152,15 @@ def _a_page_of_groups(sample: Sample) -> timedelta:
 
 
 def _around(window: Window, burst: datetime) -> list[Window]:
-    # It tells nothing of what lies before and after it, but a worker of its own can read it.
+    # It says nothing about the time around it, but a worker of its own can read it.
     cuts = cut(window, [burst - TICK, burst + TICK])
     return cuts if len(cuts) > 1 else []
 
 
 def fitting(window: Window, instants: Sequence[datetime], most: int) -> list[Window]:
-    """Cut a window into pieces of at most so many of the instants each.
+    """Cut a window into pieces of at most `most` of the instants each.
 
-    More rows of one instant are a piece of their own.
+    An instant with more rows is a piece of its own.
     """
     at: list[datetime] = []
     rows, last = 0, EPOCH

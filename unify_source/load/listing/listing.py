@@ -1,6 +1,6 @@
 """The tables of a list without a time filter, which are written if the list has changed.
 
-A row that is gone from the list stays in its table, with the time since when it has been missing.
+A row that is gone from the list stays in its table, with the time since which it has been missing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 class Listing:
     """The list that has no windows, read when it is first needed, and kept for the run.
 
-    With `writes_all`, its rows are written even if the last run has written the same.
+    With `writes_all`, its rows are written even if the last run wrote the same.
     """
 
     def __init__(self, settings: Settings, client: Client, *, writes_all: bool = False) -> None:
@@ -77,7 +77,7 @@ class Listing:
             listed = tables[self._root]
             tables[self._root] = pa.concat_tables([listed, gone], promote_options="default")
         for name, rows in tables.items():
-            # If it is unknown whether a row is gone, the next run has to ask again.
+            # If it is unknown whether a row is gone, the next run must ask again.
             if is_settled or name != self._root:
                 states[name]["listed"] = digest
             if len(rows):
