@@ -2,7 +2,7 @@
 
     python docs/generate.py
 
-In each page beside this file, what stands between `<!-- NAME: written by make docs -->` and
+In each page beside this file, what is between `<!-- NAME: written by make docs -->` and
 `<!-- end of NAME -->` is replaced.
 """
 

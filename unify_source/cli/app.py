@@ -52,7 +52,7 @@ def check(options: Options) -> None:
         with importing():
             from unify_source.runs.check import check as run_check
 
-        # Each line as soon as it is known, so that what passed stands above the error.
+        # Each line as soon as it is known, so that what passed is shown above the error.
         checked = run_check(
             pipeline_of(options),
             lock_timeout=options.lock_timeout,

@@ -122,8 +122,8 @@ class Tail:
         for key, (at, digest) in self._recent.items():
             # A server with lagging replicas may show an older version than before. The one in the
             # warehouse stays known.
-            stands = self._in_warehouse.get(key, at)
-            kept[key] = [at, digest] if at >= stands else self._known.get(key, [stands, ""])
+            held = self._in_warehouse.get(key, at)
+            kept[key] = [at, digest] if at >= held else self._known.get(key, [held, ""])
         # Rows in two versions are asked for again. With a digest the answer would look known, and
         # replies that only the older version had would stay.
         return {key: entry for key, entry in kept.items() if key not in in_two_versions}
