@@ -97,15 +97,22 @@ def test_one_address_has_one_hash_in_every_table(serve: Serve, warehouse: Destin
         assert emails == {hashed("one@acme.example")}
 
 
-# A first run that ends well, and one whose load fails halfway: the table it wants has gone bad.
+# A first run that ends well, comparisons that find damage and repair it, and a run whose load fails
+# halfway: the table it wants has gone bad.
 SCRIPT = """
 import logging, sys
 logging.basicConfig(level=logging.DEBUG)
-from unify_source import sync
+from unify_source import sync, verify
 from unify_source.cli.pipeline import open_pipeline
 pipeline = open_pipeline("unify_gtm", sys.argv[1], "unify", pipelines_dir="working")
 sync(pipeline)
 if len(sys.argv) > 2:
+    with pipeline.sql_client() as client:
+        first = "(SELECT min(id) FROM unify.people)"
+        client.execute_sql(f"DELETE FROM unify.people WHERE id = {first}")
+        client.execute_sql(f"UPDATE unify.people SET last_name = 'X' WHERE id = {first}")
+    for repair in (False, True):
+        verify(pipeline, repair=repair)
     with pipeline.sql_client() as client:
         client.execute_sql("ALTER TABLE unify.people RENAME COLUMN email TO address")
         client.execute_sql("ALTER TABLE unify.enrollments_quarantine RENAME COLUMN raw TO before")
@@ -138,7 +145,7 @@ def ran(mode: str, api: Sandbox, database: Destination, *words: str) -> str:
     [("keep", DuckDB), ("drop", DuckDB), ("hash", Postgres), *[("hash", DuckDB)] * IS_SOAK],
     indirect=["database"],
 )
-def test_no_personal_text_remains_anywhere_after_a_run_and_a_failed_one(
+def test_no_personal_text_remains_anywhere_after_a_run_a_verify_and_a_failed_run(
     mode: str, serve: Serve, database: Any
 ) -> None:
     api = serve(account(25), reshape=reshaped)
@@ -151,6 +158,8 @@ def test_no_personal_text_remains_anywhere_after_a_run_and_a_failed_one(
     assert ".parquet" in packages, "the failed package is there to be searched"
     rows = database.ask("SELECT count(*) FROM unify.enrollments_quarantine")
     assert rows[0][0] >= 5
+    differences = database.ask("SELECT table_name, kind FROM unify.unify_verify_differences")
+    assert sorted(differences) == [("people", "missing")] * 2 + [("people", "stale")] * 2
     # What is kept as it comes shows that the search would find it.
     for place in (tables, packages):
         assert (len(found_in(texts, place)) > len(texts) / 2) == (mode == "keep")
