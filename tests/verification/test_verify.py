@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -14,13 +13,14 @@ from damage import damaged, found, verified
 from destinations import Destination, DuckDB, Postgres
 from lakes import Delta, Iceberg, Parquet
 from loaded import loaded
+from moving import TICK, OnRequest, living
 from standing import START, Serve, account, load
 
 from unify_source import backfill, forget, sync, verify
 from unify_source.cli.pipeline import open_pipeline
 from unify_source.errors import ConfigurationError
 from unify_source.load.packages import row_counts
-from unify_source.sandbox import DRIFTS, Account, Clock, Sandbox
+from unify_source.sandbox import DRIFTS, Account, Clock, Request, Sandbox
 from unify_source.verification.result import Verified
 
 damageable = pytest.mark.parametrize(
@@ -200,33 +200,54 @@ def test_before_the_first_load_every_row_is_missing(
 def test_a_row_that_changes_during_a_verify_is_no_difference(order: str) -> None:
     rounds, chance = rounds_and_chance(usual=1)
     for _ in range(rounds):
-        assert found(_compared_while_it_changes(order, chance)) == {}
+        clock = Clock(START, tick=timedelta(seconds=7))
+        changing = Account(60, seed=chance.randrange(10**6), clock=clock, days=2)
 
-
-def _compared_while_it_changes(order: str, chance: random.Random) -> Verified:
-    clock = Clock(START, tick=timedelta(seconds=7))
-    changing = Account(60, seed=chance.randrange(10**6), clock=clock, days=2)
-    asked: list[Any] = []
-
-    def happen(request: Any) -> None:
-        asked.append(request)
-        # The first request tells when the comparison begins.
-        if is_live and len(asked) > 1:
+        def change(_request: Request, changing: Account = changing) -> None:
             changing.change(chance.randrange(1, 4), seed=chance.randrange(10**9))
             if chance.random() < 0.3:
                 changing.edit_any_sequence(seed=chance.randrange(10**9))
 
+        compared = _compared_while_it_changes(changing, change, order=order, page_size=10)
+        assert found(compared) == {}
+
+
+@pytest.mark.rounds
+@pytest.mark.parametrize("cursor", ["keyset", "offset"])
+def test_400_rows_that_change_each_second_of_a_verify_are_no_difference(cursor: str) -> None:
+    rounds, chance = rounds_and_chance(usual=1)
+    for _ in range(rounds):
+        changing = Account(3_000, seed=chance.randrange(10**6), clock=Clock(START, TICK), days=2)
+        change = living(changing, 400 * TICK.total_seconds(), 0.0, chance)
+
+        compared = _compared_while_it_changes(changing, change, cursor=cursor, page_size=50)
+        assert found(compared) == {}
+
+
+def _compared_while_it_changes(
+    changing: Account, change: OnRequest, *, page_size: int, **server: Any
+) -> Verified:
+    """Load an account at rest, and compare it while each request but the first changes it."""
+    asked: list[Request] = []
+
+    def happen(request: Request) -> None:
+        asked.append(request)
+        # The first request tells when the comparison begins.
+        if is_live and len(asked) > 1:
+            change(request)
+
     is_live = False
     with (
         tempfile.TemporaryDirectory() as folder,
-        Sandbox(changing, key=KEY, order=order, on_request=happen) as api,
+        Sandbox(changing, key=KEY, on_request=happen, **server) as api,
     ):
         pipeline = open_pipeline(
             "live", "duckdb", "unify", pipelines_dir=folder, credentials=f"{folder}/live.duckdb"
         )
-        given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, "page_size": 10, "workers": 2}
+        how: dict[str, Any] = {"page_size": page_size, "workers": 2}
+        given: dict[str, Any] = {"api_key": KEY, "base_url": api.url, **how}
         sync(pipeline, **given)
-        clock.advance(timedelta(seconds=1))
+        changing.clock.advance(timedelta(seconds=1))
         asked.clear()
         is_live = True
         return verify(pipeline, **given)
