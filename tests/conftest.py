@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -156,11 +157,22 @@ def start_command(
     return warm.start(words, {**os.environ, **settings, **(environment or {})}, **pipes)
 
 
-def start_and_kill(api: Sandbox, *words: str, at: str, times: int = 1) -> None:
-    """Start a command that is killed when it reaches a point for the n-th time: see `dying`."""
-    process = start_command(api, *words, environment={dying.AT: f"{at} {times}"})
+def start_and_kill(api: Sandbox, *words: str, at: str | float, times: int = 1) -> None:
+    """Start a command that is killed when it reaches a point for the n-th time: see `dying`.
+
+    A number is seconds after its first request: that may be too late.
+    """
+    asked = len(api.requests)
+    point = {dying.AT: f"{at} {times}"} if isinstance(at, str) else {}
+    process = start_command(api, *words, environment=point)
+    if not isinstance(at, str):
+        while len(api.requests) == asked and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(at)
+        process.kill()
     _, errors = process.communicate(timeout=PATIENCE)
-    assert process.returncode == -signal.SIGKILL, errors
+    may_be = (-signal.SIGKILL,) if isinstance(at, str) else (-signal.SIGKILL, 0)
+    assert process.returncode in may_be, errors
 
 
 def rounds_and_chance(usual: int) -> tuple[int, random.Random]:

@@ -271,7 +271,7 @@ def test_a_range_that_ends_before_it_begins_is_refused() -> None:
 def test_a_backfill_killed_at_any_moment_and_restarted_ends_equal_and_loses_one_window(
     serve: Callable[..., Sandbox],
 ) -> None:
-    kills, chance = rounds_and_chance(2)
+    kills, chance = rounds_and_chance(3)
     api = serve(Account(1_500 * kills), latency=0.005)
     words = ("backfill", "--from", LONG_AGO, "--to", "2030-01-01", "--quiet")
     lost = []
