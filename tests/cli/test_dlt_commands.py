@@ -43,6 +43,5 @@ def test_dlt_shows_a_pipeline_that_the_command_ran(
     info = dlt_pipeline(*where, "unify_gtm", "info")
     assert "duckdb" in info
     assert "Found pipeline unify_gtm" in info
-    if not own_folder:
-        assert "Run started at" in dlt_pipeline("unify_gtm", "trace")
-        assert "enrollments_quarantine" in dlt_pipeline("unify_gtm", "schema")
+    assert "Run started at" in dlt_pipeline(*where, "unify_gtm", "trace")
+    assert "enrollments_quarantine" in dlt_pipeline(*where, "unify_gtm", "schema")
