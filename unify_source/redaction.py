@@ -27,6 +27,17 @@ _PASSWORDS = re.compile(
     re.IGNORECASE,
 )
 
+# Dates and ids are long words of digits and letters too. A short word is a key's if it changes
+# between digits and letters more than once, unlike 5minutes, and is no part of an address.
+_KEY_LIKE = re.compile(
+    r"(?<![\w+=~-])(?!\d{4}-|\d{8}T|[\da-f]{8}-)(?:"
+    r"(?=[\w+=~-]*\d)(?=[\w+=~-]*[a-z])[\w+=~-]{20,}"
+    r"|(?<![.:/@])(?=[\w+=~-]*?([a-z]\d+[a-z]|\d[a-z]+\d))[\w+=~-]{12,}(?![\w+=~.:/@-])"
+    r"|[prsu]k_(live|test)_\w+)",
+    re.ASCII | re.IGNORECASE,
+)
+_SHOWN = 100
+
 _kept: set[str] = set()
 _pattern: re.Pattern[str] | None = None
 _is_unencoded = False
@@ -64,6 +75,21 @@ def redacted(text: str) -> str:
     """Return a text without the known secrets and without anything that looks like a password."""
     known = _pattern.sub(MARK, text) if _pattern else text
     return _PASSWORDS.sub(rf"\1{MARK}", known)
+
+
+def shown(value: object) -> str:
+    """Return a value for an error, shortened; a key that was put in the wrong place is hidden."""
+    text = str(value)
+    if isinstance(value, str) and _KEY_LIKE.search(text):
+        return f"a text of {len(text)} characters that looks like a key"
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
+
+
+def keep_key_out(name: str) -> None:
+    """Redact a name that looks like a key from now on, also in a variable's capitals."""
+    if _KEY_LIKE.search(name):
+        keep_out(name)
+        keep_out(name.upper())
 
 
 def redact(record: logging.LogRecord) -> bool:

@@ -17,7 +17,7 @@ from unify_source.accounts import DatasetArguments
 from unify_source.errors import ConfigurationError
 from unify_source.limits import USUAL, LimitArguments, Limits
 from unify_source.privacy_settings import KEEP, PrivacyArguments, refuse_without_key
-from unify_source.redaction import keep_out
+from unify_source.redaction import keep_key_out, keep_out
 from unify_source.times import read_start
 from unify_source.values import (
     Choice,
@@ -72,11 +72,7 @@ class AccountArguments(TypedDict, total=False):
     ]
     status: Annotated[
         str | Sequence[str] | None,
-        Setting(
-            Choices(STATUSES),
-            "{0.limits}.",
-            option="--status",
-        ),
+        Setting(Choices(STATUSES), "{0.limits}.", option="--status"),
     ]
 
 
@@ -244,5 +240,7 @@ def refuse_unknown(name: str, problem: str) -> None:
     if name in SETTINGS:
         return
     near = get_close_matches(name.lower(), SETTINGS, n=1)
+    if not near:
+        keep_key_out(name)
     hint = f"Did you mean {near[0]}?" if near else f"Settings are {', '.join(SETTINGS)}."
     raise ConfigurationError(f"{name} {problem}.", hint)

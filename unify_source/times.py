@@ -8,6 +8,7 @@ from datetime import date, datetime, time, timedelta, timezone
 import pendulum
 
 from unify_source.errors import ConfigurationError
+from unify_source.redaction import shown
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TICK = timedelta(microseconds=1)
@@ -78,7 +79,7 @@ def read_start(name: str, value: str | date | datetime) -> datetime:
     start = parse_time(name, value)
     if start < EPOCH:
         raise ConfigurationError(
-            f"is {str(value)!r}, which is before 1970.",
+            f"is {shown(value)}, which is before 1970.",
             "Leave it out to load everything.",
             setting=name,
         )
@@ -109,7 +110,7 @@ def _instant(name: str, value: str | date | datetime, of_the_day: time) -> datet
     if isinstance(parsed, date):
         return datetime.combine(parsed, of_the_day, timezone.utc)
     raise ConfigurationError(
-        f"is {str(value)!r}, which is not a time.",
+        f"is {shown(value)}, which is not a time.",
         "Write a date such as 2026-01-31, or a time such as 2026-01-31T08:00:00+01:00.",
         setting=name,
     )
@@ -131,7 +132,7 @@ def _in_utc(name: str, value: object, parsed: datetime) -> datetime:
         return EPOCH + (aware - EPOCH)
     except OverflowError:
         raise ConfigurationError(
-            f"is {str(value)!r}, which in UTC is not in the years 1 to 9999.",
+            f"is {shown(value)}, which in UTC is not in the years 1 to 9999.",
             "Write a time between them, such as 2026-01-31T08:00:00+01:00.",
             setting=name,
         ) from None

@@ -15,14 +15,10 @@ from uuid import UUID
 import requests
 
 from unify_source.errors import ConfigurationError
+from unify_source.redaction import shown
 
 DAY_SECONDS = 86_400
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY_SECONDS}
-_KEY_LIKE = re.compile(
-    r"(?<![\w+=~-])(?=[\w+=~-]*\d)(?=[\w+=~-]*[a-z])(?!\d{4}-|[\da-f]{8}-)[\w+=~-]{20,}",
-    re.ASCII | re.IGNORECASE,
-)
-_SHOWN = 100
 # Beyond 4,300 digits, `int` raises an error that names no setting.
 _MOST_DIGITS = 12
 
@@ -61,14 +57,6 @@ class Setting:
     def is_text(self) -> bool:
         """Whether its value is quoted in a file."""
         return not re.fullmatch(r"\d+", self.default)
-
-
-def shown(value: object) -> str:
-    """Return a value for an error, shortened; a key that was put in the wrong place is hidden."""
-    text = str(value)
-    if isinstance(value, str) and _KEY_LIKE.search(text):
-        return f"a text of {len(text)} characters that looks like a key"
-    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 
 
 @dataclass(frozen=True)

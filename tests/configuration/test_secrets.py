@@ -5,17 +5,22 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 import dlt
 import pytest
 from commands import command
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unify_source import sync
-from unify_source.errors import UnifyError
+from unify_source.configuration.lookup import configured
+from unify_source.errors import ConfigurationError, UnifyError
 from unify_source.redaction import keep_out, redacted, redacted_logs
 from unify_source.sandbox import Account, Sandbox
+from unify_source.settings import checked_settings
 
 Serve = Callable[..., Sandbox]
 
@@ -96,6 +101,70 @@ def test_a_key_in_the_wrong_place_is_not_shown() -> None:
             assert name in ran.stderr
             if name != "lookback":
                 break
+
+
+KEYS = [
+    "sk_live_9f8e7d6c5b",
+    "sk_live_abcdefgh",
+    "9f8e7d6c5b4a",
+    "uk-7Qm3zzTop91x",
+    "a1B2c3D4e5F6g7",
+]
+MISTAKES = [
+    "ten minutes",
+    "10 min",
+    "1h30m",
+    "20260131T120000Z",
+    "31.01.2026 10:00",
+    "api.example.com",
+    "unify-prod",
+    "unify-prod-eu1",
+    "db-7f3b2c1d.example.com",
+    "ec2-54-12-3-4.eu-west-1.example.com",
+    "3c90c3cc-0d44-4b50-8888",
+    "IN_PROGRES",
+]
+
+
+@pytest.mark.parametrize("name", ["lookback", "base_url", "start", "status", "person_id", "pii"])
+def test_a_key_in_another_setting_is_hidden_and_a_mistake_is_shown(name: str) -> None:
+    def refusal(value: str) -> str:
+        with pytest.raises(ConfigurationError, match=f"^{name} is ") as caught:
+            checked_settings({"api_key": "another-key-of-the-test", name: value})
+        return str(caught.value)
+
+    for key in KEYS:
+        for value in (key, f" {key}\n", f"Bearer {key}"):
+            assert key not in refusal(value)
+    for mistake in MISTAKES:
+        if name not in ("lookback", "start") or mistake not in ("1h30m", "20260131T120000Z"):
+            assert repr(mistake) in refusal(mistake)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key_as_the_name_of_a_setting_is_hidden(
+    key: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusal() -> str:
+        Container()[PluggableRunContext].reload_providers()
+        with pytest.raises(ConfigurationError, match="is not a setting, but is set in") as caught:
+            configured()
+        return str(caught.value)
+
+    with monkeypatch.context() as environment:
+        environment.setenv(f"SOURCES__UNIFY__{key}".upper(), "")
+        assert key.lower() not in refusal().lower()
+    (home / ".dlt").mkdir()
+    (home / ".dlt" / "secrets.toml").write_text(f'[sources.unify]\n{key} = ""\n')
+    assert key not in refusal()
+
+
+@pytest.mark.parametrize("name", ["requests_per_5minutes", "max_response_2seconds", "pii_keys2"])
+def test_a_mistyped_name_with_digits_is_shown(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{name} is not a setting") as caught:
+        checked_settings({"api_key": "another-key-of-the-test", name: 1})
+
+    assert caught.value.next_step.startswith("Did you mean ")
 
 
 def test_log_records_show_no_secret(caplog: pytest.LogCaptureFixture) -> None:

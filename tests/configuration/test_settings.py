@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unify_source.errors import ConfigurationError
-from unify_source.redaction import redacted
+from unify_source.redaction import redacted, shown
 from unify_source.settings import (
     ID_FILTERS,
     STATUSES,
@@ -151,9 +151,9 @@ def test_any_text_is_either_a_time_or_refused(text: str) -> None:
     except ConfigurationError as refused:
         message = refused.what
     else:
-        message = f"{text!r} is {read.astimezone(UTC)}"
+        message = f"{shown(text)} is {read.astimezone(UTC)}"
 
-    assert redacted(repr(text)) in redacted(message)
+    assert redacted(shown(text)) in redacted(message)
 
 
 @given(st.sampled_from(sorted(INTEGERS)), st.integers(-(10**12), 10**12), st.booleans())
@@ -246,7 +246,7 @@ def test_an_invalid_id_is_refused(name: str, value: str) -> None:
     what = refusal(**{name: value}).what
 
     assert what.startswith(f"{name} is ")
-    assert redacted(repr(value)) in what
+    assert redacted(shown(value)) in what
 
 
 @given(st.lists(st.sampled_from(STATUSES), min_size=1, max_size=6))

@@ -11,6 +11,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from unify_source.errors import ConfigurationError
+from unify_source.redaction import shown
 
 # What `>` writes in Windows PowerShell. To a TOML parser, it is a control character in line 1.
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -56,7 +57,7 @@ def _unreadable(file: Path) -> ConfigurationError | None:
         )
         name = _NAME.search(str(error))
         return ConfigurationError(
-            f"{file}, line {line}, has {repr(name[1]) if name else 'a name'} a second time.",
+            f"{file}, line {line}, has {shown(name[1]) if name else 'a name'} a second time.",
             "Write each name and each [section] once.",
         )
     line = getattr(error, "line", 1)

@@ -17,7 +17,7 @@ from unify_source.dlt_seam import (
     stands_for_configuration,
 )
 from unify_source.errors import ConfigurationError
-from unify_source.redaction import keep_out
+from unify_source.redaction import keep_out, shown
 from unify_source.resources import BY_NAME
 from unify_source.settings import (
     KEY_ENVIRONMENT,
@@ -68,7 +68,7 @@ def _refuse_unknown_tables(settings: Settings) -> None:
     for field in settings.pii_keep or ():
         if (table := field.split(".")[0]) not in BY_NAME:
             raise ConfigurationError(
-                f"names the table {table!r}, which does not exist.",
+                f"names the table {shown(table)}, which does not exist.",
                 f"Tables are {', '.join(BY_NAME)}.",
                 setting="pii_keep",
             )
