@@ -236,11 +236,16 @@ def checked_settings(given: Mapping[str, Any]) -> Settings:
 
 
 def refuse_unknown(name: str, problem: str) -> None:
-    """Raise ConfigurationError, with the nearest name, unless a setting has this name."""
+    """Raise ConfigurationError, with the nearest name, unless a setting has this name.
+
+    A name in a section within ours has the section's name and a dot before it.
+    """
     if name in SETTINGS:
         return
-    near = get_close_matches(name.lower(), SETTINGS, n=1)
-    if not near:
-        keep_key_out(name)
+    # A name in a section of its own is the whole name cut in two, or a setting in a wrong section.
+    parts = name.lower().split(".")
+    near = [n for text in ("_".join(parts), parts[-1]) for n in get_close_matches(text, SETTINGS)]
+    for part in [] if near else name.split("."):
+        keep_key_out(part)
     hint = f"Did you mean {near[0]}?" if near else f"Settings are {', '.join(SETTINGS)}."
     raise ConfigurationError(f"{name} {problem}.", hint)

@@ -233,7 +233,7 @@ def test_placeholders_for_configuration_are_distinguished_from_values() -> None:
 
 def test_the_names_that_dlt_reads_for_a_source_are_known() -> None:
     names = dlt_seam.names_in_a_sources_section()
-    assert {"max_parallel_items", "next_item_mode", "schema_contract"} <= names, (
+    assert {"max_parallel_items", "next_item_mode", "schema_contract", "extract"} <= names, (
         "dlt reads other names in the section of a source"
     )
 

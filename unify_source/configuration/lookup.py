@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from dlt.common.configuration.providers import EnvironProvider
+from dlt.common.configuration.providers.provider import ConfigProvider
 
 from unify_source.accounts import ACCOUNT, read_account
 from unify_source.dlt_seam import (
@@ -92,22 +93,54 @@ def _configured(name: str) -> Any:
 
 def _refuse_mistyped_names() -> None:
     of_dlt = names_in_a_sources_section()
-    for name, where in _names_in_the_section():
-        if name not in of_dlt:
-            refuse_unknown(name, f"is not a setting, but is set in {where}")
+    for path, where in _paths_in_the_section():
+        if not _is_read(path, of_dlt):
+            refuse_unknown(".".join(path), f"is not a setting, but is set in {where}")
 
 
-def _names_in_the_section() -> Iterator[tuple[str, str]]:
+def _is_read(path: Sequence[str], of_dlt: Collection[str], *, is_nested: bool = False) -> bool:
+    name, rest = path[0], path[1:]
+    if name in of_dlt or (name in SETTINGS and not rest):
+        return True
+    if not rest or is_nested:
+        return False
+    if name in BY_NAME:
+        # Only what belongs to a column, or what dlt reads for any resource.
+        return len(rest) > 1 or rest[0] in of_dlt
+    # The section of the source's own name, or of a clone's.
+    return _is_read(rest, of_dlt, is_nested=True)
+
+
+def _paths_in_the_section() -> Iterator[tuple[Sequence[str], str]]:
     for provider in providers():
         if isinstance(provider, EnvironProvider):
             prefix = f"{_TOP}__{SECTION}__".upper()
             for variable in sorted(os.environ):
-                name = variable.removeprefix(prefix).lower()
-                if variable.startswith(prefix) and "__" not in name:
-                    yield name, f"the environment as {variable}"
+                if variable.startswith(prefix):
+                    path = variable.removeprefix(prefix).lower().split("__")
+                    yield path, f"the environment as {variable}"
             continue
-        section, _ = provider.get_value(SECTION, object, None, _TOP)
-        if isinstance(section, Mapping):
-            for name, value in section.items():
-                if not isinstance(value, Mapping):
-                    yield str(name), provider.name
+        for names in _leaves(_section_in(provider)):
+            yield names, provider.name
+
+
+def _section_in(provider: ConfigProvider) -> Mapping[str, Any]:
+    for name, around in ((SECTION, (_TOP,)), (_TOP, ())):
+        section, _ = provider.get_value(name, object, None, *around)
+        if section is not None and not isinstance(section, Mapping):
+            raise ConfigurationError(
+                f"{'.'.join((*around, name))} in {provider.name} is not a section, so that no"
+                " setting in it would be read.",
+                f"Write [{_TOP}.{SECTION}] once, and below it a line for each setting.",
+            )
+        if section is not None:
+            return section if around else {}
+    return {}
+
+
+def _leaves(section: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for name, value in section.items():
+        if isinstance(value, Mapping) and value:
+            yield from ((str(name), *rest) for rest in _leaves(value))
+        else:
+            yield (str(name),)

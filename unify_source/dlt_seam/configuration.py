@@ -67,9 +67,10 @@ def stands_for_configuration(value: Any) -> bool:
 
 
 def names_in_a_sources_section() -> set[str]:
-    """Return the names that dlt itself reads in a source's section."""
+    """Return the names and sections that dlt itself reads in a source's section."""
     own = PipeIterator.PipeIteratorConfiguration().get_resolvable_fields()
-    return {"schema_contract", "max_table_nesting", "schema", "name", "section", *own}
+    sections = {"schema", "extract", "data_writer"}
+    return {"schema_contract", "max_table_nesting", "name", "section", *sections, *own}
 
 
 def providers() -> Sequence[ConfigProvider]:
