@@ -238,11 +238,10 @@ def checked_settings(given: Mapping[str, Any]) -> Settings:
 def refuse_unknown(name: str, problem: str) -> None:
     """Raise ConfigurationError, with the nearest name, unless a setting has this name.
 
-    A name in a section within ours has the section's name and a dot before it.
+    With a section's name and a dot before it, it may be one in a wrong section, or cut in two.
     """
     if name in SETTINGS:
         return
-    # A name in a section of its own is the whole name cut in two, or a setting in a wrong section.
     parts = name.lower().split(".")
     near = [n for text in ("_".join(parts), parts[-1]) for n in get_close_matches(text, SETTINGS)]
     for part in [] if near else name.split("."):
