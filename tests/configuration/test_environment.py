@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dlt
 import duckdb
@@ -19,6 +20,7 @@ from unify_source import sync, unify_source
 from unify_source.cli.pipeline import open_pipeline
 from unify_source.errors import ConfigurationError
 from unify_source.runs.backfill import backfill
+from unify_source.runs.check import check
 from unify_source.sandbox import Account, Sandbox
 
 Serve = Callable[..., Sandbox]
@@ -291,3 +293,37 @@ def test_a_variable_that_dlt_cannot_use_is_reported_in_a_sentence(name: str) -> 
 
     assert (ran.returncode, "Traceback" in ran.stderr) == (2, False)
     assert sentence in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check"],
+        ["sync"],
+        ["backfill", "--from", "2026-01-01"],
+        ["verify", "--repair"],
+        ["status"],
+        ["models"],
+        ["report"],
+        ["export", "people"],
+        ["forget", "--person", "3c90c3cc-0d44-4b50-8888-8dd25736052a"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_destination_without_tables_is_refused_before_any_request(
+    words: list[str], api: Sandbox
+) -> None:
+    ran = command(*words, "--destination", "dummy")
+
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("Error: --destination is 'dummy', which stores no tables.")
+    assert not api.requests
+
+
+@pytest.mark.usefixtures("api")
+def test_a_function_as_the_destination_can_be_checked() -> None:
+    @dlt.destination(name="taking")
+    def take(_items: Any, _table: Any) -> None:
+        raise AssertionError("called")
+
+    assert check(dlt.pipeline("into_a_function", destination=take)).destination == "taking"

@@ -231,6 +231,18 @@ def test_placeholders_for_configuration_are_distinguished_from_values() -> None:
     assert not dlt_seam.stands_for_configuration("a value")
 
 
+def test_a_destination_is_known_to_be_a_function_or_to_have_tables() -> None:
+    of = {name: dlt.destination(name) for name in ("duckdb", "filesystem", "dummy")}
+    assert {name: dlt_seam.has_tables(each) for name, each in of.items()} == {
+        "duckdb": True,
+        "filesystem": True,
+        "dummy": False,
+    }, "dlt no longer tells by its class whether a client has SQL"
+    assert not any(map(dlt_seam.is_function, of.values()))
+    into_a_function: Any = dlt.destination(lambda _items, _table: None)()
+    assert dlt_seam.is_function(into_a_function)
+
+
 def test_the_names_that_dlt_reads_for_a_source_are_known() -> None:
     names = dlt_seam.names_in_a_sources_section()
     assert {"max_parallel_items", "next_item_mode", "schema_contract", "extract"} <= names, (

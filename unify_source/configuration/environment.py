@@ -18,7 +18,7 @@ from typing_extensions import Unpack
 from unify_source.configuration.lookup import configured
 from unify_source.destinations.duckdb_file import duckdb_database, refuse_no_file
 from unify_source.destinations.lakes.libraries import refuse_missing_library
-from unify_source.dlt_seam import ConfiguredValue, kind_of, look_up
+from unify_source.dlt_seam import ConfiguredValue, has_tables, is_function, kind_of, look_up
 from unify_source.errors import ConfigurationError
 from unify_source.settings import SECTION, Settings, SettingsArguments
 
@@ -152,10 +152,22 @@ def refuse_unsafe(pipeline: dlt.Pipeline, *, of_source: bool = False) -> None:
                 if switch.is_unsafe is _is_bare
                 else "Unset it for this run.",
             )
+    if not of_source:
+        _refuse_no_tables(pipeline)
     _refuse_reserved_name(pipeline)
     refuse_ambiguous_names(pipeline)
     if database := duckdb_database(pipeline):
         refuse_no_file(database)
+
+
+def _refuse_no_tables(pipeline: dlt.Pipeline) -> None:
+    destination = pipeline.destination
+    if not has_tables(destination) and not is_function(destination):
+        raise ConfigurationError(
+            f"is {destination.destination_name!r}, which stores no tables.",
+            "Name one that does, such as duckdb or postgres.",
+            setting="destination",
+        )
 
 
 def _refuse_reserved_name(pipeline: dlt.Pipeline) -> None:

@@ -15,7 +15,7 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.history import LOADS
-from unify_source.dlt_seam import FSClientBase, WithStagingDataset
+from unify_source.dlt_seam import FSClientBase, WithStagingDataset, is_function
 from unify_source.resources import BY_NAME
 
 _NAME = "unify_source_check"
@@ -28,8 +28,10 @@ def try_writing(pipeline: dlt.Pipeline) -> None:
     On databases, rows of existing tables must be deletable too: another user may own them. A merge
     also needs the staging dataset. Of a dataset that does not exist yet, one with another
     name is created and dropped. A file or folder that does not exist yet is not created: its
-    nearest folder has to be writable.
+    nearest folder has to be writable. A function is not called.
     """
+    if is_function(pipeline.destination):
+        return
     database = duckdb_database(pipeline)
     # Connecting would create the file, and `check` promises to leave nothing behind.
     if database and not database.has_content:

@@ -20,6 +20,8 @@ from unify_source.dlt_seam.destinations import (
     WithStagingDataset,
     database_of,
     fastest_format,
+    has_tables,
+    is_function,
     kind_of,
     merge_in_transactions,
 )
@@ -75,7 +77,9 @@ __all__ = [
     "feeds",
     "force_state_extract",
     "forget_column",
+    "has_tables",
     "intercepted_signals",
+    "is_function",
     "keep_when_refreshed",
     "kind_of",
     "limit_delta_merges",

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import dlt
 from dlt.common.data_writers.writers import resolve_best_writer_spec
 from dlt.common.destination import AnyDestination
 from dlt.common.destination.client import WithStagingDataset
 from dlt.destinations.fs_client import FSClientBase
+from dlt.destinations.sql_client import WithSqlClient
 
 __all__ = ["FSClientBase", "WithStagingDataset"]
 
@@ -18,6 +20,20 @@ def kind_of(destination: AnyDestination) -> str:
     Its capabilities have it too, but dlt would resolve the whole configuration for them each time.
     """
     return destination.destination_type.rsplit(".", maxsplit=1)[-1]
+
+
+def is_function(destination: AnyDestination) -> bool:
+    """Tell whether a destination is a function of the user's, which is called with the rows."""
+    return isinstance(destination, dlt.destinations.destination)
+
+
+def has_tables(destination: AnyDestination) -> bool:
+    """Tell whether a destination stores rows in tables that SQL can query."""
+    try:
+        return issubclass(destination.client_class, WithSqlClient)
+    except ImportError:
+        # dlt reports the missing package when it connects.
+        return True
 
 
 def database_of(credentials: Any) -> str:
