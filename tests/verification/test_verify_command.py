@@ -40,6 +40,24 @@ def test_it_exits_with_4_until_the_difference_is_repaired(serve: Serve, home: Pa
     assert (equal.returncode, only_json(equal)["verdict"]) == (0, "equal")
 
 
+@pytest.mark.usefixtures("home")
+@pytest.mark.parametrize("how", ["--quiet", "--json"])
+def test_a_repair_that_would_delete_much_says_so_however_little_is_printed(
+    how: str, serve: Serve
+) -> None:
+    still = account(40)
+    api = of_api(serve(still))
+    command("sync", "--quiet", **api)
+    for row in still.rows()[:20]:
+        still.remove(row["id"])
+
+    stopped = command("verify", "--repair", how, **api)
+
+    assert stopped.returncode == 4
+    assert "20 of 40 rows of enrollments" in stopped.stderr
+    assert "--yes" in stopped.stderr
+
+
 @pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
 def test_status_shows_loads_and_no_verification(warehouse: Destination, serve: Serve) -> None:
     api = loaded(warehouse, serve)

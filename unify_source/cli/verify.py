@@ -40,4 +40,6 @@ def verify(
         screen.result(result.as_json(), lines)
         if result.differences and options.quiet:
             screen.warn(lines[0])
+        for note in result.notes if options.quiet or options.json else ():
+            screen.warn(note)
         sys.exit(result.exit_code)
