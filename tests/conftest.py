@@ -22,6 +22,8 @@ import servers
 import tables
 import warm
 from destinations import DESTINATIONS, Destination, DuckDB, opened
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from ducklakes import DuckLake
 from hypothesis import HealthCheck, settings
 from lakes import Delta, DeltaOnS3, Iceberg, Parquet
@@ -110,7 +112,7 @@ def pytest_unconfigure() -> None:
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Give every test its own working folder, and no configuration but its own."""
     for name in list(os.environ):
         if name.startswith(("SOURCES__", "DESTINATION__", "UNIFY_")) and name not in KEPT:
@@ -124,7 +126,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # A source is checked against the pipeline that was made last.
     if pipeline := active_pipeline():
         pipeline.deactivate()
-    return tmp_path
+    yield tmp_path
+    # dlt keeps the files that it has read, also for the next test.
+    if files := list(tmp_path.glob(".dlt/*.toml")):
+        for file in files:
+            file.unlink()
+        Container()[PluggableRunContext].reload_providers()
 
 
 @pytest.fixture
