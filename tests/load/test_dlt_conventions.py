@@ -24,7 +24,7 @@ from unify_source import make_models, sync, unify_source
 from unify_source.load.packages import state_of
 from unify_source.resources import ALL_TABLES, BY_NAME, LEDGER, QUARANTINE
 from unify_source.sandbox import DRIFTS, Sandbox
-from unify_source.times import parse_instant, rfc3339
+from unify_source.times import parse_instant
 
 # A root, a part of it, a child, a list's part, and what cannot be read.
 ALONE = ["enrollments", "people", "reply_classifications", "users", QUARANTINE.name]
@@ -439,36 +439,6 @@ def test_a_schema_contract_does_what_dlt_documents(
     assert (set(warehouse.columns("enrollments")) != columns) == (mode == "evolve")
     kept = before if mode == "discard_row" else shown(living)
     assert warehouse.stored()["enrollments"] == kept["enrollments"]
-
-
-@pytest.mark.parametrize("mode", ["evolve", "discard_value", "discard_row", "freeze"])
-def test_a_contract_on_data_types_governs_values_that_do_not_fit_their_column(
-    api: Sandbox, warehouse: Destination, mode: Any
-) -> None:
-    def put(*scores: Any) -> None:
-        at = rfc3339(api.account.clock.now())
-        rows = {row["id"]: row for row in api.account.rows()}
-        for key, score in zip((first, second), scores, strict=True):
-            api.account.put({**rows[key], "updated_at": at, "score": score})
-        api.account.clock.advance(timedelta(seconds=1))
-
-    def run() -> dict[str, Any]:
-        loaded.run(source(api), schema_contract={"data_type": mode})
-        return dict(warehouse.reads("enrollments", ["id", "score"]))
-
-    first, second, *_ = (row["id"] for row in api.account.rows())
-    put(1, 1)
-    loaded = first_run(api, warehouse)
-    put(2, "n/a")
-    if mode == "freeze":
-        with pytest.raises(Exception, match="score__v_text"):
-            run()
-        return
-    scores = run()
-
-    assert scores[first] == 2
-    assert scores[second] == (1 if mode == "discard_row" else None)
-    assert ("score__v_text" in warehouse.columns("enrollments")) == (mode == "evolve")
 
 
 @before_any_destination

@@ -14,7 +14,6 @@ import pyarrow as pa
 from dlt.extract import DltResource
 
 from unify_source.accounts import ACCOUNT, DESCRIPTION, only
-from unify_source.flatten.new_columns import IS_VARIANT
 from unify_source.load.schema import source_hints
 from unify_source.resources import (
     DELETED,
@@ -111,13 +110,9 @@ def json_as_text(table: Table) -> dict[str, Any]:
 def new_columns(rows: pa.Table) -> dict[str, Any]:
     """Return hints for what Arrow's types do not show: JSON, and the source of a new column.
 
-    dlt stores them with its schema, where the next run looks up the column of each key. A contract
-    on data types governs the columns that it knows as variants.
+    dlt stores them with its schema, where the next run looks up the column of each key.
     """
-    return {
-        name: {"name": name, **hints, **({"variant": True} if IS_VARIANT in hints else {})}
-        for name, hints in source_hints(rows.schema).items()
-    }
+    return {name: {"name": name, **hints} for name, hints in source_hints(rows.schema).items()}
 
 
 def described(resource: DltResource, table: Table, account: str | None) -> None:

@@ -49,7 +49,6 @@ class Warehouse:
         shows_examples: bool = False,
     ) -> None:
         self._notices, self._shows_examples = notices or Notices(), shows_examples
-        self._contract = schema.resolve_contract_settings_for_table
         self._made = {name for name in BY_NAME if name in schema.tables}
         self._columns = {
             name: {
@@ -129,10 +128,8 @@ class Warehouse:
                 " (max_new_columns), or a key is too long for one: further fields are kept in its"
                 f" column {column}, as JSON."
             )
-        # dlt discards it otherwise.
-        is_kept = new.is_variant and self._contract(table)["data_type"] == "evolve"
         # Both may be new: by now, the main column is among the columns too.
-        for main, existing in columns.items() if is_kept else ():
+        for main, existing in columns.items() if new.is_variant else ():
             if existing.path == new.path and not existing.is_variant:
                 example = self._example(table, rows[column])
                 self._notices.add(
