@@ -146,7 +146,11 @@ def test_an_account_has_a_dag_a_key_and_a_dataset_of_its_own(airflow: Loading) -
         ("unify_dag.load_interval('unify', {}, None, None)", {}, "has no data interval"),
         ("unify_dag.load_interval('unify', {}, 1, 1)", {}, "has no data interval"),
         (f"{YEAR}; unify_dag.load_interval('unify', {{'start': 1}}, *year)", {}, "'start'"),
-        (f"{YEAR}; unify_dag.load_interval('unify', {{'wrokers': 1}}, *year)", {}, "'wrokers'"),
+        (
+            f"{YEAR}; unify_dag.load_interval('unify', {{'wrokers': 1}}, *year)",
+            {},
+            "wrokers is not",
+        ),
         (f"{YEAR}; unify_dag.load_interval('unify', {{'lock_timeout': 'x'}}, *year)", {}, "'x'"),
     ],
 )
