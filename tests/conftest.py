@@ -63,21 +63,11 @@ KEPT = (
     postgres.NAMED,
     servers.BIGQUERY_ENVIRONMENT,
 )
-LANE: tuple[type[Destination], ...] = (
-    ClickHouse,
-    BigQuery,
-    Delta,
-    DeltaOnS3,
-    Iceberg,
-    Parquet,
-    DuckLake,
-)
+LANE: tuple[type[Destination], ...] = (ClickHouse, BigQuery, Delta, DeltaOnS3, Iceberg, Parquet)
 # The extension for DuckLake is a wheel for an older DuckDB, so only its own environment has it.
-INSTALLED = [
-    kind
-    for kind in (*DESTINATIONS, *LANE)
-    if kind is not DuckLake or find_spec("duckdb_extension_ducklake")
-]
+INSTALLED: list[type[Destination]] = [*DESTINATIONS, *LANE]
+if find_spec("duckdb_extension_ducklake"):
+    INSTALLED.append(DuckLake)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -14,6 +14,7 @@ from conftest import KEY, LANE
 from destinations import DESTINATIONS, Destination, DuckDB, Postgres
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
+from ducklakes import DuckLake
 from loaded import loaded
 from standing import Serve, change, load
 from tables import ABOUT, SPEED
@@ -61,7 +62,7 @@ def test_the_page_has_a_recipe_for_every_extra_that_is_a_destination() -> None:
 
 
 def test_the_tables_of_the_page_name_every_destination_that_is_tried() -> None:
-    names = [kind.name for kind in (*DESTINATIONS, *LANE)]
+    names = [*(kind.name for kind in (*DESTINATIONS, *LANE)), DuckLake.name]
     assert list(ABOUT) == names
     for table in ("tried", "promises"):
         (rows,) = re.findall(rf"<!-- {table} -->\n(.*?)<!-- end of {table} -->", PAGE, re.DOTALL)
