@@ -21,6 +21,15 @@ def write(text: str, file: str = "config.toml") -> None:
     Container()[PluggableRunContext].reload_providers()
 
 
+def put(path: str, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set a name below the source's section to 1, in the environment or in a file."""
+    *section, name = path.split(".")
+    if place == "environment":
+        monkeypatch.setenv(f"SOURCES__UNIFY__{path.replace('.', '__')}".upper(), "1")
+    else:
+        write(f"[{'.'.join(('sources', 'unify', *section))}]\n{name} = 1\n", place)
+
+
 @pytest.fixture(autouse=True)
 def key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNIFY_API_KEY", KEY)
@@ -46,11 +55,7 @@ UNREAD = {
 def test_a_name_in_a_section_that_nobody_reads_is_refused(
     path: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    *section, name = path.split(".")
-    if place == "environment":
-        monkeypatch.setenv(f"SOURCES__UNIFY__{path.replace('.', '__')}".upper(), "1")
-    else:
-        write(f"[{'.'.join(('sources', 'unify', *section))}]\n{name} = 1\n", place)
+    put(path, place, monkeypatch)
 
     with pytest.raises(ConfigurationError, match=rf"^{path} is not a setting.* {place}") as caught:
         configured()
@@ -107,11 +112,7 @@ def test_an_empty_section_is_refused() -> None:
 def test_what_dlt_and_a_clone_of_the_source_read_is_accepted(
     path: str, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    *section, name = path.split(".")
-    if place == "environment":
-        monkeypatch.setenv(f"SOURCES__UNIFY__{path.replace('.', '__')}".upper(), "1")
-    else:
-        write(f"[{'.'.join(('sources', 'unify', *section))}]\n{name} = 1\n")
+    put(path, place, monkeypatch)
 
     assert configured() == checked_settings({"api_key": KEY})
 

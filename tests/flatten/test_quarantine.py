@@ -152,10 +152,10 @@ ODD: dict[str, Callable[[Row], Row | None]] = {
 }
 
 
-def with_an_odd_oldest(living: Account, odd: Callable[[Row], Row | None]) -> dict[str, Any]:
-    """Return how a sandbox lists the oldest row of an account as something odd."""
+def listing_odd(serve: Serve, living: Account, odd: Callable[[Row], Row | None]) -> str:
+    """Serve an account whose list has something odd in place of its oldest row."""
     oldest = min(living.rows(), key=lambda row: row["updated_at"])["id"]
-    return {"reshape": lambda row: odd(row) if row["id"] == oldest else row}
+    return serve(living, reshape=lambda row: odd(row) if row["id"] == oldest else row).url
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
@@ -163,10 +163,10 @@ def test_a_row_without_an_id_leaves_the_quarantine_once_its_range_is_loaded_with
     serve: Serve, pipeline: dlt.Pipeline, odd: Callable[[Row], Row | None]
 ) -> None:
     living = account(20)
-    broken = serve(living, **with_an_odd_oldest(living, odd))
-    assert sync(pipeline, api_key=KEY, base_url=broken.url).quarantined == 1
-    assert sync(pipeline, api_key=KEY, base_url=broken.url).quarantined == 1
-    assert backfill(pipeline, "2000-01-01", api_key=KEY, base_url=broken.url).quarantined == 1
+    broken = listing_odd(serve, living, odd)
+    assert sync(pipeline, api_key=KEY, base_url=broken).quarantined == 1
+    assert sync(pipeline, api_key=KEY, base_url=broken).quarantined == 1
+    assert backfill(pipeline, "2000-01-01", api_key=KEY, base_url=broken).quarantined == 1
 
     living.clock.advance(timedelta(days=1))
     report = backfill(pipeline, "2000-01-01", api_key=KEY, base_url=serve(living).url)
@@ -182,8 +182,8 @@ def test_a_row_without_an_id_stays_in_quarantine_while_no_run_reads_its_range(
     serve: Serve, pipeline: dlt.Pipeline, odd: Callable[[Row], Row | None]
 ) -> None:
     living = account(20)
-    broken = serve(living, **with_an_odd_oldest(living, odd))
-    sync(pipeline, api_key=KEY, base_url=broken.url)
+    broken = listing_odd(serve, living, odd)
+    sync(pipeline, api_key=KEY, base_url=broken)
     living.clock.advance(timedelta(days=1))
     mended = serve(living).url
 
