@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-_log = logging.getLogger(__name__)
+ONCE = f"{__name__}.once"
+"""The logger of what no later run repeats, so that it can be shown where others are hidden."""
+
+_log, _once = logging.getLogger(__name__), logging.getLogger(ONCE)
 
 
 class Notices:
@@ -17,8 +20,11 @@ class Notices:
     def __iter__(self) -> Iterator[str]:
         return iter(self._sentences)
 
-    def add(self, sentence: str) -> None:
-        """Add a sentence; it must not quote a row's value that may be personal."""
+    def add(self, sentence: str, *, once: bool = False) -> None:
+        """Add a sentence, `once` if no later run repeats it.
+
+        It must not quote a row's value that may be personal.
+        """
         if sentence not in self._sentences:
             self._sentences[sentence] = None
-            _log.warning(sentence)
+            (_once if once else _log).warning(sentence)

@@ -247,4 +247,4 @@ def refuse_unknown(name: str, problem: str) -> None:
     for part in [] if near else name.split("."):
         keep_key_out(part)
     hint = f"Did you mean {near[0]}?" if near else f"Settings are {', '.join(SETTINGS)}."
-    raise ConfigurationError(f"{name} {problem}.", hint)
+    raise ConfigurationError(f"{name or 'A name of no letters'} {problem}.", hint)

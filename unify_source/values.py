@@ -21,6 +21,7 @@ DAY_SECONDS = 86_400
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY_SECONDS}
 # Beyond 4,300 digits, `int` raises an error that names no setting.
 _MOST_DIGITS = 12
+_LONGEST_HOST = 253
 
 
 class Reader(Protocol):
@@ -185,7 +186,11 @@ def read_address(name: str, value: object) -> str:
     url = str(value).strip().rstrip("/")
     try:
         parts = urlsplit(url)
-        requests.Request("GET", url).prepare()
+        prepared = requests.Request("GET", url).prepare()
+        host = urlsplit(str(prepared.url)).hostname or ""
+        # The resolver refuses a longer name, and one with an empty or a longer part.
+        if len(host.encode("idna")) > _LONGEST_HOST:
+            parts = urlsplit("")
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:

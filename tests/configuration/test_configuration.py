@@ -18,7 +18,8 @@ from dlt.common.configuration.specs.pluggable_run_context import PluggableRunCon
 from pages import ROOT
 from typing_extensions import Unpack
 
-from unify_source.configuration.lookup import configured
+from unify_source.configuration.environment import run_settings
+from unify_source.configuration.lookup import configured, configured_account
 from unify_source.errors import ConfigurationError
 from unify_source.limits import LimitArguments
 from unify_source.load.source import unify_source
@@ -144,6 +145,19 @@ def test_a_pipeline_and_a_clone_of_the_source_have_sections_of_their_own(
     assert workers_in(ConfigSectionContext(sections=("sources", "emea", "emea"))) == 3
     assert workers_in(ConfigSectionContext(sections=("load",))) == 2
     assert workers_in(ConfigSectionContext(pipeline_name="nightly")) == 4
+
+
+def test_a_command_reads_the_section_of_its_own_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNIFY_API_KEY", "k")
+    monkeypatch.setenv("SOURCES__UNIFY__WORKERS", "2")
+    monkeypatch.setenv("NIGHTLY__SOURCES__UNIFY__WORKERS", "4")
+    monkeypatch.setenv("NIGHTLY__SOURCES__UNIFY__ACCOUNT", "emea")
+    nightly, hourly = (dlt.pipeline(name, destination="duckdb") for name in ("nightly", "hourly"))
+
+    for pipeline, workers, account in ((nightly, 4, "emea"), (hourly, 2, None)):
+        settings = run_settings(pipeline)
+        assert (settings.workers, settings.account) == (workers, account)
+        assert configured_account(pipeline, None) == account
 
 
 @pytest.mark.parametrize(

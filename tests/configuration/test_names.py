@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import dlt
 import pytest
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
@@ -38,6 +39,7 @@ def key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 UNREAD = {
+    "lokback": "lookback",
     "unify.lokback": "lookback",
     "unify.unify.lookback": "lookback",
     "api.key": "api_key",
@@ -62,6 +64,30 @@ def test_a_name_in_a_section_that_nobody_reads_is_refused(
 
     meant = f"Did you mean {UNREAD[path]}?" if UNREAD[path] else "Settings are api_key, "
     assert caught.value.next_step.startswith(meant)
+
+
+@pytest.mark.parametrize("place", ["environment", "config.toml"])
+def test_a_name_in_the_section_of_the_running_pipeline_is_refused_too(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dlt.pipeline("nightly", destination="duckdb")
+    assert configured().lookback
+    if place == "environment":
+        monkeypatch.setenv("NIGHTLY__SOURCES__UNIFY__LOKBACK", "1")
+    else:
+        write("[nightly.sources.unify]\nlokback = 1\n")
+
+    with pytest.raises(ConfigurationError, match=f"^lokback is not a setting.* {place}"):
+        configured()
+
+
+def test_a_variable_that_ends_where_a_name_should_follow_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SOURCES__UNIFY__", "100")
+
+    with pytest.raises(ConfigurationError, match=r"as SOURCES__UNIFY__\."):
+        configured()
 
 
 @pytest.mark.parametrize(

@@ -294,6 +294,9 @@ def test_https_and_loopback_addresses_are_accepted(url: str) -> None:
         "https://x.test:99999",
         "https://*.x.test",
         "https://[x.test",
+        "https://x..test",
+        f"https://{'x' * 64}.test",
+        f"https://{'x.' * 127}test",
         "",
     ],
 )
@@ -301,7 +304,7 @@ def test_other_addresses_are_refused(url: str) -> None:
     what = refusal(base_url=url).what
 
     assert "base_url" in what
-    assert url in what
+    assert url[:100] in what
 
 
 def test_a_password_in_an_address_is_refused_and_not_repeated() -> None:

@@ -159,7 +159,8 @@ def test_an_unavailable_list_stops_no_run_and_deletes_no_row(
     for seed, answer in enumerate([(404, b""), (403, b"{}"), (200, b"<html>"), (400, b"{}")]):
         change(api.account, 50, seed)
         with refusing(api, answer) as url:
-            load(warehouse, url)
+            notices = load(warehouse, url).notices
+        assert "fills the table sequences only from rows nested in other lists" in str(notices)
         assert warehouse.stored() == {**shown(api.account), "sequences": before}, answer
 
     change(api.account, 50, seed=4)

@@ -48,7 +48,9 @@ OPTIONS: dict[str, Callable[[Command], Command]] = {
         LOCK_TIMEOUT.option, default=LOCK_TIMEOUT.default, help=LOCK_TIMEOUT.description
     ),
     "json": click.option("--json", is_flag=True, help="Print one JSON object on standard output."),
-    "quiet": click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+    "quiet": click.option(
+        "--quiet", is_flag=True, help="Print errors only, and new columns to look at."
+    ),
     "verbose": click.option("--verbose", is_flag=True, help="Log every step and show tracebacks."),
 }
 

@@ -123,6 +123,8 @@ _SWITCHES = (
 def run_settings(pipeline: dlt.Pipeline, **given: Unpack[SettingsArguments]) -> Settings:
     """Return the settings of a run. Raises ConfigurationError if it could not load with them."""
     refuse_unsafe(pipeline)
+    # Its own section counts, even if another pipeline was opened since.
+    pipeline.activate()
     settings = configured(**given)
     refuse_missing_library(pipeline, settings.table_format)
     return settings

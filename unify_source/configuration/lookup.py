@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import dlt
 from dlt.common.configuration.providers import EnvironProvider
 from dlt.common.configuration.providers.provider import ConfigProvider
 
@@ -59,8 +60,9 @@ def configured(**given: Any) -> Settings:
     return settings
 
 
-def configured_account(given: str | None) -> str | None:
+def configured_account(pipeline: dlt.Pipeline, given: str | None) -> str | None:
     """Return the account for a function that takes no other setting, None if there is none."""
+    pipeline.activate()
     value = _configured(ACCOUNT) if given is None else given
     return None if value is None else read_account(ACCOUNT, value)
 
@@ -112,29 +114,32 @@ def _is_read(path: Sequence[str], of_dlt: Collection[str], *, is_nested: bool = 
 
 
 def _paths_in_the_section() -> Iterator[tuple[Sequence[str], str]]:
-    for provider in providers():
-        if isinstance(provider, EnvironProvider):
-            prefix = f"{_TOP}__{SECTION}__".upper()
-            for variable in sorted(os.environ):
-                if variable.startswith(prefix):
-                    path = variable.removeprefix(prefix).lower().split("__")
-                    yield path, f"the environment as {variable}"
-            continue
-        for names in _leaves(_section_in(provider)):
-            yield names, provider.name
+    pipeline, _ = config_sections()
+    for within in ((), (pipeline,)) if pipeline else ((),):
+        for provider in providers():
+            if isinstance(provider, EnvironProvider):
+                prefix = "__".join((*within, _TOP, SECTION, "")).upper()
+                for variable in sorted(os.environ):
+                    if variable.startswith(prefix):
+                        path = variable.removeprefix(prefix).lower().split("__")
+                        yield path, f"the environment as {variable}"
+                continue
+            for names in _leaves(_section_in(provider, within)):
+                yield names, provider.name
 
 
-def _section_in(provider: ConfigProvider) -> Mapping[str, Any]:
-    for name, around in ((SECTION, (_TOP,)), (_TOP, ())):
+def _section_in(provider: ConfigProvider, within: tuple[str, ...]) -> Mapping[str, Any]:
+    for name, around in ((SECTION, (*within, _TOP)), (_TOP, within)):
         section, _ = provider.get_value(name, object, None, *around)
         if section is not None and not isinstance(section, Mapping):
             raise ConfigurationError(
                 f"{'.'.join((*around, name))} in {provider.name} is not a section, so that no"
                 " setting in it would be read.",
-                f"Write [{_TOP}.{SECTION}] once, and below it a line for each setting.",
+                f"Write [{'.'.join((*within, _TOP, SECTION))}] once, and below it a line for each"
+                " setting.",
             )
         if section is not None:
-            return section if around else {}
+            return section if name == SECTION else {}
     return {}
 
 

@@ -13,6 +13,7 @@ from dlt.common.configuration.providers.provider import ConfigProvider
 from dlt.common.configuration.specs.config_section_context import ConfigSectionContext
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from dlt.common.configuration.utils import get_resolved_traces
+from dlt.common.pipeline import PipelineContext
 from dlt.common.typing import ConfigValueSentinel
 from dlt.extract.pipe_iterator import PipeIterator
 
@@ -85,9 +86,13 @@ def providers() -> Sequence[ConfigProvider]:
 
 
 def config_sections() -> tuple[str | None, tuple[str, ...]]:
-    """Return the pipeline and the sections for which dlt currently reads configuration."""
-    context = Container()[ConfigSectionContext]
-    return context.pipeline_name, tuple(context.sections or ())
+    """Return the pipeline and the sections for which dlt currently reads configuration.
+
+    Outside a step of a pipeline that is the active one, as where dlt makes a source.
+    """
+    context, active = Container()[ConfigSectionContext], Container()[PipelineContext]
+    name = active.pipeline().pipeline_name if active.is_active() else None
+    return context.pipeline_name or name, tuple(context.sections or ())
 
 
 def resolved_secrets() -> Iterator[tuple[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from datetime import datetime, timezone
 
@@ -19,20 +18,21 @@ from unify_source.errors import (
     Unreachable,
 )
 from unify_source.extract.pagination import follow
+from unify_source.notices import Notices
 from unify_source.resources import Resource
 from unify_source.settings import Settings
 
 # How long to retry a broken list, in seconds: the run can do without it.
 _PATIENCE = 5.0
 
-_log = logging.getLogger(__name__)
-
 
 class FullList:
     """A list without a time filter; `read_at` is when it was last read."""
 
-    def __init__(self, resource: Resource, settings: Settings, client: Client) -> None:
-        self.resource = resource
+    def __init__(
+        self, resource: Resource, settings: Settings, client: Client, notices: Notices
+    ) -> None:
+        self.resource, self._notices = resource, notices
         self.read_at = datetime.now(timezone.utc)
         self._settings, self._client = settings, client
 
@@ -45,10 +45,10 @@ class FullList:
             raise
         except (ApiError, KeyRefused) as error:
             # The rows of the main list matter more: failing here would stop them too.
-            _log.warning(
-                "%s This run fills the table %s only from rows nested in other lists.",
-                error.what,
-                self.resource.parts[0].table.name,
+            table = self.resource.parts[0].table.name
+            self._notices.add(
+                f"{error.what} This run fills the table {table} only from rows nested in other"
+                " lists."
             )
             return None
         finally:

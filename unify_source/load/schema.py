@@ -126,7 +126,8 @@ class Warehouse:
             self._notices.add(
                 f"{table} has {self.splitting.max_new_columns} undocumented columns"
                 " (max_new_columns), or a key is too long for one: further fields are kept in its"
-                f" column {column}, as JSON."
+                f" column {column}, as JSON.",
+                once=True,
             )
         # Both may be new: by now, the main column is among the columns too.
         for main, existing in columns.items() if new.is_variant else ():
@@ -136,7 +137,8 @@ class Warehouse:
                     f"{table}.{main} is {existing.type}, and the API also sends"
                     f" {new.type}{example}: such values are in {table}.{column}, and {main} is"
                     " null there. Read both columns, or ask Unify which type is meant. This warning"
-                    " appears only once."
+                    " appears only once.",
+                    once=True,
                 )
 
     def _example(self, table: str, column: pa.ChunkedArray) -> str:

@@ -157,7 +157,7 @@ class TableResources:
         take_over(main, quarantine, tables_of(MAIN_LIST), state_of)
         if rewrites := self._rewrites():
             forget_digests(main)
-        listing = self._load.listing or Listing(self._settings, self._client, writes_all=rewrites)
+        listing = self._load.listing or self._new_listing(writes_all=rewrites)
         if tables := listing.tables(selected, warehouse, state_of):
             yield tables
         windowed = selected & tables_of(MAIN_LIST)
@@ -220,6 +220,9 @@ class TableResources:
             sample_pages=sample,
             carried=lambda: carried_by_others(windowed, self._settings.account),
         )
+
+    def _new_listing(self, *, writes_all: bool) -> Listing:
+        return Listing(self._settings, self._client, self._load.notices, writes_all=writes_all)
 
     def _new_extraction(self) -> Extraction:
         return Extraction(MAIN_LIST, QUARANTINE, self._settings, self._client, None, self._interval)

@@ -73,7 +73,7 @@ def forget(
     with explained(pipeline):
         refuse_unsafe(pipeline)
         _refuse_other_destinations(pipeline)
-        account = configured_account(account)
+        account = configured_account(pipeline, account)
         database = duckdb_database(pipeline)
         # Opening a file that is missing would create it.
         if database and not database.has_content:

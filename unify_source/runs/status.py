@@ -107,7 +107,7 @@ def status(
     with explained(pipeline):
         seconds = seconds_to_wait(lock_timeout)
         refuse_unsafe(pipeline)
-        account = configured_account(account)
+        account = configured_account(pipeline, account)
         database = duckdb_database(pipeline)
         # Opening a file that is missing would create it.
         if database and not database.has_content:

@@ -65,8 +65,8 @@ class WindowRun:
         entry.asks_with(self.client)
         self._entry, self.ledger = entry, Ledger(pipeline, settings.table_format, entry)
         self._moves_cursors, self._newest_first, self._only = moves_cursors, newest_first, only
-        self._listing = Listing(settings, self.client)
         self._interval, self._notices = interval or Interval(), Notices()
+        self._listing = Listing(settings, self.client, self._notices)
         self._checked: dict[str, LoadedWith] = {}
         self._ahead: Reading | None = None
         self._unfinished = UnfinishedMerges(pipeline, settings.account)
@@ -86,7 +86,7 @@ class WindowRun:
         if self._ahead:
             self._ahead.close()
             self._ahead = None
-        self._listing = Listing(self.settings, self.client)
+        self._listing = Listing(self.settings, self.client, self._notices)
         self._turns.release()
 
     def load(

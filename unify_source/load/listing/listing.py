@@ -5,7 +5,6 @@ A row that is gone from the list stays in its table, with the time since which i
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 from functools import cached_property
 from operator import itemgetter
@@ -20,13 +19,12 @@ from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import split
 from unify_source.load.listing.missing import Missing
 from unify_source.load.schema import Warehouse
+from unify_source.notices import Notices
 from unify_source.resources import KEY, SEQUENCE_LIST, Resource
 from unify_source.settings import Settings
 from unify_source.state.tail import digest_of
 
 State = dict[str, Any]
-
-_log = logging.getLogger(__name__)
 
 
 class Listing:
@@ -35,11 +33,19 @@ class Listing:
     With `writes_all`, its rows are written even if the last run wrote the same.
     """
 
-    def __init__(self, settings: Settings, client: Client, *, writes_all: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        client: Client,
+        notices: Notices | None = None,
+        *,
+        writes_all: bool = False,
+    ) -> None:
         self.writes_all = writes_all
         self._settings, self._resource = settings, SEQUENCE_LIST
         self._root = self._resource.parts[0].table.name
-        self._list = FullList(self._resource, settings, client)
+        self._notices = notices or Notices()
+        self._list = FullList(self._resource, settings, client, self._notices)
         self._missing = Missing(self._list, settings)
 
     @cached_property
@@ -51,7 +57,7 @@ class Listing:
         read = decode(self._resource, bodies, self._settings.limits)
         batch = Privacy.of(self._settings).apply(self._resource, read)
         for row in batch.unreadable:
-            _log.warning("A row of %s was left out: %s (%s).", self._root, row.reason, row.id)
+            self._notices.add(f"A row of {self._root} was left out: {row.reason} ({row.id}).")
         return batch.rows
 
     def tables(
