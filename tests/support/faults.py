@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -73,6 +74,12 @@ def hang(_answer: Answer, to: socket.socket) -> Iterator[bytes]:
     yield b""
 
 
+def late(answer: Answer, _to: socket.socket) -> Iterator[bytes]:
+    """Send the response after half a second."""
+    time.sleep(0.5)
+    yield answer.sent()
+
+
 def reset(_answer: Answer, to: socket.socket) -> Iterator[bytes]:
     """Reset the connection."""
     to.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -99,6 +106,9 @@ BEHIND = "clock ten minutes behind"
 
 DAMAGES: dict[str, Damage] = {
     "400": refusal(400),
+    "400 to a cursor": sends(
+        lambda answer: answer.sent(status=400, body=b"{}") if answer.cursor else answer.sent()
+    ),
     "401": refusal(401),
     "403": refusal(403),
     "404": refusal(404),
@@ -116,6 +126,7 @@ DAMAGES: dict[str, Damage] = {
     "connection closed within the body": sends(lambda answer: answer.sent()[:-20]),
     "connection reset": reset,
     "connection that hangs": hang,
+    "response half a second late": late,
     "body that trickles": trickle,
     "body cut, Content-Length that fits": body(lambda text: text[: len(text) // 2]),
     "200 of HTML": body(lambda _: HTML, content_type="text/html"),

@@ -9,9 +9,7 @@ from datetime import datetime, timedelta
 from unify_source.errors import BrokenPage
 from unify_source.times import EPOCH, TICK, rfc3339
 
-AHEAD_TOLERANCE = timedelta(minutes=5)
-# If a clock is some minutes behind, a later run loads what this one leaves out.
-BEHIND_TOLERANCE = timedelta(days=1)
+CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def joined(windows: Iterable[Window]) -> list[Window]:
 
 def wrong_clock(server: datetime, here: datetime) -> str | None:
     """Return a warning if the clock that closes a window is far from this machine's."""
-    if -BEHIND_TOLERANCE <= server - here <= AHEAD_TOLERANCE:
+    if abs(server - here) <= CLOCK_TOLERANCE:
         return None
     harm = (
         "the cursor is ahead too, and later runs miss what changes after the clock is set right."
