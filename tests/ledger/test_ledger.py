@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from conftest import KEY, start_command
 from destinations import Destination, DuckDB, Postgres
+from lakes import Delta, DeltaOnS3, Parquet
 from loaded import loaded
 from standing import Serve, account, change, load
 from turns import FailsAfterAWindow, wait_until
 from warehouse import shown
+from warehouses import ClickHouse
 
 from unify_source import UnifyError, backfill, sync, unify_source, verify
 from unify_source.errors import KeyRefused
@@ -22,7 +24,7 @@ from unify_source.ledger.ledger import Ledger
 from unify_source.load.packages import cursor
 from unify_source.resources import LEDGER, QUARANTINE
 from unify_source.sandbox import Account, Fault
-from unify_source.settings import checked_settings
+from unify_source.settings import PARQUET, checked_settings
 
 Run = dict[str, Any]
 
@@ -179,6 +181,54 @@ def test_a_run_that_is_killed_is_noted_by_the_next(serve: Serve, warehouse: Dest
         "succeeded",
     ]
     assert ledger(warehouse)[1]["finished_at"] is None
+
+
+@pytest.mark.parametrize(
+    "warehouse",
+    [Parquet, *(pytest.param(kind, marks=kind.lane) for kind in (Delta, DeltaOnS3, ClickHouse))],
+    indirect=True,
+)
+def test_runs_that_are_killed_in_turn_are_all_noted_by_the_next_where_no_row_is_written_at_once(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = loaded(warehouse, serve)
+    silent = serve(api.account, faults=[Fault("slow", value=1_000)])
+    for command in (("sync",), ("backfill", "--from", "2000-01-01")):
+        silent.reset()
+        process = start_command(silent, *command, "--destination", warehouse.dlt_name)
+        wait_until(lambda: silent.requests)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    change(api.account, 5)
+    load(warehouse, api)
+    load(warehouse, api)
+
+    kinds = ["sync", "sync", "backfill", "sync", "sync"]
+    ends = ["succeeded", "killed", "killed", "succeeded", "succeeded"]
+    assert outcomes(warehouse) == [(kind, end, None) for kind, end in zip(kinds, ends, strict=True)]
+    assert ledger(warehouse)[1]["finished_at"] is None
+    assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.parametrize("warehouse", [Parquet], indirect=True)
+def test_what_a_dead_run_left_counts_unless_it_was_loaded_or_is_damaged(
+    serve: Serve, warehouse: Destination
+) -> None:
+    load(warehouse, serve(Account(20)))
+    settings = checked_settings({"api_key": KEY})
+    of_another = checked_settings({"api_key": KEY, "account": "emea"})
+    loaded_before, killed, other, heir = (
+        Entry(SYNC, "unify_gtm", how) for how in (settings, settings, of_another, settings)
+    )
+    loaded_before.id = ledger(warehouse)[0]["id"]
+    left = [entry.inherit([]) for entry in (loaded_before, killed, other)]
+
+    heir.inherit([*left, "", "{", "[{}]", "[7]", "null"])
+    begun = Ledger(warehouse.pipeline(), PARQUET, heir)
+    with begun.open():
+        begun.begin()
+
+    assert [(row["id"], row["outcome"]) for row in heir.killed] == [(killed.id, "killed")]
 
 
 @at_once

@@ -24,7 +24,7 @@ from unify_source.destinations.duckdb_file import (
 )
 from unify_source.destinations.locks.lease import leased_turn
 from unify_source.destinations.locks.postgres import postgres_turn
-from unify_source.destinations.locks.wait import Held, Holder, Wait, this_run
+from unify_source.destinations.locks.wait import Held, Holder, Legacy, Wait, this_run
 from unify_source.dlt_seam import kind_of
 from unify_source.errors import LoadFailed
 from unify_source.settings import LOCK_TIMEOUT
@@ -36,11 +36,13 @@ class Turns:
     """Hands out turns on a pipeline's dataset; `turn` waits up to `timeout` seconds for the first.
 
     For later ones it waits as long as it takes: a run that let another in must not fail because
-    that one's window is long.
+    that one's window is long. With a lease, `legacy` passes on what runs that died have left.
     """
 
-    def __init__(self, pipeline: dlt.Pipeline, timeout: float | str) -> None:
-        self._pipeline = pipeline
+    def __init__(
+        self, pipeline: dlt.Pipeline, timeout: float | str, legacy: Legacy = lambda _: ""
+    ) -> None:
+        self._pipeline, self._legacy = pipeline, legacy
         self._timeout = seconds_to_wait(timeout)
         self._locks: tuple[Held, ...] = ()
         self._taken = ExitStack()
@@ -97,8 +99,9 @@ class Turns:
             file = file_of(client)
             # A database in memory belongs to this process alone.
             return _database_turn(client, file, wait) if file else nullcontext(Held())
-        turn = postgres_turn if kind == "postgres" else leased_turn
-        return turn(self._pipeline, wait)
+        if kind == "postgres":
+            return postgres_turn(self._pipeline, wait)
+        return leased_turn(self._pipeline, wait, self._legacy)
 
 
 def seconds_to_wait(timeout: float | str) -> float:

@@ -15,12 +15,14 @@ import dlt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.accounts import ACCOUNT
 from unify_source.api.client import Client
 from unify_source.extract.window import Window
-from unify_source.resources import BY_NAME, DELETED, KEY, LEDGER, MAIN_LIST
+from unify_source.resources import BY_NAME, DELETED, INSTANT, KEY, LEDGER, MAIN_LIST, Column
 from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors
 from unify_source.state.late import Late
+from unify_source.times import kept_instant, rfc3339
 
 SYNC, BACKFILL, VERIFY, REPAIR = "sync", "backfill", "verify", "repair"
 BY_DLT, REFRESH = "dlt", "refresh"
@@ -73,6 +75,10 @@ class Entry:
         self._windows: list[Window] = []
         self._cursors: list[datetime | None] = []
         self._late: Late | None = None
+        self.inherited: list[dict[str, Any]] = []
+        """Rows of runs that died, which may have been loaded before they did."""
+        self.killed: list[dict[str, Any]] = []
+        """Those that were not."""
 
     @property
     def has_rows(self) -> bool:
@@ -160,8 +166,32 @@ class Entry:
         return {column.name: values[column.name] for column in LEDGER.columns}
 
     def rows(self) -> pa.Table:
-        """Return the row as an Arrow table."""
-        return pa.Table.from_pylist([self.row()], schema=LEDGER.schema())
+        """Return the row as an Arrow table, with those of runs that were killed."""
+        return pa.Table.from_pylist([self.row(), *self.killed], schema=LEDGER.schema())
+
+    def inherit(self, texts: list[str]) -> str:
+        """Take over the rows that runs left when they died; return what this one would leave."""
+        rows = (row for text in texts for row in _rows_in(text))
+        self.inherited += [row for row in rows if row[ACCOUNT] == self.account]
+        left = [{**self.row(), ACCOUNT: self.account}, *self.inherited, *self.killed]
+        return json.dumps(left, default=rfc3339)
+
+
+def _rows_in(text: str) -> list[dict[str, Any]]:
+    try:
+        return [
+            {column.name: _value(column, row) for column in LEDGER.columns}
+            | {ACCOUNT: row[ACCOUNT], "outcome": KILLED}
+            for row in json.loads(text)
+        ]
+    except (ValueError, TypeError, KeyError):
+        # Another version's, or incomplete.
+        return []
+
+
+def _value(column: Column, row: Mapping[str, Any]) -> Any:
+    value = row[column.name]
+    return kept_instant(value) if value and column.type == INSTANT else value
 
 
 def _deleted(rows: pa.Table) -> int:

@@ -1,7 +1,8 @@
 """Records runs in a dataset's ledger when they begin, progress and end.
 
 Databases with transactions are written at once, in a statement or two, so that the ledger also has
-runs that were killed or had nothing to load. Elsewhere the row is loaded with the run's last rows.
+runs that were killed or had nothing to load. Elsewhere the row is loaded with the run's last rows,
+and that of a run that was killed, which it left in its lease, with those of the next run.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from unify_source.ledger.entry import (
     WAITING,
     Entry,
 )
+from unify_source.ledger.reading import last_runs
 from unify_source.redaction import redacted
 from unify_source.resources import KEY, LEDGER
 from unify_source.settings import Settings
@@ -92,12 +94,22 @@ class Ledger:
 
     def _write(self, *, begins: bool = False) -> None:
         if self.is_loaded:
+            self._take_in_killed()
             return
         with _if_possible(self._entry):
             # Kept, because for each new one dlt resolves its whole configuration.
             self._client = self._client or self._pipeline.sql_client()
             with self._client as client:
                 self._filled = _put(client, self._entry, self._filled, begins=begins)
+
+    def _take_in_killed(self) -> None:
+        entry = self._entry
+        with _if_possible(entry):
+            # A run may die once its row is loaded, and before it gives up its lease.
+            runs = last_runs(self._pipeline, entry.account).rows if entry.inherited else []
+            known = {run[KEY] for run in runs}
+            entry.killed += [row for row in entry.inherited if row[KEY] not in known]
+            entry.inherited.clear()
 
 
 @contextmanager

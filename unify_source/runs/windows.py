@@ -70,7 +70,7 @@ class WindowRun:
         self._checked: dict[str, LoadedWith] = {}
         self._ahead: Reading | None = None
         self._unfinished = UnfinishedMerges(pipeline, settings.account)
-        self._turns, self._enrollments = Turns(pipeline, lock_timeout), 0
+        self._turns, self._enrollments = Turns(pipeline, lock_timeout, entry.inherit), 0
         self._rewrites, self._tables, self._version = False, set[str](), ""
         self._progress = progress_of(pipeline.collector, settings.base_url)
 

@@ -155,7 +155,9 @@ class ClaimRows:
         if not self.exists:
             self._create()
         insert = f"INSERT INTO {self._table} (turn, claim, beat, holder) VALUES (%s, %s, %s, %s)"  # noqa: S608 - our own names
-        self._run(insert, claim.turn, name, claim.beat, json.dumps(claim.holder))
+        # First, so that the greatest text is that of the last beat.
+        holder = json.dumps({"beat": f"{claim.beat:010}", **claim.holder})
+        self._run(insert, claim.turn, name, claim.beat, holder)
         self.exists = True
 
     def drop(self, *names: str) -> bool:

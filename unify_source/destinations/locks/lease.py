@@ -19,7 +19,7 @@ import dlt
 
 from unify_source.destinations.locks.claims import Claim, Claims, claims_in
 from unify_source.destinations.locks.life import died_here, forget, living, sweep
-from unify_source.destinations.locks.wait import Held, Holder, Wait, this_run
+from unify_source.destinations.locks.wait import Held, Holder, Legacy, Wait, this_run
 
 LEASE_SECONDS = 45.0
 """How long an unchanged claim counts: less than a run waits by default."""
@@ -29,20 +29,22 @@ _DATASET, _QUEUE = "dataset", "next"
 
 
 @contextmanager
-def leased_turn(pipeline: dlt.Pipeline, wait: Wait) -> Iterator[Held]:
+def leased_turn(pipeline: dlt.Pipeline, wait: Wait, legacy: Legacy) -> Iterator[Held]:
     """Hold a pipeline's dataset by a lease. Raises LockHeld."""
     with claims_in(pipeline) as claims:
         if claims is None:
             yield Held()
             return
-        with turn_by_claims(claims, wait, LEASE_SECONDS) as held:
+        with turn_by_claims(claims, wait, LEASE_SECONDS, legacy) as held:
             yield held
 
 
 @contextmanager
-def turn_by_claims(claims: Claims, wait: Wait, seconds: float) -> Iterator[Held]:
+def turn_by_claims(
+    claims: Claims, wait: Wait, seconds: float, legacy: Legacy = lambda _: ""
+) -> Iterator[Held]:
     """Hold what the claims are on. A claim that is unchanged for so many seconds is dead."""
-    lease, queue = (_Lease(claims, turn, seconds) for turn in (_DATASET, _QUEUE))
+    lease, queue = (_Lease(claims, turn, seconds, legacy) for turn in (_DATASET, _QUEUE))
 
     def pause(first: Holder) -> None:
         holder = next(iter(lease.others()), first)
@@ -60,9 +62,9 @@ def turn_by_claims(claims: Claims, wait: Wait, seconds: float) -> Iterator[Held]
 class _Lease:
     """The run's claim on a turn, renewed by a thread, beside the claims of others."""
 
-    def __init__(self, claims: Claims, turn: str, seconds: float) -> None:
-        self._claims, self._turn, self._seconds = claims, turn, seconds
-        self._name, self._holder = uuid4().hex, this_run()
+    def __init__(self, claims: Claims, turn: str, seconds: float, legacy: Legacy) -> None:
+        self._claims, self._turn, self._seconds, self._legacy = claims, turn, seconds, legacy
+        self._name, self._holder, self._left = uuid4().hex, this_run(), list[str]()
         self._watched: dict[str, tuple[int, float]] = {}
         self._ended = threading.Event()
 
@@ -110,6 +112,7 @@ class _Lease:
             return False
         # From here on, the claim says that this run has the turn. A run that was treated as dead
         # and wakes up sees so before it commits anything.
+        self._holder["legacy"] = self._legacy(self._left)
         self._put(1)
         for dead in self._watched:
             self._forget(dead)
@@ -140,11 +143,14 @@ class _Lease:
             name: (beat, since) if others[name].beat == beat else (others[name].beat, now)
             for name, (beat, since) in watched.items()
         }
-        return [
+        living = [
             claim
             for name, claim in others.items()
             if now - self._watched[name][1] < self._seconds and not died_here(name)
         ]
+        left = (claim.holder.get("legacy") for claim in others.values() if claim not in living)
+        self._left = [text for text in left if text]
+        return living
 
     def _put(self, beat: int) -> None:
         self._claims.put(self._name, Claim(self._turn, beat, self._holder))

@@ -14,7 +14,13 @@ from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import LockHeld
 
 Holder = dict[str, str]
-"""What is known about a lock's holder: `what` it is, `where` it runs, `since` when it holds it."""
+"""What is known about a lock's holder: `what` it is, `where` it runs, `since` when it holds it.
+
+With a lease, also its `legacy` (see `Legacy`).
+"""
+
+Legacy = Callable[[list[str]], str]
+"""Takes what runs that died have left for the next, and returns what this one would leave."""
 
 _POLL_SECONDS = 0.05
 _WARN_AFTER = 2.0
