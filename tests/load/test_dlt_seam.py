@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
@@ -30,7 +31,6 @@ from dlt.common.destination import DestinationCapabilitiesContext, client, utils
 from dlt.common.exceptions import DictValidationException
 from dlt.common.libs import pyarrow as dlt_pyarrow
 from dlt.common.normalizers.json import relational
-from dlt.common.runtime.signals import intercepted_signals
 from dlt.common.schema import schema
 from dlt.common.schema import utils as schema_utils
 from dlt.common.schema.typing import TColumnSchema, TStoredSchema, TTableSchema
@@ -81,6 +81,7 @@ def test_a_running_resource_sees_its_pipeline_source_and_destination() -> None:
     seen: dict[str, Any] = {}
 
     def rows() -> Iterator[pa.Table]:
+        seen["load"] = dlt_seam.load_id()
         seen["pipeline"] = dlt_seam.active_pipeline()
         seen["running"] = dlt_seam.running_pipeline()
         seen["resources"] = list(dlt_seam.running_resources() or ())
@@ -97,8 +98,9 @@ def test_a_running_resource_sees_its_pipeline_source_and_destination() -> None:
         ],
         name="seam",
     )
-    running.run(source())
+    [load] = running.run(source()).loads_ids
 
+    assert seen["load"] == load, "dlt no longer tells a resource the id of its load"
     assert seen["pipeline"] is running, "dlt no longer makes the running pipeline the active one"
     assert seen["running"] is running, "dlt no longer tells a resource which pipeline runs it"
     assert seen["resources"] == ["one"], "dlt no longer tells a resource which others run with it"
@@ -190,8 +192,10 @@ def test_the_state_of_a_resource_is_where_the_cursor_is_read(home: Path) -> None
     with running.destination_client() as client:
         stored = dlt_seam.load_pipeline_state_from_destination("seam", client)  # type: ignore[arg-type]
     assert stored, "dlt no longer restores a pipeline's state from its destination by this name"
-    resources: Any = stored["sources"]["unify"]["resources"]
-    assert resources["enrollments"] == {"mark": 1}, "dlt stores a resource's state elsewhere"
+    source_state: Any = stored["sources"]["unify"]
+    assert dlt_seam.resource_state(source_state, "enrollments") == {"mark": 1}, (
+        "dlt stores a resource's state elsewhere"
+    )
 
 
 def test_arrow_tables_are_written_as_parquet_if_that_is_supported() -> None:
@@ -205,7 +209,7 @@ def test_arrow_tables_are_written_as_parquet_if_that_is_supported() -> None:
 
 
 def test_signals_are_handled_between_two_steps() -> None:
-    with intercepted_signals():
+    with dlt_seam.intercepted_signals():
         dlt_seam.raise_if_signalled()
 
 
@@ -270,8 +274,29 @@ def test_a_module_is_notified_of_a_step_before_its_trace_is_written(
     )
 
 
+def test_a_function_is_called_before_a_step_with_its_pipeline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called: list[Any] = []
+    monkeypatch.setattr(dlt_trace, "TRACKING_MODULES", [])
+    dlt_seam.watch_steps(dlt_seam.BeforeStep("extract", called.append))
+    running = pipeline()
+    running.run(ids(), table_name="ids")
+
+    assert called == [running], "dlt no longer tells a module that a step begins, or of which name"
+
+
+def test_the_log_of_dlt_exists_once_there_is_a_pipeline() -> None:
+    pipeline()
+    log = dlt_seam.dlt_log()
+    assert log, "dlt keeps its logger elsewhere"
+    assert log.name == "dlt"
+
+
 @pytest.mark.lane
-def test_dlt_adds_a_tables_condition_to_its_merge_into_delta() -> None:
+def test_dlt_adds_a_tables_condition_to_its_merge_into_delta(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from dlt.common.libs import deltalake  # noqa: PLC0415 - of the lane
 
     takes = list(signature(deltalake.merge_delta_table).parameters)
@@ -281,6 +306,12 @@ def test_dlt_adds_a_tables_condition_to_its_merge_into_delta() -> None:
     assert condition == "target.id = 'a'", (
         "dlt no longer passes a table's condition to its merge into Delta"
     )
+    merged: list[Any] = []
+    monkeypatch.setattr(deltalake, "merge_delta_table", lambda *given: merged.append(given[2]))
+    dlt_seam.limit_delta_merges(lambda *_: condition)
+    call: Any = deltalake.merge_delta_table
+    call(None, pa.table({}), {"name": "x"})
+    assert merged == [{"name": "x", **schema}]
 
 
 def test_what_dlt_writes_of_a_failed_job_is_cleaned_first(
@@ -434,3 +465,139 @@ def test_a_table_is_prepared_for_the_capabilities_that_are_given() -> None:
             assert prepare(tables, tables["one"]) == prepared, (
                 "dlt no longer takes capabilities from the context where none are given"
             )
+
+
+def test_each_part_of_the_seam_is_tried_here() -> None:
+    named = re.findall(r"dlt_seam\.(\w+)", Path(__file__).read_text(encoding="utf-8"))
+    assert set(dlt_seam.__all__) - set(named) == {"ConfiguredValue"}
+
+
+def test_a_source_and_what_comes_after_read_the_sections_of_the_open_pipeline() -> None:
+    seen: list[Any] = []
+
+    def made() -> list[Any]:
+        seen.append(dlt_seam.config_sections())
+        return []
+
+    pipeline()
+    dlt.source(made, name="own", section="here")()
+    inside, after = *seen, dlt_seam.config_sections()
+
+    assert inside == ("seam", ("sources", "here", "own")), "dlt reads a source's settings elsewhere"
+    assert after == ("seam", ()), "dlt no longer makes the pipeline that was opened the active one"
+
+
+PLACES = (
+    "SEAM__SOURCES__HERE__OWN__SIZE",
+    "SEAM__SOURCES__SIZE",
+    "SEAM__SIZE",
+    "SOURCES__HERE__OWN__SIZE",
+    "SOURCES__HERE__SIZE",
+    "SOURCES__SIZE",
+    "SIZE",
+)
+
+
+@pytest.mark.parametrize("first", range(len(PLACES)))
+def test_a_setting_is_looked_up_where_dlt_looks_first(
+    first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in PLACES[first:]:
+        monkeypatch.setenv(place, place)
+    pipeline()
+    taken: list[str] = []
+
+    def made(size: str = dlt.config.value) -> list[Any]:
+        taken.append(size)
+        return []
+
+    dlt.source(made, name="own", section="here")()
+    sections = ("sources", "here", "own")
+    setting = dlt_seam.look_up("size", sections, "seam")
+
+    assert setting
+    assert taken == [setting.value] == [PLACES[first]], "dlt looks up settings in another order"
+    own = dlt_seam.look_up("size", sections, "seam", with_bare_variables=False)
+    assert (own and own.value) == (None if PLACES[first] == "SIZE" else PLACES[first])
+
+
+def test_secrets_that_a_source_took_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCES__HERE__OWN__TOKEN", "of-the-source")
+    dlt.source(lambda token=dlt.secrets.value: [token][:0], name="own", section="here")()
+    taken = dict(dlt_seam.resolved_secrets())
+
+    assert taken.get("token") == "of-the-source", "dlt no longer keeps which secrets it resolved"
+
+
+def test_configuration_comes_from_variables_and_two_files() -> None:
+    names = [each.name for each in dlt_seam.providers()]
+    wanted = ["Environment Variables", "secrets.toml", "config.toml"]
+    assert [name for name in names if name in wanted] == wanted, "dlt reads settings elsewhere"
+
+
+def test_a_resource_that_another_feeds_is_found() -> None:
+    one = dlt.resource(ids, name="one")
+    two = dlt.transformer(lambda table: table, data_from=one, name="two")
+    three = dlt.transformer(lambda table: table, data_from=two, name="three")
+
+    assert dlt_seam.feeds("one", [one, three]) == "three", "dlt chains resources in another way"
+    assert dlt_seam.feeds("three", [one, two, three]) is None
+
+
+def test_tables_that_a_step_left_without_rows_are_dropped_unless_they_create_one() -> None:
+    empty = pa.table({"id": pa.array([], pa.string())})
+    left = dlt_seam.with_rows_only(dlt.resource(ids, name="left"))
+    made = dlt_seam.with_rows_only(dlt.resource([dlt_seam.without_rows(empty)], name="made"))
+    left.add_map(lambda table: table.slice(0, 0))
+    running = pipeline()
+    running.run([left, made])
+
+    names = set(running.default_schema.data_table_names())
+    assert names == {"made"}, "dlt no longer runs our filter after the steps that a user adds"
+
+
+def test_a_run_without_news_stores_its_state_if_that_is_forced() -> None:
+    def stored() -> int:
+        with running.sql_client() as client:
+            return int((client.execute_sql("SELECT count(*) FROM _dlt_pipeline_state") or [])[0][0])
+
+    running = pipeline()
+    rows = dlt.resource(ids, name="one")
+    running.run(rows)
+    running.run(rows)
+    assert stored() == 1, "dlt stores a state that has not changed"
+    with running.managed_state(extract_state=False) as state:
+        dlt_seam.force_state_extract(state)
+    running.run(rows)
+
+    assert stored() == 2, "dlt no longer stores a state that it is told to extract"
+    client: Any = running.destination_client()
+    with client:
+        kept = dlt_seam.load_pipeline_state_from_destination("seam", client)
+    assert kept
+    assert kept["pipeline_name"] == "seam", "dlt reads a stored state in another way"
+
+
+def test_looking_at_a_dataset_leaves_the_working_folder_of_its_pipeline_alone() -> None:
+    running = pipeline()
+    running.run(dlt.resource(ids, name="one"))
+    running.extract(dlt.resource(ids, name="two"))
+    waiting = running.list_extracted_load_packages()
+
+    with dlt_seam.looking_at(running) as looking:
+        assert looking.dataset().one.fetchall()
+        assert looking.pipelines_dir != running.pipelines_dir
+        looking.run(dlt.resource(ids, name="three"))
+
+    assert running.list_extracted_load_packages() == waiting != []
+    assert dlt_seam.active_pipeline() is running, "dlt stays with the pipeline that looked"
+
+
+def test_the_kinds_of_clients_are_told_apart() -> None:
+    file = pipeline().destination_client()
+    lake = pipeline(dlt.destinations.filesystem("lake")).destination_client()
+
+    assert [isinstance(c, dlt_seam.FSClientBase) for c in (file, lake)] == [False, True]
+    renamed: Any = dlt.destinations.duckdb(destination_name="warehouse")
+    assert dlt_seam.kind_of(renamed) == "duckdb", "dlt names the kinds of destinations otherwise"
+    assert isinstance(file, dlt_seam.WithStagingDataset), "dlt stages rows of DuckDB elsewhere"
