@@ -44,7 +44,13 @@ def _condition(opened: Any, schema: Any, rows: Callable[[], pa.Table]) -> str | 
     if stored.schema.field(newest).type != INSTANT or (pc.sum(sizes).as_py() or 0) < _SMALL_BYTES:
         return None
     keys_of_rows = rows()[KEY].cast(TEXT).combine_chunks()
-    replaced = stored.to_table([newest], filter=pc.field(KEY).cast(TEXT).isin(keys_of_rows))
+    # Read ahead, the scan would hold several files at once.
+    replaced = stored.scanner(
+        [newest],
+        filter=pc.field(KEY).cast(TEXT).isin(keys_of_rows),
+        batch_readahead=1,
+        fragment_readahead=1,
+    ).to_table()
     return near(f"target.{newest}", replaced[newest])
 
 
