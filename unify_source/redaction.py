@@ -23,7 +23,8 @@ _DSN_PASSWORD = re.compile(
 )
 # Passwords that nobody handed to `keep_out`, as they stand in addresses and in libpq's settings.
 _PASSWORDS = re.compile(
-    r"""([^\s"':/@]*:(?!//)(?=[^\s"']*@)|\bpassword=)('[^']*'|[^\s"']+(?=@)|[^\s"'@]+)""",
+    r"""((?<![^\s"':/@])[^\s"':/@]*:(?!//)(?=[^\s"']{0,500}@)|\bpassword=)"""
+    r"""('[^']*'|[^\s"']{1,500}(?=@)|[^\s"'@]+)""",
     re.IGNORECASE,
 )
 
@@ -80,7 +81,7 @@ def redacted(text: str) -> str:
 def shown(value: object) -> str:
     """Return a value for an error, shortened; a key that was put in the wrong place is hidden."""
     text = str(value)
-    if isinstance(value, str) and _KEY_LIKE.search(text):
+    if isinstance(value, str) and _KEY_LIKE.search(text[: 10 * _SHOWN]):
         return f"a text of {len(text)} characters that looks like a key"
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")
 

@@ -98,6 +98,14 @@ HOSTILE: dict[str, tuple[Callable[[], Iterator[bytes]], list[str]]] = {
     ),
     "silence": (silence, ["silent for 0.5"]),
     "no HTTP": (lambda: iter([b"220 mail.example.test ESMTP\r\n"]), NOT_HTTP),
+    "a chunk of a negative length": (
+        lambda: iter([OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\n{}\r\n0\r\n\r\n"]),
+        NOT_HTTP,
+    ),
+    "lists without end in one another": (
+        lambda: iter([response(b'{"enrollments":' + b"[" * 2_000_000)]),
+        ["not JSON (nested too deeply"],
+    ),
     "a length that is a lie": (
         lambda: iter([response(b"{}", length=10**30)]),
         ["broke before the whole response"],

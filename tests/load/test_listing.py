@@ -156,14 +156,16 @@ def test_an_unavailable_list_stops_no_run_and_deletes_no_row(
     api = loaded(warehouse, serve)
     before = warehouse.stored()["sequences"]
 
-    for seed, answer in enumerate([(404, b""), (403, b"{}"), (200, b"<html>"), (400, b"{}")]):
+    deep = b'{"sequences":' + b"[" * 100_000
+    answers = [(404, b""), (403, b"{}"), (200, b"<html>"), (400, b"{}"), (200, deep)]
+    for seed, answer in enumerate(answers):
         change(api.account, 50, seed)
         with refusing(api, answer) as url:
             notices = load(warehouse, url).notices
         assert "fills the table sequences only from rows nested in other lists" in str(notices)
         assert warehouse.stored() == {**shown(api.account), "sequences": before}, answer
 
-    change(api.account, 50, seed=4)
+    change(api.account, 50, seed=5)
     load(warehouse, api.url)
     assert warehouse.stored() == shown(api.account)
 

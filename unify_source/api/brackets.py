@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 OPENING = b"[{"
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
@@ -26,6 +27,13 @@ def brackets(text: bytes) -> Iterator[int]:
         else:
             yield at
             outside = at + 1
+
+
+def is_balanced(text: bytes) -> bool:
+    """Tell whether as many brackets close as open outside strings, at the cost of a search."""
+    plain = _STRING.sub(b"", text)
+    opening, closing = ([plain.count(bytes([each])) for each in pair] for pair in (OPENING, b"]}"))
+    return opening == closing
 
 
 def cut(text: bytes, level: int) -> tuple[bytes, list[bytes]]:

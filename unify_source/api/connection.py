@@ -10,7 +10,7 @@ import io
 import time
 import zlib
 from collections.abc import Sequence
-from http.client import CONTINUE, OK, SWITCHING_PROTOCOLS, HTTPResponse
+from http.client import CONTINUE, OK, SWITCHING_PROTOCOLS, HTTPException, HTTPResponse
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -19,7 +19,7 @@ from dlt.sources.helpers.requests import Session
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from urllib3 import BaseHTTPResponse, Timeout
-from urllib3.exceptions import DecodeError, HTTPError
+from urllib3.exceptions import DecodeError, HTTPError, ProtocolError
 
 from unify_source.api.responses import Response
 from unify_source.api.unreachable import too_slow, unreachable
@@ -102,6 +102,10 @@ class Connection(HTTPAdapter):
             return Response(response.status, response.headers, _body(response, self._most))
         except HTTPError as error:
             raise unreachable(error, self._base_url, timeout) from None
+        except ValueError as error:
+            # Of http.client: a chunk may claim a negative length.
+            broken = ProtocolError("", HTTPException(error))
+            raise unreachable(broken, self._base_url, timeout) from None
         except Unreachable as error:
             # Raised while reading bytes, where the address is not known.
             raise Unreachable(f"{error.what[:-1]} ({self._base_url}).", error.next_step) from None

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from unify_source.api.brackets import cut, repeated
+from unify_source.api.brackets import cut, is_balanced, repeated
 from unify_source.api.responses import OK
 from unify_source.errors import ApiError, BrokenPage
 from unify_source.limits import USUAL, Limits
@@ -171,10 +171,12 @@ def _parsed_by_rows(body: bytes, list_key: str) -> Any:
 
     A row that is too deep, or not JSON, is read without what it nests, if it can be.
     """
+    if not is_balanced(body):
+        return None
     around, rows = cut(body, 2)
     try:
         page = _parsed(around)
-    except ValueError:
+    except (RecursionError, ValueError):
         return None
     listed = page.get(list_key) if isinstance(page, dict) else None
     if not isinstance(listed, list) or listed.count([]) != len(rows):
@@ -191,8 +193,9 @@ def _flat(row: bytes) -> Any:
 
 
 def _no_json(body: bytes, error: Exception) -> BrokenPage:
+    why = "nested too deeply" if isinstance(error, RecursionError) else error
     return BrokenPage(
-        f"The API answered 200 with a body that is not JSON ({error}; {len(body)} bytes).",
+        f"The API answered 200 with a body that is not JSON ({why}; {len(body)} bytes).",
         "Nothing is lost: run it again. If it happens again, a proxy may be answering instead.",
         status=OK,
     )
