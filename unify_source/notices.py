@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-ONCE = f"{__name__}.once"
-"""The logger of what no later run repeats, so that it can be shown where others are hidden."""
+ALWAYS = f"{__name__}.always"
+"""The logger of what is to be shown even where other warnings are hidden."""
 
-_log, _once = logging.getLogger(__name__), logging.getLogger(ONCE)
+_log, _always = logging.getLogger(__name__), logging.getLogger(ALWAYS)
 
 
 class Notices:
@@ -20,11 +20,11 @@ class Notices:
     def __iter__(self) -> Iterator[str]:
         return iter(self._sentences)
 
-    def add(self, sentence: str, *, once: bool = False) -> None:
-        """Add a sentence, `once` if no later run repeats it.
+    def add(self, sentence: str, *, always: bool = False) -> None:
+        """Add a sentence, to be shown `always` if rows are at stake or no later run repeats it.
 
         It must not quote a row's value that may be personal.
         """
         if sentence not in self._sentences:
             self._sentences[sentence] = None
-            (_once if once else _log).warning(sentence)
+            (_always if always else _log).warning(sentence)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from commands import command, only_json
 from conftest import KEY
 from warehouse import shown, stored
 
-from unify_source.sandbox import Account, Sandbox
+from unify_source.sandbox import Account, Clock, Sandbox
 
 Serve = Callable[..., Sandbox]
 
@@ -112,6 +113,14 @@ def test_quiet_prints_nothing_but_errors(api: Sandbox) -> None:
     wrong = command("sync", "--quiet", UNIFY_API_KEY="another")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert wrong.stderr.startswith("Error: The API refused the key")
+
+
+def test_quiet_hides_no_warning_of_what_later_runs_do_not_mend(serve: Serve) -> None:
+    api = serve(Account(20, clock=Clock(datetime.now(timezone.utc) + timedelta(hours=1))))
+    ran = command("sync", "--quiet", SOURCES__UNIFY__BASE_URL=api.url, UNIFY_API_KEY=KEY)
+
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert "later runs miss what changes" in ran.stderr
 
 
 def test_an_error_with_json_is_one_object_too(api: Sandbox) -> None:

@@ -49,7 +49,7 @@ OPTIONS: dict[str, Callable[[Command], Command]] = {
     ),
     "json": click.option("--json", is_flag=True, help="Print one JSON object on standard output."),
     "quiet": click.option(
-        "--quiet", is_flag=True, help="Print errors only, and new columns to look at."
+        "--quiet", is_flag=True, help="Print errors only, and warnings of rows or columns at stake."
     ),
     "verbose": click.option("--verbose", is_flag=True, help="Log every step and show tracebacks."),
 }

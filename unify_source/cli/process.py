@@ -19,7 +19,7 @@ from unify_source.cli.console import Screen, ScreenLog
 from unify_source.cli.options import as_options
 from unify_source.cli.streams import Outlet, protect
 from unify_source.errors import ConfigurationError, UnifyError
-from unify_source.notices import ONCE
+from unify_source.notices import ALWAYS
 from unify_source.redaction import redacted
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
     log = logging.getLogger("unify_source")
     level = log.level
     log.setLevel(logging.ERROR if options.quiet else logging.WARNING)
-    logging.getLogger(ONCE).setLevel(logging.WARNING)
+    logging.getLogger(ALWAYS).setLevel(logging.WARNING)
     handler = ScreenLog(screen)
     log.addHandler(handler)
     if doing:

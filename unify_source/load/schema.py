@@ -127,7 +127,7 @@ class Warehouse:
                 f"{table} has {self.splitting.max_new_columns} undocumented columns"
                 " (max_new_columns), or a key is too long for one: further fields are kept in its"
                 f" column {column}, as JSON.",
-                once=True,
+                always=True,
             )
         # Both may be new: by now, the main column is among the columns too.
         for main, existing in columns.items() if new.is_variant else ():
@@ -138,7 +138,7 @@ class Warehouse:
                     f" {new.type}{example}: such values are in {table}.{column}, and {main} is"
                     " null there. Read both columns, or ask Unify which type is meant. This warning"
                     " appears only once.",
-                    once=True,
+                    always=True,
                 )
 
     def _example(self, table: str, column: pa.ChunkedArray) -> str:

@@ -76,9 +76,10 @@ class WindowRun:
 
     def server_time(self) -> datetime:
         """Return the server's clock, which closes the last window; add a notice if it is off."""
-        now = self.client.server_time(MAIN_LIST)
-        if warning := wrong_clock(now, datetime.now(timezone.utc)):
-            self._notices.add(warning)
+        now, here = self.client.server_time(MAIN_LIST), datetime.now(timezone.utc)
+        if warning := wrong_clock(now, here):
+            # No later run warns of a clock that was ahead.
+            self._notices.add(warning, always=now > here)
         return now
 
     def close(self) -> None:

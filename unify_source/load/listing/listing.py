@@ -57,7 +57,8 @@ class Listing:
         read = decode(self._resource, bodies, self._settings.limits)
         batch = Privacy.of(self._settings).apply(self._resource, read)
         for row in batch.unreadable:
-            self._notices.add(f"A row of {self._root} was left out: {row.reason} ({row.id}).")
+            left_out = f"A row of {self._root} was left out: {row.reason} ({row.id})."
+            self._notices.add(left_out, always=True)
         return batch.rows
 
     def tables(
