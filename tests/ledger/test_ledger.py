@@ -223,7 +223,7 @@ def test_what_a_dead_run_left_counts_unless_it_was_loaded_or_is_damaged(
     loaded_before.id = ledger(warehouse)[0]["id"]
     left = [entry.inherit([]) for entry in (loaded_before, killed, other)]
 
-    heir.inherit([*left, "", "{", "[{}]", "[7]", "null"])
+    heir.inherit([*left, *left, "", "{", "[{}]", "[7]", "null"])
     begun = Ledger(warehouse.pipeline(), PARQUET, heir)
     with begun.open():
         begun.begin()

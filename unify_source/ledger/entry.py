@@ -171,8 +171,11 @@ class Entry:
 
     def inherit(self, texts: list[str]) -> str:
         """Take over the rows that runs left when they died; return what this one would leave."""
-        rows = (row for text in texts for row in _rows_in(text))
-        self.inherited += [row for row in rows if row[ACCOUNT] == self.account]
+        # A run that died as it took over has left the same rows as the one before it.
+        rows = {row[KEY]: row for text in texts for row in _rows_in(text)}
+        known = {row[KEY] for row in (*self.inherited, *self.killed)}
+        own = (row for row in rows.values() if row[ACCOUNT] == self.account)
+        self.inherited += [row for row in own if row[KEY] not in known]
         left = [{**self.row(), ACCOUNT: self.account}, *self.inherited, *self.killed]
         return json.dumps(left, default=rfc3339)
 
