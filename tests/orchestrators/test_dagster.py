@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
 import duckdb
@@ -31,6 +32,7 @@ from unify_source.dagster import (
     unify_definitions,
     unify_tables,
 )
+from unify_source.errors import ConfigurationError
 from unify_source.resources import BY_NAME
 from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
 
@@ -372,3 +374,46 @@ def test_the_schedule_loads_the_day_so_far_and_after_midnight_the_day_before(
     assert requested(2026, 5, 2, 0, 20) == [f"{account}2026-05-01" for account in accounts]
     assert requested(2026, 5, 2, 1, 20) == [f"{account}2026-05-02" for account in accounts]
     assert requested(2025, 1, 1, 0, 20) == []
+
+
+def test_the_schedule_requests_days_that_no_run_has_loaded_since_they_ended(api: Sandbox) -> None:
+    assert api
+    today = datetime.now(timezone.utc).date()
+    first, before, yesterday, now, tomorrow = (
+        today + timedelta(days=number) for number in (-4, -2, -1, 0, 1)
+    )
+    defs = unify_definitions(first)
+    schedule = defs.resolve_schedule_def("unify_schedule")
+
+    def requested(instance: dg.DagsterInstance) -> list[str | None]:
+        with dg.build_schedule_context(
+            instance=instance,
+            repository_def=defs.get_repository_def(),
+            scheduled_execution_time=datetime.combine(tomorrow, time(6), timezone.utc),
+        ) as context:
+            requests = schedule.evaluate_tick(context).run_requests
+        return [request.partition_key for request in requests]
+
+    def days(*each: date) -> list[str]:
+        return [day.isoformat() for day in each]
+
+    with dg.instance_for_test() as instance:
+        # The history is for a backfill, which a person starts.
+        assert requested(instance) == days(tomorrow)
+        ran = run(instance, unify_tables(daily(first)), partition_key=now.isoformat())
+        assert ran.success
+        assert requested(instance) == days(now, tomorrow)
+        run(instance, unify_tables(daily(first)), partition_key=before.isoformat())
+        assert requested(instance) == days(yesterday, now, tomorrow)
+
+        tags, started = {"dagster/partition": yesterday.isoformat()}, dg.DagsterRunStatus.STARTED
+        instance.add_run(
+            dg.DagsterRun(job_name="unify_job", run_id=str(uuid4()), tags=tags, status=started)
+        )
+        assert requested(instance) == days(now, tomorrow)
+
+
+@pytest.mark.parametrize("start", ["2026-1-1", "yesterday", "", 7])
+def test_a_first_day_that_is_none_is_refused(start: Any) -> None:
+    with pytest.raises(ConfigurationError, match="is not a day"):
+        unify_definitions(start)

@@ -1,13 +1,21 @@
 """All of it together: assets, checks, a job, its schedule and the resources."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 
 from unify_source.dagster.assets import unify_models, unify_tables
+from unify_source.dagster.catch_up import days_to_complete
 from unify_source.dagster.checks import unify_checks
-from unify_source.dagster.partitions import ACCOUNTS, Partitioning, daily, daily_by_account, key_of
+from unify_source.dagster.partitions import (
+    ACCOUNTS,
+    Partitioning,
+    daily,
+    daily_by_account,
+    first_day,
+    key_of,
+)
 from unify_source.dagster.resources import UnifyAccount, UnifyDataset
 from unify_source.dagster.specs import GROUP
 
@@ -19,7 +27,7 @@ _BACK = timedelta(hours=1)
 
 
 def unify_definitions(
-    start: str,
+    start: str | date,
     *,
     by_account: bool = False,
     account: UnifyAccount | None = None,
@@ -31,7 +39,7 @@ def unify_definitions(
 
     With `by_account`, accounts are a second dimension of the partitions. Steps that use the dataset
     are in one `pool`, whose limit is set in Dagster: one, so that they take turns. The schedule
-    loads the day so far, and after midnight the day before.
+    loads the day so far, and earlier days that no run has loaded since they ended.
     """
     partitions: Partitioning = daily_by_account(start) if by_account else daily(start)
     tables = unify_tables(partitions, pool=pool)
@@ -42,7 +50,7 @@ def unify_definitions(
         assets=[tables, views],
         asset_checks=[checks],
         jobs=[dg.define_asset_job(JOB, selection)],
-        schedules=[_schedule(cron, start, by_account=by_account)],
+        schedules=[_schedule(cron, first_day(start), by_account=by_account)],
         resources={
             "unify_account": account or UnifyAccount(),
             "unify_dataset": dataset or UnifyDataset(),
@@ -50,18 +58,21 @@ def unify_definitions(
     )
 
 
-def _schedule(cron: str, start: str, *, by_account: bool) -> dg.ScheduleDefinition:
+def _schedule(cron: str, start: date, *, by_account: bool) -> dg.ScheduleDefinition:
     @dg.schedule(job_name=JOB, cron_schedule=cron, name=SCHEDULE)
     def requests(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-        day = (context.scheduled_execution_time - _BACK).date().isoformat()
-        if day < start:
+        at, instance = context.scheduled_execution_time, context.instance
+        today = (at - _BACK).date()
+        if today < start:
             return
-        if not by_account:
-            yield dg.RunRequest(partition_key=day)
-            return
-        for account in context.instance.get_dynamic_partitions(ACCOUNTS):
-            # Of two requests without a key Dagster would drop one.
-            run_key = f"{account} {context.scheduled_execution_time.isoformat()}"
-            yield dg.RunRequest(run_key, partition_key=key_of(account, day))
+        accounts = instance.get_dynamic_partitions(ACCOUNTS) if by_account else [None]
+        for account in accounts:
+
+            def key(day: date, account: str | None = account) -> str:
+                return key_of(account, day.isoformat()) if account else day.isoformat()
+
+            for day in [*days_to_complete(instance, JOB, start, today, key), today]:
+                # Of two requests without a key Dagster would drop one.
+                yield dg.RunRequest(f"{key(day)} {at.isoformat()}", partition_key=key(day))
 
     return requests

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import groupby
 from typing import TypeAlias
 
 import dagster as dg
+
+from unify_source.errors import ConfigurationError
+from unify_source.redaction import shown
 
 ACCOUNTS = "unify_accounts"
 """The dynamic partitions that are accounts."""
@@ -19,12 +22,22 @@ _INSTANT = timedelta(microseconds=1)
 Partitioning: TypeAlias = dg.DailyPartitionsDefinition | dg.MultiPartitionsDefinition
 
 
-def daily(start: str) -> dg.DailyPartitionsDefinition:
+def first_day(start: str | date) -> date:
+    """Return a first day, given as a date or like 2026-01-01. Raises ConfigurationError."""
+    try:
+        return start if isinstance(start, date) else date.fromisoformat(start)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"start is {shown(start)}, which is not a day.", "Write it like 2026-01-01."
+        ) from None
+
+
+def daily(start: str | date) -> dg.DailyPartitionsDefinition:
     """Return a partition for each day from `start` on, up to today."""
-    return dg.DailyPartitionsDefinition(start_date=start, end_offset=1)
+    return dg.DailyPartitionsDefinition(start_date=first_day(start).isoformat(), end_offset=1)
 
 
-def daily_by_account(start: str) -> dg.MultiPartitionsDefinition:
+def daily_by_account(start: str | date) -> dg.MultiPartitionsDefinition:
     """Return a partition for each day of each account; accounts come and go while Dagster runs."""
     # In Dagster's database, not in code: a new customer needs no deployment.
     accounts = dg.DynamicPartitionsDefinition(name=ACCOUNTS)
