@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -126,11 +127,20 @@ class Fleet:
         return states == ["success"] * len(ACCOUNTS)
 
     def differing(self) -> list[str]:
-        """Return the accounts whose table differs from their API."""
+        """Return the accounts of which any row of any table differs from their API."""
         differing = []
         for name, api in self.apis.items():
-            rows = postgres.ask(self.warehouse, f"SELECT id FROM unify_{name}.enrollments")
-            if sorted(row[0] for row in rows) != sorted(row["id"] for row in api.account.rows()):
+            command = [sys.executable, "-m", "unify_source", "verify", "--destination", "postgres"]
+            environment = {
+                **os.environ,
+                "UNIFY_API_KEY": KEY,
+                "SOURCES__UNIFY__BASE_URL": api.url,
+                "DESTINATION__POSTGRES__CREDENTIALS": self.warehouse,
+            }
+            verified = subprocess.run(
+                [*command, "--dataset", f"unify_{name}"], env=environment, check=False
+            )
+            if verified.returncode:
                 differing.append(name)
         return differing
 
@@ -211,7 +221,9 @@ def main() -> None:
             phases.append(_phase(fleet, 2, "two workers, one killed", second))
         print("| four accounts on | took | tries |\n| --- | --- | --- |")
         print("\n".join(phase.row() for phase in phases))
-        print(f"Accounts that differ from their API: {fleet.differing() or 'none'}.")
+        if differing := fleet.differing():
+            sys.exit(f"Accounts that differ from their API: {', '.join(differing)}.")
+        print("No row of any account differs from its API.")
 
 
 if __name__ == "__main__":

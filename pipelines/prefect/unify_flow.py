@@ -1,7 +1,7 @@
 """A Prefect flow: `python unify_flow.py 2026-05-01 2026-05-31` loads those days, the newest first.
 
 Set UNIFY_API_KEY, and the credentials of the destination if it needs any. To load the previous day
-every day: `python unify_flow.py --serve`.
+every day, run a Prefect server, name it in PREFECT_API_URL, and run `python unify_flow.py --serve`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import dlt
 from prefect import flow, task
 from prefect.client.schemas.objects import TaskRun
+from prefect.settings import PREFECT_API_URL
 
 from unify_source import UnifyError, backfill
 
@@ -51,6 +52,9 @@ def unify(first: date | None = None, last: date | None = None) -> list[dict[str,
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--serve"]:
+        # Prefect would start a server for this process alone, which schedules nothing.
+        if not PREFECT_API_URL.value():
+            sys.exit("Run `prefect server start`, and set PREFECT_API_URL to its address first.")
         # `limit` lets its runs take turns.
         unify.serve(name="unify", cron="20 0 * * *", limit=1)
     else:

@@ -60,6 +60,24 @@ def test_the_volumes_and_users_of_all_files_are_those_of_the_image() -> None:
         assert read("compose.yaml")["services"][service]["volumes"] == [steps["VOLUME"]]
 
 
+def test_the_compose_file_is_valid_once_it_is_edited_for_another_account() -> None:
+    text = (CONTAINER / "compose.yaml").read_text()
+    taken_out = (
+        '  api:\n    <<: *unify\n    command: ["sandbox"]\n',
+        '    network_mode: "service:api"\n',
+        "      SOURCES__UNIFY__BASE_URL: http://127.0.0.1:8100\n",
+        "      api: {condition: service_started}\n",
+    )
+    for part in taken_out:
+        assert part in text
+        text = text.replace(part, "")
+
+    sync = yaml.safe_load(text)["services"]["sync"]
+    assert sync["read_only"]
+    assert list(sync["depends_on"]) == ["database"]
+    assert "api" not in text.partition("services:")[2]
+
+
 Build = Callable[..., chroot.Image]
 
 

@@ -63,3 +63,12 @@ def test_the_flow_loads_some_days_and_does_not_retry_a_refused_key(
     assert refused.returncode == 1
     assert "KeyRefused" in refused.stderr
     assert len(api.requests) == 1
+
+
+def test_serving_without_a_server_that_schedules_is_refused(
+    serve: Callable[..., Sandbox], home: Path
+) -> None:
+    refused = flow(home, serve(Account(1)), KEY, "--serve")
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("Run `prefect server start`")
