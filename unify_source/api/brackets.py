@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 OPENING = b"[{"
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(rb'"[^"]*"')
 _BRACKET = re.compile(rb"[\[\]{}]")
 
 
@@ -17,9 +17,7 @@ def brackets(text: bytes) -> Iterator[int]:
 
     It does not recurse: 100,000 levels would overflow the stack of any parser.
     """
-    # The same length without escapes: every remaining quote begins or ends a string.
-    plain = text.replace(rb"\\", b"  ").replace(rb"\"", b"  ") if b"\\" in text else text
-    outside = 0
+    plain, outside = _unescaped(text), 0
     while match := _BRACKET.search(plain, outside):
         at = match.start()
         if plain.count(b'"', outside, at) % 2:
@@ -29,9 +27,14 @@ def brackets(text: bytes) -> Iterator[int]:
             outside = at + 1
 
 
+def _unescaped(text: bytes) -> bytes:
+    """Return a text of the same length in which every quote begins or ends a string."""
+    return text.replace(rb"\\", b"  ").replace(rb"\"", b"  ") if b"\\" in text else text
+
+
 def is_balanced(text: bytes) -> bool:
     """Tell whether as many brackets close as open outside strings, at the cost of a search."""
-    plain = _STRING.sub(b"", text)
+    plain = _STRING.sub(b"", _unescaped(text))
     opening, closing = ([plain.count(bytes([each])) for each in pair] for pair in (OPENING, b"]}"))
     return opening == closing
 
