@@ -28,7 +28,6 @@ from unify_source.dlt_seam.destinations import (
 from unify_source.dlt_seam.lakes import limit_delta_merges
 from unify_source.dlt_seam.pipelines import (
     BeforeStep,
-    active_pipeline,
     clean_job_messages,
     default_pipelines_dir,
     dlt_log,
@@ -40,10 +39,10 @@ from unify_source.dlt_seam.pipelines import (
     looking_at,
     raise_if_signalled,
     resource_state,
-    running_pipeline,
     watch_steps,
 )
 from unify_source.dlt_seam.running import (
+    active_pipeline,
     allows_external_schedulers,
     capabilities,
     dropped_tables,
@@ -52,6 +51,7 @@ from unify_source.dlt_seam.running import (
     forget_column,
     keep_when_refreshed,
     load_id,
+    running_pipeline,
     running_resources,
     with_rows_only,
     without_rows,

@@ -13,9 +13,10 @@ from dlt.common.configuration.providers.provider import ConfigProvider
 from dlt.common.configuration.specs.config_section_context import ConfigSectionContext
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from dlt.common.configuration.utils import get_resolved_traces
-from dlt.common.pipeline import PipelineContext
 from dlt.common.typing import ConfigValueSentinel
 from dlt.extract.pipe_iterator import PipeIterator
+
+from unify_source.dlt_seam.running import active_pipeline
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,8 @@ def config_sections() -> tuple[str | None, tuple[str, ...]]:
 
     Outside a step of a pipeline that is the active one, as where dlt makes a source.
     """
-    context, active = Container()[ConfigSectionContext], Container()[PipelineContext]
-    name = active.pipeline().pipeline_name if active.is_active() else None
+    context, active = Container()[ConfigSectionContext], active_pipeline()
+    name = active.pipeline_name if active else None
     return context.pipeline_name or name, tuple(context.sections or ())
 
 

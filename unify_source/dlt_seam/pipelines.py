@@ -11,8 +11,6 @@ from typing import Any
 
 import dlt
 from dlt.common import logger as dlt_logger
-from dlt.common.configuration.container import Container
-from dlt.common.pipeline import PipelineContext
 from dlt.common.pipeline import get_dlt_pipelines_dir as default_pipelines_dir
 from dlt.common.runtime.signals import intercepted_signals, raise_if_signalled
 from dlt.common.storages.load_package import PackageStorage
@@ -30,22 +28,6 @@ __all__ = [
     "load_pipeline_state_from_destination",
     "raise_if_signalled",
 ]
-
-
-def active_pipeline() -> dlt.Pipeline | None:
-    """Return the pipeline that was created or run last, None if there is none."""
-    # Checked first: dlt would create a pipeline if there is none.
-    return running_pipeline() if Container()[PipelineContext].is_active() else None
-
-
-def running_pipeline() -> dlt.Pipeline:
-    """Return the pipeline that the running resource is part of.
-
-    `dlt.current.pipeline()` returns the same, but resolves a whole configuration each time, which
-    takes a quarter of a second while other threads read.
-    """
-    pipeline: Any = Container()[PipelineContext].pipeline()
-    return pipeline  # type: ignore[no-any-return]
 
 
 @contextmanager

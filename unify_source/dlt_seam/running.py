@@ -10,6 +10,7 @@ import pyarrow as pa
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ContextDefaultCannotBeCreated
 from dlt.common.destination import DestinationCapabilitiesContext
+from dlt.common.pipeline import PipelineContext
 from dlt.common.storages.load_package import commit_load_package_state
 from dlt.extract import DltResource, DltSource
 from dlt.extract.exceptions import CurrentSourceNotAvailable
@@ -25,6 +26,22 @@ def capabilities() -> DestinationCapabilitiesContext | None:
         return Container()[DestinationCapabilitiesContext]
     except ContextDefaultCannotBeCreated:
         return None
+
+
+def active_pipeline() -> dlt.Pipeline | None:
+    """Return the pipeline that was created or run last, None if there is none."""
+    # Checked first: dlt would create a pipeline if there is none.
+    return running_pipeline() if Container()[PipelineContext].is_active() else None
+
+
+def running_pipeline() -> dlt.Pipeline:
+    """Return the pipeline that the running resource is part of.
+
+    `dlt.current.pipeline()` returns the same, but resolves a whole configuration each time, which
+    takes a quarter of a second while other threads read.
+    """
+    pipeline: Any = Container()[PipelineContext].pipeline()
+    return pipeline  # type: ignore[no-any-return]
 
 
 def running_resources() -> Mapping[str, DltResource] | None:
