@@ -41,8 +41,6 @@ END = datetime(2026, 6, 1, tzinfo=timezone.utc)
 PACE = {"page_size": 10, "workers": 1, "window_rows": 500}
 """The latency makes an account take a while, but use little of this machine's CPU."""
 
-_MIDDLE = 100
-
 
 @dataclass(frozen=True)
 class Phase:
@@ -69,9 +67,13 @@ class Task(NamedTuple):
 
 
 class Fleet:
-    """Airflow with its broker, its warehouse, and the accounts to load."""
+    """Airflow with its broker, its warehouse, and the accounts to load.
+
+    A task has read `middle` pages when its worker is killed.
+    """
 
     def __init__(self, home: Path, rows: int, stack: ExitStack) -> None:
+        self.middle = rows // PACE["page_size"] // 3
         server = stack.enter_context(postgres.running())
         database = stack.enter_context(postgres.database(server))
         self.warehouse = stack.enter_context(postgres.database(server))
@@ -189,6 +191,8 @@ def _phase(
             process.kill()
     within_patience(lambda: fleet.is_done(day), 600)
     tasks = fleet.tasks(day)
+    if victim and all(task.tries == 1 for task in tasks):
+        sys.exit("The worker was killed, and none of its tasks was tried again on the other one.")
     took = max(task.ended for task in tasks) - min(task.began for task in tasks)
     return Phase(name, took.total_seconds(), sum(task.tries for task in tasks))
 
@@ -196,7 +200,7 @@ def _phase(
 def _is_in_the_middle(fleet: Fleet, day: int, worker: psutil.Process) -> bool:
     working = {process.pid for process in worker.children(recursive=True)}
     return any(
-        task.pid in working and len(fleet.apis[task.account].requests) > _MIDDLE
+        task.pid in working and len(fleet.apis[task.account].requests) > fleet.middle
         for task in fleet.tasks(day)
         if task.state == "running"
     )

@@ -21,9 +21,9 @@ from unify_source.resources import (
     INSTANT,
     JSON,
     KEY,
+    LISTS,
     MAIN_LIST,
     QUARANTINE,
-    SEQUENCE_LIST,
     TEXT,
     WHOLE,
     Column,
@@ -132,7 +132,7 @@ def described(resource: DltResource, table: Table, account: str | None) -> None:
 
 def add_location(resource: DltResource, table: Table, base_url: str) -> None:
     """Tell dlt's trace which endpoints the rows of a table come from."""
-    fed_by = [each for each in (MAIN_LIST, SEQUENCE_LIST) if table.name in tables_of(each)]
+    fed_by = [each for each in LISTS if table.name in tables_of(each)]
     resource.add_input(
         {  # type: ignore[typeddict-unknown-key]
             "kind": "rest_api",

@@ -17,7 +17,7 @@ from unify_source.errors import ConfigurationError
 from unify_source.extract.window import Interval
 from unify_source.ledger.entry import Entry
 from unify_source.load.extraction import Extraction
-from unify_source.load.listing.listing import Listing
+from unify_source.load.listing.listings import Listings
 from unify_source.notices import Notices
 from unify_source.resources import CURSOR
 from unify_source.state.loaded_with import LoadedWith
@@ -40,7 +40,7 @@ class WindowLoad:
     """
 
     extraction: Extraction | None = None
-    listing: Listing | None = None
+    listings: Listings | None = None
     notices: Notices | None = None
     checked: dict[str, LoadedWith] | None = None
     entry: Entry | None = None

@@ -36,7 +36,7 @@ from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
 from unify_source.load.hints import add_location, described, note_privacy, tables_of
 from unify_source.load.interval import State, WindowLoad, sample_pages
-from unify_source.load.listing.listing import Listing
+from unify_source.load.listing.listings import Listings
 from unify_source.load.refusals import checked_hints, refuse_lost_tables, refuse_reading_apart
 from unify_source.load.schema import Target, Warehouse, carried_by_others, take_over_columns
 from unify_source.load.writer import TableWriter
@@ -157,18 +157,14 @@ class TableResources:
         take_over(main, quarantine, tables_of(MAIN_LIST), state_of)
         if rewrites := self._rewrites():
             forget_digests(main)
-        listing = self._load.listing or self._new_listing(writes_all=rewrites)
-        if tables := listing.tables(selected, warehouse, state_of):
-            yield tables
+        listings = self._load.listings or self._new_listings(writes_all=rewrites)
+        yield from filter(None, listings.tables(selected, warehouse, state_of))
         windowed = selected & tables_of(MAIN_LIST)
-        filled_in = windowed & {part.table.name for part in MAIN_LIST.parts if part.fills_in}
-        if windowed == filled_in and (not windowed or listing.rows is not None):
+        if listings.fill_all(windowed):
             return
         target = self._target(windowed, warehouse, privacy, state_of, sample)
         extraction = self._load.extraction or self._new_extraction()
-        for tables in map(dict, extraction.batches(target)):
-            for name in filled_in & tables.keys():
-                tables[name] = listing.fill_in(tables[name])
+        for tables in map(listings.fill_in, extraction.batches(target)):
             # dlt cannot load a table without rows into Postgres from Parquet.
             yield {n: rows for n, rows in tables.items() if n in selected and len(rows)}
         self._report(resources, extraction)
@@ -221,8 +217,8 @@ class TableResources:
             carried=lambda: carried_by_others(windowed, self._settings.account),
         )
 
-    def _new_listing(self, *, writes_all: bool) -> Listing:
-        return Listing(self._settings, self._client, self._load.notices, writes_all=writes_all)
+    def _new_listings(self, *, writes_all: bool) -> Listings:
+        return Listings(self._settings, self._client, self._load.notices, writes_all=writes_all)
 
     def _new_extraction(self) -> Extraction:
         return Extraction(MAIN_LIST, QUARANTINE, self._settings, self._client, None, self._interval)

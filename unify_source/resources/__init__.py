@@ -65,6 +65,7 @@ __all__ = [
     "KNOWN_AS_OF",
     "LEDGER",
     "LISTED_TABLES",
+    "LISTS",
     "MAILBOXES",
     "MAIN_LIST",
     "MISSING_SINCE",
@@ -80,6 +81,7 @@ __all__ = [
     "SEQUENCE_RULESETS",
     "TABLES",
     "TEXT",
+    "UNWINDOWED_LISTS",
     "USERS",
     "WHOLE",
     "Column",
@@ -91,6 +93,11 @@ __all__ = [
 
 MAIN_LIST = ENROLLMENT_LIST
 """The list whose resource keeps the state that all tables of a run share."""
+
+UNWINDOWED_LISTS = (SEQUENCE_LIST,)
+"""The lists without a time filter, which every run reads whole."""
+
+LISTS = (MAIN_LIST, *UNWINDOWED_LISTS)
 
 TABLES = tuple(part.table for part in ENROLLMENT_LIST.parts)
 """The tables that are split from an enrollment, without the quarantine."""

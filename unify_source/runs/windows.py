@@ -21,7 +21,7 @@ from unify_source.ledger.entry import Entry
 from unify_source.ledger.ledger import Ledger
 from unify_source.load.extraction import Extraction
 from unify_source.load.interval import AtEnd, WindowLoad
-from unify_source.load.listing.listing import Listing
+from unify_source.load.listing.listings import Listings
 from unify_source.load.packages import (
     cursor,
     quarantined,
@@ -66,7 +66,7 @@ class WindowRun:
         self._entry, self.ledger = entry, Ledger(pipeline, settings.table_format, entry)
         self._moves_cursors, self._newest_first, self._only = moves_cursors, newest_first, only
         self._interval, self._notices = interval or Interval(), Notices()
-        self._listing = Listing(settings, self.client, self._notices)
+        self._listings = Listings(settings, self.client, self._notices)
         self._checked: dict[str, LoadedWith] = {}
         self._ahead: Reading | None = None
         self._unfinished = UnfinishedMerges(pipeline, settings.account)
@@ -87,7 +87,7 @@ class WindowRun:
         if self._ahead:
             self._ahead.close()
             self._ahead = None
-        self._listing = Listing(self.settings, self.client, self._notices)
+        self._listings = Listings(self.settings, self.client, self._notices)
         self._turns.release()
 
     def load(
@@ -113,7 +113,7 @@ class WindowRun:
     def load_by_id(self, ids: Sequence[str], at_end: AtEnd, *, lists_anew: bool = False) -> None:
         """Load rows by their ids; with `lists_anew`, also rewrite the lists without windows."""
         schema = self._finish_unfinished(self.next_turn())
-        self._listing.writes_all |= lists_anew
+        self._listings.writes_all |= lists_anew
         self._load_apart(schema, Span(NO_TIME), ids, replace(_APART, at_end=at_end))
         self._unfinished.forget()
 
@@ -156,7 +156,7 @@ class WindowRun:
         load = replace(
             how,
             extraction=extraction,
-            listing=self._listing,
+            listings=self._listings,
             notices=self._notices,
             checked=self._checked,
             entry=self._entry,
@@ -169,7 +169,7 @@ class WindowRun:
         """Reload what any earlier run left half merged, or let this run rewrite what it reads."""
         windows, ids = self._unfinished.half_merged()
         self._rewrites = bool(windows or ids)
-        self._listing.writes_all = self._rewrites
+        self._listings.writes_all = self._rewrites
         spans = [Span(window) for window in windows if not self._reads(window)]
         for span in [*spans, *([Span(NO_TIME)] if ids else [])]:
             self._load_apart(schema, span, [] if span in spans else ids)

@@ -25,7 +25,7 @@ from unify_source.ledger.reading import last_runs
 from unify_source.load.packages import stored_schema
 from unify_source.load.schema import Warehouse
 from unify_source.load.source import SOURCE
-from unify_source.resources import MAIN_LIST, SEQUENCE_LIST
+from unify_source.resources import MAIN_LIST, UNWINDOWED_LISTS
 from unify_source.runs.footprint import hold_down
 from unify_source.runs.progress import WindowProgress
 from unify_source.settings import Settings
@@ -94,12 +94,12 @@ class Comparison:
             api = Api(self._settings, self.client, warehouse, caps, privacy, sides, self._progress)
             if not window.is_empty:
                 api.read(API, window)
-            lists = (MAIN_LIST, SEQUENCE_LIST) if api.read_sequences(API) else (MAIN_LIST,)
+            whole = [each for each in UNWINDOWED_LISTS if api.read_whole(API, each)]
             [(quarantined,)] = sides.run("SELECT count(DISTINCT id) FROM unreadable")
             # After the API, so that a row loaded meanwhile is newer than the one read, not missing.
             self._read_tables(looking, warehouse, api, window, sides)
             self._doing("Comparing")
-            suspect(sides, lists, is_whole=self._is_whole)
+            suspect(sides, (MAIN_LIST, *whole), is_whole=self._is_whole)
             # People who were forgotten since then are in no table, but not missing.
             api.privacy = self._privacy(looking)
             confirm(sides, api, settled)

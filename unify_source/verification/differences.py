@@ -12,7 +12,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from unify_source.extract.window import Window
-from unify_source.resources import MAIN_LIST, SEQUENCE_LIST, Part, Resource
+from unify_source.resources import LISTS, MAIN_LIST, Part, Resource
 from unify_source.times import TICK
 from unify_source.verification.sides.api import GONE, Api
 from unify_source.verification.sides.buckets import parent_of
@@ -120,7 +120,7 @@ def confirm(scratch: Scratch, api: Api, settled: datetime) -> None:
 
     Rows that changed after `settled` do not count.
     """
-    for resource in (MAIN_LIST, SEQUENCE_LIST):
+    for resource in LISTS:
         _ask_again(scratch, api, resource)
     scratch.run(f"CREATE OR REPLACE TABLE differences ({_SUSPECTS})")
     if not scratch.run("FROM suspects LIMIT 1"):
@@ -128,7 +128,7 @@ def confirm(scratch: Scratch, api: Api, settled: datetime) -> None:
     # Last: by then, any newer version that the earlier requests may have seen is listed.
     now = api.client.server_time(MAIN_LIST) + _SECOND
     api.read(CHANGED, Window(settled + TICK, now), filtered=False)
-    for resource, part in parts((MAIN_LIST, SEQUENCE_LIST)):
+    for resource, part in parts(LISTS):
         scratch.run(_confirmed(resource, part), settled)
 
 
@@ -140,7 +140,7 @@ def _ask_again(scratch: Scratch, api: Api, resource: Resource) -> None:
         f"SELECT count(DISTINCT owner), min(moment), max(moment) {shown}"
     )
     if not resource.windowed and count:
-        api.read_sequences(AGAIN)
+        api.read_whole(AGAIN, resource)
     elif count > MOST_BY_ID:
         api.read(AGAIN, Window(first, last))
     owners = [

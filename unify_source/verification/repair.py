@@ -12,7 +12,7 @@ import dlt
 from unify_source.extract.window import Window
 from unify_source.ledger.entry import Entry
 from unify_source.load.extraction import Extraction
-from unify_source.resources import MAIN_LIST, SEQUENCE_LIST
+from unify_source.resources import MAIN_LIST
 from unify_source.runs.windows import WindowRun
 from unify_source.settings import Settings
 from unify_source.state.memory import forget_known
@@ -110,9 +110,7 @@ def _reload(run: WindowRun, sides: Scratch) -> None:
         run.load(lambda: [window], lambda _left: at_end)
         return
     lists_anew = bool(
-        sides.run(
-            f"FROM differences WHERE list = '{SEQUENCE_LIST.name}' AND kind IS NOT NULL LIMIT 1"
-        )
+        sides.run(f"FROM differences WHERE list <> '{MAIN_LIST.name}' AND kind IS NOT NULL LIMIT 1")
     )
     if owners or lists_anew or removed:
         run.load_by_id(owners, at_end, lists_anew=lists_anew)

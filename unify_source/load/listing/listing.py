@@ -20,7 +20,7 @@ from unify_source.flatten.split import split
 from unify_source.load.listing.missing import Missing
 from unify_source.load.schema import Warehouse
 from unify_source.notices import Notices
-from unify_source.resources import KEY, SEQUENCE_LIST, Resource
+from unify_source.resources import KEY, Resource
 from unify_source.settings import Settings
 from unify_source.state.tail import digest_of
 
@@ -28,24 +28,19 @@ State = dict[str, Any]
 
 
 class Listing:
-    """The list that has no windows, read when it is first needed, and kept for the run.
-
-    With `writes_all`, its rows are written even if the last run wrote the same.
-    """
+    """A list that has no windows, read when it is first needed, and kept for the run."""
 
     def __init__(
         self,
+        resource: Resource,
         settings: Settings,
         client: Client,
         notices: Notices | None = None,
-        *,
-        writes_all: bool = False,
     ) -> None:
-        self.writes_all = writes_all
-        self._settings, self._resource = settings, SEQUENCE_LIST
-        self._root = self._resource.parts[0].table.name
+        self.resource, self._settings = resource, settings
+        self._root = resource.parts[0].table.name
         self._notices = notices or Notices()
-        self._list = FullList(self._resource, settings, client, self._notices)
+        self._list = FullList(resource, settings, client, self._notices)
         self._missing = Missing(self._list, settings)
 
     @cached_property
@@ -54,30 +49,36 @@ class Listing:
         bodies = self._list.read()
         if bodies is None:
             return None
-        read = decode(self._resource, bodies, self._settings.limits)
-        batch = Privacy.of(self._settings).apply(self._resource, read)
+        read = decode(self.resource, bodies, self._settings.limits)
+        batch = Privacy.of(self._settings).apply(self.resource, read)
         for row in batch.unreadable:
             left_out = f"A row of {self._root} was left out: {row.reason} ({row.id})."
             self._notices.add(left_out, always=True)
         return batch.rows
 
     def tables(
-        self, selected: Collection[str], warehouse: Warehouse, state_of: Callable[[str], State]
+        self,
+        selected: Collection[str],
+        warehouse: Warehouse,
+        state_of: Callable[[str], State],
+        *,
+        writes_all: bool,
     ) -> dict[str, pa.Table]:
         """Return the rows to write: of the selected tables that were written from another list.
 
-        They include the rows that are gone from the list, marked.
+        They include the rows that are gone from the list, marked. With `writes_all`, they are
+        returned even if the last run wrote the same.
         """
-        names = [part.table.name for part in self._resource.parts if part.table.name in selected]
+        names = [part.table.name for part in self.resource.parts if part.table.name in selected]
         # Not even read if none of its tables is selected.
         if not names or self.rows is None:
             return {}
-        digest = _digest(self._resource, self.rows)
+        digest = _digest(self.resource, self.rows)
         states = {name: state_of(name) for name in names}
-        changed = [n for n in names if self.writes_all or states[n].get("listed") != digest]
+        changed = [n for n in names if writes_all or states[n].get("listed") != digest]
         if not changed:
             return {}
-        flat = split(self._resource, self.rows, self._list.read_at, warehouse.splitting)
+        flat = split(self.resource, self.rows, self._list.read_at, warehouse.splitting)
         tables, is_settled = {name: flat[name] for name in changed}, True
         if self._root in tables:
             gone, is_settled = self._missing.gone(self.rows)

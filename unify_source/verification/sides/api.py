@@ -23,7 +23,7 @@ from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import SHOWN_AT, SHOWN_BY, versions
 from unify_source.load.listing.listing import Listing
 from unify_source.load.schema import Warehouse
-from unify_source.resources import CURSOR, INSTANT, KEY, MAIN_LIST, SEQUENCE_LIST, TEXT, Resource
+from unify_source.resources import CURSOR, INSTANT, KEY, MAIN_LIST, TEXT, Resource
 from unify_source.runs.progress import WindowProgress
 from unify_source.settings import Settings
 from unify_source.verification.sides.scratch import Scratch
@@ -118,12 +118,12 @@ class Api:
         finally:
             reading.close()
 
-    def read_sequences(self, side: str) -> bool:
-        """Read the list without windows; tell whether the API has it."""
-        rows = Listing(self._settings, self.client).rows
+    def read_whole(self, side: str, resource: Resource) -> bool:
+        """Read a list without windows; tell whether the API has it."""
+        rows = Listing(resource, self._settings, self.client).rows
         if rows is None:
             return False
-        self._take(side, SEQUENCE_LIST, Batch(rows))
+        self._take(side, resource, Batch(rows))
         return True
 
     def ask(self, side: str, resource: Resource, ids: Sequence[str]) -> None:

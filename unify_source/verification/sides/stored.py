@@ -15,9 +15,8 @@ from unify_source.resources import (
     CURSOR,
     INSTANT,
     KEY,
-    MAIN_LIST,
+    LISTS,
     MISSING_SINCE,
-    SEQUENCE_LIST,
     TEXT,
     Table,
 )
@@ -26,7 +25,7 @@ from unify_source.verification.sides.buckets import Buckets, parent_of
 from unify_source.verification.sides.rows import batches
 from unify_source.verification.sides.scratch import COMPARED, STORED, Scratch, typed
 
-ROOTS = tuple(resource.parts[0].table for resource in (MAIN_LIST, SEQUENCE_LIST))
+ROOTS = tuple(resource.parts[0].table for resource in LISTS)
 """The tables whose rows can be asked for by id, that of the main list first."""
 
 
