@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,11 +21,14 @@ from standing import account, change
 from warehouse import shown
 
 from unify_source import sync, unify_source
+from unify_source.load.listing import odd_rows
 from unify_source.runs.report import Report
 from unify_source.sandbox import Sandbox
 
 Serve = Callable[..., Sandbox]
 Row = tuple[Any, ...]
+Answer = tuple[int, bytes]
+Changes = dict[str, dict[str, Any]]
 
 # What is decided before rows reach a destination needs no second one to show it.
 on_duckdb = pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
@@ -41,23 +45,18 @@ def sequence(warehouse: Destination, key: str) -> dict[str, Any]:
 
 
 @contextmanager
-def refusing(api: Sandbox, answer: tuple[int, bytes]) -> Iterator[str]:
-    """Pass requests on, except those for the list of sequences, which get this answer.
-
-    Each `%d` in it is the number of the request.
-    """
-    numbers = count()
+def answering(api: Sandbox, answer: Callable[[Answer], Answer]) -> Iterator[str]:
+    """Pass requests on, and give those about sequences another answer than the API's."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, body, date = answer[0], answer[1], self.date_time_string()
-            body = body.replace(b"%d", b"%d" % next(numbers))
-            if not self.path.startswith("/sequences/v1/sequences"):
-                headers = {"x-api-key": self.headers["x-api-key"]}
-                passed = requests.get(api.url + self.path, headers=headers, timeout=10)
-                status, body, date = passed.status_code, passed.content, passed.headers["Date"]
+            headers = {"x-api-key": self.headers["x-api-key"]}
+            passed = requests.get(api.url + self.path, headers=headers, timeout=10)
+            status, body = passed.status_code, passed.content
+            if self.path.startswith("/sequences/v1/sequences"):
+                status, body = answer((status, body))
             self.send_response_only(status)
-            self.send_header("Date", date)
+            self.send_header("Date", passed.headers["Date"])
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -69,6 +68,28 @@ def refusing(api: Sandbox, answer: tuple[int, bytes]) -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+@contextmanager
+def refusing(api: Sandbox, answer: Answer) -> Iterator[str]:
+    """Give this answer about sequences. Each `%d` in it is the number of the request."""
+    numbers, (status, body) = count(), answer
+    with answering(api, lambda _: (status, body.replace(b"%d", b"%d" % next(numbers)))) as url:
+        yield url
+
+
+@contextmanager
+def showing(api: Sandbox, changes: Changes) -> Iterator[str]:
+    """Show some sequences, by their ids, with other values."""
+
+    def changed(answer: Answer) -> Answer:
+        shown = json.loads(answer[1])
+        for row in shown.get("sequences", [shown]):
+            row.update(changes.get(row.get("id"), {}))
+        return answer[0], json.dumps(shown).encode()
+
+    with answering(api, changed) as url:
+        yield url
 
 
 def test_a_renamed_and_a_paused_sequence_are_right_after_the_next_sync(
@@ -198,6 +219,57 @@ def test_without_the_list_sequences_are_those_that_enrollments_nest(
     assert set(warehouse.keys("sequences")) == nested
 
     load(warehouse, api.url)
+    assert warehouse.stored() == shown(api.account)
+
+
+def test_a_sequence_that_cannot_be_read_is_in_quarantine_until_it_can_be(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = loaded(warehouse, serve)
+    before = warehouse.stored()["sequences"]
+    odd, without_id, mended = (row["id"] for row in api.account.sequences()[:3])
+    changes: Changes = {
+        odd: {"is_paused": "no"},
+        without_id: {"id": 7},
+        mended: {"created_at": "once"},
+    }
+    with showing(api, changes) as url:
+        assert load(warehouse, url).quarantined == 3
+        held = dict(warehouse.reads("enrollments_quarantine", ["id", "reason"]))
+        done = warehouse.loads()
+        # It is told of again, and written once.
+        assert load(warehouse, url).quarantined == 3
+        assert warehouse.loads() == done
+    assert held[odd] == "is_paused is text, not true or false"
+    assert "created_at" in held[mended]
+    assert held.keys() > {odd, mended}
+    # No row is marked as gone.
+    assert warehouse.stored()["sequences"] == before
+
+    del changes[mended], changes[without_id]
+    api.account.pause_sequence(mended)
+    api.account.clock.advance(timedelta(seconds=1))
+    with showing(api, changes) as url:
+        assert load(warehouse, url).quarantined == 1
+    assert warehouse.keys("enrollments_quarantine") == [odd]
+    assert sequence(warehouse, mended)["is_paused"] is True
+
+    api.account.remove_sequence(odd)
+    api.account.clock.advance(timedelta(seconds=1))
+    assert load(warehouse, api.url).quarantined == 0
+    assert sequence(warehouse, odd)["missing_since"] is not None
+
+
+@on_duckdb
+def test_more_sequences_in_quarantine_than_a_run_remembers_leave_it_all_the_same(
+    serve: Serve, warehouse: Destination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(odd_rows, "ASK_AGAIN_LIMIT", 1)
+    api = loaded(warehouse, serve)
+    odd: Changes = {row["id"]: {"name": 7} for row in api.account.sequences()[:3]}
+    with showing(api, odd) as url:
+        assert load(warehouse, url).quarantined == 3
+    assert load(warehouse, api.url).quarantined == 0
     assert warehouse.stored() == shown(api.account)
 
 

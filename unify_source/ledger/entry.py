@@ -18,7 +18,16 @@ import pyarrow.compute as pc
 from unify_source.accounts import ACCOUNT
 from unify_source.api.client import Client
 from unify_source.extract.window import Window
-from unify_source.resources import BY_NAME, DELETED, INSTANT, KEY, LEDGER, MAIN_LIST, Column
+from unify_source.resources import (
+    BY_NAME,
+    DELETED,
+    INSTANT,
+    KEY,
+    LEDGER,
+    MAIN_LIST,
+    QUARANTINE,
+    Column,
+)
 from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors
 from unify_source.state.late import Late
@@ -46,7 +55,6 @@ class Read(Protocol):
     cursors: Cursors | None
     late: Late | None
     rows: int
-    quarantined: int
 
 
 class Entry:
@@ -71,7 +79,6 @@ class Entry:
         self._counted: Counter[str] = Counter()
         self._read: Read | None = None
         self._rows: Counter[str] = Counter()
-        self._quarantined = 0
         self._windows: list[Window] = []
         self._cursors: list[datetime | None] = []
         self._late: Late | None = None
@@ -114,7 +121,6 @@ class Entry:
         if read and read.cursors and read.window:
             self._windows.append(read.covered or read.window)
             self._cursors += [read.cursors.oldest, read.cursors.newest]
-            self._quarantined += read.quarantined
             self._late = self._late or read.late
 
     def compare(self, window: Window | None, verdict: str, differences: int) -> None:
@@ -154,7 +160,7 @@ class Entry:
             "requests": sum(client.requests for client in self._clients),
             "retries": sum(client.retries for client in self._clients),
             "rate_limited": sum(client.rate_limited for client in self._clients),
-            "quarantined": self._quarantined,
+            "quarantined": self._rows[QUARANTINE.name],
             "late_rows": self._late.rows if self._late else None,
             "latest_late_seconds": self._late.seconds if self._late else None,
             "lookback_seconds": round(self._lookback.total_seconds()),

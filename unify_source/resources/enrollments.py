@@ -209,10 +209,12 @@ REPLY_CLASSIFICATIONS = Table(
 
 QUARANTINE = Table(
     name="enrollments_quarantine",
-    description="Enrollments that are not as the API documents them, kept whole. Usually empty.",
+    description="Rows that are not as the API documents them, kept whole. Usually empty.",
     newest="seen_at",
     columns=(
-        Column(KEY, TEXT, "The enrollment's id, or a hash of `raw` if it has none."),
+        Column(
+            KEY, TEXT, "The id of the enrollment or sequence, or a hash of `raw` if it has none."
+        ),
         Column(
             "reason", TEXT, "What is wrong with it, such as `is_paused is text, not true or false`."
         ),

@@ -13,14 +13,15 @@ from typing import Any
 import pyarrow as pa
 
 from unify_source.api.client import Client
-from unify_source.decode.decode import decode
+from unify_source.decode.decode import Batch, decode
 from unify_source.extract.full_list import FullList
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import split
 from unify_source.load.listing.missing import Missing
+from unify_source.load.listing.odd_rows import sifted
 from unify_source.load.schema import Warehouse
 from unify_source.notices import Notices
-from unify_source.resources import KEY, Resource
+from unify_source.resources import KEY, QUARANTINE, Resource
 from unify_source.settings import Settings
 from unify_source.state.tail import digest_of
 
@@ -44,17 +45,18 @@ class Listing:
         self._missing = Missing(self._list, settings)
 
     @cached_property
-    def rows(self) -> pa.Table | None:
+    def batch(self) -> Batch | None:
         """The rows of the list; None if the API has no list, and only nested rows exist."""
         bodies = self._list.read()
         if bodies is None:
             return None
         read = decode(self.resource, bodies, self._settings.limits)
-        batch = Privacy.of(self._settings).apply(self.resource, read)
-        for row in batch.unreadable:
-            left_out = f"A row of {self._root} was left out: {row.reason} ({row.id})."
-            self._notices.add(left_out, always=True)
-        return batch.rows
+        return Privacy.of(self._settings).apply(self.resource, read)
+
+    @property
+    def rows(self) -> pa.Table | None:
+        """Those that are as promised."""
+        return self.batch and self.batch.rows
 
     def tables(
         self,
@@ -69,21 +71,21 @@ class Listing:
         They include the rows that are gone from the list, marked. With `writes_all`, they are
         returned even if the last run wrote the same.
         """
-        names = [part.table.name for part in self.resource.parts if part.table.name in selected]
+        names = self._fed(selected)
         # Not even read if none of its tables is selected.
-        if not names or self.rows is None:
+        if not names or (listed := self.batch) is None:
             return {}
-        digest = _digest(self.resource, self.rows)
+        digest = _digest(self.resource, listed)
         states = {name: state_of(name) for name in names}
         changed = [n for n in names if writes_all or states[n].get("listed") != digest]
         if not changed:
             return {}
-        flat = split(self.resource, self.rows, self._list.read_at, warehouse.splitting)
+        flat = split(self.resource, listed.rows, self._list.read_at, warehouse.splitting)
         tables, is_settled = {name: flat[name] for name in changed}, True
         if self._root in tables:
-            gone, is_settled = self._missing.gone(self.rows)
-            listed = tables[self._root]
-            tables[self._root] = pa.concat_tables([listed, gone], promote_options="default")
+            gone, is_settled = self._missing.gone(listed.rows)
+            rows = [tables[self._root], gone]
+            tables[self._root] = pa.concat_tables(rows, promote_options="default")
         for name, rows in tables.items():
             # If it is unknown whether a row is gone, the next run must ask again.
             if is_settled or name != self._root:
@@ -91,6 +93,21 @@ class Listing:
             if len(rows):
                 warehouse.note(name, rows)
         return {name: rows for name, rows in tables.items() if len(rows)}
+
+    def odd_rows(
+        self, selected: Collection[str], state_of: Callable[[str], State], *, writes_all: bool
+    ) -> dict[str, pa.Table]:
+        """Return what to write to the quarantine, if it is selected: see `odd_rows.sifted`."""
+        is_read = QUARANTINE.name in selected and self._fed(selected)
+        if not is_read or self.batch is None:
+            return {}
+        state, read_at = state_of(QUARANTINE.name), self._list.read_at
+        rows = sifted(state, self._root, self.batch, read_at, writes_all=writes_all)
+        return {QUARANTINE.name: rows} if len(rows) else {}
+
+    def _fed(self, selected: Collection[str]) -> list[str]:
+        names = (part.table.name for part in self.resource.parts)
+        return [name for name in names if name in selected]
 
     def fill_in(self, rows: pa.Table) -> pa.Table:
         """Return the rows nested in another list that are neither in this list nor in the table.
@@ -100,8 +117,10 @@ class Listing:
         return self._missing.fill_in(rows, self.rows)
 
 
-def _digest(resource: Resource, rows: pa.Table) -> str:
+def _digest(resource: Resource, listed: Batch) -> str:
     # Sorted, because the order of the list is not documented. With the names of the columns,
-    # because one that a new version adds is null until the list is written.
+    # because one that a new version adds is null until the list is written. With the rows that
+    # cannot be read, because one that vanishes is gone.
     columns = [name for part in resource.parts for name in part.table.schema().names]
-    return digest_of([columns, *sorted(rows.to_pylist(), key=itemgetter(KEY))])
+    odd = sorted(row.key for row in listed.unreadable)
+    return digest_of([columns, *sorted(listed.rows.to_pylist(), key=itemgetter(KEY)), *odd])

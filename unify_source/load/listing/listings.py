@@ -39,9 +39,10 @@ class Listings:
     def tables(
         self, selected: Collection[str], warehouse: Warehouse, state_of: Callable[[str], State]
     ) -> Iterator[Tables]:
-        """Yield the rows of each list to write: see `Listing.tables`."""
+        """Yield the rows of each list to write: see `Listing.tables` and `Listing.odd_rows`."""
         for listing in self._by_root.values():
             yield listing.tables(selected, warehouse, state_of, writes_all=self.writes_all)
+            yield listing.odd_rows(selected, state_of, writes_all=self.writes_all)
 
     def fill_all(self, tables: Collection[str]) -> bool:
         """Tell whether these tables need no other list, because each is one that the API has."""

@@ -120,10 +120,10 @@ class Api:
 
     def read_whole(self, side: str, resource: Resource) -> bool:
         """Read a list without windows; tell whether the API has it."""
-        rows = Listing(resource, self._settings, self.client).rows
-        if rows is None:
+        batch = Listing(resource, self._settings, self.client).batch
+        if batch is None:
             return False
-        self._take(side, resource, Batch(rows))
+        self._take(side, resource, batch)
         return True
 
     def ask(self, side: str, resource: Resource, ids: Sequence[str]) -> None:
