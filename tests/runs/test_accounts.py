@@ -16,7 +16,6 @@ from warehouse import Rows, comparable, compared, shown
 
 from unify_source import backfill, forget, sync, unify_source, verify
 from unify_source.analysis.views import make_models
-from unify_source.destinations.databases import merges_in_transactions
 from unify_source.errors import ConfigurationError
 from unify_source.load.source import SOURCE
 from unify_source.resources import BY_NAME, LEDGER, QUARANTINE, SEQUENCE_LIST
@@ -115,11 +114,9 @@ def test_what_is_done_to_one_account_leaves_the_other_as_it_is(
     state_of_the_other = state(pipeline, OTHER)
     two.touched(lambda pipeline: backfill(pipeline, "2000-01-01", **given))
 
-    person = ""
-    if merges_in_transactions(pipeline):
-        person = one.rows()[0]["person"]["id"]
-        gone = two.touched(lambda pipeline: forget(pipeline, person, account=ONE))
-        assert gone.rows["people"] == 1
+    person = one.rows()[0]["person"]["id"]
+    gone = two.touched(lambda pipeline: forget(pipeline, person, account=ONE))
+    assert gone.rows["people"] == 1
 
     # Without moving `updated_at`: the first sync of an account begins at no cursor of another.
     one.put_many([{**row, "status": "AGAIN"} for row in one.rows()])

@@ -12,10 +12,12 @@ from uuid import uuid4
 
 import dlt
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 from commands import command, only_json
-from conftest import KEY
-from destinations import DuckDB, Postgres, opened
+from conftest import KEY, LANE, start_and_kill
+from destinations import Destination, DuckDB, Postgres, opened
+from lakes import Delta, Iceberg, Parquet
 from loaded import loaded
 from personal import stored_text
 from standing import Serve, account
@@ -110,6 +112,70 @@ def test_a_person_leaves_every_table_and_no_kind_of_run_brings_them_back(
     rows = database.ask("SELECT salt || digest FROM unify._unify_forgotten")
     assert len(rows) == 1
     assert person not in str(rows)
+
+
+@pytest.mark.parametrize(
+    "warehouse", [pytest.param(k, id=k.name, marks=k.lane) for k in LANE], indirect=True
+)
+def test_a_person_leaves_every_table_of_a_lake_or_a_warehouse_for_good(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(300))
+    by_sync(warehouse.pipeline(), api)
+    person = busiest(api.account)
+    # As if an older version of the person were stored, too.
+    touched(api.account, person)
+    by_sync(warehouse.pipeline(), api)
+
+    done = forget(warehouse.pipeline(), person)
+
+    left = shown(others(api.account, person), api.account.sequences())
+    owned = ("people", "enrollments", "reply_email_messages", "reply_classifications")
+    stored = warehouse.stored()
+    assert {name: stored[name] for name in owned} == {name: left[name] for name in owned}
+    assert done.rows["people"] == 1
+    assert done.rows["enrollments"] > 1
+    assert done.rows["reply_email_messages"] >= 1
+    assert bool(done.notices) == (warehouse.name == Iceberg.name)
+    if warehouse.name in (Delta.name, Parquet.name):
+        files = Path(warehouse.environment["DESTINATION__FILESYSTEM__BUCKET_URL"])
+        texts = [str(pq.read_table(file).to_pylist()) for file in files.rglob("*.parquet")]
+        assert not [text for text in texts if person in text]
+
+    for run, name in ((by_backfill, "unify_gtm"), (by_sync, "another"), (by_source, "unify_gtm")):
+        touched(api.account, person)
+        run(warehouse.pipeline(machine=run.__name__, name=name), api)
+        stored = warehouse.stored()
+        assert {n: stored[n] for n in owned} == {n: left[n] for n in owned}, (run.__name__, name)
+    assert sum(forget(warehouse.pipeline("again"), person).rows.values()) == 0
+
+
+@pytest.mark.parametrize(
+    "warehouse", [pytest.param(Delta, id=Delta.name, marks=Delta.lane)], indirect=True
+)
+def test_a_second_try_deletes_what_one_that_was_killed_has_left(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(account(100))
+    by_sync(warehouse.pipeline(), api)
+    person = busiest(api.account)
+    left = shown(others(api.account, person), api.account.sequences())
+    erasing = "unify_source.destinations.lakes.tables DeltaRows.erase"
+    for table in range(1, 10, 3):
+        words = ("--person", person, "--destination", "filesystem", "--lock-timeout", "600")
+        start_and_kill(api, "forget", *words, at=erasing, times=table)
+
+    # Nothing that was deleted by then comes back.
+    before = {name: len(rows) for name, rows in warehouse.stored().items()}
+    touched(api.account, person)
+    by_sync(warehouse.pipeline(), api)
+    assert {name: len(rows) for name, rows in warehouse.stored().items()} == before
+
+    forget(warehouse.pipeline(), person)
+
+    stored = warehouse.stored()
+    owned = ("people", "enrollments", "reply_email_messages", "reply_classifications")
+    assert {name: stored[name] for name in owned} == {name: left[name] for name in owned}
 
 
 @pytest.mark.parametrize("database", [Postgres], indirect=True)
@@ -276,9 +342,9 @@ def test_the_command_reports_what_it_removed_and_needs_no_key(serve: Serve) -> N
 REFUSED: dict[str, tuple[list[str], tuple[str, ...]]] = {
     "no id": (["--person", "ada@example.com"], ("--person", "not an id")),
     "no dataset": (["--person", "3c90c3cc-0d44-4b50-8888-8dd25736052a"], ("no dataset unify",)),
-    "a lake": (
+    "no lake": (
         ["--person", "3c90c3cc-0d44-4b50-8888-8dd25736052a", "--destination", "filesystem"],
-        ("forget does not work on filesystem", "enrollment_id"),
+        ("no dataset unify in filesystem",),
     ),
 }
 

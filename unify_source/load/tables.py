@@ -12,7 +12,8 @@ from dlt.extract import DltResource
 
 from unify_source.accounts import state_of_account
 from unify_source.api.client import Client
-from unify_source.destinations.forgotten import empty_staging, forgotten
+from unify_source.destinations.forgotten.databases import empty_staging
+from unify_source.destinations.forgotten.people import forgotten
 from unify_source.destinations.formats import has_json_columns, prepare, refuse_harm
 from unify_source.destinations.lakes.merge import lake_format
 from unify_source.destinations.unfinished import UnfinishedMerges

@@ -11,25 +11,31 @@ import dlt
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured_account
-from unify_source.destinations.databases import merges_in_transactions
+from unify_source.destinations.contents import is_queried
 from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.destinations.forgotten import take_out
+from unify_source.destinations.forgotten.deletion import keeps_snapshots, take_out
 from unify_source.destinations.lock import Turns
+from unify_source.dlt_seam import FSClientBase
 from unify_source.errors import ConfigurationError
 from unify_source.load.packages import start_over
 from unify_source.settings import LOCK_TIMEOUT
 from unify_source.state.checked import refuse_other_accounts
 from unify_source.values import read_id
 
+_SNAPSHOTS = (
+    "Older snapshots of the Iceberg tables still hold them: expire these, and delete their files."
+)
+
 
 @dataclass(frozen=True)
 class Removed:
-    """How many rows of a person were deleted from each table."""
+    """How many rows of a person were deleted from each table; `notices` say where copies stay."""
 
     pipeline: str
     destination: str
     dataset: str
     rows: dict[str, int]
+    notices: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return it as what `--json` prints."""
@@ -39,6 +45,7 @@ class Removed:
             "destination": self.destination,
             "dataset": self.dataset,
             "removed": self.rows,
+            "notices": list(self.notices),
         }
 
     def as_lines(self) -> list[str]:
@@ -52,6 +59,7 @@ class Removed:
             if total
             else f"{where} has no row of this person.",
             "No later run loads this person again.",
+            *self.notices,
         ]
 
 
@@ -65,22 +73,23 @@ def forget(
     """Delete all rows of a person, and remember a salted hash of the id so that none comes back.
 
     These are the person, the person's enrollments with their replies, and rows in quarantine that
-    name the person. One transaction deletes them, on DuckDB and Postgres. In a dataset of several
-    accounts, only rows of `account`. Needs no API key. Raises ConfigurationError if there is no
-    such dataset, LockHeld, or another UnifyError.
+    name the person. One transaction deletes them, on DuckDB and Postgres; elsewhere, a second call
+    finishes what a first one that died left. In a dataset of several accounts, only rows of
+    `account`. Needs no API key. Raises ConfigurationError if there is no such dataset, LockHeld, or
+    another UnifyError.
     """
     person = read_id("person_id", person_id)
     with explained(pipeline):
         refuse_unsafe(pipeline)
-        _refuse_other_destinations(pipeline)
+        _refuse_unread(pipeline)
         account = configured_account(pipeline, account)
         database = duckdb_database(pipeline)
         # Opening a file that is missing would create it.
         if database and not database.has_content:
             raise _nothing_in(pipeline)
         with Turns(pipeline, lock_timeout).turn():
-            with pipeline.sql_client() as client:
-                if not client.has_dataset():
+            with pipeline.destination_client() as client:
+                if not client.is_storage_initialized():
                     raise _nothing_in(pipeline)
             refuse_other_accounts(pipeline, account)
             # The next run would load what is pending in the working folder, with this person.
@@ -91,16 +100,17 @@ def forget(
         pipeline.destination.destination_name,
         pipeline.dataset_name,
         rows,
+        (_SNAPSHOTS,) if keeps_snapshots(pipeline) else (),
     )
 
 
-def _refuse_other_destinations(pipeline: dlt.Pipeline) -> None:
-    if not merges_in_transactions(pipeline):
+def _refuse_unread(pipeline: dlt.Pipeline) -> None:
+    client = pipeline.destination_client()
+    if not is_queried(client) and not isinstance(client, FSClientBase):
         raise ConfigurationError(
-            f"forget does not work on {pipeline.destination.destination_name}: it deletes rows in"
-            " one transaction, as DuckDB and Postgres can.",
-            "Delete the person's enrollments there by person_id and their replies by enrollment_id;"
-            " a later run may load them again.",
+            f"forget does not work on {pipeline.destination.destination_name}: its rows cannot be"
+            " read back.",
+            "Delete the person's rows there by person_id.",
         )
 
 

@@ -13,7 +13,7 @@ from unify_source.api.client import Client
 from unify_source.configuration.reasons import MORE_MEMORY
 from unify_source.destinations.contents import row_count
 from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.destinations.forgotten import forgotten
+from unify_source.destinations.forgotten.people import forgotten
 from unify_source.destinations.formats import has_json_columns
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import looking_at, raise_if_signalled

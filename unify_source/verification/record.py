@@ -9,7 +9,8 @@ import pyarrow as pa
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source.destinations.comments import keep_described
-from unify_source.destinations.forgotten import forgotten, take_back_differences
+from unify_source.destinations.forgotten.deletion import take_back_differences
+from unify_source.destinations.forgotten.people import forgotten
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import looking_at
 from unify_source.errors import LockHeld

@@ -6,7 +6,7 @@ which dlt reads files, would download an extension for each format.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import and_
@@ -14,12 +14,12 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
 from unify_source.accounts import ACCOUNT, of_account
-from unify_source.destinations.lakes.versions import newest_of_each, standing
-from unify_source.resources import AS_OF, DELETED, KEY, TEXT, Table
+from unify_source.destinations.lakes.parquet import ParquetRows
+from unify_source.destinations.lakes.versions import newest_of_each
+from unify_source.resources import KEY, TEXT, Table
 from unify_source.settings import DELTA, ICEBERG
 
 _KEYS_IN_ONE_DELETE = 1_000
@@ -39,6 +39,15 @@ class Rows(Protocol):
 
     def delete(self, keys: Sequence[str]) -> bool:
         """Delete the rows with these keys, and tell whether the format can."""
+
+    def every(self, columns: Iterable[str]) -> Iterator[pa.Table]:
+        """Yield these columns, where a file has them, of all rows and of those they replaced."""
+
+    def erase(self, keys: Sequence[str], column: str) -> None:
+        """Delete the rows with these keys in a column, and what still holds them, for good.
+
+        Of an Iceberg table, older snapshots stay.
+        """
 
     def keep_newest(self, keys: Sequence[str], newest: str) -> None:
         """Keep only the newest row of each of these keys, in a single commit.
@@ -93,6 +102,19 @@ class DeltaRows:
         self.opened.delete(self._have(keys))
         return True
 
+    def every(self, columns: Iterable[str]) -> Iterator[pa.Table]:
+        """See `Rows`."""
+        names = {field.name for field in self.opened.schema().fields}
+        return self.batches([column for column in columns if column in names])
+
+    def erase(self, keys: Sequence[str], column: str) -> None:
+        """See `Rows`."""
+        if keys:
+            self.opened.delete(self._have(keys, column))
+        # Without rows to delete, too: a first try may have died before this. Without a retention,
+        # the files of all older versions go.
+        self.opened.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+
     def keep_newest(self, keys: Sequence[str], newest: str) -> None:
         """See `Rows`."""
         from deltalake import write_deltalake  # noqa: PLC0415 - an extra
@@ -105,9 +127,9 @@ class DeltaRows:
         own = [pc.field(ACCOUNT).cast(TEXT) == self.account] if self.account else []
         return reduce(and_, [*own, *conditions]) if own or conditions else None
 
-    def _have(self, keys: Sequence[str]) -> str:
+    def _have(self, keys: Sequence[str], column: str = KEY) -> str:
         listed = ", ".join("'" + key.replace("'", "''") + "'" for key in keys)
-        return of_account(self.account, f"{KEY} IN ({listed})")
+        return of_account(self.account, f"{column} IN ({listed})")
 
 
 @dataclass(frozen=True)
@@ -136,9 +158,18 @@ class IcebergRows:
 
     def delete(self, keys: Sequence[str]) -> bool:
         """See `Rows`."""
-        for start in range(0, len(keys), _KEYS_IN_ONE_DELETE):
-            self.opened.delete(self._have(keys[start : start + _KEYS_IN_ONE_DELETE]))
+        self.erase(keys, KEY)
         return True
+
+    def every(self, columns: Iterable[str]) -> Iterator[pa.Table]:
+        """See `Rows`."""
+        names = self.opened.schema().column_names
+        return self.batches([column for column in columns if column in names])
+
+    def erase(self, keys: Sequence[str], column: str) -> None:
+        """See `Rows`."""
+        for start in range(0, len(keys), _KEYS_IN_ONE_DELETE):
+            self.opened.delete(self._have(keys[start : start + _KEYS_IN_ONE_DELETE], column))
 
     def keep_newest(self, keys: Sequence[str], newest: str) -> None:
         """See `Rows`."""
@@ -155,56 +186,7 @@ class IcebergRows:
         own = [EqualTo(ACCOUNT, self.account)] if self.account else []
         return reduce(and_, [*own, *conditions], AlwaysTrue())
 
-    def _have(self, keys: Sequence[str]) -> Any:
+    def _have(self, keys: Sequence[str], column: str = KEY) -> Any:
         from pyiceberg.expressions import In  # noqa: PLC0415 - an extra
 
-        return self._where(In(KEY, list(keys)))
-
-
-@dataclass(frozen=True)
-class ParquetRows:
-    """The current rows of a table in plain files, which hold every version of each row."""
-
-    client: Any
-    table: Table
-    files: list[str]
-    account: str | None
-
-    def read(self, columns: Sequence[str] | None = None, not_null: str | None = None) -> pa.Table:
-        """See `Rows`."""
-        rows = self._current(None)
-        rows = rows.filter(pc.field(not_null).is_valid()) if not_null else rows
-        return rows.select(list(columns)) if columns else rows
-
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """See `Rows`."""
-        if self.files:
-            yield self.read(columns)
-
-    def count(self) -> int:
-        """See `Rows`."""
-        table = self.table
-        columns = [KEY, table.newest, AS_OF, DELETED, table.dies_with, self.account and ACCOUNT]
-        return len(self._current([name for name in columns if name]))
-
-    def delete(self, _keys: Sequence[str]) -> bool:
-        """See `Rows`."""
-        return False
-
-    def keep_newest(self, _keys: Sequence[str], _newest: str) -> None:
-        """See `Rows`: older rows do not count anyway."""
-
-    def _current(self, columns: list[str] | None) -> pa.Table:
-        if not self.files:
-            return self.table.schema().empty_table()
-        loads: dict[str, list[pa.Table]] = {}
-        for file in sorted(self.files):
-            # LOAD.FILE.parquet, where the load is the second at which it began, with a fraction.
-            load = ".".join(self.client.pathlib.basename(file).split(".")[:2])
-            loads.setdefault(load, []).append(self._of_file(file, columns))
-        return standing(self.table, loads)
-
-    def _of_file(self, file: str, columns: list[str] | None) -> pa.Table:
-        with self.client.fs_client.open(file, "rb") as opened:
-            rows = pq.ParquetFile(opened).read(columns=columns)
-        return rows.filter(pc.field(ACCOUNT) == self.account) if self.account else rows
+        return self._where(In(column, list(keys)))

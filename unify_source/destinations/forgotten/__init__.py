@@ -1,0 +1,1 @@
+"""Deletes people for good, and remembers whom."""
