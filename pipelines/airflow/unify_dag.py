@@ -25,6 +25,8 @@ from airflow.sdk.exceptions import AirflowFailException
 
 DESTINATION = os.environ.get("UNIFY_DESTINATION", "duckdb")
 ACCEPTS_QUARANTINE = False
+# Arguments of `backfill` that are not settings of an account.
+TAKEN = {"pipeline", "start", "end", "newest_first", "restart", "only"}
 
 # What became visible late belongs to an interval that has been loaded: begin a little earlier.
 LOOKBACK = timedelta(minutes=10)
@@ -35,14 +37,21 @@ INSTANT = timedelta(microseconds=1)
 def settings_of(account: str) -> dict[str, Any]:
     """Return the key and the settings of an account, or of the only one, from the environment."""
     suffix = f"_{account.upper()}" if account else ""
-    key = os.environ.get(f"UNIFY_API_KEY{suffix}")
+    variable = f"UNIFY_SETTINGS{suffix}"
+    try:
+        settings = json.loads(os.environ.get(variable, "{}"))
+    except ValueError:
+        settings = None
+    # None of these messages shows a value: it may be a key.
+    if not isinstance(settings, dict):
+        raise AirflowFailException(f"{variable} is not a JSON object.")
+    if taken := sorted(settings.keys() & TAKEN):
+        raise AirflowFailException(f"Take {taken[0]} out of {variable}: the DAG says it itself.")
+    key = os.environ.get(f"UNIFY_API_KEY{suffix}") or settings.get("api_key")
     if account and not key:
         # Without one, the source would read UNIFY_API_KEY, and load another account's rows.
         raise AirflowFailException(f"UNIFY_API_KEY{suffix} is not set where tasks are executed.")
-    try:
-        return {**json.loads(os.environ.get(f"UNIFY_SETTINGS{suffix}", "{}")), "api_key": key}
-    except (TypeError, ValueError):
-        raise AirflowFailException(f"UNIFY_SETTINGS{suffix} is not a JSON object.") from None
+    return {**settings, "api_key": key}
 
 
 def load_interval(
@@ -71,8 +80,6 @@ def load_interval(
         try:
             since, until = start - LOOKBACK, end - INSTANT
             report = backfill(pipeline, since, until, **{"lock_timeout": 600, **settings})
-        except TypeError as error:
-            raise AirflowFailException(f"Check the settings of the account: {error}") from error
         except UnifyError as error:
             if error.exit_code == 2:  # noqa: PLR2004 - wrong configuration, a refused key included
                 raise AirflowFailException(str(error)) from None

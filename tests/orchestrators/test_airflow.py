@@ -6,7 +6,10 @@ Airflow wants libraries of its own, so its commands run from the environment tha
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -21,7 +24,7 @@ from conftest import KEY
 from pages import blocks, page
 from patience import PATIENCE
 
-from unify_source.sandbox import Account, Clock, Fault, Sandbox
+from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
 from unify_source.sandbox.invent.drift import DRIFTS
 from unify_source.times import parse_instant
 
@@ -125,16 +128,48 @@ def test_rows_in_quarantine_fail_the_task_for_good_and_the_others_are_loaded(
     assert rows != [(0,)]
 
 
-def test_an_account_has_a_dag_a_key_and_a_dataset_of_its_own(airflow: Loading) -> None:
+@pytest.mark.parametrize(
+    ("account", "environment"),
+    [
+        ("acme", {"UNIFY_API_KEY_ACME": KEY, "UNIFY_SETTINGS_ACME": '{"api_key": "another"}'}),
+        ("zed", {"UNIFY_SETTINGS_ZED": json.dumps({"api_key": KEY, "workers": 2})}),
+    ],
+)
+def test_an_account_has_a_dag_a_dataset_and_a_key_of_its_own_as_a_variable_or_a_setting(
+    airflow: Loading, account: str, environment: dict[str, str]
+) -> None:
     done = airflow.run(
-        *("dags", "test", "unify_acme", "2026-05-17"),
+        *("dags", "test", f"unify_{account}", "2026-05-17"),
         UNIFY_ACCOUNTS="acme, zed,",
         UNIFY_API_KEY="another",
-        UNIFY_API_KEY_ACME=KEY,
+        **environment,
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert airflow.loaded("unify_acme") == airflow.shown("2026-05-16", "2026-05-17")
+    assert airflow.loaded(f"unify_{account}") == airflow.shown("2026-05-16", "2026-05-17")
+
+
+def test_a_type_error_in_mid_load_is_retried_as_any_error_is(airflow: Loading, home: Path) -> None:
+    # Whoever's mistake it is: Python calls this handler between two lines of the load.
+    breaking = (
+        "import os, pathlib, signal\n"
+        "def fail(*_): raise TypeError('the mistake of a library')\n"
+        "signal.signal(signal.SIGUSR1, fail)\n"
+        f"pathlib.Path({str(home / 'pid')!r}).write_text(str(os.getpid()))\n"
+    )
+
+    def fail_at_the_first_request(_request: Request) -> None:
+        if len(api.requests) == 1:
+            os.kill(int((home / "pid").read_text()), signal.SIGUSR1)
+
+    with Sandbox(Account(300), key=KEY, on_request=fail_at_the_first_request) as api:
+        printed = airflow.tried(
+            f"{YEAR}\n{breaking}unify_dag.load_interval('unify', {{'page_size': 10}}, *year)",
+            SOURCES__UNIFY__BASE_URL=api.url,
+        )
+
+    assert "the mistake of a library" in printed
+    assert "AirflowFailException" not in printed
 
 
 @pytest.mark.parametrize(
@@ -143,9 +178,20 @@ def test_an_account_has_a_dag_a_key_and_a_dataset_of_its_own(airflow: Loading) -
         ("unify_dag.settings_of('acme')", {}, "UNIFY_API_KEY_ACME is not set"),
         ("unify_dag.settings_of('')", {"UNIFY_SETTINGS": "[1]"}, "UNIFY_SETTINGS is not a JSON"),
         ("unify_dag.settings_of('')", {"UNIFY_SETTINGS": "{"}, "UNIFY_SETTINGS is not a JSON"),
+        *(
+            (
+                "unify_dag.settings_of('acme')",
+                {"UNIFY_SETTINGS_ACME": settings, "UNIFY_API_KEY": KEY},
+                error,
+            )
+            for settings, error in (
+                ('{"api_key": ""}', "UNIFY_API_KEY_ACME is not set"),
+                ('{"start": "secret"}', "Take start out of UNIFY_SETTINGS_ACME"),
+                ('"secret"', "UNIFY_SETTINGS_ACME is not a JSON object"),
+            )
+        ),
         ("unify_dag.load_interval('unify', {}, None, None)", {}, "has no data interval"),
         ("unify_dag.load_interval('unify', {}, 1, 1)", {}, "has no data interval"),
-        (f"{YEAR}; unify_dag.load_interval('unify', {{'start': 1}}, *year)", {}, "'start'"),
         (
             f"{YEAR}; unify_dag.load_interval('unify', {{'wrokers': 1}}, *year)",
             {},
@@ -163,6 +209,7 @@ def test_what_no_retry_mends_fails_for_good_before_the_first_request(
 
     assert "AirflowFailException" in printed
     assert error in printed
+    assert "secret" not in printed
     assert not airflow.api.requests
 
 
