@@ -158,12 +158,33 @@ def test_a_partition_loads_what_was_updated_on_its_day(
     asked = updated_ids(api, day - LOOKBACK, day + timedelta(days=1))
     assert result.success
     assert ids("enrollments") == asked != set()
-    assert metadata(result, "enrollments") == {
+    assert {**metadata(result, "enrollments"), "seconds": 0, "behind_seconds": 0} == {
         "rows_written": len(asked),
         "requests": len(api.requests),
         "quarantined": 0,
-        "seconds": metadata(result, "enrollments")["seconds"],
+        "seconds": 0,
+        "cursor": "2026-05-29T23:59:59.999999+00:00",
+        "behind_seconds": 0,
     }
+
+
+def test_without_sync_the_cursor_is_the_end_of_the_newest_partition_and_older_ones_leave_it(
+    api: Sandbox, instance: dg.DagsterInstance
+) -> None:
+    assert api
+    tables = unify_tables(daily(FIRST))
+
+    shown = [
+        metadata(run(instance, tables, partition_key=day), "people")
+        for day in ("2026-05-30", LAST, "2026-05-29")
+    ]
+
+    cursors = [datetime.fromisoformat(each["cursor"]) for each in shown]
+    assert cursors[0] < NOW
+    assert cursors[1:] == [NOW, NOW]
+    for each, cursor in zip(shown, cursors, strict=True):
+        behind = timedelta(seconds=each["behind_seconds"])
+        assert abs(datetime.now(timezone.utc) - cursor - behind) < timedelta(seconds=PATIENCE)
 
 
 def test_a_range_is_one_run_that_equals_the_api_and_leaves_the_cursor_of_sync(
@@ -181,7 +202,9 @@ def test_a_range_is_one_run_that_equals_the_api_and_leaves_the_cursor_of_sync(
     until = datetime(2026, 6, 2, tzinfo=timezone.utc)
     assert len(partitions) == 5
     assert ids("enrollments") == updated_ids(api, since, until)
-    assert metadata(result, "people")["cursor"] == (before.isoformat() if before else None)
+    assert before
+    assert metadata(result, "people")["cursor"] == before.isoformat()
+    assert metadata(result, "people")["behind_seconds"] > 0
 
 
 def test_a_selection_loads_only_its_tables(api: Sandbox, instance: dg.DagsterInstance) -> None:

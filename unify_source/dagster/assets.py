@@ -85,19 +85,22 @@ def _loaded(each: Range, only: list[str], account: UnifyAccount, dataset: UnifyD
 def _facts(
     report: Report, each: Range, account: UnifyAccount, dataset: UnifyDataset
 ) -> dict[str, Any]:
-    runs = status(
+    known = status(
         dataset.pipeline(each.account),
         # In a dataset that holds several accounts: not Dagster's partition.
         account=account.arguments(each.account).get(ACCOUNT),
         lock_timeout=dataset.lock_timeout,
-    ).runs
+    )
+    # Where only Dagster loads, there is no cursor: its partitions say how far the rows reach.
+    cursor = report.cursor or known.runs.loaded_until
     facts = {
         "requests": report.requests,
         "quarantined": report.quarantined,
         "seconds": round(report.seconds, 1),
-        "cursor": report.cursor and report.cursor.isoformat(),
+        "cursor": cursor and cursor.isoformat(),
+        "behind_seconds": cursor and int((known.now - cursor).total_seconds()),
         "resumed_from": report.resumed_from and report.resumed_from.isoformat(),
-        "latest_late_seconds": runs.as_json()["latest_late_seconds"],
+        "latest_late_seconds": known.as_json()["latest_late_seconds"],
     }
     prefix = f"{each.account}/" if each.account else ""
     return {prefix + name: value for name, value in facts.items() if value is not None}
