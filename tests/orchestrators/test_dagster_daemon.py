@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-import runpy
 import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -22,8 +16,7 @@ import duckdb
 import pytest
 from accounts import growing
 from conftest import KEY
-from dagster._core.execution.backfill import PartitionBackfill
-from pages import ROOT
+from dagsters import PATIENCE, daemon, days, process_of, spans, wanted, within_patience
 
 from unify_source.sandbox import Request, Sandbox
 from unify_source.times import parse_instant
@@ -31,83 +24,6 @@ from unify_source.times import parse_instant
 pytestmark = pytest.mark.dagster
 
 Serve = Callable[..., Sandbox]
-
-PROJECT = ROOT / "pipelines" / "dagster"
-TABLES = [dg.AssetKey(["unify", table]) for table in ("enrollments", "people")]
-STEP = "unify_tables"
-PATIENCE = 250
-
-
-@contextmanager
-def daemon(home: Path, **environment: str) -> Iterator[dg.DagsterInstance]:
-    """Run the project's instance and daemon, which looks at its runs more often."""
-    settings = (PROJECT / "dagster.yaml").read_text()
-    (home / "dagster.yaml").write_text(re.sub(r"(_seconds): 30", r"\1: 1", settings))
-    os.environ["DAGSTER_HOME"] = str(home)
-    # Its database is made here: two that make it at once get in each other's way.
-    with dg.DagsterInstance.get() as instance, (home / "daemon.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dagster._daemon", "run", "-f", str(PROJECT / "definitions.py")],
-            env={**os.environ, **environment},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            yield instance
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
-
-
-def wanted(instance: dg.DagsterInstance, name: str, first: int, last: int) -> None:
-    """Ask for a backfill of some days of May, as the button in Dagster's pages does."""
-    defs = runpy.run_path(str(PROJECT / "definitions.py"))["defs"]
-    instance.add_backfill(
-        PartitionBackfill.from_asset_partitions(
-            backfill_id=name,
-            asset_graph=defs.resolve_asset_graph(),
-            partition_names=[f"2026-05-{day:02}" for day in range(first, last + 1)],
-            asset_selection=TABLES,
-            backfill_timestamp=time.time(),
-            tags={},
-            dynamic_partitions_store=instance,
-            all_partitions=False,
-            title=None,
-            description=None,
-            run_config=None,
-        )
-    )
-
-
-def within_patience(what: Callable[[], Any]) -> Any:
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        if found := what():
-            return found
-        log = Path(os.environ["DAGSTER_HOME"], "daemon.log").read_text()
-        assert "ERROR" not in log, log
-        time.sleep(0.2)
-    raise AssertionError(f"it took longer than {PATIENCE} s")
-
-
-def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int | None:
-    messages = " ".join(
-        entry.user_message or entry.message for entry in instance.all_logs(run.run_id)
-    )
-    found = re.search(r"Started process for run \(pid: (\d+)\)", messages)
-    return int(found[1]) if found else None
-
-
-def spans(instance: dg.DagsterInstance) -> list[tuple[float, float]]:
-    """Return from when to when each run loaded, in order."""
-    found = []
-    for record in instance.get_run_records():
-        kind = dg.DagsterEventType.STEP_START
-        for entry in instance.all_logs(record.dagster_run.run_id, of_type=kind):
-            # The checks of a run are another step of it.
-            found += [(entry.timestamp, record.end_time)] if entry.step_key == STEP else []
-    return sorted(found)
 
 
 def resumed_from(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[Any]:
@@ -143,11 +59,11 @@ def test_backfills_are_a_run_each_they_take_turns_and_one_that_is_killed_goes_on
         "SOURCES__UNIFY__WINDOW_ROWS": "100",
         "SOURCES__UNIFY__WORKERS": "1",
     }
-    with daemon(home, **environment) as instance:
-        wanted(instance, "first", 1, 31)
+    with daemon(home, environment) as instance:
+        wanted(instance, "first", days(1, 31))
         within_patience(lambda: len(api.requests) > 60)
         [killed] = instance.get_runs()
-        wanted(instance, "second", 20, 31)
+        wanted(instance, "second", days(20, 31))
         within_patience(lambda: len(instance.get_runs()) == 2)
         os.kill(within_patience(lambda: process_of(instance, killed)), signal.SIGKILL)
         goes_on.set()

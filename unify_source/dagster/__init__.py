@@ -18,12 +18,14 @@ except ModuleNotFoundError as error:
 
 from unify_source.dagster.assets import unify_models, unify_tables
 from unify_source.dagster.checks import unify_checks
+from unify_source.dagster.coordinator import AccountsTakeTurns
 from unify_source.dagster.definitions import unify_definitions
 from unify_source.dagster.partitions import ACCOUNTS, daily, daily_by_account
 from unify_source.dagster.resources import UnifyAccount, UnifyDataset
 
 __all__ = [
     "ACCOUNTS",
+    "AccountsTakeTurns",
     "UnifyAccount",
     "UnifyDataset",
     "daily",

@@ -49,6 +49,12 @@ def key_of(account: str, day: str) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({_ACCOUNT: account, _DAY: day})
 
 
+def account_of(key: str) -> str:
+    """Return the account in the text of such a partition, which no other partition's text names."""
+    # Dagster writes the dimensions in the order of their names.
+    return key.partition("|")[0]
+
+
 @dataclass(frozen=True)
 class Range:
     """What a run is to read of one account: both ends included, all of it without ends."""
