@@ -214,7 +214,9 @@ def _meaning(option: click.Option) -> str:
     if isinstance(option.type, click.Choice):
         words.append(f"One of {', '.join(f'`{choice}`' for choice in option.type.choices)}.")
     if isinstance(option.default, str | int | float) and not option.is_flag:
-        words.append(f"Default: `{option.default}`.".replace(".0`", "`"))
+        default = f"`{option.default}`".replace(".0`", "`")
+        variable = f"`{option.envvar}`, or " if option.envvar else ""
+        words.append(f"Default: {variable}{default}.")
     return " ".join([*words, *(["Required."] if option.required else [])])
 
 

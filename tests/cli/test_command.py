@@ -140,6 +140,25 @@ def test_pipeline_and_dataset_name_the_file_and_the_schema(api: Sandbox, home: P
     assert [path.name for path in home.glob("*.duckdb")] == ["mine.duckdb"]
 
 
+def test_the_environment_names_the_place_as_well_and_an_option_counts_more(
+    api: Sandbox, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UNIFY_PIPELINE_NAME", "named")
+    monkeypatch.setenv("UNIFY_DATASET", "gtm")
+
+    loaded = command("sync", "--json", "--dataset", "sales")
+    status = command("status", "--json")
+
+    assert api.requests
+    assert {only_json(loaded)["dataset"], only_json(status)["dataset"]} == {"sales", "gtm"}
+    assert (home / "named.duckdb").exists()
+
+    monkeypatch.setenv("UNIFY_DESTINATION", "sink")
+    refused = command("status")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("Error: UNIFY_DESTINATION is 'sink', which dlt does not know.")
+
+
 def test_a_file_and_a_dataset_of_one_name_are_refused(api: Sandbox, home: Path) -> None:
     ran = command("sync", "--pipeline-name", "unify", "--dataset", "unify")
 

@@ -171,6 +171,25 @@ def test_a_container_is_healthy_while_it_loads_and_afterwards_and_not_over_a_bro
 
 
 @pytest.mark.container
+def test_the_health_of_a_container_is_that_of_the_destination_in_its_environment(
+    image: chroot.Image, data: Path, postgres_server: str
+) -> None:
+    place = {"UNIFY_DESTINATION": "postgres", "UNIFY_DATASET": "gtm"}
+
+    def health() -> int:
+        return chroot.ended(image.run(data, image.commands["HEALTHCHECK"], **place))[0]
+
+    with Sandbox(Account(200), key=KEY) as api, postgres.database(postgres_server) as dsn:
+        place["DESTINATION__POSTGRES__CREDENTIALS"] = dsn
+        known = {"UNIFY_API_KEY": KEY, "SOURCES__UNIFY__BASE_URL": api.url, **place}
+        done = chroot.ended(image.start(data, **known))
+        [[rows]] = postgres.ask(dsn, "SELECT count(*) FROM gtm.enrollments")
+        assert (done[0], rows, health()) == (0, 200, 0), done
+    # Its database is gone.
+    assert health() != 0
+
+
+@pytest.mark.container
 def test_the_image_stops_within_seconds_of_sigterm_as_process_1(
     image: chroot.Image, data: Path
 ) -> None:

@@ -25,20 +25,27 @@ def _of_setting(name: str, setting: Setting) -> Callable[[Command], Command]:
     return click.option(setting.option, name, multiple=is_several, help=help_text)
 
 
+def _of_place(word: str, default: str, meaning: str) -> Callable[[Command], Command]:
+    # From the environment as well: what else runs in a container, such as its check of health, then
+    # looks where its main command loads.
+    variable = f"UNIFY{word[1:]}".replace("-", "_").upper()
+    return click.option(word, default=default, help=meaning, envvar=variable, show_envvar=True)
+
+
 SETTING_OPTIONS = {
     name: _of_setting(name, setting) for name, setting in SETTINGS.items() if setting.option
 }
 
 OPTIONS: dict[str, Callable[[Command], Command]] = {
     **SETTING_OPTIONS,
-    "destination": click.option(
-        "--destination", default="duckdb", help="The dlt destination that holds the tables."
+    "destination": _of_place(
+        "--destination", "duckdb", "The dlt destination that holds the tables."
     ),
-    "dataset": click.option("--dataset", default="unify", help="The schema that holds the tables."),
-    "pipeline_name": click.option(
+    "dataset": _of_place("--dataset", "unify", "The schema that holds the tables."),
+    "pipeline_name": _of_place(
         "--pipeline-name",
-        default="unify_gtm",
-        help="The name of the state, and of the DuckDB file in this folder.",
+        "unify_gtm",
+        "The name of the state, and of the DuckDB file in this folder.",
     ),
     "pipelines_dir": click.option(
         "--pipelines-dir",
@@ -98,7 +105,7 @@ def taking(*names: str) -> Callable[[Command], Command]:
 
 
 def as_options(error: UnifyError) -> UnifyError:
-    """Return an error that names the option by which a setting was given."""
+    """Return an error that names the option, or its variable, by which a setting was given."""
     if isinstance(error, LockHeld):
         return LockHeld(error.what, LOCK_TIMEOUT.option)
     context = click.get_current_context(silent=True)
@@ -107,8 +114,12 @@ def as_options(error: UnifyError) -> UnifyError:
     # `backfill --from` is passed as an argument with the name of a setting, `start`.
     if not error.is_argument:
         return error
+    source = context.get_parameter_source(error.setting)
     for parameter in context.command.params:
-        is_given = context.get_parameter_source(error.setting) is ParameterSource.COMMANDLINE
-        if parameter.name == error.setting and is_given:
+        if parameter.name != error.setting:
+            continue
+        if source is ParameterSource.COMMANDLINE:
             return error.spelled(parameter.opts[0])
+        if source is ParameterSource.ENVIRONMENT:
+            return error.spelled(str(parameter.envvar))
     return error
