@@ -154,7 +154,7 @@ clean:  ## remove the environments and caches
 .venv-dagster/ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv-dagster
 	.venv-dagster/bin/pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	.venv-dagster/bin/pip install --quiet --disable-pip-version-check --editable '.[dagster]'
+	.venv-dagster/bin/pip install --quiet --disable-pip-version-check --editable '.[dagster]' dagster-webserver
 	touch $@
 
 .venv-airflow/ready: pyproject.toml

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def test_runs_of_one_account_take_turns_while_another_account_loads(
     file = home / "shown.py"
     file.write_text(DEFINITIONS.replace("ACME", acme.url).replace("ZED", zed.url))
     environment = {"UNIFY_API_KEY_ACME": KEY, "UNIFY_API_KEY_ZED": KEY}
-    with daemon(home, environment, file) as instance:
+    with daemon(home, environment, file) as instance, ExitStack() as ends:
+        ends.callback(goes_on.set)
         instance.add_dynamic_partitions(ACCOUNTS, ["acme", "zed"])
         raise_the_limit()
         wanted(instance, "month of acme", keys("acme", 1, 31), file)
