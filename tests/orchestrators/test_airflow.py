@@ -50,6 +50,7 @@ class Loading(Airflow):
             SOURCES__UNIFY__BASE_URL=api.url,
             SOURCES__UNIFY__RETRY_BUDGET="0.1",
             DESTINATION__DUCKDB__CREDENTIALS=str(self.file),
+            AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION="True",
         )
 
     def loaded(self, dataset: str = "unify") -> set[str]:
@@ -221,13 +222,18 @@ def test_a_backfill_loads_the_newest_day_first_and_a_failed_run_is_retried(
     airflow: Loading,
 ) -> None:
     [shown_here] = [b for b in blocks("shell", page("orchestration")) if "backfill create" in b]
+    [unpause] = re.findall(r"^airflow (dags unpause .*)$", shown_here, re.MULTILINE)
     [line] = re.findall(r"^airflow (backfill create .*)$", shown_here, re.MULTILINE)
     words = line.replace("2026-05-01", FIRST).replace("2026-05-31", LAST).split()
     runs = "FROM dag_run WHERE run_type = 'backfill'"
     airflow.api.arm(Fault("500"))
     airflow.api.reset()
     with airflow.running():
-        within_patience(lambda: airflow.ask("SELECT 1 FROM dag WHERE dag_id = 'unify'"))
+        is_paused = "SELECT is_paused FROM dag WHERE dag_id = 'unify'"
+        within_patience(lambda: airflow.ask(is_paused))
+        done = airflow.run(*unpause.split())
+        assert done.returncode == 0, done.stderr
+        assert airflow.ask(is_paused) == [(False,)]
         done = airflow.run(*words)
         assert done.returncode == 0, done.stdout + done.stderr
         within_patience(
