@@ -11,7 +11,7 @@ from pathlib import Path
 import postgres
 import pytest
 import yaml
-from pages import ROOT, blocks, in_shell, of_api, page, section
+from pages import PAGES, ROOT, blocks, in_shell, of_api, page, section
 
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 
@@ -67,6 +67,23 @@ def test_a_recipe_for_postgres_is_incremental_with_nothing_kept_between_its_runs
 
     assert rows >= 600
     assert requests_of[1] <= 5 < requests_of[0]
+
+
+def test_every_version_of_ours_that_a_recipe_pins_is_the_current_one() -> None:
+    # Not the installed one's: that of an editable installation may be older than the project.
+    [current] = re.findall(
+        r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE
+    )
+    files = (path for path in (ROOT / "pipelines").rglob("*") if path.is_file())
+    to_copy = [path.read_text() for path in files if path.suffix != ".pyc"]
+    texts = "\n".join([*PAGES.values(), *to_copy])
+
+    pinned = re.findall(
+        r"(?:unify-source\S*?(?:==|:|@)v?|(?:ref|revision): v?)(\d+\.\d[\w.]*)", texts
+    )
+
+    assert len(pinned) >= 5
+    assert set(pinned) == {current}
 
 
 def test_every_script_to_copy_is_named() -> None:
