@@ -6,7 +6,7 @@ AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo)
 PARALLEL := -n 4 --dist worksteal --durations=10
 EXTRAS := postgres sandbox xlsx bigquery clickhouse delta iceberg s3
 
-.PHONY: help demo test test-long test-dbt test-browser picture chromium test-container test-ducklake test-orchestrators demo-workers test-warehouse test-lowest test-newest test-pythons faults safeguards soak check format docs shape bench lock clean
+.PHONY: help demo test test-long test-dbt test-browser picture chromium test-container test-ducklake test-orchestrators demo-workers test-warehouse test-lowest test-newest test-pythons faults safeguards soak soak-warehouse check format docs shape bench lock clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,13 @@ safeguards: .venv/ready  ## take out one safeguard at a time, and see its test f
 
 soak: .venv/ready  ## kill runs, and start two at once, fifty times instead of a few
 	UNIFY_TEST_ROUNDS=50 $(BIN)/python -m pytest -m "rounds and not lane" --durations=10
+
+# Four times five, each time anew: Iceberg slows down with every snapshot of a table.
+soak-warehouse: .venv-warehouse/ready .venv-bigquery/ready  ## kill runs, and start two at once, twenty times on each lake and warehouse
+	for again in 1 2 3 4; do \
+	  UNIFY_TEST_ROUNDS=5 UNIFY_BIGQUERY_EMULATOR=$(CURDIR)/.venv-bigquery .venv-warehouse/bin/python -m pytest \
+	    -m "rounds and lane and promise and not matrix" --durations=10 tests || exit 1; \
+	done
 
 faults: .venv-warehouse/ready  ## try every fault in every place, and write how each ends into docs/reliability.md
 	.venv-warehouse/bin/python -m pytest -n 4 -m matrix -k "duckdb or postgres or (Delta and folder) or (S3 and outages)" \
