@@ -78,11 +78,15 @@ HOSTILE: dict[str, tuple[Callable[[], Iterator[bytes]], list[str]]] = {
     "a bomb": (lambda: iter([response(bomb(), Content_Encoding="gzip")]), BODY),
     "a bomb in a bomb": (
         lambda: iter([response(gzip.compress(bomb()), Content_Encoding="gzip, gzip")]),
-        ["could not be unpacked"],
+        ["Content-Encoding 'gzip, gzip'"],
     ),
-    "packed otherwise": (
+    "packed as br": (
         lambda: iter([response(b"x", Content_Encoding="br")]),
-        ["could not be unpacked", "'br'"],
+        ["Content-Encoding 'br'", "must send gzip"],
+    ),
+    "packed as zstd": (
+        lambda: iter([response(b"x", Content_Encoding="zstd")]),
+        ["Content-Encoding 'zstd'", "must send gzip"],
     ),
     "packed, and cut": (
         lambda: iter([response(gzip.compress(b"{}")[:-4], Content_Encoding="gzip")]),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dlt
 import pytest
+from commands import command, only_json
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 
@@ -14,6 +15,7 @@ from unify_source.errors import ConfigurationError
 from unify_source.settings import checked_settings
 
 KEY = "a-key-of-the-test"
+PERSON = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
 
 
 def write(text: str, file: str = "config.toml") -> None:
@@ -79,6 +81,16 @@ def test_a_name_in_the_section_of_the_running_pipeline_is_refused_too(
 
     with pytest.raises(ConfigurationError, match=f"^lokback is not a setting.* {place}"):
         configured()
+
+
+@pytest.mark.parametrize("words", [["status"], ["forget", "--person", PERSON]])
+def test_a_command_without_an_api_refuses_a_mistyped_name_as_well(words: list[str]) -> None:
+    ran = command(*words, "--json", SOURCES__UNIFY__ACOUNT="emea")
+
+    assert ran.returncode == 2
+    refusal = only_json(ran)
+    assert refusal["error"].startswith("acount is not a setting, but is set in the environment")
+    assert refusal["next_step"] == "Did you mean account?"
 
 
 def test_a_variable_that_ends_where_a_name_should_follow_is_refused(

@@ -98,6 +98,19 @@ def test_rows_stamped_by_a_clock_that_was_ahead_make_a_later_run_say_how_to_go_o
     assert api.account.clock.now().isoformat()[:10] in caught.value.next_step
 
 
+def test_a_run_that_a_clock_set_back_ends_does_not_claim_to_succeed(
+    serve: Serve, pipeline: dlt.Pipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    api = served(serve)
+    load(pipeline, api)
+    api.account.clock.advance(-10 * YEAR)
+
+    with caplog.at_level(logging.WARNING), pytest.raises(UnifyError, match="set back"):
+        load(pipeline, api)
+
+    assert "this run loads no row that was updated after that" in caplog.text
+
+
 def test_three_lines_warn_as_well_and_check_blames_neither_clock_alone(
     serve: Serve, pipeline: dlt.Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:

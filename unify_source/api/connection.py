@@ -22,7 +22,7 @@ from urllib3 import BaseHTTPResponse, Timeout
 from urllib3.exceptions import DecodeError, HTTPError, ProtocolError
 
 from unify_source.api.responses import Response
-from unify_source.api.unreachable import too_slow, unreachable
+from unify_source.api.unreachable import ForeignEncoding, too_slow, unreachable
 from unify_source.errors import ApiError, ConfigurationError, TooLarge, Unreachable
 from unify_source.settings import Settings
 from unify_source.values import is_loopback
@@ -129,7 +129,7 @@ def _unpacked(body: bytes, encoding: str, most: int) -> bytes:
     urllib3 would decompress without a limit, nested encodings too, and some input forever.
     """
     if encoding not in ("gzip", "x-gzip"):
-        raise DecodeError(f"its Content-Encoding is {encoding[:30]!r}")
+        raise ForeignEncoding(repr(encoding[:30]))
     unpacking = zlib.decompressobj(zlib.MAX_WBITS + 16)
     try:
         unpacked = unpacking.decompress(body, most + 1)

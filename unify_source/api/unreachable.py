@@ -24,6 +24,10 @@ from unify_source.errors import Unreachable
 _RUN_AGAIN = "Nothing is lost: run it again."
 
 
+class ForeignEncoding(DecodeError):
+    """A response is compressed in a way that was not asked for."""
+
+
 def unreachable(error: HTTPError, base_url: str, timeout: float) -> Unreachable:
     """Return the error for a connection that failed. Never quotes an address with a password."""
     what, next_step = _no_connection(error, timeout) or _broken(error, timeout)
@@ -69,6 +73,11 @@ def _broken(error: HTTPError, timeout: float) -> tuple[str, str]:
         return (
             f"The API was silent for {timeout:g} seconds",
             "Run it again, or raise request_timeout.",
+        )
+    if isinstance(error, ForeignEncoding):
+        return (
+            f"The API's response came with Content-Encoding {error}, but only gzip was asked for",
+            "Check base_url and HTTPS_PROXY: the server there must send gzip, or no encoding.",
         )
     if isinstance(error, DecodeError):
         return f"The API's response could not be unpacked as gzip: {error}", _RUN_AGAIN

@@ -61,8 +61,12 @@ def configured(**given: Any) -> Settings:
 
 
 def configured_account(pipeline: dlt.Pipeline, given: str | None) -> str | None:
-    """Return the account for a function that takes no other setting, None if there is none."""
+    """Return the account for a function that takes no other setting, None if there is none.
+
+    Raises ConfigurationError for a name that is not a setting's: it may be meant for the account.
+    """
     pipeline.activate()
+    _refuse_mistyped_names()
     value = _configured(ACCOUNT) if given is None else given
     return None if value is None else read_account(ACCOUNT, value)
 

@@ -111,8 +111,8 @@ def wrong_clock(server: datetime, here: datetime) -> str | None:
     )
     if server < here:
         harm = (
-            "no row that was updated after it is loaded, although the run succeeds. Once the clock"
-            " is right, run it again: that loads them."
+            "this run loads no row that was updated after that. Once the clock is right, run it"
+            " again: that loads them."
         )
     return (
         f"The API's clock says {rfc3339(server)}, but this machine's {rfc3339(here)}: if the API's"
