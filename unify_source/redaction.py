@@ -44,17 +44,19 @@ _pattern: re.Pattern[str] | None = None
 _is_unencoded = False
 
 
-def keep_out(secret: object) -> None:
+def keep_out(secret: object, *, with_parts: bool = True) -> None:
     """Redact this secret in every text from now on: a key, a password or a whole address.
 
     Of an address only the password is secret. So are its parts, because libraries cut an address
     at the first `@`, `:`, `/`, `#` or `%` of a password that was not encoded, and quote the rest.
+    Without `with_parts` it is only redacted as a whole.
     """
     global _pattern, _is_unencoded  # noqa: PLW0603 - rebuilt from the set beside them
     text = str(secret).strip()
     if userinfo := _USERINFO.search(text):
         _is_unencoded |= bool(_UNENCODED.search(userinfo[1].partition(":")[2]))
-    new = {form for part in _parts(text) for form in _forms(part)} - _kept
+    parts = _parts(text) if with_parts else [text] * (len(text) >= _SHORTEST_SECRET)
+    new = {form for part in parts for form in _forms(part)} - _kept
     if new:
         _kept.update(new)
         # The longest first, or redacting a part would leave the rest of the whole.

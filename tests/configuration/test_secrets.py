@@ -62,6 +62,45 @@ def test_a_password_with_an_at_sign_is_not_mistaken_for_a_host(serve: Serve) -> 
     assert "b@127.0.0.1" not in ran.stdout + ran.stderr
 
 
+@pytest.mark.parametrize(
+    "credentials",
+    [
+        "s3kr-w0rd-7",
+        "loader:s3kr-w0rd-7@127.0.0.1:1/warehouse",
+        '{"username": "loader", "password": "s3kr-w0rd-7", ',
+        "host=127.0.0.1 user=loader password=s3kr-w0rd-7",
+    ],
+)
+def test_credentials_that_dlt_cannot_read_are_not_shown(credentials: str) -> None:
+    where = {"DESTINATION__POSTGRES__CREDENTIALS": credentials}
+
+    ran = command("status", "--destination", "postgres", "--verbose", **where)
+
+    assert ran.returncode == 2
+    assert "s3kr-w0rd-7" not in ran.stdout + ran.stderr
+    assert "dlt cannot read the value of credentials" in ran.stderr
+    assert "standard database connection string" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "missing"),
+    [
+        ("", "CREDENTIALS is"),
+        ("loader@127.0.0.1/warehouse", "CREDENTIALS__PASSWORD is"),
+        ("/warehouse", "CREDENTIALS__PASSWORD, .* and .*CREDENTIALS__HOST are"),
+    ],
+)
+def test_what_an_address_lacks_is_named_as_the_variable_that_would_set_it(
+    address: str, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if address:
+        monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS", f"postgresql://{address}")
+    pipeline = dlt.pipeline("p", destination="postgres", dataset_name="d")
+
+    with pytest.raises(ConfigurationError, match=f"DESTINATION__POSTGRES__{missing} not set"):
+        sync(pipeline, api_key="sandbox-key")
+
+
 def test_a_traceback_of_a_script_shows_no_password(serve: Serve) -> None:
     url = FORMS[0].format(PASSWORDS[0])
     pipeline = dlt.pipeline("p", destination=dlt.destinations.postgres(url), dataset_name="d")

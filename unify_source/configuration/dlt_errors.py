@@ -27,6 +27,7 @@ from dlt.common.schema.exceptions import InvalidSchemaName
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.files import unreadable_file
 from unify_source.configuration.reasons import REACH, fix, is_denied, is_refused
+from unify_source.configuration.unresolved import secret_value, unresolved
 from unify_source.dlt_seam import intercepted_signals, quick_clients
 from unify_source.errors import (
     ConfigurationError,
@@ -35,7 +36,7 @@ from unify_source.errors import (
     NotPermitted,
     UnifyError,
 )
-from unify_source.redaction import has_unencoded_password, redacted, redacted_logs
+from unify_source.redaction import has_unencoded_password, keep_out, redacted, redacted_logs
 
 FAILED, SAFE = "The run failed: ", "Nothing is lost: "
 _US = "unify-source"
@@ -71,6 +72,8 @@ def explained(pipeline: dlt.Pipeline | None = None) -> Iterator[None]:
 
 def raise_explained(error: BaseException) -> None:
     """Raise the UnifyError for an error of dlt or the system, with that as cause if it is safe."""
+    # Credentials that are no address hold no password that could be told by its place.
+    keep_out(secret_value(error) or "", with_parts=False)
     explanation = _explanation(error)
     story = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     if isinstance(explanation, UnifyError):
@@ -164,9 +167,9 @@ def _misconfigured(error: BaseException) -> ConfigurationError:
         )
     encode = f" {_ENCODE}" if has_unencoded_password() else ""
     return ConfigurationError(
-        f"The configuration is incomplete or wrong: {_first_line(error)}.",
-        "Set it in .dlt/config.toml, .dlt/secrets.toml or the environment: docs/destinations.md has"
-        f" a recipe for each destination.{encode}",
+        f"The configuration is incomplete or wrong: {unresolved(error) or _first_line(error)}.",
+        "Correct .dlt/config.toml, .dlt/secrets.toml or the environment: docs/destinations.md has a"
+        f" recipe for each destination.{encode}",
     )
 
 
