@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,6 +36,37 @@ def test_a_file_that_cannot_be_read_says_what_is_wrong_with_it(problem: str, hom
         assert "secrets.toml" in ran.stderr
         assert "case-key" not in ran.stdout + ran.stderr
         assert "--verbose" in words or "Traceback" not in ran.stderr
+
+
+def make_link_to_nothing(file: Path) -> str:
+    file.symlink_to(file.parent / "not mounted")
+    return "which does not exist"
+
+
+def make_pipe(file: Path) -> str:
+    os.mkfifo(file)
+    return "is a pipe"
+
+
+def make_folder(file: Path) -> str:
+    file.mkdir()
+    return "is a folder"
+
+
+@pytest.mark.parametrize("name", ["config.toml", "secrets.toml"])
+@pytest.mark.parametrize("make", [make_folder, make_pipe, make_link_to_nothing])
+def test_what_should_be_a_file_and_is_none_is_refused_instead_of_ignored(
+    make: Callable[[Path], str], name: str, home: Path
+) -> None:
+    (home / ".dlt").mkdir()
+    what = make(home / ".dlt" / name)
+
+    for words in (["sync"], ["check"], ["status"]):
+        ran = command(*words, UNIFY_API_KEY="case-key")
+        assert ran.returncode == 2, ran.stderr
+        assert f".dlt/{name}" in ran.stderr
+        assert what in ran.stderr
+    shutil.rmtree(home / ".dlt")
 
 
 TWICE = [

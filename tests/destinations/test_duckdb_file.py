@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import dlt
@@ -69,13 +71,26 @@ def make_pipe(file: Path) -> str:
     return "is no file"
 
 
+def make_text(file: Path) -> str:
+    file.write_text("a text, such as a page of an error, saved under the name of the database")
+    return "is no DuckDB database"
+
+
+def make_sqlite(file: Path) -> str:
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("CREATE TABLE other (id)")
+    return "is no DuckDB database"
+
+
 def make_link_to_nowhere(file: Path) -> str:
     file.symlink_to(file.parent / "not mounted" / "warehouse.duckdb")
     return "whose folder does not exist"
 
 
 @pytest.mark.parametrize("words", [("sync",), ("check",), ("status",), ("models",)], ids=" ".join)
-@pytest.mark.parametrize("make", [make_folder, make_pipe, make_link_to_nowhere])
+@pytest.mark.parametrize(
+    "make", [make_folder, make_pipe, make_text, make_sqlite, make_link_to_nowhere]
+)
 def test_what_is_no_file_is_refused_before_any_request(
     make: Callable[[Path], str], words: tuple[str, ...], home: Path
 ) -> None:
@@ -86,6 +101,24 @@ def test_what_is_no_file_is_refused_before_any_request(
     assert ran.returncode == 2, ran.stderr
     assert what in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "what"),
+    [
+        (":memory:", "in memory, and gone with this run"),
+        ("information_schema.duckdb", "the name of a schema of DuckDB's own"),
+        ("PG_CATALOG.db", "the name of a schema of DuckDB's own"),
+    ],
+)
+def test_a_database_in_memory_or_with_a_reserved_name_is_refused(
+    file: str, what: str, home: Path
+) -> None:
+    for words in (("check",), ("sync",), ("status",)):
+        ran = command(*words, UNIFY_API_KEY=KEY, DESTINATION__DUCKDB__CREDENTIALS=file)
+        assert ran.returncode == 2, ran.stderr
+        assert what in ran.stderr
+    assert list(home.iterdir()) == []
 
 
 def make_link(file: Path) -> None:

@@ -23,6 +23,7 @@ from dlt.common.exceptions import (
 )
 from dlt.common.normalizers.naming.exceptions import NormalizersException
 from dlt.common.schema.exceptions import InvalidSchemaName
+from dlt.destinations.impl.duckdb.exceptions import InvalidInMemoryDuckdbCredentials
 
 from unify_source.configuration.dlt_files import redact_dlt
 from unify_source.configuration.files import unreadable_file
@@ -44,6 +45,14 @@ _LONGEST = 300
 _ENCODE = (
     "In an address, write a password's @ as %40, : as %3A, / as %2F, # as %23, % as %25 and a"
     " blank as %20."
+)
+
+
+_MISCONFIGURED = (
+    ConfigurationException,
+    NormalizersException,
+    InvalidSchemaName,
+    InvalidInMemoryDuckdbCredentials,
 )
 
 
@@ -111,7 +120,7 @@ def _explanation(error: BaseException) -> BaseException:
             return KeyboardInterrupt()
         if isinstance(cause, TomlProviderReadException):
             return unreadable_file(cause.full_paths)
-        if isinstance(cause, (ConfigurationException, NormalizersException, InvalidSchemaName)):
+        if isinstance(cause, _MISCONFIGURED):
             return _misconfigured(cause)
         if isinstance(cause, MissingDependencyException):
             return _not_installed(cause)
@@ -158,6 +167,11 @@ def _misconfigured(error: BaseException) -> ConfigurationError:
             f"dlt's setting {name} has an invalid value.",
             "Correct it in .dlt/config.toml or the environment, where dlt also reads another"
             f" program's variable {name.upper()}.",
+        )
+    if isinstance(error, InvalidInMemoryDuckdbCredentials):
+        return ConfigurationError(
+            "DuckDB's database would be in memory, and gone with this run.",
+            "Name a file in DESTINATION__DUCKDB__CREDENTIALS.",
         )
     if isinstance(error, InvalidSchemaName):
         return ConfigurationError(

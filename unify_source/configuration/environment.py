@@ -62,6 +62,7 @@ def _is_bare(setting: ConfiguredValue) -> bool:
 
 # Before the first load, a trial under another name would pass: only these very names are reserved.
 _OF_DUCKDB = re.compile("information_schema|pg_catalog|system|temp", re.IGNORECASE)
+_OF_DUCKDB_ALONE = re.compile("information_schema|pg_catalog", re.IGNORECASE)
 _OF_POSTGRES = re.compile("information_schema|pg_.*", re.IGNORECASE)
 _RESERVED = {
     "duckdb": _OF_DUCKDB,
@@ -191,6 +192,11 @@ def refuse_ambiguous_names(pipeline: dlt.Pipeline) -> None:
     if database is None:
         return
     name = PurePath(database.file).name.split(".")[0]
+    if _OF_DUCKDB_ALONE.fullmatch(name):
+        raise ConfigurationError(
+            f"The DuckDB file {database.file.name} has the name of a schema of DuckDB's own.",
+            "Choose another name for the file, which is named after the pipeline unless set.",
+        )
     for dataset in (database.dataset, database.staging_dataset):
         if name.casefold() == dataset.casefold():
             raise ConfigurationError(

@@ -20,6 +20,24 @@ _NAME = re.compile(r'Key "([\w.-]+)" already exists')
 _KEY = re.compile(r"\s*([a-z_]{1,40})\s*=")
 
 
+def refuse_no_file(path: Path) -> None:
+    """Raise ConfigurationError where a file of settings is something else: dlt would ignore it.
+
+    Docker makes a folder of a file that it is to mount and does not find.
+    """
+    if path.is_symlink() and not path.exists():
+        raise ConfigurationError(
+            f"{path} is a link to {path.readlink()}, which does not exist.",
+            "Mount or create that file, or delete the link.",
+        )
+    if path.is_dir() or path.is_fifo():
+        raise ConfigurationError(
+            f"{path} should be a file, but is {'a folder' if path.is_dir() else 'a pipe'}: no"
+            " setting in it would be read.",
+            "Put the file there, or remove it.",
+        )
+
+
 def unreadable_file(paths: list[str]) -> ConfigurationError:
     """Return the error for the first of these files that cannot be read as TOML.
 

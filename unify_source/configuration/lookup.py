@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import dlt
@@ -11,6 +12,7 @@ from dlt.common.configuration.providers import EnvironProvider
 from dlt.common.configuration.providers.provider import ConfigProvider
 
 from unify_source.accounts import ACCOUNT, read_account
+from unify_source.configuration.files import refuse_no_file
 from unify_source.dlt_seam import (
     config_sections,
     look_up,
@@ -98,6 +100,9 @@ def _configured(name: str) -> Any:
 
 
 def _refuse_mistyped_names() -> None:
+    for provider in providers():
+        for file in map(Path, provider.locations):
+            refuse_no_file(file)
     of_dlt = names_in_a_sources_section()
     for path, where in _paths_in_the_section():
         if not _is_read(path, of_dlt):

@@ -23,6 +23,9 @@ rows have a megabyte. Rows of two loads that it has not merged are not adjacent.
 """
 
 _SETTING = "storage_compatibility_version"
+# What stands in every file of DuckDB's, after a checksum.
+_MARK, _MARKED_UP_TO = b"DUCK", 12
+_ANOTHER = "Move it away, or name another file in DESTINATION__DUCKDB__CREDENTIALS."
 
 
 @dataclass(frozen=True)
@@ -95,13 +98,20 @@ def refuse_no_file(database: DuckDBDatabase) -> None:
     if file.exists() and not file.is_file():
         raise ConfigurationError(
             f"{file} should be DuckDB's file, but is {'a folder' if file.is_dir() else 'no file'}.",
-            "Move it away, or name another file in DESTINATION__DUCKDB__CREDENTIALS.",
+            _ANOTHER,
         )
+    if place.is_file() and place.stat().st_size and not _is_marked(place):
+        raise ConfigurationError(f"{file} exists, but is no DuckDB database.", _ANOTHER)
     if file.is_symlink() and not place.parent.is_dir():
         raise ConfigurationError(
             f"{file} is a link to {place}, whose folder does not exist.",
             "Mount or create that folder, or delete the link.",
         )
+
+
+def _is_marked(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(_MARKED_UP_TO).endswith(_MARK)
 
 
 def _has_content(file: Path) -> bool:
