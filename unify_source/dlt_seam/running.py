@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import dlt
@@ -15,7 +15,7 @@ from dlt.common.storages.load_package import commit_load_package_state
 from dlt.extract import DltResource, DltSource
 from dlt.extract.exceptions import CurrentSourceNotAvailable
 from dlt.extract.incremental.context import get_interval_context
-from dlt.extract.items_transform import FilterItem
+from dlt.extract.items_transform import FilterItem, MapItem
 
 _MADE_EMPTY = b"unify-source: no rows yet"
 
@@ -110,17 +110,25 @@ def forget_column(table: str, column: str) -> None:
     columns.pop(column, None)
 
 
-class _LastFilter(FilterItem):
-    # dlt sorts steps by this, whenever they are added: after all that a user adds.
+# dlt sorts steps by their affinity, whenever they are added: after all that a user adds.
+class _LastStep(MapItem):
     placement_affinity: ClassVar[float] = 2
 
 
-def with_rows_only(resource: DltResource) -> DltResource:
-    """Let a resource drop tables that a user's own step has left without rows.
+class _LastFilter(FilterItem):
+    placement_affinity: ClassVar[float] = 3
+
+
+def with_rows_only(
+    resource: DltResource, allowed: Callable[[Any], Any] | None = None
+) -> DltResource:
+    """Let a resource drop tables that a user's own step, or then `allowed`, left without rows.
 
     dlt cannot load such a table into Postgres, and the package would stay pending. One marked by
     `without_rows` creates a table that does not exist yet.
     """
+    if allowed:
+        resource.add_step(_LastStep(allowed))
     resource.add_step(_LastFilter(_has_rows))
     return resource
 

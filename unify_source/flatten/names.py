@@ -38,7 +38,8 @@ class KnownColumn(NamedTuple):
 class Splitting:
     """How to split: the destination's spelling of names, and the columns that it already has.
 
-    Without `json_columns`, JSON is stored in text columns.
+    Without `json_columns`, JSON is stored in text columns. A table that `discards_variants` gets no
+    further column for values that do not fit their column, so that these take no room.
     """
 
     normalize: Callable[[str], str] = lambda name: name
@@ -46,6 +47,7 @@ class Splitting:
     json_columns: bool = True
     max_new_columns: int = USUAL.max_new_columns
     reserved: frozenset[str] = frozenset()
+    discards_variants: Callable[[str], bool] = lambda _table: False
 
 
 class Names:
@@ -65,6 +67,7 @@ class Names:
             if name.casefold() not in self._taken and not name.casefold().startswith(_DLT)
         }
         self._room = how.max_new_columns - len(new)
+        self._discards_variants = how.discards_variants(table.name)
         # Created by hand, or by a version that recorded no path. The first key with such a name
         # gets it; otherwise its values would move to a new column.
         self._unclaimed = {name for name, column in new.items() if column.path is None}
@@ -112,9 +115,10 @@ class Names:
         wanted = self._normal(spelled) or _UNNAMED
         name = self._free(f"x{wanted}" if wanted.startswith(_DLT) else wanted, path, variant)
         if name not in self._unclaimed:
-            if self._room <= 0:
+            takes_room = not (variant and self._discards_variants)
+            if takes_room and self._room <= 0:
                 return None
-            self._room -= 1
+            self._room -= takes_room
         self._taken.add(name.casefold())
         self._names[path, variant] = name
         return name

@@ -26,7 +26,7 @@ from unify_source.flatten.quarantine import quarantined
 from unify_source.flatten.shared import Shared
 from unify_source.flatten.split import split
 from unify_source.load.fan_out import Batch as Tables
-from unify_source.load.schema import Target, Warehouse
+from unify_source.load.target import Target
 from unify_source.resources import CURSOR, Resource, Table
 from unify_source.settings import Settings
 from unify_source.state.cursors import Cursors
@@ -104,13 +104,13 @@ class Extraction:
         newest, shared = EPOCH, Shared(target.carried)
         for sifted in self._sifted(window, again, ids, memory, target):
             newest = max(newest, pc.max(sifted.rows[CURSOR]).as_py() or EPOCH)
-            tables = self._tables(sifted, target.warehouse)
+            tables = self._tables(sifted, target)
             shared.note(sifted.rows, sifted.new, tables)
             yield tables
         if carriers := shared.left_behind():
             lost = "What it shared with another row is gone for now."
             for batch, _ in self._asked(carriers, lost, target):
-                yield self._tables(memory.carried(batch), target.warehouse)
+                yield self._tables(memory.carried(batch), target)
         if target.sample_pages is None:
             # A filter may hide a row that is still there.
             gone = [] if self.settings.filters else memory.vanished(self.covered or window)
@@ -235,16 +235,16 @@ class Extraction:
             batch = target.privacy.apply(self._resource, read)
             yield batch, [*gone, *sorted(read.keys - batch.keys)]
 
-    def _tables(self, sifted: Sifted, warehouse: Warehouse) -> Tables:
+    def _tables(self, sifted: Sifted, target: Target) -> Tables:
         # Each row counts as read a microsecond after the one before, so the last wins the merge.
         read_at = max(datetime.now(timezone.utc), self._read_at)
         self._read_at = read_at + timedelta(microseconds=len(sifted.rows))
         self.quarantined += len(sifted.unreadable)
         tables: dict[str, pa.Table] = {}
         if len(sifted.rows):
-            how = warehouse.splitting
+            how = target.warehouse.splitting
             tables = split(self._resource, sifted.rows, read_at, how, sifted.new)
             for name, rows in tables.items():
-                warehouse.note(name, rows)
+                target.warehouse.note(name, rows)
         tables[self._quarantine.name] = quarantined(sifted.unreadable, read_at, sifted.released)
         return {name: rows for name, rows in tables.items() if len(rows)}

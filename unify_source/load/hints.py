@@ -107,12 +107,12 @@ def json_as_text(table: Table) -> dict[str, Any]:
     return {name: {"name": name, "data_type": "text"} for name in promised}
 
 
-def new_columns(rows: pa.Table) -> dict[str, Any]:
+def new_columns(rows: pa.Schema) -> dict[str, Any]:
     """Return hints for what Arrow's types do not show: JSON, and the source of a new column.
 
     dlt stores them with its schema, where the next run looks up the column of each key.
     """
-    return {name: {"name": name, **hints} for name, hints in source_hints(rows.schema).items()}
+    return {name: {"name": name, **hints} for name, hints in source_hints(rows).items()}
 
 
 def described(resource: DltResource, table: Table, account: str | None) -> None:

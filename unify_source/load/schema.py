@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 
 from unify_source.accounts import ACCOUNT
-from unify_source.destinations.contents import carried_rows
-from unify_source.dlt_seam import capabilities, forget_column, running_pipeline
+from unify_source.dlt_seam import forget_column
 from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
 from unify_source.flatten.new_columns import IS_VARIANT, SOURCE_PATH
-from unify_source.flatten.privacy import Privacy
-from unify_source.flatten.shared import Carried
 from unify_source.flatten.tables import is_json
 from unify_source.flatten.values import DLT_TYPES
 from unify_source.limits import USUAL
+from unify_source.load.asked.contracts import EVOLVE, OPEN, Contract
 from unify_source.notices import Notices
 from unify_source.privacy_settings import KEEP
-from unify_source.resources import AS_OF, BY_NAME, JSON, KNOWN_AS_OF, MAIN_LIST, Table
+from unify_source.resources import AS_OF, BY_NAME, JSON, KNOWN_AS_OF, Table
 from unify_source.settings import Settings
-from unify_source.state.cursors import Cursors
-from unify_source.state.memory import Memory, State
 
 _HARMLESS = re.compile(r"[\w/.+-]{0,16}")
 
@@ -47,8 +42,10 @@ class Warehouse:
         by_account: bool = False,
         notices: Notices | None = None,
         shows_examples: bool = False,
+        contracts: Mapping[str, Contract] | None = None,
     ) -> None:
         self._notices, self._shows_examples = notices or Notices(), shows_examples
+        self._contracts = contracts or {}
         self._made = {name for name in BY_NAME if name in schema.tables}
         self._columns = {
             name: {
@@ -64,6 +61,7 @@ class Warehouse:
             json_columns=json_columns,
             max_new_columns=max_new_columns,
             reserved=frozenset({ACCOUNT} if by_account else ()),
+            discards_variants=lambda table: self._contract(table).data_type != EVOLVE,
         )
 
     @classmethod
@@ -74,6 +72,7 @@ class Warehouse:
         *,
         json_columns: bool,
         notices: Notices | None = None,
+        contracts: Mapping[str, Contract] | None = None,
     ) -> Warehouse:
         """Return the warehouse of a run with these settings."""
         return cls(
@@ -83,6 +82,7 @@ class Warehouse:
             by_account=settings.account is not None,
             notices=notices,
             shows_examples=settings.pii == KEEP,
+            contracts=contracts,
         )
 
     def has(self, table: str) -> bool:
@@ -108,8 +108,9 @@ class Warehouse:
         """Note the columns that are written to a table."""
         self._made.add(name)
         columns = self._columns.setdefault(name, {})
-        before = set(columns)
-        for column, hints in source_hints(rows.schema, with_types=True).items():
+        before, contract = set(columns), self._contract(name)
+        added = pa.schema([each for each in rows.schema if contract.mode(each) == EVOLVE])
+        for column, hints in source_hints(added, with_types=True).items():
             if "data_type" in hints:
                 existing = columns.get(column)
                 # dlt never changes the type of a column that exists.
@@ -117,6 +118,9 @@ class Warehouse:
                 columns[column] = _known({**hints, "data_type": kind})
         for column in sorted(columns.keys() - before):
             self._notice(name, columns, column, rows)
+
+    def _contract(self, table: str) -> Contract:
+        return self._contracts.get(table, OPEN)
 
     def _notice(
         self, table: str, columns: dict[str, KnownColumn], column: str, rows: pa.Table
@@ -188,58 +192,3 @@ def _known(hints: Any) -> KnownColumn:
     return KnownColumn(
         str(hints["data_type"]), tuple(json.loads(path)) if path else None, IS_VARIANT in hints
     )
-
-
-@dataclass(frozen=True)
-class Target:
-    """Where an extraction's rows go: the warehouse as it is, and the state kept there.
-
-    `cursors` are those of the selected tables, `privacy` is applied on the way. Without `state` the
-    run remembers nothing: it loads a sample, or only some of the tables. `carried` returns the rows
-    that others than their owners carry too.
-    """
-
-    warehouse: Warehouse
-    cursors: Cursors
-    privacy: Privacy
-    state: State | None = None
-    quarantine: State = field(default_factory=dict)
-    moves_cursors: bool = True
-    sample_pages: int | None = None
-    carried: Callable[[], list[Carried]] = list
-
-    def memory(
-        self,
-        settings: Settings,
-        start: datetime | None,
-        empty_at: datetime | None,
-        *,
-        is_first: bool,
-    ) -> Memory:
-        """Return the memory of a load that reads from `start` on; `is_first` of its run or not."""
-        # A backfill reads only its range; rows in quarantine wait for the next sync.
-        cursors, is_sync = self.cursors, self.moves_cursors and self.state is not None
-        # After a gap, rows that were visible in time but skipped look late.
-        is_measured = is_sync and is_first and cursors.is_settled
-        return Memory(
-            self.state if self.state is not None else {},
-            self.quarantine if self.state is not None else {},
-            cursors.name if is_sync else None,
-            settings.lookback,
-            start,
-            empty_at,
-            asks=is_sync and is_first,
-            rereads=is_sync and not settings.filters,
-            trusts_tail=cursors.agree,
-            measured_from=cursors.oldest if is_measured else None,
-        )
-
-
-def carried_by_others(selected: frozenset[str], account: str | None) -> list[Carried]:
-    """Return the stored rows of these tables that others than their owners carry too."""
-    if not capabilities():
-        return []
-    shared = [each for each in MAIN_LIST.shared() if each.references in selected]
-    root = MAIN_LIST.parts[0].table
-    rows = (carried_rows(running_pipeline(), root, each, account) for each in shared)
-    return [carried for each in rows for carried in each]

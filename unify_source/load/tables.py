@@ -14,12 +14,10 @@ from unify_source.accounts import state_of_account
 from unify_source.api.client import Client
 from unify_source.destinations.forgotten.databases import empty_staging
 from unify_source.destinations.forgotten.people import forgotten
-from unify_source.destinations.formats import has_json_columns, prepare, refuse_harm
-from unify_source.destinations.lakes.merge import lake_format
+from unify_source.destinations.formats import has_json_columns, prepare
 from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import (
     capabilities,
-    dropped_tables,
     emptied_tables,
     keep_when_refreshed,
     load_id,
@@ -33,13 +31,16 @@ from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.tables import is_json
 from unify_source.ledger.entry import SUCCEEDED, Entry
 from unify_source.ledger.ledger import begun_by_dlt, noted_at_once
+from unify_source.load.asked.asked import Asked
+from unify_source.load.asked.contracts import contracts_of
+from unify_source.load.asked.refusals import refuse_reading_apart
 from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
 from unify_source.load.hints import add_location, described, note_privacy, tables_of
 from unify_source.load.interval import State, WindowLoad, sample_pages
 from unify_source.load.listing.listings import Listings
-from unify_source.load.refusals import checked_hints, refuse_lost_tables, refuse_reading_apart
-from unify_source.load.schema import Target, Warehouse, carried_by_others, take_over_columns
+from unify_source.load.schema import Warehouse, take_over_columns
+from unify_source.load.target import Target, carried_by_others
 from unify_source.load.writer import TableWriter
 from unify_source.resources import (
     ALL_TABLES,
@@ -78,10 +79,7 @@ class TableResources:
         self._moves_cursors = self._load.moves_cursors and self._interval.end is None
         self._feed = FanOut(self._begin)
         self._unfinished: UnfinishedMerges | None = None
-        # Computed once a run: dlt takes two milliseconds for each table.
-        self._hints: dict[str, Mapping[str, Any]] = {}
-        # File formats that a run chose itself: dlt keeps them with the resources.
-        self._chosen: dict[str, str] = {}
+        self._asked, self._writers = Asked(), dict[str, TableWriter]()
 
     def resources(self, tables: Iterable[Table] = ALL_TABLES) -> list[DltResource]:
         """Return the resources, in the order of the tables."""
@@ -96,21 +94,26 @@ class TableResources:
                 refuse_reading_apart(table, dlt.current.resource_name(), selected)
             if not (loaded := selected.get(table.name)):
                 return
-            writer = TableWriter(table, loaded, self._settings, self._hints, self._chosen)
+            writer = TableWriter(table, loaded, self._settings, self._asked, self._load.notices)
+            self._writers[table.name] = writer
             run = None if running is None else dlt.current.source()
             yield from writer.items(self._feed.rows(table.name, selected, run))
 
         resource: DltResource = dlt.resource(rows, name=table.name)
         described(resource, table, self._settings.account)
         add_location(resource, table, self._settings.base_url)
-        return with_rows_only(resource)
+
+        def allowed(rows: Any) -> Any:
+            return self._writers[table.name].allowed(rows)
+
+        return with_rows_only(resource, allowed)
 
     def _begin(self, selected: frozenset[str]) -> Generator[Batch, None, None]:
         """Read what the selected tables need; runs when the first of them is asked for rows."""
         resources = running_resources() or {}
         # Only our own code builds the source of a windowed run, so its hints need no check.
         if not self._load.extraction:
-            self._check(resources)
+            self._asked.check(resources, self._settings)
         with self._begun(selected) as entry:
             batches = self._read(selected, resources, entry)
             first = next(batches, {})
@@ -123,15 +126,6 @@ class TableResources:
             entry.end(SUCCEEDED)
             if entry.has_rows or not noted_at_once(entry):
                 yield {LEDGER.name: entry.rows()}
-
-    def _check(self, resources: Resources) -> None:
-        lake = lake_format(capabilities(), self._settings.table_format)
-        account, chosen = self._settings.account, self._chosen
-        checked = checked_hints(resources, lake=lake, account=account, chosen=chosen)
-        self._hints.update(checked)
-        if capabilities():
-            refuse_lost_tables(dlt.current.source_schema(), checked)
-            refuse_harm(running_pipeline(), dropped_tables() - {LEDGER.name})
 
     def _begun(self, selected: frozenset[str]) -> AbstractContextManager[Entry | None]:
         if self._load.entry or not capabilities():
@@ -148,8 +142,8 @@ class TableResources:
         # None if a notebook iterates the source without a pipeline: there is no destination.
         if caps:
             prepare(running_pipeline(), schema.tables)
-        has_json, notices = has_json_columns(caps), self._load.notices
-        warehouse = Warehouse.of(schema, self._settings, json_columns=has_json, notices=notices)
+        self._asked.contracts = contracts_of(schema, resources) if caps else {}
+        warehouse = self._warehouse(schema, json_columns=has_json_columns(caps))
         sample = sample_pages(resources, self._settings.page_size)
         state_of = self._state_of if sample is None else _no_state
         privacy = self._privacy(resources)
@@ -175,6 +169,15 @@ class TableResources:
                 entry.note(extraction)
             if caps and not self._load.extraction:
                 self._note_merge(extraction, is_whole=target.state is not None)
+
+    def _warehouse(self, schema: dlt.Schema, *, json_columns: bool) -> Warehouse:
+        return Warehouse.of(
+            schema,
+            self._settings,
+            json_columns=json_columns,
+            notices=self._load.notices,
+            contracts=self._asked.contracts,
+        )
 
     def _rewrites(self) -> bool:
         """Tell whether rows that an earlier run has read may be stored in some tables only."""

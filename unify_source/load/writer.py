@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import dlt
@@ -19,12 +19,10 @@ from unify_source.destinations.formats import (
 from unify_source.destinations.lakes.merge import Lake, lake_format
 from unify_source.dlt_seam import capabilities, without_rows
 from unify_source.flatten.tables import empty, with_account
-from unify_source.load.hints import (
-    add_hints,
-    json_as_text,
-    merge_disposition,
-    new_columns,
-)
+from unify_source.load.asked.asked import Asked
+from unify_source.load.asked.contracts import DISCARD_ROW, EVOLVE, Contract
+from unify_source.load.hints import add_hints, json_as_text, merge_disposition, new_columns
+from unify_source.notices import Notices
 from unify_source.resources import Table
 from unify_source.settings import Settings
 
@@ -32,8 +30,7 @@ from unify_source.settings import Settings
 class TableWriter:
     """Yields the rows of one table, and gives its resource the hints that the destination decides.
 
-    `hints` are those of each table in this run, which are known with the first batch. The formats
-    of files go to `chosen`, by table.
+    What is `asked` is known with the first batch.
     """
 
     def __init__(
@@ -41,19 +38,18 @@ class TableWriter:
         table: Table,
         resource: DltResource,
         settings: Settings,
-        hints: Mapping[str, Any],
-        chosen: dict[str, str],
+        asked: Asked,
+        notices: Notices | None = None,
     ) -> None:
         caps = capabilities()
-        self._resource, self._chosen = resource, chosen
+        self._resource, self._asked = resource, asked
         self._caps = caps
         self._table = table
         self._account = settings.account
         kind = lake_format(caps, settings.table_format)
         self._lake = Lake(kind, settings.account) if kind else None
         self._known = dict(dlt.current.source_schema().tables.get(table.name, {}))
-        self._hints = hints
-        self._format_without_rows = format_without_rows(caps) if _may_lose_all_rows(table) else None
+        self._notices = notices or Notices()
         self._columns = {} if has_json_columns(caps) else json_as_text(table)
         self._is_first = True
 
@@ -80,16 +76,43 @@ class TableWriter:
         self._is_first = False
         rows = with_account(storable(self._caps, rows), self._account)
         how = (
-            self._format_without_rows
-            or self._hints.get(self._table.name, {}).get("file_format")
+            # dlt itself may discard what a user's step has turned into another type.
+            (format_without_rows(self._caps) if self._contract.discards_rows else None)
+            or self._asked.hints.get(self._table.name, {}).get("file_format")
             or file_format(self._caps, self._known)
         )
-        self._add_hints({**self._columns, **new_columns(rows)}, how)
+        self._add_hints({**self._columns, **self._new_columns(rows)}, how)
         return rows
+
+    def allowed(self, rows: Any) -> Any:
+        """Return what the table's contract allows of rows, after the steps that a user added."""
+        if not isinstance(rows, pa.Table) or self._contract.is_open:
+            return rows
+        rows, discarded = self._contract.kept(rows)
+        for column, mode in discarded.items():
+            what = "rows" if mode == DISCARD_ROW else "values"
+            self._notices.add(
+                f"{self._table.name} has no column {column}, and schema_contract is {mode!r}: the"
+                f" {what} that need it are discarded, and no later run reads them again. To have"
+                " them, drop the contract and run with refresh='drop_data'.",
+                always=True,
+            )
+        if variants := self._contract.variants(rows.schema):
+            add_hints(self._resource, columns=variants)
+        return rows
+
+    @property
+    def _contract(self) -> Contract:
+        return self._asked.contract(self._table.name)
+
+    def _new_columns(self, rows: pa.Table) -> dict[str, Any]:
+        # Those that the contract does not allow may never be added.
+        added = [each for each in rows.schema if self._contract.mode(each) == EVOLVE]
+        return new_columns(pa.schema(added))
 
     def _add_hints(self, columns: dict[str, Any], how: str | None) -> None:
         if how:
-            self._chosen[self._table.name] = how
+            self._asked.chosen[self._table.name] = how
         add_hints(
             self._resource,
             columns=columns or None,
@@ -107,11 +130,5 @@ class TableWriter:
         if len(rows) or not exists:
             rows = rows if len(rows) else without_rows(rows)
             hints = lake.hints(opened)
-            add_hints(self._resource, columns=new_columns(rows) or None, **hints)
+            add_hints(self._resource, columns=self._new_columns(rows) or None, **hints)
             yield rows
-
-
-def _may_lose_all_rows(table: Table) -> bool:
-    # A contract is applied last, and can leave a batch without a row.
-    contract = dlt.current.source_schema().resolve_contract_settings_for_table(table.name)
-    return "discard_row" in contract.values()
