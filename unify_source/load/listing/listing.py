@@ -46,17 +46,12 @@ class Listing:
 
     @cached_property
     def batch(self) -> Batch | None:
-        """The rows of the list; None if the API has no list, and only nested rows exist."""
+        """What the list has; None if the API has no list, and only nested rows exist."""
         bodies = self._list.read()
         if bodies is None:
             return None
         read = decode(self.resource, bodies, self._settings.limits)
         return Privacy.of(self._settings).apply(self.resource, read)
-
-    @property
-    def rows(self) -> pa.Table | None:
-        """Those that are as promised."""
-        return self.batch and self.batch.rows
 
     def tables(
         self,
@@ -83,7 +78,7 @@ class Listing:
         flat = split(self.resource, listed.rows, self._list.read_at, warehouse.splitting)
         tables, is_settled = {name: flat[name] for name in changed}, True
         if self._root in tables:
-            gone, is_settled = self._missing.gone(listed.rows)
+            gone, is_settled = self._missing.gone(listed)
             rows = [tables[self._root], gone]
             tables[self._root] = pa.concat_tables(rows, promote_options="default")
         for name, rows in tables.items():
@@ -114,7 +109,7 @@ class Listing:
 
         Those that the API does not have by id either are marked as missing.
         """
-        return self._missing.fill_in(rows, self.rows)
+        return self._missing.fill_in(rows, self.batch)
 
 
 def _digest(resource: Resource, listed: Batch) -> str:

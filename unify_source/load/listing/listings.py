@@ -47,7 +47,7 @@ class Listings:
     def fill_all(self, tables: Collection[str]) -> bool:
         """Tell whether these tables need no other list, because each is one that the API has."""
         listings = map(self._by_root.get, tables)
-        return all(listing and listing.rows is not None for listing in listings)
+        return all(listing and listing.batch is not None for listing in listings)
 
     def fill_in(self, tables: Mapping[str, pa.Table]) -> Tables:
         """Return tables of another list, with only those nested rows that these lists lack."""

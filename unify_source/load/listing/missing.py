@@ -7,6 +7,7 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.decode.decode import Batch
 from unify_source.destinations.contents import stored_rows
 from unify_source.dlt_seam import capabilities, running_pipeline
 from unify_source.extract.full_list import FullList
@@ -30,10 +31,10 @@ class Missing:
         rows = stored_rows(running_pipeline(), self._table, self._account) if is_loaded else None
         return self._table.schema().empty_table() if rows is None else rows
 
-    def gone(self, listed: pa.Table) -> tuple[pa.Table, bool]:
+    def gone(self, listed: Batch) -> tuple[pa.Table, bool]:
         """Return the stored rows that are gone from the list, marked; and whether all are known."""
         unmarked = self._stored.filter(pc.is_null(self._stored[MISSING_SINCE]))
-        unlisted = _without(unmarked, listed[KEY])
+        unlisted = _without(unmarked, pa.array(sorted(listed.keys), TEXT))
         ids = unlisted[KEY].to_pylist()
         rows = self._list.by_id(ids)
         gone = unlisted.filter(pa.array([rows[key] is None for key in ids], pa.bool_()))
@@ -41,20 +42,22 @@ class Missing:
         marked = filled(filled(gone, MISSING_SINCE, since), KNOWN_AS_OF, since)
         return marked, b"" not in rows.values()
 
-    def fill_in(self, rows: pa.Table, listed: pa.Table | None) -> pa.Table:
+    def fill_in(self, rows: pa.Table, listed: Batch | None) -> pa.Table:
         """Return the rows nested in another list that are neither in this list nor in the table.
 
         Those that the API does not have by id either are marked as missing. Without the list it is
         unknown what is missing.
         """
-        unknown = rows if listed is None else _without(rows, listed[KEY])
+        unknown = rows if listed is None else _without(rows, listed.rows[KEY])
         if not len(unknown):
             return unknown
         unknown = _without(_without(unknown, self._stored[KEY]), pa.array(self._asked, TEXT))
         ids = unknown[KEY].to_pylist()
         # Each is asked for once a run.
         self._asked.update(ids)
-        by_id = {} if listed is None else self._list.by_id(ids)
+        # The list shows those that cannot be read: they are not missing.
+        odd = {row.key for row in listed.unreadable} if listed else set()
+        by_id = self._list.by_id(key for key in ids if key not in odd) if listed else {}
         since = [self._list.read_at if by_id.get(key, b"") is None else None for key in ids]
         return filled(unknown, MISSING_SINCE, pa.array(since, INSTANT))
 
