@@ -40,7 +40,7 @@ def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destinatio
         yield found
 
 
-# What happens before rows reach a destination needs no second one to show it.
+# A refusal, the schema, the trace and the state are the same for any destination.
 before_any_destination = pytest.mark.parametrize(
     "warehouse", [DuckDB], indirect=True, ids=["duckdb"]
 )
@@ -99,7 +99,6 @@ def test_each_table_is_a_resource(api: Sandbox) -> None:
     assert list(source(api).selected_resources) == names
 
 
-@before_any_destination
 def test_a_map_masks_the_arrow_table_of_one_resource(api: Sandbox, warehouse: Destination) -> None:
     def masked(people: pa.Table) -> pa.Table:
         index = people.schema.get_field_index("email")
@@ -115,7 +114,6 @@ def test_a_map_masks_the_arrow_table_of_one_resource(api: Sandbox, warehouse: De
     assert count(warehouse, "people") == len(shown(api.account)["people"])
 
 
-@before_any_destination
 def test_a_filter_of_rows_drops_them_from_one_resource(
     api: Sandbox, warehouse: Destination
 ) -> None:
@@ -137,7 +135,6 @@ def test_the_dataset_reads_the_tables_back(api: Sandbox, warehouse: Destination)
     assert counted == {table.name: count(warehouse, table.name) for table in ALL_TABLES}
 
 
-@before_any_destination
 def test_a_selection_loads_its_tables_and_moves_the_cursor_of_no_other(
     api: Sandbox, warehouse: Destination
 ) -> None:
@@ -155,7 +152,6 @@ def test_a_selection_loads_its_tables_and_moves_the_cursor_of_no_other(
     assert warehouse.stored() == shown(api.account)
 
 
-@before_any_destination
 @pytest.mark.rounds
 def test_each_table_can_be_loaded_alone_and_the_next_full_run_is_complete(
     api: Sandbox, warehouse: Destination
@@ -176,7 +172,6 @@ def test_each_table_can_be_loaded_alone_and_the_next_full_run_is_complete(
     assert warehouse.stored() == shown(api.account)
 
 
-@before_any_destination
 def test_a_resource_with_the_disposition_skip_is_not_loaded(
     api: Sandbox, warehouse: Destination
 ) -> None:
@@ -191,7 +186,6 @@ def test_a_resource_with_the_disposition_skip_is_not_loaded(
     assert warehouse.stored() == shown(api.account)
 
 
-@before_any_destination
 def test_hints_of_one_table_stay_with_it(api: Sandbox, warehouse: Destination) -> None:
     source_ = source(api)
     source_.people.apply_hints(columns={"crm_owner": {"data_type": "text"}})
@@ -218,7 +212,6 @@ def test_another_write_disposition_is_refused_and_refresh_suggested(
     assert warehouse.stored() == shown(api.account)
 
 
-@before_any_destination
 def test_the_merge_of_a_run_keeps_children_with_their_parents(
     api: Sandbox, warehouse: Destination
 ) -> None:
@@ -293,7 +286,6 @@ def with_transformer(source_: Any, table: str, **hints: Any) -> Any:
     return source_
 
 
-@before_any_destination
 def test_a_transformer_has_hints_of_its_own(api: Sandbox, warehouse: Destination) -> None:
     loaded, hints = pipeline(warehouse), {"primary_key": "key", "write_disposition": "merge"}
     for _ in range(2):
@@ -329,7 +321,6 @@ def test_another_name_of_a_resource_is_refused(api: Sandbox, warehouse: Destinat
     assert_refused(api, lambda: pipeline(warehouse).run(renamed), "people", "'contacts'")
 
 
-@before_any_destination
 @pytest.mark.parametrize("resources", [(), ("people",)], ids=["all", "people"])
 def test_a_limit_loads_a_sample_and_the_next_full_run_is_complete(
     serve: Serve, warehouse: Destination, resources: tuple[str, ...]
@@ -345,7 +336,6 @@ def test_a_limit_loads_a_sample_and_the_next_full_run_is_complete(
     assert warehouse.stored() == shown(api.account)
 
 
-@before_any_destination
 def test_limits_of_rows_and_of_time_also_end_a_sample(serve: Serve, warehouse: Destination) -> None:
     api = serve(account(2_000))
     loaded = pipeline(warehouse)
@@ -365,7 +355,6 @@ def interval(api: Sandbox) -> tuple[Any, Any, list[dict[str, Any]]]:
     return first, last, inside
 
 
-@before_any_destination
 @pytest.mark.parametrize("by", ["sync", "three lines"])
 def test_an_orchestrators_interval_is_loaded_exactly_and_the_cursor_stays(
     api: Sandbox, warehouse: Destination, monkeypatch: pytest.MonkeyPatch, by: str
@@ -417,7 +406,6 @@ def test_an_incremental_that_this_source_cannot_apply_is_refused(
         source(api, updated_at=dlt.sources.incremental(**{"cursor_path": "updated_at", **odd}))
 
 
-@before_any_destination
 @pytest.mark.parametrize("mode", ["evolve", "discard_value", "discard_row", "freeze"])
 def test_a_schema_contract_does_what_dlt_documents(
     api: Sandbox, serve: Serve, warehouse: Destination, mode: Any
@@ -441,7 +429,6 @@ def test_a_schema_contract_does_what_dlt_documents(
     assert warehouse.stored()["enrollments"] == kept["enrollments"]
 
 
-@before_any_destination
 @pytest.mark.parametrize("mode", ["discard_value", "discard_row", "freeze"])
 def test_a_contract_that_would_discard_a_whole_table_is_refused(
     api: Sandbox, warehouse: Destination, mode: Any
@@ -521,7 +508,6 @@ def test_views_outlive_dropped_tables_on_duckdb_and_are_named_before_postgres_re
         assert warehouse.ask("SELECT count(*) FROM unify_models.fct_enrollments") == [(240,)]
 
 
-@before_any_destination
 def test_refresh_of_one_table_reloads_that_one(api: Sandbox, warehouse: Destination) -> None:
     loaded = first_run(api, warehouse)
     loaded.run(source(api).with_resources("people"), refresh="drop_data")
@@ -543,7 +529,6 @@ def test_naming_conventions_name_the_tables(
     assert warehouse.stored() == shown(api.account)
 
 
-@before_any_destination
 def test_a_dev_pipeline_loads_into_a_dataset_of_its_own(
     api: Sandbox, warehouse: Destination
 ) -> None:
@@ -553,7 +538,6 @@ def test_a_dev_pipeline_loads_into_a_dataset_of_its_own(
     assert dict(loaded.dataset().row_counts().fetchall())["enrollments"] == 240
 
 
-@before_any_destination
 def test_an_attached_pipeline_resumes(api: Sandbox, warehouse: Destination) -> None:
     first_run(api, warehouse)
     change(api.account, 20)
@@ -564,7 +548,6 @@ def test_an_attached_pipeline_resumes(api: Sandbox, warehouse: Destination) -> N
     assert len(api.requests) <= 5
 
 
-@before_any_destination
 def test_nesting_cloning_sections_and_exports_work(
     api: Sandbox, warehouse: Destination, home: Path
 ) -> None:
@@ -576,7 +559,6 @@ def test_nesting_cloning_sections_and_exports_work(
     assert "enrollments" in (home / "schemas" / "unify.schema.yaml").read_text()
 
 
-@before_any_destination
 def test_resources_are_read_in_parallel_and_with_a_progress_shown(
     api: Sandbox, warehouse: Destination
 ) -> None:
