@@ -23,6 +23,7 @@ from conftest import KEY
 from modeled import both
 
 from unify_source import export
+from unify_source.analysis.files import part_of
 from unify_source.errors import ConfigurationError
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 
@@ -242,3 +243,11 @@ def as_cell(value: Any) -> Any:
     if isinstance(value, date):
         return datetime.combine(value, time())
     return value
+
+
+@pytest.mark.parametrize("folder", [".", "..", "/", "reports"])
+def test_a_folder_in_place_of_a_file_is_refused(folder: str, home: Path) -> None:
+    (home / "reports").mkdir()
+
+    with pytest.raises(ConfigurationError, match="it is a folder"), part_of(Path(folder)):
+        pass

@@ -38,6 +38,10 @@ _WIDTH = 20
 @contextmanager
 def part_of(file: Path) -> Iterator[Path]:
     """Yield a file beside this one, which replaces it once it is complete, or is deleted."""
+    if file.is_dir():
+        raise ConfigurationError(
+            f"{file} cannot be written: it is a folder.", "Name a file in it, or choose another."
+        )
     part = file.with_name(f".{file.name}-{os.getpid()}")
     try:
         yield part
