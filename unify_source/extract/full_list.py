@@ -41,7 +41,8 @@ class FullList:
         parameters = [("limit", str(self._settings.page_size))]
         try:
             return self._bodies(parameters)
-        except (RateLimited, ServerFailed, Unreachable):
+        except (RateLimited, Unreachable):
+            # They concern every request, not this list alone.
             raise
         except (ApiError, KeyRefused) as error:
             # The rows of the main list matter more: failing here would stop them too.
