@@ -75,6 +75,8 @@ def test_runs_of_one_account_take_turns_while_another_account_loads(
         instance.add_dynamic_partitions(ACCOUNTS, ["acme", "zed"])
         raise_the_limit()
         wanted(instance, "month of acme", keys("acme", 1, 31), file)
+        # Dagster starts backfills in any order, and that of both would keep each account waiting.
+        within_patience(lambda: acme.requests)
         wanted(instance, "part of acme", keys("acme", 20, 29), file)
         # Dagster makes one run of both accounts, which are more than the days here.
         wanted(instance, "day of both", [*keys("acme", 31, 31), *keys("zed", 31, 31)], file)
@@ -84,10 +86,10 @@ def test_runs_of_one_account_take_turns_while_another_account_loads(
             runs = instance.get_runs()
             return [run.status for run in runs if run.tags["dagster/backfill"] in names]
 
-        within_patience(lambda: len(instance.get_runs()) == 4 and acme.requests)
+        within_patience(lambda: len(instance.get_runs()) == 4)
         within_patience(lambda: states("part of zed") == [dg.DagsterRunStatus.SUCCESS])
-        of_acme = states("month of acme", "part of acme", "day of both")
-        assert sorted(state.value for state in of_acme) == ["QUEUED", "QUEUED", "STARTED"]
+        assert states("month of acme") == [dg.DagsterRunStatus.STARTED]
+        assert set(states("part of acme", "day of both")) == {dg.DagsterRunStatus.QUEUED}
         goes_on.set()
         within_patience(lambda: all(run.is_finished for run in instance.get_runs()))
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 from dagster._core.execution.backfill import PartitionBackfill
 from pages import ROOT
 
@@ -25,33 +26,29 @@ STEP = "unify_tables"
 PATIENCE = 250
 
 
-def configure(home: Path) -> None:
-    """Make the folder that of the project's instance, for this process and those it starts."""
-    settings = (PROJECT / "dagster.yaml").read_text()
-    (home / "dagster.yaml").write_text(re.sub(r"(_seconds): 30", r"\1: 1", settings))
-    os.environ["DAGSTER_HOME"] = str(home)
-
-
 @contextmanager
 def daemon(
     home: Path, environment: Mapping[str, str], definitions: Path = DEFINITIONS
 ) -> Iterator[dg.DagsterInstance]:
     """Run the project's instance and daemon, which looks at its runs more often."""
-    configure(home)
-    # Its database is made here: two that make it at once get in each other's way.
-    with dg.DagsterInstance.get() as instance, (home / "daemon.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "dagster._daemon", "run", "-f", str(definitions)],
-            env={**os.environ, **environment},
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-        try:
-            yield instance
-        finally:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(60)
+    settings = (PROJECT / "dagster.yaml").read_text()
+    (home / "dagster.yaml").write_text(re.sub(r"(_seconds): 30", r"\1: 1", settings))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(home))
+        # Its database is made here: two that make it at once get in each other's way.
+        with dg.DagsterInstance.get() as instance, (home / "daemon.log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dagster._daemon", "run", "-f", str(definitions)],
+                env={**os.environ, **environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+            try:
+                yield instance
+            finally:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(60)
 
 
 def days(first: int, last: int) -> list[str]:
