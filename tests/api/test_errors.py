@@ -15,7 +15,7 @@ from pathlib import Path
 import dlt
 import pytest
 from conftest import KEY
-from hostile import SECRET, answering, assert_ended, assert_no_secret, sync_command
+from hostile import DAMAGED, SECRET, answering, assert_ended, assert_no_secret, sync_command
 from raw_server import EMPTY_PAGE, Asked, raw_server, response
 from warehouse import shown, stored
 
@@ -203,7 +203,7 @@ def test_a_broken_destination_ends_the_run_and_the_next_one_resumes(
     api: Sandbox, home: Path
 ) -> None:
     file = home / "unify_gtm.duckdb"
-    file.write_bytes(b"this is no database" * 100)
+    file.write_bytes(DAMAGED)
     ran = sync_command(api.url)
     assert_ended(ran, 1, "The run failed")
 

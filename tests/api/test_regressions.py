@@ -14,7 +14,7 @@ from typing import Any
 import dlt
 import pytest
 from conftest import KEY
-from hostile import SECRET, answering, assert_ended, assert_no_secret, sync_command
+from hostile import DAMAGED, SECRET, answering, assert_ended, assert_no_secret, sync_command
 from listing import listing, version
 from warehouse import shown, stored
 
@@ -64,9 +64,9 @@ def test_a_negative_lock_timeout_is_refused() -> None:
 
 
 def test_a_destination_that_fails_says_why(home: Path) -> None:
-    (home / "unify_gtm.duckdb").write_bytes(b"this is no database" * 100)
+    (home / "unify_gtm.duckdb").write_bytes(DAMAGED)
     with Sandbox(Account(5), key=SECRET) as api:
-        assert_ended(sync_command(api.url), 1, "unify_gtm.duckdb", "not a valid DuckDB")
+        assert_ended(sync_command(api.url), 1, "Corrupt database file")
 
 
 def test_an_older_version_listed_late_does_not_win_if_the_tail_is_long(

@@ -19,6 +19,7 @@ from commands import command, only_json
 from conftest import KEY
 from destinations import Postgres
 from dlt.pipeline.exceptions import PipelineStepFailed
+from hostile import DAMAGED
 from loaded import loaded
 from standing import START, account, load
 from warehouse import shown
@@ -191,10 +192,10 @@ def test_check_reports_a_folder_that_may_not_be_written(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("api")
-def test_check_reports_a_file_that_is_not_a_database_after_the_checks_that_passed(
+def test_check_reports_a_damaged_database_after_the_checks_that_passed(
     home: Path,
 ) -> None:
-    (home / FILE).write_bytes(b"this is no database" * 100)
+    (home / FILE).write_bytes(DAMAGED)
 
     ran = command("check")
 

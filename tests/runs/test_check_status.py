@@ -14,6 +14,7 @@ import pytest
 from commands import command, only_json
 from conftest import KEY
 from destinations import DuckDB, opened
+from hostile import DAMAGED
 from listing import instant
 from loaded import loaded
 from warehouse import stored
@@ -110,7 +111,7 @@ def test_check_refuses_a_clock_that_is_off(
 def test_check_reports_a_destination_that_cannot_be_written(
     api: Sandbox, pipeline: dlt.Pipeline, home: Path
 ) -> None:
-    (home / FILE).write_bytes(b"this is no database" * 100)
+    (home / FILE).write_bytes(DAMAGED)
 
     with pytest.raises(UnifyError) as caught:
         check(pipeline)

@@ -14,6 +14,9 @@ from commands import Ran, command
 
 SECRET = "uk-7Qm3zzTop91x-never-shown"
 
+DAMAGED = bytes(8) + b"DUCK" + b"not what DuckDB wrote" * 1_000
+"""A DuckDB file whose checksum is wrong."""
+
 
 def sync_command(url: str, *words: str, **environment: str) -> Ran:
     return command(
