@@ -71,7 +71,8 @@ class FullList:
 
     def _page(self, parameters: Parameters) -> Page:
         try:
-            return self._client.page(self.resource, parameters, _PATIENCE)
+            patience = min(_PATIENCE, self._settings.retry_budget)
+            return self._client.page(self.resource, parameters, patience)
         except (RateLimited, ServerFailed, Unreachable):
             return self._client.page(self.resource, parameters)
 
