@@ -30,7 +30,13 @@ MODES = ["evolve", "discard_value", "discard_row", "freeze"]
 ODD = "score__v_text"
 
 
-@pytest.fixture(params=[DuckDB, Postgres], ids=lambda kind: kind.name)
+# Tried on Postgres by `make test-long`.
+@pytest.fixture(
+    params=[
+        pytest.param(DuckDB, id="duckdb"),
+        pytest.param(Postgres, id="postgres", marks=pytest.mark.long),
+    ]
+)
 def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
     """Yield an empty DuckDB or Postgres."""
     with opened(request.param, home, request) as found:

@@ -49,6 +49,8 @@ def _where(rows: Rows, key: str, column: str, values: Collection[str]) -> set[st
     """Return the keys of the rows in which a column has one of these values, in any case."""
     wanted, keys = pa.array(sorted(values), TEXT), set[str]()
     for batch in rows.every(dict.fromkeys([key, column])):
+        if not {key, column} <= set(batch.schema.names):
+            continue
         lowered = pc.utf8_lower(batch[column].cast(TEXT))
         keys.update(batch[key].filter(pc.is_in(lowered, value_set=wanted)).to_pylist())
     return keys
