@@ -46,7 +46,7 @@ def settings_of(account: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise AirflowFailException(f"{variable} is not a JSON object.")
     if taken := sorted(settings.keys() & TAKEN):
-        raise AirflowFailException(f"Take {taken[0]} out of {variable}: the DAG says it itself.")
+        raise AirflowFailException(f"Remove {taken[0]} from {variable}: the DAG sets it.")
     key = os.environ.get(f"UNIFY_API_KEY{suffix}") or settings.get("api_key")
     if account and not key:
         # Without one, the source would read UNIFY_API_KEY, and load another account's rows.

@@ -20,7 +20,7 @@ from loaded import loaded
 from standing import account, change
 from warehouse import shown
 
-from unify_source import sync, unify_source
+from unify_source import forget, sync, unify_source
 from unify_source.load.listing import odd_rows
 from unify_source.runs.report import Report
 from unify_source.sandbox import Sandbox
@@ -261,6 +261,21 @@ def test_a_sequence_that_cannot_be_read_is_in_quarantine_until_it_can_be(
     api.account.clock.advance(timedelta(seconds=1))
     assert load(warehouse, api.url).quarantined == 0
     assert sequence(warehouse, odd)["missing_since"] is not None
+
+
+@on_duckdb
+def test_a_quarantined_sequence_that_names_a_forgotten_person_does_not_return(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = loaded(warehouse, serve)
+    person = warehouse.keys("people")[0]
+    odd = api.account.sequences()[0]["id"]
+    with showing(api, {odd: {"is_paused": "no", "made_for": person}}) as url:
+        assert load(warehouse, url).quarantined == 1
+        assert forget(warehouse.pipeline(), person).rows["enrollments_quarantine"] == 1
+        pipeline = warehouse.pipeline(machine="another", name="another")
+        sync(pipeline, api_key=KEY, base_url=url, retry_budget=1)
+    assert warehouse.keys("enrollments_quarantine") == []
 
 
 @on_duckdb

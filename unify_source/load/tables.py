@@ -153,7 +153,7 @@ class TableResources:
         if rewrites := self._rewrites():
             forget_digests(main)
         listings = self._load.listings or self._new_listings(writes_all=rewrites)
-        yield from filter(None, listings.tables(selected, warehouse, state_of))
+        yield from filter(None, listings.tables(selected, warehouse, privacy, state_of))
         windowed = selected & tables_of(MAIN_LIST)
         if listings.fill_all(windowed):
             return

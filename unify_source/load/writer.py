@@ -92,9 +92,9 @@ class TableWriter:
         for column, mode in discarded.items():
             what = "rows" if mode == DISCARD_ROW else "values"
             self._notices.add(
-                f"{self._table.name} has no column {column}, and schema_contract is {mode!r}: the"
-                f" {what} that need it are discarded, and no later run reads them again. To have"
-                " them, drop the contract and run with refresh='drop_data'.",
+                f"{self._table.name} has no column {column}, and schema_contract is {mode!r}: this"
+                f" run discards the {what} that need it, and no later run reads them again. To load"
+                " them, remove the contract and run with refresh='drop_data'.",
                 always=True,
             )
         if variants := self._contract.variants(rows.schema):

@@ -14,6 +14,8 @@ from unify_source.accounts import ACCOUNT
 from unify_source.destinations.lakes.versions import standing
 from unify_source.resources import AS_OF, DELETED, KEY, TEXT, Table
 
+_OBJECT_STORES = ("s3", "gs", "gcs", "az", "azure", "abfs", "abfss", "adl")
+
 
 @dataclass(frozen=True)
 class ParquetRows:
@@ -88,7 +90,7 @@ class ParquetRows:
         files, written = self.client.fs_client, pa.BufferOutputStream()
         pq.write_table(rows, written)
         content = written.getvalue().to_pybytes()
-        if self.client.config.protocol != "file":
+        if self.client.config.protocol in _OBJECT_STORES:
             # An object is replaced as a whole.
             files.pipe_file(file, content)
             return

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import and_
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from unify_source.resources import KEY, TEXT, Table
 from unify_source.settings import DELTA, ICEBERG
 
 _KEYS_IN_ONE_DELETE = 1_000
+_HOURS_OF_A_LOAD = 1
 
 
 class Rows(Protocol):
@@ -112,8 +113,11 @@ class DeltaRows:
         if keys:
             self.opened.delete(self._have(keys, column))
         # Without rows to delete, too: a first try may have died before this. Without a retention,
-        # the files of all older versions go.
-        self.opened.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+        # the files of all older versions go, and then those that the log does not know (any more):
+        # old ones, because a run by dlt, which takes no turn, may be writing others.
+        vacuum = partial(self.opened.vacuum, dry_run=False, enforce_retention_duration=False)
+        vacuum(retention_hours=0)
+        vacuum(retention_hours=_HOURS_OF_A_LOAD, full=True)
 
     def keep_newest(self, keys: Sequence[str], newest: str) -> None:
         """See `Rows`."""

@@ -29,7 +29,10 @@ State = dict[str, Any]
 
 
 class Listing:
-    """A list that has no windows, read when it is first needed, and kept for the run."""
+    """A list that has no windows, read when it is first needed, and kept for the run.
+
+    `privacy` is applied as it is read.
+    """
 
     def __init__(
         self,
@@ -37,8 +40,10 @@ class Listing:
         settings: Settings,
         client: Client,
         notices: Notices | None = None,
+        privacy: Privacy | None = None,
     ) -> None:
         self.resource, self._settings = resource, settings
+        self.privacy = privacy or Privacy.of(settings)
         self._root = resource.parts[0].table.name
         self._notices = notices or Notices()
         self._list = FullList(resource, settings, client, self._notices)
@@ -51,7 +56,7 @@ class Listing:
         if bodies is None:
             return None
         read = decode(self.resource, bodies, self._settings.limits)
-        return Privacy.of(self._settings).apply(self.resource, read)
+        return self.privacy.apply(self.resource, read)
 
     def tables(
         self,

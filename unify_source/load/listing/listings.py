@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import pyarrow as pa
 
 from unify_source.api.client import Client
+from unify_source.flatten.privacy import Privacy
 from unify_source.load.listing.listing import Listing, State
 from unify_source.load.schema import Warehouse
 from unify_source.notices import Notices
@@ -37,10 +38,15 @@ class Listings:
         }
 
     def tables(
-        self, selected: Collection[str], warehouse: Warehouse, state_of: Callable[[str], State]
+        self,
+        selected: Collection[str],
+        warehouse: Warehouse,
+        privacy: Privacy,
+        state_of: Callable[[str], State],
     ) -> Iterator[Tables]:
         """Yield the rows of each list to write: see `Listing.tables` and `Listing.odd_rows`."""
         for listing in self._by_root.values():
+            listing.privacy = privacy
             yield listing.tables(selected, warehouse, state_of, writes_all=self.writes_all)
             yield listing.odd_rows(selected, state_of, writes_all=self.writes_all)
 

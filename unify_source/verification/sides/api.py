@@ -120,7 +120,7 @@ class Api:
 
     def read_whole(self, side: str, resource: Resource) -> bool:
         """Read a list without windows; tell whether the API has it."""
-        batch = Listing(resource, self._settings, self.client).batch
+        batch = Listing(resource, self._settings, self.client, privacy=self.privacy).batch
         if batch is None:
             return False
         self._take(side, resource, batch)
