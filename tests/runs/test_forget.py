@@ -21,7 +21,7 @@ from lakes import Delta, Iceberg, Parquet
 from loaded import loaded
 from personal import stored_text
 from standing import Serve, account
-from warehouse import shown
+from warehouse import Rows, shown
 
 from unify_source import backfill, forget, sync, unify_source
 from unify_source.destinations.lock import Turns
@@ -53,6 +53,12 @@ def busiest(account: Account) -> str:
 
 def others(account: Account, person: str) -> list[Row]:
     return [row for row in account.rows() if row["person"]["id"] != person]
+
+
+def owned(tables: Rows) -> Rows:
+    """Return the tables whose rows belong to a person."""
+    names = ("people", "enrollments", "reply_email_messages", "reply_classifications")
+    return {name: tables[name] for name in names}
 
 
 def touched(account: Account, person: str) -> None:
@@ -92,9 +98,8 @@ def test_a_person_leaves_every_table_and_no_kind_of_run_brings_them_back(
     removed = forget(database.pipeline(), person_id=person).rows
 
     left = shown(others(api.account, person), api.account.sequences())
-    owned = ("people", "enrollments", "reply_email_messages", "reply_classifications")
     stored = database.stored()
-    assert {name: stored[name] for name in owned} == {name: left[name] for name in owned}
+    assert owned(stored) == owned(left)
     assert removed["people"] == 1
     assert removed["enrollments"] > 1
     assert removed["reply_email_messages"] >= 1
@@ -107,8 +112,7 @@ def test_a_person_leaves_every_table_and_no_kind_of_run_brings_them_back(
     for run, name in again[:3] if isinstance(database, Postgres) else again:
         touched(api.account, person)
         run(database.pipeline(machine=run.__name__, name=name), api)
-        stored = database.stored()
-        assert {n: stored[n] for n in owned} == {n: left[n] for n in owned}, (run.__name__, name)
+        assert owned(database.stored()) == owned(left), (run.__name__, name)
     rows = database.ask("SELECT salt || digest FROM unify._unify_forgotten")
     assert len(rows) == 1
     assert person not in str(rows)
@@ -130,9 +134,8 @@ def test_a_person_leaves_every_table_of_a_lake_or_a_warehouse_for_good(
     done = forget(warehouse.pipeline(), person)
 
     left = shown(others(api.account, person), api.account.sequences())
-    owned = ("people", "enrollments", "reply_email_messages", "reply_classifications")
     stored = warehouse.stored()
-    assert {name: stored[name] for name in owned} == {name: left[name] for name in owned}
+    assert owned(stored) == owned(left)
     assert done.rows["people"] == 1
     assert done.rows["enrollments"] > 1
     assert done.rows["reply_email_messages"] >= 1
@@ -145,8 +148,7 @@ def test_a_person_leaves_every_table_of_a_lake_or_a_warehouse_for_good(
     for run, name in ((by_backfill, "unify_gtm"), (by_sync, "another"), (by_source, "unify_gtm")):
         touched(api.account, person)
         run(warehouse.pipeline(machine=run.__name__, name=name), api)
-        stored = warehouse.stored()
-        assert {n: stored[n] for n in owned} == {n: left[n] for n in owned}, (run.__name__, name)
+        assert owned(warehouse.stored()) == owned(left), (run.__name__, name)
     assert sum(forget(warehouse.pipeline("again"), person).rows.values()) == 0
 
 
@@ -174,8 +176,7 @@ def test_a_second_try_deletes_what_one_that_was_killed_has_left(
     forget(warehouse.pipeline(), person)
 
     stored = warehouse.stored()
-    owned = ("people", "enrollments", "reply_email_messages", "reply_classifications")
-    assert {name: stored[name] for name in owned} == {name: left[name] for name in owned}
+    assert owned(stored) == owned(left)
 
 
 @pytest.mark.parametrize("database", [Postgres], indirect=True)

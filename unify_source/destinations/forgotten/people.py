@@ -62,10 +62,8 @@ def stored(client: Any, account: str | None) -> Forgotten:
 
 def store(client: Any, person_id: str, account: str | None) -> None:
     """Store the hash of a person in such a database."""
-    before, table = (
-        stored(client, account),
-        client.make_qualified_table_name(table_of(TABLE, account)),
-    )
+    before = stored(client, account)
+    table = client.make_qualified_table_name(table_of(TABLE, account))
     client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} (salt VARCHAR(64), digest VARCHAR(64))")
     # A table for each account, because two accounts may have people with the same id. One salt for
     # all people, so that a run hashes each row once, however many are forgotten.
