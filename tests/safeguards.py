@@ -47,7 +47,7 @@ SAFEGUARDS = {
     ),
     "A run reads back behind its cursor": Safeguard(
         "P1",
-        "state/cursors.py",
+        "load/state/cursors.py",
         "behind = oldest - lookback if oldest else None",
         "behind = oldest",
         "runs/test_simulation.py::test_once_changes_stop_one_more_sync_makes_every_table_equal",

@@ -8,7 +8,7 @@ from datetime import date, datetime, time, timedelta, timezone
 import pendulum
 
 from unify_source.errors import ConfigurationError
-from unify_source.redaction import shown
+from unify_source.errors.redaction import shown
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 TICK = timedelta(microseconds=1)

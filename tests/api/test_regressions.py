@@ -20,11 +20,11 @@ from warehouse import shown, stored
 
 from unify_source.errors import UnifyError
 from unify_source.load.packages import state_of
+from unify_source.load.state.tail import MOST_TAILS
 from unify_source.runs.backfill import backfill
 from unify_source.runs.report import Report
 from unify_source.runs.sync import sync
 from unify_source.sandbox import Account, Fault, Sandbox
-from unify_source.state.tail import MOST_TAILS
 
 Serve = Callable[..., Sandbox]
 

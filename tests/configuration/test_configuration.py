@@ -21,7 +21,6 @@ from typing_extensions import Unpack
 from unify_source.configuration.environment import run_settings
 from unify_source.configuration.lookup import configured, configured_account
 from unify_source.errors import ConfigurationError
-from unify_source.limits import LimitArguments
 from unify_source.load.source import unify_source
 from unify_source.runs.backfill import backfill
 from unify_source.runs.check import check
@@ -34,6 +33,7 @@ from unify_source.settings import (
     SettingsArguments,
     checked_settings,
 )
+from unify_source.settings.limits import LimitArguments
 
 GIVEN: dict[str, tuple[Any, str]] = {
     "pii": ("drop", " DROP "),

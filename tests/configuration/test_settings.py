@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unify_source.errors import ConfigurationError
-from unify_source.redaction import redacted, shown
+from unify_source.errors.redaction import redacted, shown
 from unify_source.settings import (
     ID_FILTERS,
     STATUSES,

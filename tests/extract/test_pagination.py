@@ -26,9 +26,9 @@ from unify_source.extract.pagination import follow, follow_closely
 from unify_source.extract.probe import first_instant
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Window
-from unify_source.limits import Limits
 from unify_source.resources import ENROLLMENT_LIST, SEQUENCE_LIST
 from unify_source.settings import checked_settings
+from unify_source.settings.limits import Limits
 
 WINDOW = Window(
     datetime(2026, 5, 31, 8, tzinfo=timezone.utc), datetime(2026, 5, 31, 9, tzinfo=timezone.utc)

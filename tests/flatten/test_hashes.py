@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import enrollments, text
 
-from unify_source.decode.decode import Batch, decode
+from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.privacy import Privacy
 from unify_source.resources import BY_NAME, ENROLLMENT_LIST, TEXT, Column
 from unify_source.settings import checked_settings

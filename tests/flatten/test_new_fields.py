@@ -13,7 +13,7 @@ from destinations import DESTINATIONS, Destination, DuckDB, opened
 from listing import Row, listing, version
 from standing import load
 
-from unify_source.decode.limits import JOINED_BYTES
+from unify_source.flatten.decode.limits import JOINED_BYTES
 from unify_source.resources import BY_NAME
 from unify_source.runs.report import Report
 

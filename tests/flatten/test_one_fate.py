@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import anything, enrollments, hostile_values, keys
 
-from unify_source.decode.decode import Batch, decode
+from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.quarantine import quarantined
 from unify_source.flatten.split import split
 from unify_source.load.schema import Warehouse, source_hints

@@ -19,10 +19,10 @@ from unify_source.api import by_id
 from unify_source.errors import UnifyError
 from unify_source.load import extraction
 from unify_source.load.packages import cursor
+from unify_source.load.state import ask_again
 from unify_source.runs.backfill import backfill
 from unify_source.runs.sync import sync
 from unify_source.sandbox import DRIFTS, Account, Clock, Fault, Sandbox
-from unify_source.state import ask_again
 
 Serve = Callable[..., Sandbox]
 Row = dict[str, Any]

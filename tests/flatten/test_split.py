@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import anything, enrollments, keys
 
-from unify_source.decode.decode import decode
+from unify_source.flatten.decode.decode import decode
 from unify_source.flatten.names import KnownColumn, Splitting
 from unify_source.flatten.quarantine import quarantined
 from unify_source.flatten.split import split

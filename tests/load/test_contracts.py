@@ -20,8 +20,8 @@ from loaded import once
 from standing import account
 
 from unify_source import sync, unify_source
+from unify_source.errors.notices import ALWAYS
 from unify_source.load.packages import cursor
-from unify_source.notices import ALWAYS
 from unify_source.sandbox import Sandbox
 from unify_source.times import rfc3339
 

@@ -1,4 +1,4 @@
-"""The models: SQL files in `unify_source/dbt`, for both dbt and `unify-source models`."""
+"""The models: SQL files in `unify_source/analysis/dbt`, for both dbt and `unify-source models`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, StrictUndefined, Template
 
-PACKAGE = Path(__file__).parents[1] / "dbt"
+PACKAGE = Path(__file__).parent / "dbt"
 
 Named = Callable[[str], str]
 """Returns the SQL name of a table or a model."""

@@ -23,11 +23,11 @@ from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import FSClientBase, kind_of, looking_at
 from unify_source.errors import ConfigurationError, LoadFailed
-from unify_source.ledger.apart import create
-from unify_source.redaction import redacted
+from unify_source.errors.redaction import redacted
+from unify_source.load.ledger.apart import create
+from unify_source.load.state.checked import has_accounts
 from unify_source.resources import DIFFERENCES, LEDGER, QUARANTINE
 from unify_source.settings import LOCK_TIMEOUT
-from unify_source.state.checked import has_accounts
 
 # Of an older version, or of a run that selected tables. The last one comes with a difference.
 _MAY_LACK = (QUARANTINE, LEDGER, DIFFERENCES)

@@ -46,9 +46,9 @@ from unify_source.errors import (
     UnifyError,
     Unreachable,
 )
-from unify_source.privacy_settings import KEEP
 from unify_source.resources import KEY, Resource
 from unify_source.settings import Settings
+from unify_source.settings.privacy import KEEP
 
 Result = TypeVar("Result")
 

@@ -138,7 +138,7 @@ def status(options: Options) -> None:
     """Show how fresh the tables are, their rows, and the last runs."""
     with screen_of(options, "Reading the destination") as screen:
         with importing():
-            from unify_source.ledger.reading import HEADERS
+            from unify_source.load.ledger.reading import HEADERS
             from unify_source.runs.status import status as run_status
 
         current = run_status(

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from unify_source.errors import ConfigurationError, LockHeld, UnifyError
 from unify_source.settings import LOCK_TIMEOUT, SETTINGS
-from unify_source.values import Choices, Setting
+from unify_source.settings.values import Choices, Setting
 
 Command = Callable[..., None]
 

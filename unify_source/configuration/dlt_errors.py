@@ -37,7 +37,7 @@ from unify_source.errors import (
     NotPermitted,
     UnifyError,
 )
-from unify_source.redaction import has_unencoded_password, keep_out, redacted, redacted_logs
+from unify_source.errors.redaction import has_unencoded_password, keep_out, redacted, redacted_logs
 
 FAILED, SAFE = "The run failed: ", "Nothing is lost: "
 _US = "unify-source"

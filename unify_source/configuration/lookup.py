@@ -11,7 +11,6 @@ import dlt
 from dlt.common.configuration.providers import EnvironProvider
 from dlt.common.configuration.providers.provider import ConfigProvider
 
-from unify_source.accounts import ACCOUNT, read_account
 from unify_source.configuration.files import refuse_no_file
 from unify_source.dlt_seam import (
     config_sections,
@@ -21,7 +20,7 @@ from unify_source.dlt_seam import (
     stands_for_configuration,
 )
 from unify_source.errors import ConfigurationError
-from unify_source.redaction import keep_out, shown
+from unify_source.errors.redaction import keep_out, shown
 from unify_source.resources import BY_NAME
 from unify_source.settings import (
     KEY_ENVIRONMENT,
@@ -32,6 +31,7 @@ from unify_source.settings import (
     checked_settings,
     refuse_unknown,
 )
+from unify_source.settings.accounts import ACCOUNT, read_account
 
 _TOP = "sources"
 _KEY = "api_key"

@@ -8,7 +8,6 @@ from typing import Any
 
 import dagster as dg
 
-from unify_source.accounts import ACCOUNT
 from unify_source.analysis.models import models
 from unify_source.analysis.views import make_models
 from unify_source.configuration.lookup import configured
@@ -19,6 +18,7 @@ from unify_source.resources import BY_NAME
 from unify_source.runs.backfill import backfill
 from unify_source.runs.report import Report
 from unify_source.runs.status import status
+from unify_source.settings.accounts import ACCOUNT
 from unify_source.times import EPOCH
 
 # A failed run resumes where it stopped: a retry costs only what is left.

@@ -17,8 +17,8 @@ from unify_source.errors import (
     TooLarge,
     Unreachable,
 )
+from unify_source.errors.notices import Notices
 from unify_source.extract.pagination import follow
-from unify_source.notices import Notices
 from unify_source.resources import Resource
 from unify_source.settings import Settings
 

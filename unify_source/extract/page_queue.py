@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from unify_source.limits import wide_bytes
+from unify_source.settings.limits import wide_bytes
 
 BATCH_BYTES = 8 << 20
 # An API is often faster than a merge: without a limit a slow destination would fill the memory.

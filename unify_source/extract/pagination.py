@@ -12,8 +12,8 @@ from unify_source.api.pages import Page, Version
 from unify_source.errors import BrokenPage
 from unify_source.extract.probe import instant_in
 from unify_source.extract.window import Window
-from unify_source.limits import USUAL, Limits
 from unify_source.resources import CURSOR, KEY
+from unify_source.settings.limits import USUAL, Limits
 from unify_source.times import rfc3339
 
 _SLOTS = 1 << 20

@@ -19,8 +19,8 @@ from unify_source.extract.portion import Piece, Portion, Slice, Work
 from unify_source.extract.probe import first_look, instants
 from unify_source.extract.schedule import Schedule
 from unify_source.extract.window import Window
-from unify_source.limits import Limits
 from unify_source.resources import Resource
+from unify_source.settings.limits import Limits
 
 # Finding the first row of a shorter list takes more requests than reading it to the end.
 _LONG = 4

@@ -10,7 +10,7 @@ from hashlib import sha256
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.decode.decode import Batch
+from unify_source.flatten.decode.decode import Batch
 from unify_source.resources import KEY, PEOPLE, Path, Resource
 
 _ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.decode.json_text import parsed, text_of
-from unify_source.decode.limits import MAX_PATH_LENGTH
+from unify_source.flatten.decode.json_text import parsed, text_of
+from unify_source.flatten.decode.limits import MAX_PATH_LENGTH
 from unify_source.flatten.names import Names, Splitting
 from unify_source.flatten.values import ARROW_TYPES, chosen, fitted, kind_of
 from unify_source.resources import JSON_METADATA, Path, Table

@@ -15,13 +15,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.decode.decode import Batch
-from unify_source.decode.json_text import levels, parsed, text_of
-from unify_source.decode.more import MORE_KEY
-from unify_source.decode.unreadable import Unreadable
+from unify_source.flatten.decode.decode import Batch
+from unify_source.flatten.decode.json_text import levels, parsed, text_of
+from unify_source.flatten.decode.more import MORE_KEY
+from unify_source.flatten.decode.unreadable import Unreadable
 from unify_source.flatten.forgotten import Forgotten
-from unify_source.limits import USUAL, Limits
-from unify_source.privacy_settings import ALL_FIELDS, DROP, HASH, KEEP
 from unify_source.resources import (
     CURSOR,
     FLAG,
@@ -34,6 +32,8 @@ from unify_source.resources import (
     Table,
 )
 from unify_source.settings import Settings
+from unify_source.settings.limits import USUAL, Limits
+from unify_source.settings.privacy import ALL_FIELDS, DROP, HASH, KEEP
 from unify_source.times import parse_instant, rfc3339
 
 _TYPES = {TEXT: str, FLAG: bool, WHOLE: int}

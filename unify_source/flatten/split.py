@@ -10,7 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.decode.more import MORE_KEY
+from unify_source.flatten.decode.more import MORE_KEY
 from unify_source.flatten.names import Splitting
 from unify_source.flatten.new_columns import new_columns
 from unify_source.flatten.tables import filled, tombstones, with_merge_columns

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from unify_source.accounts import ACCOUNT
 from unify_source.resources import (
     DELETED,
     FLAG,
@@ -14,6 +13,7 @@ from unify_source.resources import (
     TEXT,
     Table,
 )
+from unify_source.settings.accounts import ACCOUNT
 
 
 def empty(table: Table, *, json_columns: bool = True) -> pa.Table:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from unify_source.decode.json_text import Number, text_of
+from unify_source.flatten.decode.json_text import Number, text_of
 from unify_source.resources import FLAG, INSTANT, TEXT, WHOLE
 from unify_source.times import parse_instant
 

@@ -16,23 +16,23 @@ import pyarrow.compute as pc
 
 from unify_source.api.by_id import rows_by_id
 from unify_source.api.client import Client
-from unify_source.decode.batches import decoded, joined, up_to
-from unify_source.decode.decode import Batch, decode
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.extract.pagination import follow
 from unify_source.extract.reader import MOST_WIDE_BYTES, Reading
 from unify_source.extract.window import Interval, Span, Window, refuse_set_back, wrong_clock
+from unify_source.flatten.decode.batches import decoded, joined, up_to
+from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.quarantine import quarantined
 from unify_source.flatten.shared import Shared
 from unify_source.flatten.split import split
 from unify_source.load.fan_out import Batch as Tables
+from unify_source.load.state.cursors import Cursors
+from unify_source.load.state.late import Late
+from unify_source.load.state.memory import Memory, Sifted
+from unify_source.load.state.unsettled import WARNING
 from unify_source.load.target import Target
 from unify_source.resources import CURSOR, Resource, Table
 from unify_source.settings import Settings
-from unify_source.state.cursors import Cursors
-from unify_source.state.late import Late
-from unify_source.state.memory import Memory, Sifted
-from unify_source.state.unsettled import WARNING
 from unify_source.times import EPOCH
 
 _log = logging.getLogger(__name__)

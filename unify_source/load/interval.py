@@ -14,13 +14,13 @@ from dlt.extract import DltResource
 
 from unify_source.dlt_seam import allows_external_schedulers
 from unify_source.errors import ConfigurationError
+from unify_source.errors.notices import Notices
 from unify_source.extract.window import Interval
-from unify_source.ledger.entry import Entry
 from unify_source.load.extraction import Extraction
+from unify_source.load.ledger.entry import Entry
 from unify_source.load.listing.listings import Listings
-from unify_source.notices import Notices
+from unify_source.load.state.loaded_with import LoadedWith
 from unify_source.resources import CURSOR
-from unify_source.state.loaded_with import LoadedWith
 from unify_source.times import parse_time
 
 State = dict[str, Any]

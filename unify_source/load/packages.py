@@ -11,7 +11,6 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import ExtractInfo
 
-from unify_source.accounts import state_of_account
 from unify_source.destinations.contents import row_count
 from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.history import (
@@ -29,9 +28,10 @@ from unify_source.dlt_seam import (
 )
 from unify_source.errors import LoadFailed
 from unify_source.load.source import SOURCE
+from unify_source.load.state.cursors import stored_cursor
+from unify_source.load.state.memory import stored_wide_bytes
 from unify_source.resources import BY_NAME, CURSOR, MAIN_LIST, QUARANTINE
-from unify_source.state.cursors import stored_cursor
-from unify_source.state.memory import stored_wide_bytes
+from unify_source.settings.accounts import state_of_account
 
 ALL = tuple(BY_NAME)
 

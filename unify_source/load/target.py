@@ -11,10 +11,10 @@ from unify_source.dlt_seam import capabilities, running_pipeline
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.shared import Carried
 from unify_source.load.schema import Warehouse
+from unify_source.load.state.cursors import Cursors
+from unify_source.load.state.memory import Memory, State
 from unify_source.resources import MAIN_LIST
 from unify_source.settings import Settings
-from unify_source.state.cursors import Cursors
-from unify_source.state.memory import Memory, State
 
 
 @dataclass(frozen=True)

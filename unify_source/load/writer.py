@@ -18,11 +18,11 @@ from unify_source.destinations.formats import (
 )
 from unify_source.destinations.lakes.merge import Lake, lake_format
 from unify_source.dlt_seam import capabilities, without_rows
+from unify_source.errors.notices import Notices
 from unify_source.flatten.tables import empty, with_account
 from unify_source.load.asked.asked import Asked
 from unify_source.load.asked.contracts import DISCARD_ROW, EVOLVE, Contract
 from unify_source.load.hints import add_hints, json_as_text, merge_disposition, new_columns
-from unify_source.notices import Notices
 from unify_source.resources import Table
 from unify_source.settings import Settings
 

@@ -8,10 +8,10 @@ from contextlib import suppress
 import dlt
 from dlt.destinations.exceptions import DatabaseException
 
-from unify_source.decode.allocators import give_back_memory
 from unify_source.destinations.duckdb_file import MERGES, NO_MERGES
 from unify_source.dlt_seam import kind_of
 from unify_source.extract.reader import MOST_WIDE_BYTES
+from unify_source.flatten.decode.allocators import give_back_memory
 from unify_source.load.packages import wide_bytes
 
 # Without a limit, DuckDB caches up to four fifths of the machine's memory.

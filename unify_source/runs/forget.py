@@ -18,9 +18,9 @@ from unify_source.destinations.lock import Turns
 from unify_source.dlt_seam import FSClientBase
 from unify_source.errors import ConfigurationError
 from unify_source.load.packages import start_over
+from unify_source.load.state.checked import refuse_other_accounts
 from unify_source.settings import LOCK_TIMEOUT
-from unify_source.state.checked import refuse_other_accounts
-from unify_source.values import read_id
+from unify_source.settings.values import read_id
 
 _SNAPSHOTS = (
     "Older snapshots of the Iceberg tables still hold them: expire these, and delete their files."

@@ -15,11 +15,11 @@ from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.history import last_loads
 from unify_source.destinations.lock import opened_file, seconds_to_wait
 from unify_source.dlt_seam import looking_at
-from unify_source.ledger.reading import Runs, last_runs
+from unify_source.load.ledger.reading import Runs, last_runs
 from unify_source.load.packages import cursor, row_counts
+from unify_source.load.state.checked import refuse_other_accounts
 from unify_source.resources import QUARANTINE
 from unify_source.settings import LOCK_TIMEOUT
-from unify_source.state.checked import refuse_other_accounts
 
 LOADS_SHOWN = 5
 _STATES = {0: "loaded"}

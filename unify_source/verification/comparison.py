@@ -21,15 +21,15 @@ from unify_source.errors import UnifyError
 from unify_source.extract.window import Window
 from unify_source.flatten.forgotten import Forgotten
 from unify_source.flatten.privacy import Privacy
-from unify_source.ledger.reading import last_runs
+from unify_source.load.ledger.reading import last_runs
 from unify_source.load.packages import stored_schema
 from unify_source.load.schema import Warehouse
 from unify_source.load.source import SOURCE
+from unify_source.load.state.checked import checked_privacy
 from unify_source.resources import MAIN_LIST, UNWINDOWED_LISTS
 from unify_source.runs.footprint import hold_down
 from unify_source.runs.progress import WindowProgress
 from unify_source.settings import Settings
-from unify_source.state.checked import checked_privacy
 from unify_source.times import EPOCH
 from unify_source.verification.differences import KINDS, MOST_ASKED, confirm, suspect
 from unify_source.verification.result import Group, Verified

@@ -14,9 +14,9 @@ from unify_source.destinations.forgotten.people import forgotten
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import looking_at
 from unify_source.errors import LockHeld
+from unify_source.errors.redaction import redacted
 from unify_source.flatten.tables import with_account
-from unify_source.ledger.apart import append_to
-from unify_source.redaction import redacted
+from unify_source.load.ledger.apart import append_to
 from unify_source.resources import DIFFERENCES, INSTANT, TEXT
 from unify_source.settings import Settings
 from unify_source.verification.comparison import Comparison

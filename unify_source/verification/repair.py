@@ -10,12 +10,12 @@ from typing import Any
 import dlt
 
 from unify_source.extract.window import Window
-from unify_source.ledger.entry import Entry
 from unify_source.load.extraction import Extraction
+from unify_source.load.ledger.entry import Entry
+from unify_source.load.state.memory import forget_known
 from unify_source.resources import MAIN_LIST
 from unify_source.runs.windows import WindowRun
 from unify_source.settings import Settings
-from unify_source.state.memory import forget_known
 from unify_source.verification.differences import DUPLICATE, EXTRA, MOST_BY_ID, ORPHANED
 from unify_source.verification.sides.api import GONE
 from unify_source.verification.sides.buckets import parent_of

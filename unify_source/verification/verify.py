@@ -10,8 +10,8 @@ from typing_extensions import Unpack
 
 from unify_source.configuration.dlt_errors import explained
 from unify_source.configuration.environment import run_settings
-from unify_source.ledger.entry import REPAIR, VERIFY, Entry
-from unify_source.ledger.ledger import Ledger
+from unify_source.load.ledger.entry import REPAIR, VERIFY, Entry
+from unify_source.load.ledger.ledger import Ledger
 from unify_source.settings import LOCK_TIMEOUT, RangeArguments, Settings
 from unify_source.times import EPOCH, parse_range
 from unify_source.verification.comparison import Comparison

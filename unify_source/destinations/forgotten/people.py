@@ -10,10 +10,10 @@ from typing import Any
 
 import dlt
 
-from unify_source.accounts import table_of
 from unify_source.destinations.databases import has_table, merges_in_transactions
 from unify_source.destinations.locks.claims import Claim, Claims, claims_in
 from unify_source.flatten.forgotten import Forgotten, digest_of
+from unify_source.settings.accounts import table_of
 
 TABLE = "_unify_forgotten"
 

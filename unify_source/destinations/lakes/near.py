@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.accounts import ACCOUNT
 from unify_source.dlt_seam import limit_delta_merges
 from unify_source.resources import BY_NAME, INSTANT, KEY, TEXT
+from unify_source.settings.accounts import ACCOUNT
 from unify_source.times import rfc3339
 
 _SMALL_BYTES = 16 << 20

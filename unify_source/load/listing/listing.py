@@ -13,17 +13,17 @@ from typing import Any
 import pyarrow as pa
 
 from unify_source.api.client import Client
-from unify_source.decode.decode import Batch, decode
+from unify_source.errors.notices import Notices
 from unify_source.extract.full_list import FullList
+from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import split
 from unify_source.load.listing.missing import Missing
 from unify_source.load.listing.odd_rows import sifted
 from unify_source.load.schema import Warehouse
-from unify_source.notices import Notices
+from unify_source.load.state.tail import digest_of
 from unify_source.resources import KEY, QUARANTINE, Resource
 from unify_source.settings import Settings
-from unify_source.state.tail import digest_of
 
 State = dict[str, Any]
 

@@ -7,10 +7,10 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.decode.decode import Batch
 from unify_source.destinations.contents import stored_rows
 from unify_source.dlt_seam import capabilities, running_pipeline
 from unify_source.extract.full_list import FullList
+from unify_source.flatten.decode.decode import Batch
 from unify_source.flatten.tables import filled
 from unify_source.resources import INSTANT, KEY, KNOWN_AS_OF, MISSING_SINCE, TEXT
 from unify_source.settings import Settings

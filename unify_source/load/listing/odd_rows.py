@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from unify_source.decode.decode import Batch
+from unify_source.flatten.decode.decode import Batch
 from unify_source.flatten.quarantine import quarantined
+from unify_source.load.state.ask_again import ASK_AGAIN_LIMIT
+from unify_source.load.state.tail import digest_of
 from unify_source.resources import KEY
-from unify_source.state.ask_again import ASK_AGAIN_LIMIT
-from unify_source.state.tail import digest_of
 
 State = dict[str, Any]
 _STATE_KEY = "listed"

@@ -11,11 +11,11 @@ import duckdb
 import pyarrow as pa
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from unify_source.accounts import of_account, only
 from unify_source.destinations.lakes.tables import rows_of
 from unify_source.dlt_seam import FSClientBase
 from unify_source.flatten.values import ARROW_TYPES
 from unify_source.resources import BY_NAME, KEY
+from unify_source.settings.accounts import of_account, only
 
 _BATCH = 50_000
 _KEYS_AT_ONCE = 1_000

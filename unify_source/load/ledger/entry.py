@@ -15,9 +15,10 @@ import dlt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.accounts import ACCOUNT
 from unify_source.api.client import Client
 from unify_source.extract.window import Window
+from unify_source.load.state.cursors import Cursors
+from unify_source.load.state.late import Late
 from unify_source.resources import (
     BY_NAME,
     DELETED,
@@ -29,8 +30,7 @@ from unify_source.resources import (
     Column,
 )
 from unify_source.settings import Settings
-from unify_source.state.cursors import Cursors
-from unify_source.state.late import Late
+from unify_source.settings.accounts import ACCOUNT
 from unify_source.times import kept_instant, rfc3339
 
 SYNC, BACKFILL, VERIFY, REPAIR = "sync", "backfill", "verify", "repair"

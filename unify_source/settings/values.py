@@ -15,7 +15,7 @@ from uuid import UUID
 import requests
 
 from unify_source.errors import ConfigurationError
-from unify_source.redaction import shown
+from unify_source.errors.redaction import shown
 
 DAY_SECONDS = 86_400
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY_SECONDS}

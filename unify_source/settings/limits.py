@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, TypedDict
 
-from unify_source.values import Seconds, Setting, Whole
+from unify_source.settings.values import Seconds, Setting, Whole
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,12 @@ from difflib import get_close_matches
 from typing import Annotated, Any, TypedDict, get_type_hints
 from uuid import UUID
 
-from unify_source.accounts import DatasetArguments
 from unify_source.errors import ConfigurationError
-from unify_source.limits import USUAL, LimitArguments, Limits
-from unify_source.privacy_settings import KEEP, PrivacyArguments, refuse_without_key
-from unify_source.redaction import keep_key_out, keep_out
-from unify_source.times import read_start
-from unify_source.values import (
+from unify_source.errors.redaction import keep_key_out, keep_out
+from unify_source.settings.accounts import DatasetArguments
+from unify_source.settings.limits import USUAL, LimitArguments, Limits
+from unify_source.settings.privacy import KEEP, PrivacyArguments, refuse_without_key
+from unify_source.settings.values import (
     Choice,
     Choices,
     Seconds,
@@ -30,6 +29,7 @@ from unify_source.values import (
     read_id,
     read_key,
 )
+from unify_source.times import read_start
 
 SECTION = "unify"
 """The section of configuration, `[sources.unify]`."""

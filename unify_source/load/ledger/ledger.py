@@ -15,15 +15,15 @@ from typing import Any
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from unify_source.accounts import ACCOUNT
 from unify_source.api.client import Client
 from unify_source.configuration.dlt_errors import meaning
 from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import emptied_tables, running_pipeline
+from unify_source.errors.redaction import redacted
 from unify_source.flatten.tables import with_account
-from unify_source.ledger.apart import append_apart
-from unify_source.ledger.entry import (
+from unify_source.load.ledger.apart import append_apart
+from unify_source.load.ledger.entry import (
     BY_DLT,
     FAILED,
     KILLED,
@@ -33,10 +33,10 @@ from unify_source.ledger.entry import (
     WAITING,
     Entry,
 )
-from unify_source.ledger.reading import last_runs
-from unify_source.redaction import redacted
+from unify_source.load.ledger.reading import last_runs
 from unify_source.resources import KEY, LEDGER
 from unify_source.settings import Settings
+from unify_source.settings.accounts import ACCOUNT
 
 _log = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import dlt
 
-from unify_source.accounts import only
 from unify_source.destinations.contents import selected
 from unify_source.destinations.lakes.tables import rows_of
 from unify_source.dlt_seam import FSClientBase
-from unify_source.ledger.entry import SUCCEEDED
+from unify_source.load.ledger.entry import SUCCEEDED
 from unify_source.resources import LEDGER
+from unify_source.settings.accounts import only
 from unify_source.times import aware
 
 _READ, _SHOWN = 1_000, 5

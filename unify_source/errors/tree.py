@@ -20,7 +20,7 @@ UnifyError                      exit code 1 unless shown otherwise
 
 from __future__ import annotations
 
-from unify_source.redaction import redacted
+from unify_source.errors.redaction import redacted
 
 
 class UnifyError(Exception):

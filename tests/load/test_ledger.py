@@ -19,8 +19,8 @@ from warehouses import ClickHouse
 
 from unify_source import UnifyError, backfill, sync, unify_source, verify
 from unify_source.errors import KeyRefused
-from unify_source.ledger.entry import SYNC, Entry
-from unify_source.ledger.ledger import Ledger
+from unify_source.load.ledger.entry import SYNC, Entry
+from unify_source.load.ledger.ledger import Ledger
 from unify_source.load.packages import cursor
 from unify_source.resources import LEDGER, QUARANTINE
 from unify_source.sandbox import Account, Fault

@@ -14,10 +14,10 @@ from typing import Any
 import orjson
 
 from unify_source.extract.window import Window
+from unify_source.load.state.ask_again import ASK_AGAIN_KEYS
+from unify_source.load.state.unsettled import Unsettled
 from unify_source.resources import CURSOR
 from unify_source.settings import Settings
-from unify_source.state.ask_again import ASK_AGAIN_KEYS
-from unify_source.state.unsettled import Unsettled
 
 State = dict[str, Any]
 _UNSETTLED = "unsettled"

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import anything, enrollments, keys, moments, written
 
-from unify_source.decode.decode import decode
-from unify_source.decode.more import MORE_KEY
 from unify_source.errors import BrokenPage
+from unify_source.flatten.decode.decode import decode
+from unify_source.flatten.decode.more import MORE_KEY
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.times import parse_instant
 

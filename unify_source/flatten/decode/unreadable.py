@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from unify_source.decode.json_text import parsed
-from unify_source.decode.pages import RawRow, top_level
+from unify_source.flatten.decode.json_text import parsed
+from unify_source.flatten.decode.pages import RawRow, top_level
 from unify_source.resources import CURSOR, KEY
 from unify_source.times import parse_instant
 

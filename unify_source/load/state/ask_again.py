@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.decode.unreadable import Unreadable
 from unify_source.extract.window import Window
+from unify_source.flatten.decode.unreadable import Unreadable
 from unify_source.resources import KEY, TEXT
 from unify_source.times import EPOCH, kept_instant, parse_instant, rfc3339
 

@@ -10,8 +10,8 @@ import re
 from typing import Annotated, Any, TypedDict
 
 from unify_source.errors import ConfigurationError
-from unify_source.redaction import shown
-from unify_source.values import Setting
+from unify_source.errors.redaction import shown
+from unify_source.settings.values import Setting
 
 ACCOUNT = "account"
 """The column that says whose row it is, and the setting."""

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unify_source.extract.window import Window, begin
-from unify_source.state.cursors import Cursors
-from unify_source.state.unsettled import Unsettled
+from unify_source.load.state.cursors import Cursors
+from unify_source.load.state.unsettled import Unsettled
 
 START = datetime(2026, 6, 1, tzinfo=timezone.utc)
 NOW = Window(START, START + timedelta(days=1))

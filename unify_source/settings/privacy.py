@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Annotated, TypedDict
 
 from unify_source.errors import ConfigurationError
-from unify_source.redaction import shown
-from unify_source.values import Choice, Setting
+from unify_source.errors.redaction import shown
+from unify_source.settings.values import Choice, Setting
 
 KEEP, HASH, DROP = PII = ("keep", "hash", "drop")
 ALL_FIELDS = "*"
