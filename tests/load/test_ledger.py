@@ -210,6 +210,37 @@ def test_runs_that_are_killed_in_turn_are_all_noted_by_the_next_where_no_row_is_
     assert warehouse.stored() == shown(api.account)
 
 
+@pytest.mark.parametrize(
+    "warehouse",
+    [DuckDB, Postgres, Parquet, *(pytest.param(k, marks=k.lane) for k in (Delta, ClickHouse))],
+    indirect=True,
+)
+def test_a_run_that_is_killed_is_noted_by_the_next_of_another_account(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = serve(Account(20))
+    for name in ("emea", "apac"):
+        load(warehouse, api, account=name)
+    silent = serve(api.account, faults=[Fault("slow", value=1_000)])
+    words = ("sync", "--account", "emea", "--destination", warehouse.dlt_name)
+    process = start_command(silent, *words)
+    wait_until(lambda: silent.requests)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+    change(api.account, 5)
+    load(warehouse, api, account="apac")
+
+    rows = warehouse.reads(LEDGER.name, ["account", "started_at", "outcome"])
+    runs = [(name, outcome) for name, _, outcome in sorted(rows, key=lambda row: str(row[1]))]
+    assert runs == [
+        ("emea", "succeeded"),
+        ("apac", "succeeded"),
+        ("emea", "killed"),
+        ("apac", "succeeded"),
+    ]
+
+
 @pytest.mark.parametrize("warehouse", [Parquet], indirect=True)
 def test_what_a_dead_run_left_counts_unless_it_was_loaded_or_is_damaged(
     serve: Serve, warehouse: Destination
@@ -228,7 +259,10 @@ def test_what_a_dead_run_left_counts_unless_it_was_loaded_or_is_damaged(
     with begun.open():
         begun.begin()
 
-    assert [(row["id"], row["outcome"]) for row in heir.killed] == [(killed.id, "killed")]
+    assert [(row["id"], row["outcome"]) for row in heir.killed] == [
+        (killed.id, "killed"),
+        (other.id, "killed"),
+    ]
 
 
 @at_once

@@ -58,8 +58,11 @@ def with_merge_columns(table: Table, rows: pa.Table) -> pa.Table:
 
 
 def with_account(rows: pa.Table, account: str | None) -> pa.Table:
-    """Add the column that says whose rows they are, first, if a dataset has several accounts."""
-    if not account:
+    """Add the column that says whose rows they are, first, if a dataset has several accounts.
+
+    Rows that have it already, as those of other accounts' runs, are left as they are.
+    """
+    if not account or ACCOUNT in rows.schema.names:
         return rows
     column = pa.field(ACCOUNT, TEXT, nullable=False)
     return rows.add_column(0, column, pa.repeat(pa.scalar(account, TEXT), len(rows)))

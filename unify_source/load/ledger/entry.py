@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from unify_source.api.client import Client
 from unify_source.extract.window import Window
+from unify_source.flatten.tables import with_account
 from unify_source.load.state.cursors import Cursors
 from unify_source.load.state.late import Late
 from unify_source.resources import (
@@ -172,16 +173,17 @@ class Entry:
         return {column.name: values[column.name] for column in LEDGER.columns}
 
     def rows(self) -> pa.Table:
-        """Return the row as an Arrow table, with those of runs that were killed."""
-        return pa.Table.from_pylist([self.row(), *self.killed], schema=LEDGER.schema())
+        """Return the row as an Arrow table, with those of runs that were killed, of any account."""
+        schema = with_account(LEDGER.schema().empty_table(), self.account).schema
+        own = {**self.row(), ACCOUNT: self.account}
+        return pa.Table.from_pylist([own, *self.killed], schema=schema)
 
     def inherit(self, texts: list[str]) -> str:
         """Take over the rows that runs left when they died; return what this one would leave."""
         # A run that died as it took over has left the same rows as the one before it.
         rows = {row[KEY]: row for text in texts for row in _rows_in(text)}
         known = {row[KEY] for row in (*self.inherited, *self.killed)}
-        own = (row for row in rows.values() if row[ACCOUNT] == self.account)
-        self.inherited += [row for row in own if row[KEY] not in known]
+        self.inherited += [row for row in rows.values() if row[KEY] not in known]
         left = [{**self.row(), ACCOUNT: self.account}, *self.inherited, *self.killed]
         return json.dumps(left, default=rfc3339)
 

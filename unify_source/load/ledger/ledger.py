@@ -21,7 +21,6 @@ from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.lock import opened_file
 from unify_source.dlt_seam import emptied_tables, running_pipeline
 from unify_source.errors.redaction import redacted
-from unify_source.flatten.tables import with_account
 from unify_source.load.ledger.apart import append_apart
 from unify_source.load.ledger.entry import (
     BY_DLT,
@@ -84,8 +83,13 @@ class Ledger:
     def _add(self, lock_timeout: float | str) -> None:
         with _if_possible(self._entry):
             if self.is_loaded:
-                rows = with_account(self._entry.rows(), self._entry.account)
-                append_apart(self._pipeline, self._table_format, lock_timeout, LEDGER.name, rows)
+                append_apart(
+                    self._pipeline,
+                    self._table_format,
+                    lock_timeout,
+                    LEDGER.name,
+                    self._entry.rows(),
+                )
             elif self._is_held:
                 self._write()
             else:
@@ -106,7 +110,7 @@ class Ledger:
         entry = self._entry
         with _if_possible(entry):
             # A run may die once its row is loaded, and before it gives up its lease.
-            runs = last_runs(self._pipeline, entry.account).rows if entry.inherited else []
+            runs = last_runs(self._pipeline, None).rows if entry.inherited else []
             known = {run[KEY] for run in runs}
             entry.killed += [row for row in entry.inherited if row[KEY] not in known]
             entry.inherited.clear()
