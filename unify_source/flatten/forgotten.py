@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from hashlib import sha256
+from functools import cached_property
+from secrets import token_hex
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,27 +18,31 @@ from unify_source.resources import KEY, PEOPLE, Path, Resource
 _ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
 
-def digest_of(person_id: str, salt: str) -> str:
-    """Return what is stored about a person: a hash of the id, never the id."""
-    # A salt is enough, because ids are random and cannot all be tried. A secret key could change,
-    # and then everybody who was forgotten would come back.
-    return sha256(f"{salt} {person_id.lower()}".encode()).hexdigest()
-
-
 @dataclass(frozen=True)
 class Forgotten:
-    """The people whose rows are left out, as salted hashes of their ids."""
+    """The people whose rows are left out; their ids are not stored."""
 
-    salt: str = ""
-    digests: AbstractSet[str] = frozenset()
+    hashes: AbstractSet[tuple[str, str]] = frozenset()
+    """Of each person a key, and the HMAC-SHA-256 of the id with it."""
 
     def has(self, person_id: str) -> bool:
         """Tell whether a person is to be forgotten."""
-        return digest_of(person_id, self.salt) in self.digests
+        return any((key, _hash(key, person_id)) in self.hashes for key in self._keys)
+
+    def hash_of(self, person_id: str) -> tuple[str, str]:
+        """Return what is to be stored of a person who is not among them yet."""
+        # A key of the dataset's own: if it were `pii_key`, everybody would return with a new one.
+        # The same for all people, so that a run hashes each id once, however many are forgotten.
+        key = min(self._keys, default=token_hex(16))
+        return key, _hash(key, person_id)
+
+    @cached_property
+    def _keys(self) -> frozenset[str]:
+        return frozenset(key for key, _ in self.hashes)
 
     def without(self, resource: Resource, batch: Batch) -> Batch:
         """Return a batch without the rows of these people."""
-        if not self.digests:
+        if not self.hashes:
             return batch
         rows = batch.rows
         for path in (part.path for part in resource.parts if part.table is PEOPLE):
@@ -50,6 +56,10 @@ class Forgotten:
             row for row in batch.unreadable if not any(map(self.has, _ID.findall(row.raw)))
         ]
         return Batch(rows, unreadable)
+
+
+def _hash(key: str, person_id: str) -> str:
+    return hmac.digest(key.encode(), person_id.lower().encode(), "sha256").hex()
 
 
 def _keys_at(rows: pa.Table, path: Path) -> pa.ChunkedArray:

@@ -13,7 +13,7 @@ from unify_source.configuration.environment import refuse_unsafe
 from unify_source.configuration.lookup import configured_account
 from unify_source.destinations.contents import is_queried
 from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.destinations.forgotten.deletion import keeps_snapshots, take_out
+from unify_source.destinations.forgotten.deletion import copies_kept, take_out
 from unify_source.destinations.lock import Turns
 from unify_source.dlt_seam import FSClientBase
 from unify_source.errors import ConfigurationError
@@ -21,10 +21,6 @@ from unify_source.load.packages import start_over
 from unify_source.load.state.checked import refuse_other_accounts
 from unify_source.settings import LOCK_TIMEOUT
 from unify_source.settings.values import read_id
-
-_SNAPSHOTS = (
-    "Older snapshots of the Iceberg tables still hold them: expire these, and delete their files."
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def forget(
     account: str | None = None,
     lock_timeout: float | str = LOCK_TIMEOUT.default,
 ) -> Removed:
-    """Delete all rows of a person, and remember a salted hash of the id so that none comes back.
+    """Delete all rows of a person, and remember a keyed hash of the id so that none comes back.
 
     These are the person, the person's enrollments with their replies, and rows in quarantine that
     name the person. One transaction deletes them, on DuckDB and Postgres; elsewhere, a second call
@@ -95,12 +91,13 @@ def forget(
             # The next run would load what is pending in the working folder, with this person.
             start_over(pipeline)
             rows = take_out(pipeline, person, account)
+        kept = copies_kept(pipeline)
     return Removed(
         pipeline.pipeline_name,
         pipeline.destination.destination_name,
         pipeline.dataset_name,
         rows,
-        (_SNAPSHOTS,) if keeps_snapshots(pipeline) else (),
+        (kept,) if kept else (),
     )
 
 

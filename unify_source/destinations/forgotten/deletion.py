@@ -7,9 +7,26 @@ import dlt
 from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.forgotten import databases, lakes
 from unify_source.destinations.forgotten.people import remember
-from unify_source.dlt_seam import FSClientBase
+from unify_source.dlt_seam import FSClientBase, kind_of
 from unify_source.resources import BY_NAME
 from unify_source.settings import ICEBERG
+
+_SNAPSHOTS = (
+    "Older snapshots of the Iceberg tables still hold them: expire these, and delete their files."
+)
+_KEPT = {
+    "athena": _SNAPSHOTS,
+    "bigquery": "BigQuery's time travel and fail-safe still hold them, by default for 14 days.",
+    "clickhouse": "ClickHouse keeps them until it merges parts: run OPTIMIZE TABLE ... FINAL.",
+    "databricks": "Older versions of the tables hold them: run VACUUM once these are 7 days old.",
+    "ducklake": (
+        "Older snapshots still hold them: run ducklake_expire_snapshots and"
+        " ducklake_cleanup_old_files."
+    ),
+    "fabric": "The warehouse's time travel still holds them, by default for 30 days.",
+    "snowflake": "Snowflake's Time Travel and Fail-safe still hold them, by default for 8 days.",
+}
+"""What destinations keep of deleted rows, by their own documentation."""
 
 
 def take_out(pipeline: dlt.Pipeline, person_id: str, account: str | None) -> dict[str, int]:
@@ -23,13 +40,14 @@ def take_out(pipeline: dlt.Pipeline, person_id: str, account: str | None) -> dic
     return databases.delete_from_database(pipeline, person_id, account)
 
 
-def keeps_snapshots(pipeline: dlt.Pipeline) -> bool:
-    """Tell whether older versions of the tables still hold what was deleted."""
+def copies_kept(pipeline: dlt.Pipeline) -> str:
+    """Return where older versions of the tables still hold what was deleted, and what to do."""
     client = pipeline.destination_client()
     if not isinstance(client, FSClientBase):
-        return False
+        return _KEPT.get(kind_of(pipeline.destination), "")
     tables = BY_NAME.keys() & client.schema.tables.keys()
-    return any(client.prepare_load_table(each).get("table_format") == ICEBERG for each in tables)
+    is_iceberg = any(client.prepare_load_table(t).get("table_format") == ICEBERG for t in tables)
+    return _SNAPSHOTS if is_iceberg else ""
 
 
 def take_back_differences(pipeline: dlt.Pipeline, verify_id: str) -> None:

@@ -5,20 +5,19 @@ It is in a place of its own, not in dlt's state: it survives when tables are dro
 
 from __future__ import annotations
 
-from secrets import token_hex
 from typing import Any
 
 import dlt
 
 from unify_source.destinations.databases import has_table, merges_in_transactions
-from unify_source.destinations.locks.claims import Claim, Claims, claims_in
-from unify_source.flatten.forgotten import Forgotten, digest_of
+from unify_source.destinations.locks.claims import Claim, claims_in
+from unify_source.flatten.forgotten import Forgotten
 from unify_source.settings.accounts import table_of
 
 TABLE = "_unify_forgotten"
 
-# The hashes are stored as the claims of runs are, where there is no SQL that all databases know:
-# each is a claim that nothing ever drops.
+# Without SQL that all databases know, hashes are stored as the claims of runs are. Each is a claim
+# that nothing ever drops, with the hash as its name, and the key as its turn.
 _PLACE = "forgotten"
 
 
@@ -27,27 +26,19 @@ def forgotten(pipeline: dlt.Pipeline, account: str | None) -> Forgotten:
     if merges_in_transactions(pipeline):
         with pipeline.sql_client() as client:
             return stored(client, account)
-    with claims_in(pipeline, _PLACE) as claims:
-        return _claimed(claims, account) if claims else Forgotten()
+    with claims_in(pipeline, table_of(_PLACE, account)) as claims:
+        return Forgotten(claims.names() if claims else frozenset())
 
 
 def remember(pipeline: dlt.Pipeline, person_id: str, account: str | None) -> None:
     """Store the hash of a person in a lake or a warehouse."""
-    with claims_in(pipeline, _PLACE) as claims:
-        before = _claimed(claims, account) if claims else Forgotten()
-        if claims and not before.has(person_id):
-            salt = before.salt or token_hex(16)
-            holder = {"salt": salt, "account": account or ""}
-            claims.put(digest_of(person_id, salt), Claim("person", 1, holder))
-
-
-def _claimed(claims: Claims, account: str | None) -> Forgotten:
-    own = {
-        digest: claim.holder["salt"]
-        for digest, claim in claims.all().items()
-        if claim.holder.get("account") == (account or "")
-    }
-    return Forgotten(next(iter(own.values())), frozenset(own)) if own else Forgotten()
+    with claims_in(pipeline, table_of(_PLACE, account)) as claims:
+        if claims is None:
+            raise TypeError(f"{pipeline.destination.destination_name} cannot store a hash.")
+        before = Forgotten(claims.names())
+        if not before.has(person_id):
+            key, digest = before.hash_of(person_id)
+            claims.put(digest, Claim(key, 1, {}))
 
 
 def stored(client: Any, account: str | None) -> Forgotten:
@@ -56,18 +47,17 @@ def stored(client: Any, account: str | None) -> Forgotten:
     if not has_table(client, name):
         return Forgotten()
     table = client.make_qualified_table_name(name)
-    rows = client.execute_sql(f"SELECT salt, digest FROM {table}")  # noqa: S608 - our own names
-    return Forgotten(rows[0][0], frozenset(digest for _, digest in rows)) if rows else Forgotten()
+    rows = client.execute_sql(f"SELECT hash_key, digest FROM {table}")  # noqa: S608 - our own names
+    return Forgotten(frozenset((key, digest) for key, digest in rows))
 
 
 def store(client: Any, person_id: str, account: str | None) -> None:
     """Store the hash of a person in such a database."""
     before = stored(client, account)
+    # A table for each account, because two accounts may have people with the same id.
     table = client.make_qualified_table_name(table_of(TABLE, account))
-    client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} (salt VARCHAR(64), digest VARCHAR(64))")
-    # A table for each account, because two accounts may have people with the same id. One salt for
-    # all people, so that a run hashes each row once, however many are forgotten.
-    salt = before.salt or token_hex(16)
+    columns = "hash_key VARCHAR(64), digest VARCHAR(64)"
+    client.execute_sql(f"CREATE TABLE IF NOT EXISTS {table} ({columns})")
     if not before.has(person_id):
         insert = f"INSERT INTO {table} VALUES (%s, %s)"  # noqa: S608 - our own names
-        client.execute_sql(insert, salt, digest_of(person_id, salt))
+        client.execute_sql(insert, *before.hash_of(person_id))

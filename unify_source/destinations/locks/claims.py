@@ -58,6 +58,9 @@ class Claims(Protocol):
     def all(self) -> dict[str, Claim]:
         """Return the claims of all runs by name."""
 
+    def names(self) -> frozenset[tuple[str, str]]:
+        """Return the turn and the name of each claim, without reading the claims themselves."""
+
 
 @contextmanager
 def claims_in(
@@ -118,11 +121,15 @@ class ClaimFiles:
         """Return the claims of all runs by name."""
         claims: dict[str, Claim] = {}
         for file in self._listed():
-            turn, _, name = file.rpartition("/")[2].removesuffix(".json").partition("-")
+            turn, name = _turn_and_name(file)
             # It may be removed or rewritten at this moment.
             with suppress(FileNotFoundError):
                 claims[name] = _parsed(turn, self._files.cat_file(file))
         return claims
+
+    def names(self) -> frozenset[tuple[str, str]]:
+        """Return the turn and the name of each claim, without reading the claims themselves."""
+        return frozenset(map(_turn_and_name, self._listed()))
 
     def _listed(self) -> list[str]:
         # fsspec caches listings, and would miss what other runs have written since.
@@ -176,6 +183,11 @@ class ClaimRows:
         rows = self._run(f"{beats} FROM {self._table} GROUP BY turn, claim")
         return {name: Claim(turn, beat, json.loads(text)) for turn, name, beat, text in rows}
 
+    def names(self) -> frozenset[tuple[str, str]]:
+        """Return the turn and the name of each claim, without reading the claims themselves."""
+        rows = self._run(f"SELECT turn, claim FROM {self._table}") if self.exists else []  # noqa: S608
+        return frozenset((turn, name) for turn, name in rows)
+
     def _run(self, statement: str, *values: Any) -> list[Any]:
         # A connection must not be used by two threads at once.
         with self._one_at_a_time:
@@ -205,6 +217,11 @@ class ClaimRows:
             self._run(f"SELECT turn FROM {self._table} WHERE 1 = 0")  # noqa: S608
             return True
         return False
+
+
+def _turn_and_name(file: str) -> tuple[str, str]:
+    turn, _, name = file.rpartition("/")[2].removesuffix(".json").partition("-")
+    return turn, name
 
 
 def _parsed(turn: str, text: bytes) -> Claim:
