@@ -8,19 +8,20 @@ from typing import Any
 import dlt
 import pyarrow as pa
 import pytest
-from conftest import start_and_kill
+from conftest import KEY, start_and_kill
 from dying import COMMITTING
 from hypothesis import given
 from hypothesis import strategies as st
-from lakes import Delta, Iceberg
+from lakes import Delta, Iceberg, Parquet
 from standing import Serve, account, change, load
 from warehouse import shown
 
+from unify_source import unify_source
 from unify_source.destinations.lakes.composite import match_at_once
 from unify_source.destinations.lakes.merge import lake_format
 from unify_source.destinations.lakes.versions import newest_of_each, standing
 from unify_source.errors import ConfigurationError
-from unify_source.resources import PLAYS
+from unify_source.resources import BY_NAME, PLAYS
 from unify_source.settings import TABLE_FORMATS, checked_settings
 
 START = datetime(2026, 6, 1, tzinfo=timezone.utc)
@@ -89,6 +90,21 @@ def test_rows_of_a_first_load_that_died_while_committing_are_merged_with(
     load(warehouse, api)
 
     assert warehouse.stored() == shown(api.account)
+
+
+@pytest.mark.lane
+@pytest.mark.parametrize("warehouse", [Delta, Iceberg, Parquet], indirect=True)
+def test_a_table_that_loses_every_row_to_a_filter_is_there_from_the_first_run(
+    serve: Serve, warehouse: Any
+) -> None:
+    api = serve(account(40))
+    source = unify_source(api_key=KEY, base_url=api.url)
+    source.people.add_filter(lambda _people: False)
+    warehouse.pipeline().run(source)
+
+    assert warehouse.keys("people") == []
+    assert {column.name for column in BY_NAME["people"].columns} <= set(warehouse.columns("people"))
+    assert warehouse.stored() == {**shown(api.account), "people": []}
 
 
 @pytest.mark.lane

@@ -135,6 +135,73 @@ def test_a_filter_of_rows_drops_them_from_one_resource(
     assert count(warehouse, "enrollments") == 240
 
 
+def all_filtered(resource: Any) -> None:
+    resource.add_filter(lambda _rows: False)
+
+
+def all_sliced_away(resource: Any) -> None:
+    resource.add_map(lambda rows: rows.slice(0, 0))
+
+
+def all_yielded_to_nobody(resource: Any) -> None:
+    resource.add_yield_map(lambda _rows: iter(()))
+
+
+@pytest.mark.parametrize(
+    ("warehouse", "kind", "drop"),
+    [
+        (DuckDB, None, all_filtered),
+        (DuckDB, None, all_sliced_away),
+        (DuckDB, None, all_yielded_to_nobody),
+        pytest.param(DuckDB, "insert_values", all_filtered, marks=pytest.mark.long),
+        (Postgres, None, all_filtered),
+        pytest.param(Postgres, "parquet", all_filtered, marks=pytest.mark.long),
+        pytest.param(Postgres, "insert_values", all_filtered, marks=pytest.mark.long),
+    ],
+    indirect=["warehouse"],
+)
+def test_tables_that_lose_every_row_to_a_step_are_there_from_the_first_run_with_every_column(
+    api: Sandbox, warehouse: Destination, kind: Any, drop: Callable[[Any], None]
+) -> None:
+    source_ = source(api)
+    for resource in source_.resources.values():
+        drop(resource)
+    loaded = pipeline(warehouse)
+    loaded.run(source_, loader_file_format=kind)
+
+    for table in ALL_TABLES:
+        assert {column.name for column in table.columns} <= set(warehouse.columns(table.name))
+        assert count(warehouse, table.name) == 0
+    loaded.run(source(api), refresh="drop_data")
+    assert warehouse.stored() == shown(api.account)
+
+
+@mostly_on_duckdb
+def test_a_map_gets_a_table_without_rows_as_an_arrow_table(
+    serve: Serve, warehouse: Destination
+) -> None:
+    def with_domain(people: pa.Table) -> pa.Table:
+        return people.append_column("domain", pa.nulls(people.num_rows, pa.string()))
+
+    source_ = source(serve(account(0)))
+    source_.people.add_map(with_domain)
+    source_.people.add_metrics(lambda rows, _meta, seen: seen.update(rows=rows.num_rows))
+    pipeline(warehouse).run(source_)
+    assert "domain" in warehouse.columns("people")
+
+
+@mostly_on_duckdb
+def test_one_table_may_lose_every_row_while_others_keep_theirs_and_feed_transformers(
+    api: Sandbox, warehouse: Destination
+) -> None:
+    source_ = with_transformer(source(api), "people").parallelize()
+    all_filtered(source_.people)
+    pipeline(warehouse).run(source_)
+
+    assert count(warehouse, "people") == 0
+    assert warehouse.stored() == {**shown(api.account), "people": []}
+
+
 def test_the_dataset_reads_the_tables_back(api: Sandbox, warehouse: Destination) -> None:
     loaded = first_run(api, warehouse)
 

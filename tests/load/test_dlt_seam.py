@@ -554,6 +554,25 @@ def test_tables_that_a_step_left_without_rows_are_dropped_unless_they_create_one
 
     names = set(running.default_schema.data_table_names())
     assert names == {"made"}, "dlt no longer runs our filter after the steps that a user adds"
+    assert [dlt_seam.is_written(each) for each in (empty, {"id": "a"})] == [False, True]
+
+
+def test_the_mark_of_a_table_without_rows_passes_the_steps_that_a_user_adds() -> None:
+    def marked() -> Iterator[Any]:
+        yield dlt.mark.materialize_table_schema()
+
+    def made(item: Any) -> pa.Table:
+        assert dlt_seam.is_mark(item)
+        return dlt_seam.without_rows(pa.table({"id": pa.array([], pa.string())}))
+
+    rows = dlt_seam.with_rows_only(dlt.resource(marked, name="one"), made)
+    rows.add_filter(lambda _rows: False)
+    rows.add_map(lambda rows: rows.nothing)
+    rows.add_yield_map(lambda _rows: iter(()))
+    running = pipeline()
+    running.run(rows)
+
+    assert "one" in running.default_schema.data_table_names(), "dlt's steps drop the mark"
 
 
 def test_a_run_without_news_stores_its_state_if_that_is_forced() -> None:

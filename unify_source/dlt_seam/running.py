@@ -14,6 +14,7 @@ from dlt.common.pipeline import PipelineContext
 from dlt.common.storages.load_package import commit_load_package_state
 from dlt.extract import DltResource, DltSource
 from dlt.extract.exceptions import CurrentSourceNotAvailable
+from dlt.extract.extractors import MaterializedEmptyList
 from dlt.extract.incremental.context import get_interval_context
 from dlt.extract.items_transform import FilterItem, MapItem
 
@@ -114,6 +115,10 @@ def forget_column(table: str, column: str) -> None:
 class _LastStep(MapItem):
     placement_affinity: ClassVar[float] = 2
 
+    def __call__(self, item: Any, meta: Any = None) -> Any:
+        # dlt's own steps hand the mark on, whatever their functions drop. It is an empty list.
+        return self._f(item) if is_mark(item) else super().__call__(item, meta)
+
 
 class _LastFilter(FilterItem):
     placement_affinity: ClassVar[float] = 3
@@ -129,7 +134,7 @@ def with_rows_only(
     """
     if allowed:
         resource.add_step(_LastStep(allowed))
-    resource.add_step(_LastFilter(_has_rows))
+    resource.add_step(_LastFilter(is_written))
     return resource
 
 
@@ -138,7 +143,13 @@ def without_rows(table: pa.Table) -> pa.Table:
     return table.replace_schema_metadata({_MADE_EMPTY: b"1"})
 
 
-def _has_rows(item: Any, _meta: Any = None) -> bool:
+def is_mark(item: Any) -> bool:
+    """Tell whether an item is `dlt.mark.materialize_table_schema()`."""
+    return isinstance(item, MaterializedEmptyList)
+
+
+def is_written(item: Any, _meta: Any = None) -> bool:
+    """Tell whether dlt writes an item: each but a table without rows that creates none."""
     if not isinstance(item, pa.Table) or len(item):
         return True
     return _MADE_EMPTY in (item.schema.metadata or {})

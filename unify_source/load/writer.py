@@ -11,13 +11,14 @@ from dlt.extract import DltResource
 
 from unify_source.destinations.formats import (
     CSV,
+    INSERTS,
     file_format,
     format_without_rows,
     has_json_columns,
     storable,
 )
 from unify_source.destinations.lakes.merge import Lake, lake_format
-from unify_source.dlt_seam import capabilities, without_rows
+from unify_source.dlt_seam import capabilities, is_mark, is_written, without_rows
 from unify_source.errors.notices import Notices
 from unify_source.flatten.tables import empty, with_account
 from unify_source.load.asked.asked import Asked
@@ -51,7 +52,8 @@ class TableWriter:
         self._known = dict(dlt.current.source_schema().tables.get(table.name, {}))
         self._notices = notices or Notices()
         self._columns = {} if has_json_columns(caps) else json_as_text(table)
-        self._is_first = True
+        self._has_read = False
+        self._exists = bool(self._known)
 
     def items(self, batches: Iterator[pa.Table | None]) -> Iterator[Any]:
         """Yield what dlt writes; a table that does not exist yet is yielded without rows.
@@ -61,19 +63,18 @@ class TableWriter:
         if self._lake:
             # A lake's merge needs every version of a row at once, hence the list: see `Lake`.
             yield from self._into_lake(self._lake, [rows for rows in batches if rows is not None])
-            return
-        yield from map(self._ready, batches)
-        if self._is_first and not self._known:
-            rows = without_rows(with_account(empty(self._table), self._account))
-            # dlt writes CSV straight from Arrow, and warns about other formats. CSV does not
-            # distinguish empty text from null, but there are no rows.
-            self._add_hints(self._columns, CSV if format_without_rows(self._caps) else None)
-            yield rows
+        else:
+            yield from map(self._ready, batches)
+        if not self._exists and not self._has_read:
+            yield self._without_rows()
+        if not self._exists:
+            # A user's step dropped that, or all rows. It lets only this pass: see `allowed`.
+            yield dlt.mark.materialize_table_schema()
 
     def _ready(self, rows: pa.Table | None) -> pa.Table | None:
         if rows is None:
             return None
-        self._is_first = False
+        self._has_read = True
         rows = with_account(storable(self._caps, rows), self._account)
         how = (
             # dlt itself may discard what a user's step has turned into another type.
@@ -85,9 +86,18 @@ class TableWriter:
         return rows
 
     def allowed(self, rows: Any) -> Any:
-        """Return what the table's contract allows of rows, after the steps that a user added."""
-        if not isinstance(rows, pa.Table) or self._contract.is_open:
-            return rows
+        """Return what the table's contract allows of rows, after the steps that a user added.
+
+        The mark of a table that does not exist yet becomes a table without rows.
+        """
+        if is_mark(rows):
+            return None if self._exists else self._without_rows()
+        if isinstance(rows, pa.Table) and not self._contract.is_open:
+            rows = self._governed(rows)
+        self._exists = self._exists or is_written(rows)
+        return rows
+
+    def _governed(self, rows: pa.Table) -> pa.Table:
         rows, discarded = self._contract.kept(rows)
         for column, mode in discarded.items():
             what = "rows" if mode == DISCARD_ROW else "values"
@@ -123,12 +133,19 @@ class TableWriter:
 
     def _into_lake(self, lake: Lake, batches: list[pa.Table]) -> Iterator[Any]:
         opened = lake.opened(self._table)
-        exists = opened is not None
-        if not batches and exists:
-            return
-        rows = lake.ready(self._table, opened, batches or [empty(self._table)])
-        if len(rows) or not exists:
-            rows = rows if len(rows) else without_rows(rows)
+        self._exists, self._has_read = opened is not None, bool(batches)
+        if batches and len(rows := lake.ready(self._table, opened, batches)):
             hints = lake.hints(opened)
             add_hints(self._resource, columns=self._new_columns(rows) or None, **hints)
             yield rows
+
+    def _without_rows(self) -> pa.Table:
+        rows = empty(self._table)
+        if self._lake:
+            add_hints(self._resource, **self._lake.hints(None))
+            return without_rows(self._lake.ready(self._table, None, [rows]))
+        # dlt writes CSV straight from Arrow, and warns about other formats. CSV does not
+        # distinguish empty text from null, which rows may be that other threads still read.
+        how = INSERTS if self._has_read else CSV
+        self._add_hints(self._columns, how if format_without_rows(self._caps) else None)
+        return without_rows(with_account(rows, self._account))
