@@ -275,3 +275,58 @@ def test_the_first_load_is_governed_by_a_contract_on_data_types(
     scores.load(mode)
     assert scores.stored() == [2, None, 2, 2]
     assert ODD not in scores.columns()
+
+
+class Replies(Scores):
+    """The replies of the first enrollments, each with a score, and of its classifications."""
+
+    def put_replies(self, **replies: tuple[Any, dict[str, Any]]) -> None:
+        """Change them, all at one time: a value that is not a number is a field of its own."""
+        at, rows = rfc3339(self._api.account.clock.now()), self._api.account.rows()
+        by_id = {row["id"]: row for row in rows}
+        for owner, (key, (score, scores)) in zip(self.ids, replies.items(), strict=False):
+            each = [{"id": name, "category": "NEUTRAL", **_of(new)} for name, new in scores.items()]
+            reply = {"id": key, "subject": None, "received_at": None, "classifications": each}
+            self._api.account.put(
+                {
+                    **by_id[owner],
+                    "reply_email_message": {**reply, **_of(score)},
+                    "updated_at": at,
+                }
+            )
+        self._api.account.clock.advance(timedelta(seconds=1))
+
+    def stored_scores(self, table: str) -> dict[str, Any]:
+        return dict(self._warehouse.reads(table, ["id", "score"]))
+
+
+def _of(score: Any) -> dict[str, Any]:
+    return {"beta": True} if score == "beta" else {"score": score}
+
+
+@pytest.mark.parametrize(("contract", "odd"), [("data_type", "n/a"), ("columns", "beta")])
+def test_a_discarded_row_leaves_its_stored_version_whatever_loads_with_it(
+    api: Sandbox, warehouse: Destination, contract: str, odd: str
+) -> None:
+    replies = Replies(api, warehouse)
+    api.account.put_many([{**row, "reply_email_message": None} for row in api.account.rows()])
+    replies.put_replies(
+        one=(1, {"alone": 1}), two=(1, {"first": 1, "second": 1, "gone": 1}), three=(1, {"old": 1})
+    )
+    replies.load()
+    replies.put_replies(
+        one=(odd, {"alone": odd}), two=(2, {"first": 2, "second": odd}), four=(odd, {"new": odd})
+    )
+    replies.run(replies.source(), {contract: "discard_row"})
+
+    assert replies.stored_scores("reply_email_messages") == {"one": 1, "two": 2}
+    scores = {"alone": 1, "first": 2, "second": 1}
+    assert replies.stored_scores("reply_classifications") == scores
+
+    # Of two versions in one load, the one that is not discarded counts.
+    shared = {"second": 3}
+    replies.put_replies(one=(3, {"alone": 3, "second": odd}), two=(3, {"first": 3, **shared}))
+    replies.run(replies.source(), {contract: "discard_row"})
+    assert replies.stored_scores("reply_email_messages") == {"one": 3, "two": 3}
+    scores = {"alone": 3, "first": 3, "second": 3}
+    assert replies.stored_scores("reply_classifications") == scores

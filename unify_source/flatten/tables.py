@@ -5,8 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 
 from unify_source.resources import (
+    AS_OF,
     DELETED,
     FLAG,
+    INSTANT,
     JSON_METADATA,
     KEY,
     QUARANTINE,
@@ -14,6 +16,7 @@ from unify_source.resources import (
     Table,
 )
 from unify_source.settings.accounts import ACCOUNT
+from unify_source.times import EPOCH
 
 
 def empty(table: Table, *, json_columns: bool = True) -> pa.Table:
@@ -38,6 +41,16 @@ def tombstones(table: Table, known: dict[str, pa.Array]) -> pa.Table:
         for item in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def as_stored(rows: pa.Table) -> pa.Table:
+    """Mark rows of a table whose rows die with an owner: the merge leaves the stored versions.
+
+    Another version in the same load counts, however old it is.
+    """
+    marks = pa.repeat(pa.scalar(value=True), len(rows))
+    oldest = pa.repeat(pa.scalar(EPOCH, INSTANT), len(rows))
+    return filled(filled(rows, DELETED, marks), AS_OF, oldest)
 
 
 def filled(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:

@@ -35,6 +35,11 @@ from unify_source.settings.accounts import ACCOUNT, DESCRIPTION, only
 MERGE = "merge"
 
 _DLT_TYPES = {TEXT: "text", FLAG: "bool", WHOLE: "bigint", INSTANT: "timestamp", JSON: "json"}
+# Keys of which the load has only rows that are marked.
+_LEFT = (
+    f" AND {KEY} NOT IN (SELECT {KEY} FROM {{staging_table}} GROUP BY {KEY}"  # noqa: S608 - our own names
+    f" HAVING count(CASE WHEN {DELETED} THEN 1 END) = count(*))"
+)
 _DELETED = Column(DELETED, FLAG, "Marks a row for deletion; null in every row that stays.")
 
 
@@ -79,12 +84,17 @@ def key_of(account: str | None) -> list[str]:
     return [ACCOUNT, KEY] if account else [KEY]
 
 
-def merge_disposition(table: Table, account: str | None = None) -> Any:
-    """Return how a database merges a table: rows are replaced by key, children with their owner."""
+def merge_disposition(
+    table: Table, account: str | None = None, *, leaves_marked: bool = False
+) -> Any:
+    """Return how a database merges a table: rows are replaced by key, children with their owner.
+
+    If it `leaves_marked`, the stored versions of rows that are marked `as_stored` stay.
+    """
     # Not "upsert", which has no scope: a reply that is gone from the API would stay.
     merge = {"disposition": MERGE, "strategy": "delete-insert"}
     if owner := table.dies_with:
-        merge["destination_scope"] = _scope(owner, account)
+        merge["destination_scope"] = _scope(owner, account) + (_LEFT if leaves_marked else "")
     return merge
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import dlt
 import pyarrow as pa
+import pyarrow.compute as pc
 from dlt.extract import DltResource
 
 from unify_source.destinations.formats import (
@@ -20,11 +21,11 @@ from unify_source.destinations.formats import (
 from unify_source.destinations.lakes.merge import Lake, lake_format
 from unify_source.dlt_seam import capabilities, is_mark, is_written, without_rows
 from unify_source.errors.notices import Notices
-from unify_source.flatten.tables import empty, with_account
+from unify_source.flatten.tables import as_stored, empty, with_account
 from unify_source.load.asked.asked import Asked
 from unify_source.load.asked.contracts import DISCARD_ROW, EVOLVE, Contract
 from unify_source.load.hints import add_hints, json_as_text, merge_disposition, new_columns
-from unify_source.resources import Table
+from unify_source.resources import KEY, Table
 from unify_source.settings import Settings
 
 
@@ -98,7 +99,7 @@ class TableWriter:
         return rows
 
     def _governed(self, rows: pa.Table) -> pa.Table:
-        rows, discarded = self._contract.kept(rows)
+        kept, discarded = self._contract.kept(rows)
         for column, mode in discarded.items():
             what = "rows" if mode == DISCARD_ROW else "values"
             self._notices.add(
@@ -107,9 +108,13 @@ class TableWriter:
                 " them, remove the contract and run with refresh='drop_data'.",
                 always=True,
             )
-        if variants := self._contract.variants(rows.schema):
+        if variants := self._contract.variants(kept.schema):
             add_hints(self._resource, columns=variants)
-        return rows
+        if self._table.dies_with and not self._lake and len(kept) < len(rows):
+            # The merge replaces all rows of an owner, and would delete the stored version.
+            lost = rows.filter(pc.invert(pc.is_in(rows[KEY], kept[KEY].combine_chunks())))
+            kept = pa.concat_tables([kept, as_stored(lost.select(kept.column_names))])
+        return kept
 
     @property
     def _contract(self) -> Contract:
@@ -127,7 +132,9 @@ class TableWriter:
             self._resource,
             columns=columns or None,
             # The run's disposition replaces the table's, and has no scope.
-            write_disposition=merge_disposition(self._table, self._account),
+            write_disposition=merge_disposition(
+                self._table, self._account, leaves_marked=self._contract.discards_rows
+            ),
             file_format=how,
         )
 
