@@ -264,6 +264,28 @@ def test_a_sequence_that_cannot_be_read_is_in_quarantine_until_it_can_be(
 
 
 @on_duckdb
+@pytest.mark.parametrize("by", ["sync", "three lines"])
+def test_the_trace_and_the_ledger_count_the_same_rows_in_quarantine(
+    serve: Serve, warehouse: Destination, by: str
+) -> None:
+    api = serve(account(20))
+    api.account.put({**api.account.rows()[0], "is_paused": "no"})
+    odd = api.account.sequences()[0]["id"]
+    pipeline = warehouse.pipeline()
+    with showing(api, {odd: {"is_paused": "no"}}) as url:
+        if by == "sync":
+            sync(pipeline, api_key=KEY, base_url=url)
+        else:
+            pipeline.run(unify_source(api_key=KEY, base_url=url))
+
+    assert pipeline.last_trace
+    assert pipeline.last_trace.last_extract_info
+    metrics = pipeline.last_trace.last_extract_info.asdict()["resource_metrics"]
+    [each] = [each for each in metrics if each["resource_name"] == "enrollments"]
+    assert each["custom_metrics"]["quarantined"] == 2
+    assert warehouse.reads("unify_sync_runs", ["quarantined"]) == [(2,)]
+
+
 def test_a_quarantined_sequence_that_names_a_forgotten_person_does_not_return(
     serve: Serve, warehouse: Destination
 ) -> None:

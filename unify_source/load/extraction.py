@@ -62,7 +62,7 @@ class Extraction:
         self.window: Window | None = None
         self.cursors: Cursors | None = None
         self.late: Late | None = None
-        self.rows = self.pages = self.quarantined = 0
+        self.rows = self.pages = 0
         self._resource, self._quarantine = resource, quarantine
         self.settings, self._client = settings, client
         self._span, self.ids = span, list(ids)
@@ -239,7 +239,6 @@ class Extraction:
         # Each row counts as read a microsecond after the one before, so the last wins the merge.
         read_at = max(datetime.now(timezone.utc), self._read_at)
         self._read_at = read_at + timedelta(microseconds=len(sifted.rows))
-        self.quarantined += len(sifted.unreadable)
         tables: dict[str, pa.Table] = {}
         if len(sifted.rows):
             how = target.warehouse.splitting

@@ -35,7 +35,7 @@ from unify_source.load.extraction import Extraction
 from unify_source.load.fan_out import Batch, FanOut
 from unify_source.load.hints import add_location, described, note_privacy, tables_of
 from unify_source.load.interval import State, WindowLoad, sample_pages
-from unify_source.load.ledger.entry import SUCCEEDED, Entry
+from unify_source.load.ledger.entry import SUCCEEDED, Entry, written
 from unify_source.load.ledger.ledger import begun_by_dlt, noted_at_once
 from unify_source.load.listing.listings import Listings
 from unify_source.load.schema import Warehouse, take_over_columns
@@ -117,10 +117,15 @@ class TableResources:
         with self._begun(selected) as entry:
             batches = self._read(selected, resources, entry)
             first = next(batches, {})
+        quarantined = 0
         for tables in chain([first], batches):
             if entry:
                 entry.count(tables)
+            if odd := tables.get(QUARANTINE.name):
+                quarantined += written(odd)
             yield tables
+        if main := resources.get(MAIN_LIST.name):
+            main.custom_metrics["quarantined"] = quarantined
         if entry and LEDGER.name in selected and self._load.is_last():
             entry.commit()
             entry.end(SUCCEEDED)
@@ -235,10 +240,7 @@ class TableResources:
     def _report(self, resources: Resources, extraction: Extraction) -> None:
         if resource := resources.get(MAIN_LIST.name):
             resource.custom_metrics.update(
-                pages=extraction.pages,
-                requests=self._client.requests,
-                rows=extraction.rows,
-                quarantined=extraction.quarantined,
+                pages=extraction.pages, requests=self._client.requests, rows=extraction.rows
             )
 
 

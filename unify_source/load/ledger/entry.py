@@ -105,7 +105,7 @@ class Entry:
     def count(self, tables: Mapping[str, pa.Table]) -> None:
         """Count the rows of a batch, except those marked deleted."""
         for name, rows in tables.items():
-            self._counted[name] += len(rows) - _deleted(rows)
+            self._counted[name] += written(rows)
 
     def note(self, read: Read) -> None:
         """Note a reading that has ended but is not committed yet."""
@@ -188,6 +188,12 @@ class Entry:
         return json.dumps(left, default=rfc3339)
 
 
+def written(rows: pa.Table) -> int:
+    """Return how many rows of a table stay, without those that are marked deleted."""
+    marks = DELETED in rows.schema.names
+    return len(rows) - int(pc.sum(rows[DELETED]).as_py() or 0) if marks else len(rows)
+
+
 def _rows_in(text: str) -> list[dict[str, Any]]:
     try:
         return [
@@ -203,8 +209,3 @@ def _rows_in(text: str) -> list[dict[str, Any]]:
 def _value(column: Column, row: Mapping[str, Any]) -> Any:
     value = row[column.name]
     return kept_instant(value) if value and column.type == INSTANT else value
-
-
-def _deleted(rows: pa.Table) -> int:
-    marks = DELETED in rows.schema.names
-    return int(pc.sum(rows[DELETED]).as_py() or 0) if marks else 0
