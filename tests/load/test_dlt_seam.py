@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import sys
@@ -12,6 +13,7 @@ from inspect import signature
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
+from weakref import ref
 
 import dlt
 import pyarrow as pa
@@ -31,6 +33,7 @@ from dlt.common.destination import DestinationCapabilitiesContext, client, utils
 from dlt.common.exceptions import DictValidationException
 from dlt.common.libs import pyarrow as dlt_pyarrow
 from dlt.common.normalizers.json import relational
+from dlt.common.normalizers.json.typing import RelationalNormalizerConfig
 from dlt.common.schema import schema
 from dlt.common.schema import utils as schema_utils
 from dlt.common.schema.typing import TColumnSchema, TStoredSchema, TTableSchema
@@ -43,7 +46,7 @@ from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source import dlt_seam
-from unify_source.dlt_seam.derived import KINDS
+from unify_source.dlt_seam.derived import KINDS, MOST
 from unify_source.flatten.tables import is_json
 from unify_source.load.packages import state_of
 from unify_source.resources import JSON_METADATA
@@ -437,6 +440,33 @@ def test_what_tables_propagate_is_validated_although_it_is_validated_once() -> N
     for _ in range(2):
         with pytest.raises(DictValidationException):
             validate(dlt.Schema("any"), {"propagation": {"roots": {}}})
+
+
+def test_a_normalizer_of_a_user_validates_its_own_configuration() -> None:
+    class OwnConfig(RelationalNormalizerConfig, total=False):
+        own: str
+
+    class Own(relational.DataItemNormalizer):
+        RELATIONAL_CONFIG_TYPE = OwnConfig
+
+    dlt_seam.prepare_dlt(is_json)
+    given: Any = {"own": "any"}
+    for _ in range(2):
+        Own._validate_normalizer_config(dlt.Schema("any"), given)  # noqa: SLF001
+        with pytest.raises(DictValidationException):
+            relational.DataItemNormalizer._validate_normalizer_config(dlt.Schema("any"), given)  # noqa: SLF001
+
+
+def test_types_that_a_process_goes_on_to_make_are_not_kept_for_ever() -> None:
+    dlt_seam.prepare_dlt(is_json)
+    is_secret: Any = vars(base_configuration)["is_secret_hint"]
+    made = [type(f"Made{number}", (), {}) for number in range(2 * MOST)]
+    for each in made:
+        assert is_secret(each) is False
+    left = [ref(each) for each in made]
+    del made, each
+    gc.collect()
+    assert sum(each() is not None for each in left) <= MOST
 
 
 def test_the_length_of_a_configuration_is_its_number_of_fields() -> None:

@@ -22,6 +22,9 @@ from dlt.common.schema import utils as schema_utils
 from dlt.extract import extract
 from dlt.normalize import worker
 
+MOST = 1_000
+"""How many answers are kept: a process may go on to make types, with every source that it makes."""
+
 # What dlt asks of each type before it validates a value of it.
 KINDS = (
     "is_optional_type",
@@ -116,18 +119,24 @@ def _validate_once() -> None:
     # For each table of each schema that it opens, dlt validates again what all tables propagate to
     # those nested in them.
     normalizer: Any = relational.DataItemNormalizer
-    validate = normalizer._validate_normalizer_config  # noqa: SLF001
-    valid: set[tuple[type, int | None, str]] = set()
+    validate = normalizer._validate_normalizer_config.__func__  # noqa: SLF001
+    valid: dict[Any, None] = {}
 
     @wraps(validate)
-    def validated(of: Any, config: Any) -> None:
-        naming = type(of.naming), of.naming.max_length
-        if (*naming, repr(config)) not in valid:
-            validate(of, config)
+    def validated(cls: type, of: Any, config: Any) -> None:
+        how = cls, type(of.naming), of.naming.max_length
+        if (*how, repr(config)) not in valid:
+            validate(cls, of, config)
             # As it is now: the names in it have been normalized.
-            valid.add((*naming, repr(config)))
+            _keep(valid, (*how, repr(config)), None)
 
-    normalizer._validate_normalizer_config = staticmethod(validated)  # noqa: SLF001
+    normalizer._validate_normalizer_config = classmethod(validated)  # noqa: SLF001
+
+
+def _keep(answers: dict[Any, Any], question: Any, answer: Any) -> None:
+    if len(answers) >= MOST:
+        answers.clear()
+    answers[question] = answer
 
 
 def _infer_json(is_json: Callable[[pa.Field], bool]) -> None:
@@ -157,7 +166,8 @@ def _once(derive: Callable[..., Any]) -> Callable[..., Any]:
             # Not every type is hashable.
             return derive(hint, **how)
         if known is derived:
-            known = derived[hint] = derive(hint, **how)
+            known = derive(hint, **how)
+            _keep(derived, hint, known)
         return known
 
     return answer
