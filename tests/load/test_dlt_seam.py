@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import json
 import re
 import sys
 from collections.abc import Iterator
-from copy import deepcopy
 from importlib.metadata import requires
 from inspect import signature
 from itertools import product
@@ -24,9 +22,6 @@ from dlt.common.configuration import resolve
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.providers import environ
 from dlt.common.configuration.specs import (
-    BaseConfiguration,
-    ConfigSectionContext,
-    RuntimeConfiguration,
     base_configuration,
 )
 from dlt.common.destination import DestinationCapabilitiesContext, client, utils
@@ -34,8 +29,6 @@ from dlt.common.exceptions import DictValidationException
 from dlt.common.libs import pyarrow as dlt_pyarrow
 from dlt.common.normalizers.json import relational
 from dlt.common.normalizers.json.typing import RelationalNormalizerConfig
-from dlt.common.schema import schema
-from dlt.common.schema import utils as schema_utils
 from dlt.common.schema.typing import TColumnSchema, TStoredSchema, TTableSchema
 from dlt.common.storages.load_package import PackageStorage, create_load_id
 from dlt.common.time import increasing_precise_time
@@ -414,21 +407,6 @@ def test_what_dlt_derives_from_types_it_derives_once_and_with_the_same_result() 
     )
 
 
-def test_dlt_copies_the_content_of_schemas_and_nothing_else_with_deepcopy() -> None:
-    dlt_seam.prepare_dlt(is_json)
-    for module in (schema, schema_utils):
-        assert "deepcopy" in vars(module), f"{module.__name__} no longer copies with deepcopy"
-    stored: Any = dlt.Schema("copied").to_dict()
-    copied = vars(schema_utils)["deepcopy"](stored)
-    assert copied == deepcopy(stored)
-    copied["tables"]["_dlt_loads"]["columns"]["load_id"]["nullable"] = True
-    assert copied != stored, "The copy shares a part with what was copied"
-    own: Any = {"x-hint": ({"any": {1}},)}
-    vars(schema_utils)["deepcopy"](own)["x-hint"][0]["any"].add(2)
-    assert own == {"x-hint": ({"any": {1}},)}
-    assert json.loads(json.dumps(stored)) == stored, "dlt's schemas hold what JSON does not"
-
-
 def test_what_tables_propagate_is_validated_although_it_is_validated_once() -> None:
     dlt_seam.prepare_dlt(is_json)
     validate: Any = relational.DataItemNormalizer._validate_normalizer_config  # noqa: SLF001
@@ -467,15 +445,6 @@ def test_types_that_a_process_goes_on_to_make_are_not_kept_for_ever() -> None:
     del made, each
     gc.collect()
     assert sum(each() is not None for each in left) <= MOST
-
-
-def test_the_length_of_a_configuration_is_its_number_of_fields() -> None:
-    dlt_seam.prepare_dlt(is_json)
-    assert hasattr(BaseConfiguration.__len__, "__wrapped__")
-    for kind in (BaseConfiguration, ConfigSectionContext, RuntimeConfiguration):
-        assert len(kind()) == len(list(kind())) == len(kind()), (
-            "dlt counts fields that follow from more than a configuration's type"
-        )
 
 
 def test_a_table_is_prepared_for_the_capabilities_that_are_given() -> None:

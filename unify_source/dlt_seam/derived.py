@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from functools import partial, wraps
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +16,6 @@ from dlt.common.configuration.specs import base_configuration
 from dlt.common.destination import client, utils
 from dlt.common.libs import pyarrow as dlt_pyarrow
 from dlt.common.normalizers.json import relational
-from dlt.common.schema import schema
-from dlt.common.schema import utils as schema_utils
 from dlt.extract import extract
 from dlt.normalize import worker
 
@@ -49,7 +46,7 @@ def prepare_dlt(is_json: Callable[[pa.Field], bool]) -> None:
 def _derive_once() -> None:
     # For each table and each value of configuration, dlt evaluates the hints of the same types
     # again. For its metrics, it also writes each table's columns as YAML, in Python instead of C.
-    # With what is repeated for each table beside that, it is a quarter of a small load.
+    # With what is repeated for each table beside that, it is a fifth of a run without news.
     get_type_hints = vars(validation)["get_type_hints"]
     if hasattr(get_type_hints, "__wrapped__"):
         return
@@ -62,26 +59,8 @@ def _derive_once() -> None:
         vars(module)["is_secret_hint"] = is_secret_hint
     if yaml.__with_libyaml__:
         vars(extract)["yaml"] = SimpleNamespace(dump=partial(yaml.dump, Dumper=yaml.CDumper))
-    _count_once()
     _prepare_tables_from_arguments()
-    _copy_tables_quickly()
     _validate_once()
-
-
-def _count_once() -> None:
-    # dlt asks for a configuration's length to see whether there is one, and counts its fields.
-    configured: Any = base_configuration.BaseConfiguration
-    count = configured.__len__
-    lengths: dict[type, int] = {}
-
-    @wraps(count)
-    def length(configuration: Any) -> int:
-        kind = type(configuration)
-        if kind not in lengths:
-            lengths[kind] = count(configuration)
-        return lengths[kind]
-
-    configured.__len__ = length
 
 
 def _prepare_tables_from_arguments() -> None:
@@ -97,22 +76,6 @@ def _prepare_tables_from_arguments() -> None:
 
     for module in (client, utils, worker):
         vars(module)["prepare_load_table"] = prepared
-
-
-def _copy_tables_quickly() -> None:
-    # dlt copies each table that it prepares. Python's deepcopy keeps a note of every string in it.
-    for module in (schema, schema_utils):
-        vars(module)["deepcopy"] = _copy
-
-
-def _copy(value: Any) -> Any:
-    """Return a copy of a schema's content, nearly all of which JSON can hold."""
-    if isinstance(value, dict):
-        return {key: _copy(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_copy(item) for item in value]
-    # A user's own hint may be anything, until it is stored.
-    return value if value is None or isinstance(value, str | int | float) else deepcopy(value)
 
 
 def _validate_once() -> None:
