@@ -21,7 +21,7 @@ import scratch
 import servers
 import tables
 import warm
-from destinations import DESTINATIONS, Destination, DuckDB, opened
+from destinations import DESTINATIONS, Destination, DuckDB, Postgres, opened
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from ducklakes import DuckLake
@@ -85,9 +85,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Draw more examples for each property in a soak."""
+    """Draw more examples for each property in a soak; leave some trials to `make test-long`."""
     if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
         item.add_marker("rounds")
+    if item.get_closest_marker("mostly_on_duckdb"):
+        given = item.callspec.params.values()  # type: ignore[attr-defined]
+        if Postgres in given:
+            item.add_marker("long")
 
 
 def pytest_collection_finish() -> None:

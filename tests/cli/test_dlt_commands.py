@@ -29,7 +29,7 @@ def dlt_pipeline(*words: str) -> str:
     return ran.stdout
 
 
-@pytest.mark.parametrize("own_folder", [False, True])
+@pytest.mark.parametrize("own_folder", [pytest.param(False, marks=pytest.mark.long), True])
 def test_dlt_shows_a_pipeline_that_the_command_ran(
     serve: Serve, home: Path, *, own_folder: bool
 ) -> None:

@@ -150,6 +150,10 @@ ODD: dict[str, Callable[[Row], Row | None]] = {
     "with a number as its id": lambda row: {**row, "id": 7},
     "without an id and a time": lambda _: {"x": 1},
 }
+RARER = dict.fromkeys(("null", "with a number as its id"), pytest.mark.long)
+odd_rows = pytest.mark.parametrize(
+    "odd", [pytest.param(odd, id=name, marks=RARER.get(name, ())) for name, odd in ODD.items()]
+)
 
 
 def listing_odd(serve: Serve, living: Account, odd: Callable[[Row], Row | None]) -> str:
@@ -158,7 +162,7 @@ def listing_odd(serve: Serve, living: Account, odd: Callable[[Row], Row | None])
     return serve(living, reshape=lambda row: odd(row) if row["id"] == oldest else row).url
 
 
-@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@odd_rows
 def test_a_row_without_an_id_leaves_the_quarantine_once_its_range_is_loaded_without_it(
     serve: Serve, pipeline: dlt.Pipeline, odd: Callable[[Row], Row | None]
 ) -> None:
@@ -177,7 +181,7 @@ def test_a_row_without_an_id_leaves_the_quarantine_once_its_range_is_loaded_with
     assert stored(FILE) == shown(living)
 
 
-@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@odd_rows
 def test_a_row_without_an_id_stays_in_quarantine_while_no_run_reads_its_range(
     serve: Serve, pipeline: dlt.Pipeline, odd: Callable[[Row], Row | None]
 ) -> None:

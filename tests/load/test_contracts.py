@@ -30,13 +30,10 @@ MODES = ["evolve", "discard_value", "discard_row", "freeze"]
 ODD = "score__v_text"
 
 
-# Tried on Postgres by `make test-long`.
-@pytest.fixture(
-    params=[
-        pytest.param(DuckDB, id="duckdb"),
-        pytest.param(Postgres, id="postgres", marks=pytest.mark.long),
-    ]
-)
+pytestmark = pytest.mark.mostly_on_duckdb
+
+
+@pytest.fixture(params=[DuckDB, Postgres], ids=lambda kind: kind.name)
 def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destination]:
     """Yield an empty DuckDB or Postgres."""
     with opened(request.param, home, request) as found:

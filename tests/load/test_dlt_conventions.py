@@ -44,15 +44,6 @@ def warehouse(request: pytest.FixtureRequest, home: Path) -> Iterator[Destinatio
 before_any_destination = pytest.mark.parametrize(
     "warehouse", [DuckDB], indirect=True, ids=["duckdb"]
 )
-# Tried on Postgres too by `make test-long`.
-mostly_on_duckdb = pytest.mark.parametrize(
-    "warehouse",
-    [
-        pytest.param(DuckDB, id="duckdb"),
-        pytest.param(Postgres, id="postgres", marks=pytest.mark.long),
-    ],
-    indirect=True,
-)
 
 
 @pytest.fixture
@@ -123,7 +114,7 @@ def test_a_map_masks_the_arrow_table_of_one_resource(api: Sandbox, warehouse: De
     assert count(warehouse, "people") == len(shown(api.account)["people"])
 
 
-@mostly_on_duckdb
+@pytest.mark.mostly_on_duckdb
 def test_a_filter_of_rows_drops_them_from_one_resource(
     api: Sandbox, warehouse: Destination
 ) -> None:
@@ -176,7 +167,7 @@ def test_tables_that_lose_every_row_to_a_step_are_there_from_the_first_run_with_
     assert warehouse.stored() == shown(api.account)
 
 
-@mostly_on_duckdb
+@pytest.mark.mostly_on_duckdb
 def test_a_map_gets_a_table_without_rows_as_an_arrow_table(
     serve: Serve, warehouse: Destination
 ) -> None:
@@ -190,7 +181,7 @@ def test_a_map_gets_a_table_without_rows_as_an_arrow_table(
     assert "domain" in warehouse.columns("people")
 
 
-@mostly_on_duckdb
+@pytest.mark.mostly_on_duckdb
 def test_one_table_may_lose_every_row_while_others_keep_theirs_and_feed_transformers(
     api: Sandbox, warehouse: Destination
 ) -> None:
@@ -229,7 +220,7 @@ def test_a_selection_loads_its_tables_and_moves_the_cursor_of_no_other(
     assert warehouse.stored() == shown(api.account)
 
 
-@mostly_on_duckdb
+@pytest.mark.mostly_on_duckdb
 @pytest.mark.rounds
 def test_each_table_can_be_loaded_alone_and_the_next_full_run_is_complete(
     api: Sandbox, warehouse: Destination
@@ -250,7 +241,7 @@ def test_each_table_can_be_loaded_alone_and_the_next_full_run_is_complete(
     assert warehouse.stored() == shown(api.account)
 
 
-@mostly_on_duckdb
+@pytest.mark.mostly_on_duckdb
 def test_a_resource_with_the_disposition_skip_is_not_loaded(
     api: Sandbox, warehouse: Destination
 ) -> None:
@@ -291,7 +282,7 @@ def test_another_write_disposition_is_refused_and_refresh_suggested(
     assert warehouse.stored() == shown(api.account)
 
 
-@mostly_on_duckdb
+@pytest.mark.mostly_on_duckdb
 def test_the_merge_of_a_run_keeps_children_with_their_parents(
     api: Sandbox, warehouse: Destination
 ) -> None:
@@ -366,7 +357,7 @@ def with_transformer(source_: Any, table: str, **hints: Any) -> Any:
     return source_
 
 
-@mostly_on_duckdb
+@pytest.mark.mostly_on_duckdb
 def test_a_transformer_has_hints_of_its_own(api: Sandbox, warehouse: Destination) -> None:
     loaded, hints = pipeline(warehouse), {"primary_key": "key", "write_disposition": "merge"}
     for _ in range(2):
@@ -417,7 +408,7 @@ def test_a_limit_loads_a_sample_and_the_next_full_run_is_complete(
     assert warehouse.stored() == shown(api.account)
 
 
-@mostly_on_duckdb
+@pytest.mark.mostly_on_duckdb
 def test_limits_of_rows_and_of_time_also_end_a_sample(serve: Serve, warehouse: Destination) -> None:
     api = serve(account(2_000))
     loaded = pipeline(warehouse)
@@ -511,7 +502,7 @@ def test_a_schema_contract_does_what_dlt_documents(
     assert warehouse.stored()["enrollments"] == kept["enrollments"]
 
 
-@mostly_on_duckdb
+@pytest.mark.mostly_on_duckdb
 @pytest.mark.parametrize("mode", ["discard_value", "discard_row", "freeze"])
 def test_a_contract_that_would_discard_a_whole_table_is_refused(
     api: Sandbox, warehouse: Destination, mode: Any
@@ -591,7 +582,7 @@ def test_views_outlive_dropped_tables_on_duckdb_and_are_named_before_postgres_re
         assert warehouse.ask("SELECT count(*) FROM unify_models.fct_enrollments") == [(240,)]
 
 
-@mostly_on_duckdb
+@pytest.mark.mostly_on_duckdb
 def test_refresh_of_one_table_reloads_that_one(api: Sandbox, warehouse: Destination) -> None:
     loaded = first_run(api, warehouse)
     loaded.run(source(api).with_resources("people"), refresh="drop_data")
@@ -613,7 +604,7 @@ def test_naming_conventions_name_the_tables(
     assert warehouse.stored() == shown(api.account)
 
 
-@mostly_on_duckdb
+@pytest.mark.mostly_on_duckdb
 def test_a_dev_pipeline_loads_into_a_dataset_of_its_own(
     api: Sandbox, warehouse: Destination
 ) -> None:
@@ -623,7 +614,7 @@ def test_a_dev_pipeline_loads_into_a_dataset_of_its_own(
     assert dict(loaded.dataset().row_counts().fetchall())["enrollments"] == 240
 
 
-@mostly_on_duckdb
+@pytest.mark.mostly_on_duckdb
 def test_an_attached_pipeline_resumes(api: Sandbox, warehouse: Destination) -> None:
     first_run(api, warehouse)
     change(api.account, 20)

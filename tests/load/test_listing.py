@@ -123,6 +123,7 @@ def test_a_second_sync_without_changes_writes_nothing(serve: Serve, warehouse: D
     assert len(api.requests) <= 5
 
 
+@pytest.mark.mostly_on_duckdb
 def test_a_sequence_that_is_gone_is_marked_and_its_row_and_enrollments_stay(
     serve: Serve, warehouse: Destination
 ) -> None:
@@ -225,6 +226,7 @@ def test_without_the_list_sequences_are_those_that_enrollments_nest(
     assert warehouse.stored() == shown(api.account)
 
 
+@pytest.mark.mostly_on_duckdb
 def test_a_sequence_that_cannot_be_read_is_in_quarantine_until_it_can_be(
     serve: Serve, warehouse: Destination
 ) -> None:

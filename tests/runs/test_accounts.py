@@ -104,6 +104,7 @@ def state(pipeline: dlt.Pipeline, name: str) -> dict[str, Any]:
     return {each: state["accounts"][name] for each, state in kept.items()}
 
 
+@pytest.mark.mostly_on_duckdb
 def test_what_is_done_to_one_account_leaves_the_other_as_it_is(
     serve: Serve, warehouse: Destination
 ) -> None:

@@ -86,6 +86,7 @@ def _question(digests: Digests, count: int, mark: str) -> str:
     return f"SELECT {digests.bucket('id')}, {digest} FROM (VALUES {values}) AS v({names})"
 
 
+@pytest.mark.mostly_on_duckdb
 @pytest.mark.parametrize("warehouse", [DuckDB, Postgres], indirect=True)
 def test_only_rows_whose_sums_differ_are_fetched(
     warehouse: Destination, serve: Serve, monkeypatch: pytest.MonkeyPatch

@@ -17,11 +17,10 @@ from warehouse import shown
 from unify_source.extract.portion import Slice
 from unify_source.sandbox import Account, Clock
 
-on_duckdb_and_postgres = pytest.mark.parametrize(
-    "warehouse", [DuckDB, pytest.param(Postgres, marks=pytest.mark.long)], indirect=True
-)
+on_duckdb_and_postgres = pytest.mark.parametrize("warehouse", [DuckDB, Postgres], indirect=True)
 
 
+@pytest.mark.mostly_on_duckdb
 @on_duckdb_and_postgres
 def test_a_dataset_that_lost_its_state_is_equal_and_stays_so_with_the_next_sync(
     warehouse: Destination, serve: Serve
@@ -39,6 +38,7 @@ def test_a_dataset_that_lost_its_state_is_equal_and_stays_so_with_the_next_sync(
     assert verified(warehouse, api).verdict == "equal"
 
 
+@pytest.mark.mostly_on_duckdb
 @on_duckdb_and_postgres
 @pytest.mark.parametrize("order", ["updated", pytest.param("id", marks=pytest.mark.long)])
 def test_rows_that_an_offset_skipped_are_found_exactly_and_one_repair_brings_them(

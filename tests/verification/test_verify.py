@@ -74,6 +74,7 @@ def test_a_reply_that_is_gone_is_read_from_no_older_version_of_a_lake(
     assert row_counts(pipeline, tuple(counts)) == counts
 
 
+@pytest.mark.mostly_on_duckdb
 @damageable
 @pytest.mark.parametrize("ends", [(), ("2026-01-01",), ("2026-04-01", "2026-05-20")])
 def test_as_loaded_counts_damage_and_nothing_that_changed_since_the_load(
@@ -159,6 +160,7 @@ def test_hashed_data_is_compared_hashed_and_a_forgotten_person_is_not_missing(
         verified(warehouse, api)
 
 
+@pytest.mark.mostly_on_duckdb
 def test_rows_in_quarantine_are_counted_apart(warehouse: Destination, serve: Serve) -> None:
     api = serve(account(), reshape=DRIFTS["changed-types"])
     report = load(warehouse, api)
