@@ -19,12 +19,10 @@ import pytest
 import yaml
 from dlt.common import validation
 from dlt.common.configuration import resolve
-from dlt.common.configuration.container import Container
 from dlt.common.configuration.providers import environ
 from dlt.common.configuration.specs import (
     base_configuration,
 )
-from dlt.common.destination import DestinationCapabilitiesContext, client, utils
 from dlt.common.exceptions import DictValidationException
 from dlt.common.libs import pyarrow as dlt_pyarrow
 from dlt.common.normalizers.json import relational
@@ -34,7 +32,6 @@ from dlt.common.storages.load_package import PackageStorage, create_load_id
 from dlt.common.time import increasing_precise_time
 from dlt.common.typing import TSecretStrValue
 from dlt.extract import extract
-from dlt.normalize import worker
 from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.exceptions import PipelineStepFailed
 
@@ -445,25 +442,6 @@ def test_types_that_a_process_goes_on_to_make_are_not_kept_for_ever() -> None:
     del made, each
     gc.collect()
     assert sum(each() is not None for each in left) <= MOST
-
-
-def test_a_table_is_prepared_for_the_capabilities_that_are_given() -> None:
-    dlt_seam.prepare_dlt(is_json)
-    given = DestinationCapabilitiesContext.generic_capabilities()
-    given.preferred_table_format = "iceberg"
-    tables: Any = {"one": {"name": "one", "write_disposition": "merge", "columns": {}}}
-    for module in (client, utils, worker):
-        prepare: Any = vars(module).get("prepare_load_table")
-        assert hasattr(prepare, "__wrapped__"), f"{module.__name__} no longer prepares tables"
-        prepared = prepare(tables, tables["one"], given)
-        assert prepared == prepare.__wrapped__(tables, tables["one"], given), (
-            "dlt takes more than the capabilities from configuration where it prepares a table"
-        )
-        assert prepared == {**tables["one"], "table_format": "iceberg"}
-        with Container().injectable_context(given):
-            assert prepare(tables, tables["one"]) == prepared, (
-                "dlt no longer takes capabilities from the context where none are given"
-            )
 
 
 def test_each_part_of_the_seam_is_tried_here() -> None:

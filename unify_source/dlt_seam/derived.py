@@ -13,11 +13,9 @@ from dlt.common import validation
 from dlt.common.configuration import resolve
 from dlt.common.configuration.providers import environ
 from dlt.common.configuration.specs import base_configuration
-from dlt.common.destination import client, utils
 from dlt.common.libs import pyarrow as dlt_pyarrow
 from dlt.common.normalizers.json import relational
 from dlt.extract import extract
-from dlt.normalize import worker
 
 MOST = 1_000
 """How many answers are kept: a process may go on to make types, with every source that it makes."""
@@ -59,23 +57,7 @@ def _derive_once() -> None:
         vars(module)["is_secret_hint"] = is_secret_hint
     if yaml.__with_libyaml__:
         vars(extract)["yaml"] = SimpleNamespace(dump=partial(yaml.dump, Dumper=yaml.CDumper))
-    _prepare_tables_from_arguments()
     _validate_once()
-
-
-def _prepare_tables_from_arguments() -> None:
-    # A load prepares tables 250 times. For each, dlt resolves a configuration, although the only
-    # value that it can have, the capabilities, is among the arguments.
-    prepare: Any = utils.prepare_load_table
-
-    @wraps(prepare)
-    def prepared(tables: Any, table: Any, destination_capabilities: Any = None) -> Any:
-        if destination_capabilities is None:
-            return prepare(tables, table)
-        return prepare.__wrapped__(tables, table, destination_capabilities)
-
-    for module in (client, utils, worker):
-        vars(module)["prepare_load_table"] = prepared
 
 
 def _validate_once() -> None:
