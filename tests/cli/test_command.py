@@ -92,6 +92,20 @@ def test_sync_says_what_it_loaded_and_then_that_nothing_changed(api: Sandbox) ->
     assert stored("unify_gtm.duckdb") == shown(api.account)
 
 
+@pytest.mark.usefixtures("api")
+def test_sync_without_changes_does_not_import_what_only_rows_need() -> None:
+    program = (
+        "import sys; sys.modules['pyarrow.parquet'] = None; import unify_source.cli.app as cli"
+    )
+    assert command("sync").returncode == 0
+
+    # Other processes of the tests have imported it already.
+    words = [sys.executable, "-c", f"{program}; cli.app(['sync'])"]
+    second = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert second.stdout.startswith("Nothing changed since the last run ("), second.stderr
+
+
 def test_sync_with_json_prints_one_object(api: Sandbox) -> None:
     ran = command("sync", "--json")
 

@@ -365,7 +365,7 @@ def test_a_client_takes_the_configuration_and_the_schema_that_are_known(
 
 
 def test_dlt_infers_json_from_a_field_that_is_marked_as_such() -> None:
-    dlt_seam.prepare_dlt(is_json)
+    dlt_seam.infer_json(is_json)
     fields = [pa.field("a", pa.string(), metadata=JSON_METADATA), pa.field("b", pa.string())]
 
     columns = dlt_pyarrow.py_arrow_to_table_schema_columns(pa.schema(fields))
@@ -377,7 +377,7 @@ def test_dlt_infers_json_from_a_field_that_is_marked_as_such() -> None:
 
 
 def test_what_dlt_derives_from_types_it_derives_once_and_with_the_same_result() -> None:
-    dlt_seam.prepare_dlt(is_json)
+    dlt_seam.prepare_dlt()
     kept = {
         "get_type_hints": [validation],
         "is_secret_hint": [base_configuration, environ, resolve],
@@ -405,7 +405,7 @@ def test_what_dlt_derives_from_types_it_derives_once_and_with_the_same_result() 
 
 
 def test_what_tables_propagate_is_validated_although_it_is_validated_once() -> None:
-    dlt_seam.prepare_dlt(is_json)
+    dlt_seam.prepare_dlt()
     validate: Any = relational.DataItemNormalizer._validate_normalizer_config  # noqa: SLF001
     assert hasattr(validate, "__wrapped__"), "dlt validates what tables propagate elsewhere"
     for name in ("Of Root", "of_root", "Of Root"):
@@ -424,7 +424,7 @@ def test_a_normalizer_of_a_user_validates_its_own_configuration() -> None:
     class Own(relational.DataItemNormalizer):
         RELATIONAL_CONFIG_TYPE = OwnConfig
 
-    dlt_seam.prepare_dlt(is_json)
+    dlt_seam.prepare_dlt()
     given: Any = {"own": "any"}
     for _ in range(2):
         Own._validate_normalizer_config(dlt.Schema("any"), given)  # noqa: SLF001
@@ -433,7 +433,7 @@ def test_a_normalizer_of_a_user_validates_its_own_configuration() -> None:
 
 
 def test_types_that_a_process_goes_on_to_make_are_not_kept_for_ever() -> None:
-    dlt_seam.prepare_dlt(is_json)
+    dlt_seam.prepare_dlt()
     is_secret: Any = vars(base_configuration)["is_secret_hint"]
     made = [type(f"Made{number}", (), {}) for number in range(2 * MOST)]
     for each in made:

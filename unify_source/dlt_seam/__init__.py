@@ -14,7 +14,7 @@ from unify_source.dlt_seam.configuration import (
     resolved_secrets,
     stands_for_configuration,
 )
-from unify_source.dlt_seam.derived import prepare_dlt
+from unify_source.dlt_seam.derived import infer_json, prepare_dlt
 from unify_source.dlt_seam.destinations import (
     FSClientBase,
     WithStagingDataset,
@@ -80,6 +80,7 @@ __all__ = [
     "force_state_extract",
     "forget_column",
     "has_tables",
+    "infer_json",
     "intercepted_signals",
     "is_function",
     "is_mark",

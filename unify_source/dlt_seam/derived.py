@@ -13,7 +13,6 @@ from dlt.common import validation
 from dlt.common.configuration import resolve
 from dlt.common.configuration.providers import environ
 from dlt.common.configuration.specs import base_configuration
-from dlt.common.libs import pyarrow as dlt_pyarrow
 from dlt.common.normalizers.json import relational
 from dlt.extract import extract
 
@@ -31,17 +30,8 @@ KINDS = (
 )
 
 
-def prepare_dlt(is_json: Callable[[pa.Field], bool]) -> None:
-    """Let dlt infer JSON from Arrow fields, and derive all else once, in this process from now on.
-
-    Without this, it would infer text for the fields that `is_json` knows, and warn that a hint
-    contradicts that.
-    """
-    _infer_json(is_json)
-    _derive_once()
-
-
-def _derive_once() -> None:
+def prepare_dlt() -> None:
+    """Let dlt derive once what it would derive again and again, in this process from now on."""
     # For each table and each value of configuration, dlt evaluates the hints of the same types
     # again. For its metrics, it also writes each table's columns as YAML, in Python instead of C.
     # With what is repeated for each table beside that, it is a fifth of a run without news.
@@ -84,7 +74,14 @@ def _keep(answers: dict[Any, Any], question: Any, answer: Any) -> None:
     answers[question] = answer
 
 
-def _infer_json(is_json: Callable[[pa.Field], bool]) -> None:
+def infer_json(is_json: Callable[[pa.Field], bool]) -> None:
+    """Let dlt infer JSON from the Arrow fields that `is_json` knows, in this process from now on.
+
+    Otherwise it would infer text for them, and warn that a hint contradicts that.
+    """
+    # Imported here: it imports Arrow's Parquet, 5 MB that a run without rows does not need.
+    from dlt.common.libs import pyarrow as dlt_pyarrow  # noqa: PLC0415
+
     infer = dlt_pyarrow.py_arrow_to_table_schema_columns
     if hasattr(infer, "__wrapped__"):
         return

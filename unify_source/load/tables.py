@@ -18,6 +18,7 @@ from unify_source.destinations.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import (
     capabilities,
     emptied_tables,
+    infer_json,
     keep_when_refreshed,
     load_id,
     prepare_dlt,
@@ -83,7 +84,7 @@ class TableResources:
 
     def resources(self, tables: Iterable[Table] = ALL_TABLES) -> list[DltResource]:
         """Return the resources, in the order of the tables."""
-        prepare_dlt(is_json)
+        prepare_dlt()
         return [self._resource(table) for table in tables]
 
     def _resource(self, table: Table) -> DltResource:
@@ -104,6 +105,7 @@ class TableResources:
         add_location(resource, table, self._settings.base_url)
 
         def allowed(rows: Any) -> Any:
+            infer_json(is_json)
             return self._writers[table.name].allowed(rows)
 
         return with_rows_only(resource, allowed)

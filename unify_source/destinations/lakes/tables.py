@@ -16,7 +16,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from unify_source.destinations.lakes.parquet import ParquetRows
 from unify_source.destinations.lakes.versions import newest_of_each
 from unify_source.resources import KEY, TEXT, Table
 from unify_source.settings import DELTA, ICEBERG
@@ -65,6 +64,9 @@ def rows_of(client: Any, table: Table, account: str | None) -> Rows | None:
     try:
         if kind in (DELTA, ICEBERG):
             return of_format(kind, client.load_open_table(kind, table.name), account)
+        # Imported here: it imports Arrow's Parquet, 5 MB that other destinations may not need.
+        from unify_source.destinations.lakes.parquet import ParquetRows  # noqa: PLC0415
+
         return ParquetRows(client, table, client.list_table_files(table.name), account)
     except DestinationUndefinedEntity:
         return None
