@@ -19,16 +19,6 @@ from dlt.extract import extract
 MOST = 1_000
 """How many answers are kept: a process may go on to make types, with every source that it makes."""
 
-# What dlt asks of each type before it validates a value of it.
-KINDS = (
-    "is_optional_type",
-    "is_union_type",
-    "is_literal_type",
-    "is_typeddict",
-    "is_list_generic_type",
-    "is_dict_generic_type",
-)
-
 
 def prepare_dlt() -> None:
     """Let dlt derive once what it would derive again and again, in this process from now on."""
@@ -40,8 +30,6 @@ def prepare_dlt() -> None:
         return
     # Always called with the names of the type's module, which follow from the type.
     vars(validation)["get_type_hints"] = _once(get_type_hints)
-    for name in KINDS:
-        vars(validation)[name] = _once(vars(validation)[name])
     is_secret_hint = _once(base_configuration.is_secret_hint)
     for module in (base_configuration, environ, resolve):
         vars(module)["is_secret_hint"] = is_secret_hint
