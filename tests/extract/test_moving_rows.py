@@ -13,16 +13,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moving import LOOKBACK, TICK, Copy, loaded, restless
 
+from unify_source.extract.window import Window
 from unify_source.sandbox import Account, Clock, Request
-from unify_source.times import EPOCH
+from unify_source.times import EPOCH, parse_instant
 
 ORDERS = ["updated", "updated_desc", "created", "id"]
 CURSORS = ["keyset", "offset"]
+FIRST_BY = {
+    "updated": "updated_at",
+    "updated_desc": "updated_at",
+    "created": "created_at",
+    "id": "id",
+}
 ROUNDS = int(os.environ.get("UNIFY_TEST_ROUNDS", "3"))
 
 
 def moving(size: int, seed: int, **shape: Any) -> Account:
     return Account(size, seed=seed, clock=Clock(START, TICK), days=30, **shape)
+
+
+def change_before(account: Account, rows: int) -> None:
+    """Change rows at one instant, shortly before the account is read."""
+    recent = (account.clock.now() - LOOKBACK / 2).isoformat()
+    account.put_many({**row, "updated_at": recent} for row in account.rows()[:rows])
 
 
 @pytest.mark.rounds
@@ -36,6 +49,7 @@ def moving(size: int, seed: int, **shape: Any) -> Account:
     page_size=st.sampled_from([5, 10, 20]),
     workers=st.sampled_from([1, 3, 8]),
     one_instant=st.sampled_from([0, 0, 50]),
+    before=st.sampled_from([0, 250]),
     enough=st.sampled_from([None, 100]),
 )
 def test_no_row_is_lost_whatever_the_cursor_hides(
@@ -47,9 +61,11 @@ def test_no_row_is_lost_whatever_the_cursor_hides(
     page_size: int,
     workers: int,
     one_instant: int,
+    before: int,
     enough: int | None,
 ) -> None:
     account = moving(400, seed, one_instant=one_instant)
+    change_before(account, before)
     how: dict[str, Any] = {
         "order": order,
         "cursor": cursor,
@@ -79,8 +95,7 @@ def test_without_the_checks_an_offset_loses_rows_so_the_simulation_can_fail(orde
 def test_an_account_at_rest_costs_one_request_more_or_a_twentieth(size: int, order: str) -> None:
     account = moving(size, 1)
     # More recent rows than a look shows on a page are no changes.
-    recent = (account.clock.now() - LOOKBACK / 2).isoformat()
-    account.put_many({**row, "updated_at": recent} for row in account.rows()[: size // 20])
+    change_before(account, size // 20)
     copy = loaded(account, 0, 0.0, Random(1), order=order, cursor="offset", page_size=10)
 
     # The first request of all asks for the server's time.
@@ -92,6 +107,20 @@ def test_an_account_at_rest_costs_one_request_more_or_a_twentieth(size: int, ord
     # How the threads take turns decides where the last slice ends: amid recent rows it is read
     # again.
     assert again <= len(copy.requests) / 20
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_bulk_change_shortly_before_costs_at_most_a_quarter_more(order: str) -> None:
+    requests = []
+    for changed in (0, 700):
+        account = moving(3_000, 1)
+        change_before(account, changed)
+        copy = Copy(account, {"order": order, "cursor": "offset", "page_size": 10})
+        copy.read(None)
+        assert copy.lost == 0
+        requests.append(len(copy.requests))
+
+    assert requests[1] <= 1.25 * requests[0]
 
 
 def test_only_the_slices_that_a_row_has_left_are_read_again() -> None:
@@ -152,6 +181,39 @@ def test_a_row_that_leaves_late_is_noticed_by_its_new_version(order: str) -> Non
     assert lost == 0
     # Only in the order of updates does the row pass the others while it stays in the window.
     assert bool(lost_unchecked) == (order == "updated")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_rows_that_leave_late_after_a_bulk_change_are_noticed_by_the_last_check(order: str) -> None:
+    """Earlier checks cannot tell them from the rows of the bulk change."""
+
+    def lost(**checks: Any) -> int:
+        account = moving(3_000, 1)
+        change_before(account, 700)
+        days_old = [row for row in account.rows()[700:] if row["updated_at"] < "2026-05-30"]
+        old = sorted(days_old, key=lambda row: row[FIRST_BY[order]])
+        old = old[::-1] if order == "updated_desc" else old
+
+        def change(request: Request) -> None:
+            asked = dict(request.query)
+            window = Window(
+                parse_instant(asked.get("updated_after", "")) or EPOCH,
+                parse_instant(asked.get("updated_before", "")) or EPOCH,
+            )
+            read = [row for row in old if window.holds(parse_instant(row["updated_at"]) or EPOCH)]
+            if "cursor" in asked and read:
+                stamp = (account.clock.now() - LOOKBACK / 2).isoformat()
+                account.put({**read[0], "updated_at": stamp})
+                old.remove(read[0])
+
+        copy = Copy(account, {"order": order, "cursor": "offset", "page_size": 10})
+        until = copy.read(None, change, **checks)
+        account.clock.advance(timedelta(seconds=1))
+        copy.read(until - LOOKBACK, **checks)
+        return copy.lost
+
+    assert lost() == 0
+    assert lost(again_from=EPOCH) > 0
 
 
 @pytest.mark.parametrize("order", ORDERS)

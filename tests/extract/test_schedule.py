@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unify_source.api.pages import Page, Version
-from unify_source.extract.portion import Check, Portion, Slice
+from unify_source.extract.cuts.slice import Slice
+from unify_source.extract.portion import Check, Portion
 from unify_source.extract.schedule import Schedule
 from unify_source.extract.window import Window
 

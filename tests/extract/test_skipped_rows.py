@@ -13,9 +13,10 @@ from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.http_dates import http_date
 from unify_source.api.pages import Page, Version, page_of
+from unify_source.extract.cuts.slice import Slice
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.pagination import updated_since
-from unify_source.extract.portion import Portion, Slice
+from unify_source.extract.portion import Portion
 from unify_source.extract.window import Window
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.sandbox import Account, Clock, Sandbox

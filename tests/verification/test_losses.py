@@ -14,7 +14,7 @@ from moving import LOOKBACK, TICK, OnRequest
 from standing import START, Serve, change, load
 from warehouse import shown
 
-from unify_source.extract.portion import Slice
+from unify_source.extract.cuts.slice import Slice
 from unify_source.sandbox import Account, Clock
 
 on_duckdb_and_postgres = pytest.mark.parametrize("warehouse", [DuckDB, Postgres], indirect=True)

@@ -8,127 +8,33 @@ of its rows has changed meanwhile, it is read again, in pieces that fit one page
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from math import ceil
 
-from unify_source.api.http_dates import http_date
-from unify_source.api.pages import Page, Version
-from unify_source.extract.cuts.slicing import Sample, fitting, is_in_order
-from unify_source.extract.cuts.steps import Steps
+from unify_source.api.pages import Version
+from unify_source.extract.cuts.slice import Slice
+from unify_source.extract.cuts.slicing import fitting
 from unify_source.extract.page_queue import PageQueue
-from unify_source.extract.probe import instant_in
 from unify_source.extract.window import Window, begin
-from unify_source.times import parse_instant
+
+LARGEST_PAGE = 100
+"""The API's largest page, whatever the setting."""
 
 # A check costs a request: one per 64 pages, and one when a portion ends. It may read one more page
-# per 16 pages: reading all slices again costs far more.
-_CHECKED_PAGES, _PAGES_A_LOOK = 64, 16
+# per 16 pages: reading all slices again costs far more. Many rows may have changed shortly before,
+# by a bulk change, and fill more pages. If none changes now, a later check of more slices may read
+# as many, and the last one even more. What slices keep for it takes some 100 bytes a row.
+_CHECKED_PAGES, _PAGES_A_LOOK, _PAGES_A_LAST_LOOK = 64, 16, 6
+_MOST_UNCHECKED_PAGES = 2_048
 # The first check comes early: if rows change, the rest can be read differently.
 _FIRST_CHECKED_PAGES = 16
-# Room is left on a page: a piece also contains the rows that were skipped.
-_FILLED = 0.9
 # A bulk change puts many rows at one instant, and a server may ignore the bounds: neither fits a
 # page, however it is cut. The run must end anyway.
 _MOST_AGAIN, _FREE_AGAIN = 2, 100
-_MOST_TEXTS = 100_000
 _NEARLY_FULL = 16
-# At 16 bytes each. In a longer slice, any changed row counts as one of the slice's own.
-_MOST_KNOWN = 250_000
-
-
-@dataclass(eq=False)
-class Slice:
-    """A window that is being read, page by page, and the instants on some of its pages.
-
-    It keeps the last page and every page whose number is a power of four: enough to tell the order.
-    A row that has changed since its first page was `changed_from` then or later.
-    """
-
-    portion: Portion
-    window: Window
-    pages: int = 0
-    look_at: int = 1
-    sample: Sample = field(default_factory=dict)
-    is_cut: bool = False
-    is_past_known: bool = False
-    steps: Steps | None = None
-    rows: int = 0
-    fullest: int = 1
-    changed_from: datetime | None = None
-    _keys: array[int] = field(default_factory=lambda: array("q"))
-    _updated: array[int] = field(default_factory=lambda: array("q"))
-    _texts: list[str] = field(default_factory=list)
-    _every: int = 1
-
-    def begin(self, page: Page, ago: timedelta) -> None:
-        """Note the instant, `ago` before its first page, from which changes matter.
-
-        A change is listed at most that long after its `updated_at`.
-        """
-        sent_at = http_date(page.date)
-        self.changed_from = sent_at - ago if sent_at else None
-
-    def note(self, page: Page) -> None:
-        """Keep the keys and times of a page's rows, in case they have to be read again."""
-        self.rows += len(page.versions)
-        self.fullest = max(self.fullest, len(page.versions))
-        updated = [each.updated for each in page.versions]
-        # As text: parsing each takes longer than all other work on a page.
-        self._texts += updated[:: self._every]
-        if len(self._texts) > _MOST_TEXTS:
-            self._texts, self._every = self._texts[::2], 2 * self._every
-        if len(self._keys) <= _MOST_KNOWN:
-            self._keys.extend(map(hash, [each.key for each in page.versions]))
-            self._updated.extend(map(hash, updated))
-
-    def look(self, page: list[datetime]) -> Sample:
-        """Return the pages that were kept, and this one as the last."""
-        sample = {**self.sample, self.pages: page}
-        if self.pages == self.look_at:
-            self.sample = sample
-            self.look_at *= 4
-        return sample
-
-    def lacks_past(self, page: list[datetime]) -> bool:
-        """Tell whether it cannot be cut before the time of its first row is known.
-
-        That is the case if the newest rows come first.
-        """
-        is_open = self.window.after is None and not self.is_past_known
-        return is_open and len(set(page)) > 1 and page[0] > page[-1] and is_in_order(page)
-
-    def may_have_skipped(self, recent: Collection[Version] | None) -> bool:
-        """Tell whether it may have skipped rows, given the rows that changed since it began.
-
-        `recent` may include rows that changed before; None means that they are unknown.
-        """
-        if recent is None or self.changed_from is None:
-            return True
-        if not recent or len(self._keys) > _MOST_KNOWN:
-            return bool(recent)
-        # A row that becomes visible late may enter and leave the window unseen.
-        if self.window.before >= self.changed_from and any(map(self._is_beyond, recent)):
-            return True
-        versions = {(hash(each.key), hash(each.updated)) for each in recent}
-        keys = {key for key, _ in versions}
-        # The first row that left the pages already read was on one of them, in its old version.
-        return any(
-            key in keys and (key, updated) not in versions
-            for key, updated in zip(self._keys, self._updated, strict=True)
-        )
-
-    def _is_beyond(self, version: Version) -> bool:
-        at = parse_instant(version.updated)
-        return at is not None and at > self.window.before
-
-    def pieces(self, window: Window) -> list[Window]:
-        """Cut a part of it into pieces that each fit a page, by the rows that were read."""
-        instants = [each for each in map(instant_in, self._texts) if each]
-        return fitting(window, instants, max(1, int(_FILLED * self.fullest / self._every)))
 
 
 @dataclass(eq=False)
@@ -150,10 +56,16 @@ class Piece:
 
 @dataclass(eq=False)
 class Check:
-    """Slices that were read, to be checked by one request for what changed since."""
+    """Slices that were read, to be checked by what changed since.
+
+    Unless it `is_last`, those that nothing shows to be wrong can be checked again later. `is_calm`
+    says whether the check before found any slice to be right; None if there was none.
+    """
 
     portion: Portion
     slices: list[Slice]
+    is_last: bool
+    is_calm: bool | None
 
     @property
     def changed_from(self) -> datetime | None:
@@ -163,7 +75,9 @@ class Check:
     @property
     def most_pages(self) -> int:
         """How many pages of changed rows are worth reading."""
-        return 1 + ceil(sum(each.pages for each in self.slices) / _PAGES_A_LOOK)
+        is_worth_more = self.is_last and self.is_calm
+        pages_a_look = _PAGES_A_LAST_LOOK if is_worth_more else _PAGES_A_LOOK
+        return 1 + ceil(_pages(self.slices) / pages_a_look)
 
 
 Work = Slice | Piece | Check
@@ -187,7 +101,8 @@ class Portion:
     _pieces: deque[Window] = field(default_factory=deque)
     _pages: int = 0
     _again: int = 0
-    _is_checked: bool = False
+    _check_at: int = _FIRST_CHECKED_PAGES
+    _is_calm: bool | None = None
 
     @property
     def is_full(self) -> bool:
@@ -222,19 +137,46 @@ class Portion:
 
         `is_read` says that nothing else of the portion is left to read.
         """
-        unchecked = sum(slice_.pages for slice_ in self._unchecked)
         if any(slice_.is_cut for slice_ in self._unchecked):
             return True
-        enough = _CHECKED_PAGES if self._is_checked else _FIRST_CHECKED_PAGES
-        return bool(self._pieces or (unchecked and is_read) or unchecked >= enough)
+        unchecked = _pages(self._unchecked)
+        return bool(self._pieces or (unchecked and is_read) or unchecked >= self._check_at)
 
-    def settle(self) -> Piece | Check:
+    def settle(self, *, is_read: bool) -> Piece | Check:
         """Return the next piece to read again, or else a check."""
         if self._pieces:
             return Piece(self, self._pieces.popleft())
-        check, self._is_checked = Check(self, self._unchecked), True
-        self._unchecked = []
-        return check
+        slices, self._unchecked = self._unchecked, []
+        is_last = is_read or _pages(slices) >= _MOST_UNCHECKED_PAGES
+        return Check(self, slices, is_last, self._is_calm)
+
+    def checked(
+        self,
+        check: Check,
+        recent: Collection[Version] | None,
+        again_from: datetime | None,
+        *,
+        is_whole: bool,
+    ) -> list[Slice]:
+        """Return the slices that may have skipped rows; read them again, up to an instant.
+
+        `recent` are the rows updated since. If these are not the whole, the other slices are
+        checked again later, with as many more.
+        """
+        left = [slice_ for slice_ in check.slices if slice_.may_have_skipped(recent)]
+        for slice_ in left:
+            if not slice_.is_cut:
+                after, before = slice_.window.after, slice_.window.before
+                window = Window(after, min(before, again_from or before))
+                self.read_again(slice_.pieces(window))
+        right = set(check.slices) - set(left)
+        self._is_calm = bool(right)
+        self._check_at = _PAGES_A_LOOK * len(recent or ()) // LARGEST_PAGE
+        if not is_whole:
+            self._unchecked += [slice_ for slice_ in right if not slice_.is_cut]
+            self._check_at = 2 * _pages(self._unchecked)
+        self._check_at = min(max(self._check_at, _CHECKED_PAGES), _MOST_UNCHECKED_PAGES)
+        return left
 
     def read_again(self, windows: Iterable[Window]) -> None:
         """Read these windows again, each in one request."""
@@ -244,3 +186,7 @@ class Portion:
         """Count a page that is read again; False if there have been too many."""
         self._again += 1
         return self._again <= _MOST_AGAIN * self._pages + _FREE_AGAIN
+
+
+def _pages(slices: Iterable[Slice]) -> int:
+    return sum(each.pages for each in slices)

@@ -15,10 +15,11 @@ from datetime import datetime, timedelta
 
 from unify_source.api.pages import Version
 from unify_source.extract.cuts import slicing
+from unify_source.extract.cuts.slice import Slice
 from unify_source.extract.cuts.slicing import Slices, is_in_order
 from unify_source.extract.cuts.steps import STEP_PAGES, Steps, Waiting, in_steps
 from unify_source.extract.page_queue import PageQueue
-from unify_source.extract.portion import Check, Portion, Slice, Work
+from unify_source.extract.portion import Check, Portion, Work
 from unify_source.extract.window import Window, begin
 
 _FEWEST_SLICES = 4
@@ -86,8 +87,8 @@ class Schedule:
         """Return the next work: what a portion needs to be settled, else the nearest window."""
         self.idle -= 1
         if portion := self._settling():
+            work = portion.settle(is_read=self._is_read(portion))
             portion.in_hand += 1
-            work = portion.settle()
             # How a list is cut depends on what the check after its first pages finds.
             self._looking = isinstance(work, Check) and any(each.is_cut for each in work.slices)
             return work
@@ -124,16 +125,15 @@ class Schedule:
     def _may_skip(self, window: Window) -> bool:
         return not (self._again_from and begin(window) >= self._again_from)
 
-    def checked(self, check: Check, recent: Collection[Version] | None) -> None:
-        """Reread the slices that may have skipped rows, given the rows updated since."""
-        left = [slice_ for slice_ in check.slices if slice_.may_have_skipped(recent)]
+    def checked(
+        self, check: Check, recent: Collection[Version] | None, *, is_whole: bool = True
+    ) -> None:
+        """Reread the slices that may have skipped rows, given the rows updated since.
+
+        If these are not the whole, the other slices are checked again later.
+        """
+        left = check.portion.checked(check, recent, self._again_from, is_whole=is_whole)
         self._moving, self._looking = bool(left), False
-        for slice_ in left:
-            if slice_.is_cut:
-                continue
-            after, before = slice_.window.after, slice_.window.before
-            window = Window(after, min(before, self._again_from or before))
-            check.portion.read_again(slice_.pieces(window))
 
     def count_page(self, slice_: Slice) -> bool:
         """Count a page that arrived, and tell whether `cut` should inspect it."""

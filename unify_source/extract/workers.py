@@ -14,8 +14,9 @@ from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
 from unify_source.errors import TooLarge
+from unify_source.extract.cuts.slice import Slice
 from unify_source.extract.pagination import follow, follow_closely, updated_since
-from unify_source.extract.portion import Piece, Portion, Slice, Work
+from unify_source.extract.portion import LARGEST_PAGE, Check, Piece, Portion, Work
 from unify_source.extract.probe import first_look, instants
 from unify_source.extract.schedule import Schedule
 from unify_source.extract.window import Window
@@ -30,8 +31,6 @@ PAGE_BYTES, MOST_PAGE_BYTES = 1 << 20, 4 << 20
 _FEWER_IF_TOO_LARGE = 8
 # The list is nested at the first level of a page.
 _ROW_LEVEL = 2
-# The API's largest page, whatever the setting.
-_LARGEST_PAGE = 100
 
 _Read = TypeVar("_Read")
 
@@ -57,7 +56,7 @@ class Workers:
         lookback: timedelta,
         again_from: datetime | None,
         heartbeat: Callable[[], None],
-        fitting: int = _LARGEST_PAGE,
+        fitting: int = LARGEST_PAGE,
         page_bytes: int | None = None,
     ) -> None:
         self._page_size, self._filters, self._limits = page_size, filters, limits
@@ -124,10 +123,7 @@ class Workers:
                 elif isinstance(work, Piece):
                     self._in_fitting_pages(partial(self._read_again, work))
                 else:
-                    look = partial(updated_since, self._page, work.changed_from, work.most_pages)
-                    recent = self._in_fitting_pages(look, _LARGEST_PAGE)
-                    with self._changed:
-                        self._schedule.checked(work, recent)
+                    self._check(work)
                 with self._changed:
                     if not self._stopped.is_set():
                         # A stopped slice was not read to its end: if it counted as done, the rest
@@ -184,6 +180,19 @@ class Workers:
             if is_due and self._cut(slice_, page):
                 return True
         return True
+
+    def _check(self, check: Check) -> None:
+        since, most = check.changed_from, check.most_pages
+        recent = self._in_fitting_pages(
+            partial(updated_since, self._page, since, most), LARGEST_PAGE
+        )
+        is_whole = recent is not None or check.is_last or check.is_calm is False
+        if since and not is_whole:
+            # Without the changes that may be listed late, to see whether rows change right now.
+            now = partial(updated_since, self._page, since + self._lookback, most)
+            recent = self._in_fitting_pages(now, LARGEST_PAGE)
+        with self._changed:
+            self._schedule.checked(check, recent, is_whole=is_whole)
 
     def _parameters(self, limit: int) -> Parameters:
         return [*self._filters, ("limit", str(limit))]

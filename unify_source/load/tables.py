@@ -75,8 +75,7 @@ class TableResources:
         load: WindowLoad | None = None,
     ) -> None:
         self._settings, self._client = settings, client
-        self._interval = interval or Interval()
-        self._load = load or WindowLoad()
+        self._interval, self._load = interval or Interval(), load or WindowLoad()
         self._moves_cursors = self._load.moves_cursors and self._interval.end is None
         self._feed = FanOut(self._begin)
         self._unfinished: UnfinishedMerges | None = None

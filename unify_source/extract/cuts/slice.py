@@ -1,0 +1,117 @@
+"""A slice of a portion's window: what was read of it, and whether that may lack rows."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from unify_source.api.http_dates import http_date
+from unify_source.api.pages import Page, Version
+from unify_source.extract.cuts.slicing import Sample, fitting, is_in_order
+from unify_source.extract.cuts.steps import Steps
+from unify_source.extract.probe import instant_in
+from unify_source.extract.window import Window
+from unify_source.times import parse_instant
+
+if TYPE_CHECKING:
+    from unify_source.extract.portion import Portion
+
+# Room is left on a page: a piece also contains the rows that were skipped.
+_FILLED = 0.9
+_MOST_TEXTS = 100_000
+# At 16 bytes each. In a longer slice, any changed row counts as one of the slice's own.
+_MOST_KNOWN = 250_000
+
+
+@dataclass(eq=False)
+class Slice:
+    """A window that is being read, page by page, and the instants on some of its pages.
+
+    It keeps the last page and every page whose number is a power of four: enough to tell the order.
+    A row that has changed since its first page was `changed_from` then or later.
+    """
+
+    portion: Portion
+    window: Window
+    pages: int = 0
+    look_at: int = 1
+    sample: Sample = field(default_factory=dict)
+    is_cut: bool = False
+    is_past_known: bool = False
+    steps: Steps | None = None
+    rows: int = 0
+    fullest: int = 1
+    changed_from: datetime | None = None
+    _keys: array[int] = field(default_factory=lambda: array("q"))
+    _updated: array[int] = field(default_factory=lambda: array("q"))
+    _texts: list[str] = field(default_factory=list)
+    _every: int = 1
+
+    def begin(self, page: Page, ago: timedelta) -> None:
+        """Note the instant, `ago` before its first page, from which changes matter.
+
+        A change is listed at most that long after its `updated_at`.
+        """
+        sent_at = http_date(page.date)
+        self.changed_from = sent_at - ago if sent_at else None
+
+    def note(self, page: Page) -> None:
+        """Keep the keys and times of a page's rows, in case they have to be read again."""
+        self.rows += len(page.versions)
+        self.fullest = max(self.fullest, len(page.versions))
+        updated = [each.updated for each in page.versions]
+        # As text: parsing each takes longer than all other work on a page.
+        self._texts += updated[:: self._every]
+        if len(self._texts) > _MOST_TEXTS:
+            self._texts, self._every = self._texts[::2], 2 * self._every
+        if len(self._keys) <= _MOST_KNOWN:
+            self._keys.extend(map(hash, [each.key for each in page.versions]))
+            self._updated.extend(map(hash, updated))
+
+    def look(self, page: list[datetime]) -> Sample:
+        """Return the pages that were kept, and this one as the last."""
+        sample = {**self.sample, self.pages: page}
+        if self.pages == self.look_at:
+            self.sample = sample
+            self.look_at *= 4
+        return sample
+
+    def lacks_past(self, page: list[datetime]) -> bool:
+        """Tell whether it cannot be cut before the time of its first row is known.
+
+        That is the case if the newest rows come first.
+        """
+        is_open = self.window.after is None and not self.is_past_known
+        return is_open and len(set(page)) > 1 and page[0] > page[-1] and is_in_order(page)
+
+    def may_have_skipped(self, recent: Collection[Version] | None) -> bool:
+        """Tell whether it may have skipped rows, given the rows that changed since it began.
+
+        `recent` may include rows that changed before; None means that they are unknown.
+        """
+        if recent is None or self.changed_from is None:
+            return True
+        if not recent or len(self._keys) > _MOST_KNOWN:
+            return bool(recent)
+        # A row that becomes visible late may enter and leave the window unseen.
+        if self.window.before >= self.changed_from and any(map(self._is_beyond, recent)):
+            return True
+        versions = {(hash(each.key), hash(each.updated)) for each in recent}
+        keys = {key for key, _ in versions}
+        # The first row that left the pages already read was on one of them, in its old version.
+        return any(
+            key in keys and (key, updated) not in versions
+            for key, updated in zip(self._keys, self._updated, strict=True)
+        )
+
+    def _is_beyond(self, version: Version) -> bool:
+        at = parse_instant(version.updated)
+        return at is not None and at > self.window.before
+
+    def pieces(self, window: Window) -> list[Window]:
+        """Cut a part of it into pieces that each fit a page, by the rows that were read."""
+        instants = [each for each in map(instant_in, self._texts) if each]
+        return fitting(window, instants, max(1, int(_FILLED * self.fullest / self._every)))
