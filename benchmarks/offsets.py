@@ -3,10 +3,10 @@
     python benchmarks/offsets.py [--rows 20000] [--orders updated id] [--rates 0] [--before 1000]
 
 Reads a sandbox account that answers 100 requests a second in simulated time, and again once the
-changes have stopped. So many rows have changed shortly `before`. Prints a Markdown table: for each
-kind of cursor, order of the list, share of late changes and changes a second, it has the requests
-of the first reading as a multiple of rows / page size, and the rows that both readings have missed;
-with the checks of `unify_source/extract/portion.py`, and without.
+changes have stopped; `before` is how many rows changed shortly before. Prints a Markdown table: for
+each kind of cursor, order of the list, share of late changes and changes a second, it has the
+requests of the first reading as a multiple of rows / page size, and the rows that both readings
+have missed; with the checks of `unify_source/extract/portion.py`, and without.
 """
 
 from __future__ import annotations

@@ -54,9 +54,9 @@ SAFEGUARDS = {
     ),
     "Slices that a changed row may have left are read again": Safeguard(
         "P1",
-        "extract/schedule.py",
-        "left = [slice_ for slice_ in check.slices if slice_.may_have_skipped(recent)]",
-        "left = []",
+        "extract/portion.py",
+        "suspects = [each for each in check.slices if each.may_have_skipped(recent)]",
+        "suspects = []",
         "extract/test_moving_rows.py::test_no_row_is_lost_whatever_the_cursor_hides",
     ),
     "Of two versions in one load the newest stays": Safeguard(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 from accounts import START
@@ -13,13 +14,13 @@ from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.http_dates import http_date
 from unify_source.api.pages import Page, Version, page_of
-from unify_source.extract.cuts.slice import Slice
+from unify_source.extract.cuts.slice import Recent, Slice
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.pagination import updated_since
 from unify_source.extract.portion import Portion
 from unify_source.extract.window import Window
 from unify_source.resources import ENROLLMENT_LIST
-from unify_source.sandbox import Account, Clock, Sandbox
+from unify_source.sandbox import Account, Clock, Request, Sandbox
 from unify_source.settings import checked_settings
 from unify_source.times import rfc3339
 
@@ -54,10 +55,34 @@ def test_as_many_rows_are_listed_as_the_slices_are_worth() -> None:
     assert recent(150, timedelta(), START, most_pages=2) == 150
 
 
+@pytest.mark.parametrize("changes", [1, 9])
+def test_recent_rows_are_listed_again_if_one_of_them_changes_meanwhile(changes: int) -> None:
+    account = Account(300, clock=Clock(START), days=1)
+    changed = account.rows()[:250]
+    account.put_many({**row, "updated_at": START.isoformat()} for row in changed)
+    changing = sorted(changed, key=lambda row: row["id"])[:changes]
+
+    def change(request: Request) -> None:
+        if "cursor" in dict(request.query) and changing:
+            account.clock.advance(timedelta(seconds=1))
+            now = account.clock.now().isoformat()
+            account.put({**changing.pop(0), "updated_at": now})
+
+    with Sandbox(account, key=KEY, cursor="offset", on_request=change) as api:
+        client = Client(checked_settings({"api_key": KEY, "base_url": api.url}))
+        ask = partial(client.page, ENROLLMENT_LIST)
+        listed = updated_since(ask, START, most_pages=9, limit=100)
+
+    if changes == 1:
+        assert {each.key for each in listed or ()} == {row["id"] for row in changed}
+    else:
+        assert listed is None
+
+
 def test_without_the_servers_clock_nothing_is_requested_and_everything_may_have_changed() -> None:
     assert recent(1, timedelta(), None) is None
-    assert slice_of(OLD).may_have_skipped(set())
-    assert not slice_of(OLD, sent=SENT).may_have_skipped(set())
+    assert slice_of(OLD).may_have_skipped(Recent.of(set()))
+    assert not slice_of(OLD, sent=SENT).may_have_skipped(Recent.of(set()))
 
 
 def slice_of(before: datetime, *, sent: str = "", rows: int = 1) -> Slice:
@@ -91,15 +116,15 @@ def test_a_slice_may_have_skipped_rows_if_one_that_it_had_read_has_left_it(
 ) -> None:
     read = slice_of(before, sent=SENT)
 
-    assert read.may_have_skipped({Version(key, rfc3339(updated))}) == may
+    assert read.may_have_skipped(Recent.of({Version(key, rfc3339(updated))})) == may
     assert read.may_have_skipped(None)
 
 
 def test_any_row_may_have_left_a_slice_that_is_too_long_to_remember() -> None:
     read = slice_of(OLD, sent=SENT, rows=250_001)
 
-    assert read.may_have_skipped({Version("of another slice", rfc3339(NOW or OLD))})
-    assert not read.may_have_skipped(set())
+    assert read.may_have_skipped(Recent.of({Version("of another slice", rfc3339(NOW or OLD))}))
+    assert not read.may_have_skipped(Recent.of(set()))
 
 
 def test_a_page_has_its_versions_and_date_whatever_its_rows_are() -> None:

@@ -17,6 +17,8 @@ from unify_source.settings.limits import USUAL, Limits
 from unify_source.times import rfc3339
 
 _SLOTS = 1 << 20
+# How often recent rows are listed while they change.
+_LISTINGS = 2
 
 
 def follow(
@@ -80,18 +82,23 @@ def updated_since(
 ) -> set[Version] | None:
     """Return the rows that were updated since an instant; None if they fill more pages than that.
 
-    `limit` is how many rows a page has. Rows that change during the listing may be skipped; one
-    that changed before can be skipped only if such a row is returned. `since` is None if the
-    server's time is unknown.
+    `limit` is how many rows a page has. `since` is None if the server's time is unknown.
     """
     if since is None:
         return None
     # Without filters, which would hide a row that no longer matches them.
     asked = [("limit", str(limit)), ("updated_after", rfc3339(since))]
-    versions: set[Version] = set()
-    for page in islice(follow(ask, asked), most_pages):
-        versions.update(page.versions)
-        if page.next_cursor is None:
+    for _ in range(_LISTINGS):
+        versions: set[Version] = set()
+        for page in islice(follow(ask, asked), most_pages):
+            versions.update(page.versions)
+            if page.next_cursor is None:
+                break
+        else:
+            return None
+        # A listed row that changes moves behind the others, and may push one out of the next page.
+        # It is then listed again.
+        if len({each.key for each in versions}) == len(versions):
             return versions
     return None
 

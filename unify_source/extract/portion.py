@@ -9,13 +9,12 @@ of its rows has changed meanwhile, it is read again, in pieces that fit one page
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil
 
-from unify_source.api.pages import Version
-from unify_source.extract.cuts.slice import Slice
+from unify_source.extract.cuts.slice import Recent, Slice
 from unify_source.extract.cuts.slicing import fitting
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.window import Window, begin
@@ -23,10 +22,10 @@ from unify_source.extract.window import Window, begin
 LARGEST_PAGE = 100
 """The API's largest page, whatever the setting."""
 
-# A check costs a request: one per 64 pages, and one when a portion ends. It may read one more page
-# per 16 pages: reading all slices again costs far more. Many rows may have changed shortly before,
-# by a bulk change, and fill more pages. If none changes now, a later check of more slices may read
-# as many, and the last one even more. What slices keep for it takes some 100 bytes a row.
+# A check costs a request: one per 64 pages, and one when a portion ends. A listing of recent rows
+# may take one more page per 16 pages: reading all slices again costs far more. After a bulk change,
+# they fill more pages. A later check, of more slices, may read as many, and the last one even more.
+# What slices keep until then takes some 100 bytes a row.
 _CHECKED_PAGES, _PAGES_A_LOOK, _PAGES_A_LAST_LOOK = 64, 16, 6
 _MOST_UNCHECKED_PAGES = 2_048
 # The first check comes early: if rows change, the rest can be read differently.
@@ -58,14 +57,14 @@ class Piece:
 class Check:
     """Slices that were read, to be checked by what changed since.
 
-    Unless it `is_last`, those that nothing shows to be wrong can be checked again later. `is_calm`
-    says whether the check before found any slice to be right; None if there was none.
+    Unless it `is_last`, slices can be checked again later. If the check before found that rows
+    change faster than can be checked, `is_fast`, no such time comes.
     """
 
     portion: Portion
     slices: list[Slice]
     is_last: bool
-    is_calm: bool | None
+    is_fast: bool
 
     @property
     def changed_from(self) -> datetime | None:
@@ -75,7 +74,7 @@ class Check:
     @property
     def most_pages(self) -> int:
         """How many pages of changed rows are worth reading."""
-        is_worth_more = self.is_last and self.is_calm
+        is_worth_more = self.is_last and not self.is_fast
         pages_a_look = _PAGES_A_LAST_LOOK if is_worth_more else _PAGES_A_LOOK
         return 1 + ceil(_pages(self.slices) / pages_a_look)
 
@@ -102,7 +101,7 @@ class Portion:
     _pages: int = 0
     _again: int = 0
     _check_at: int = _FIRST_CHECKED_PAGES
-    _is_calm: bool | None = None
+    _is_fast: bool = False
 
     @property
     def is_full(self) -> bool:
@@ -146,14 +145,17 @@ class Portion:
         """Return the next piece to read again, or else a check."""
         if self._pieces:
             return Piece(self, self._pieces.popleft())
-        slices, self._unchecked = self._unchecked, []
+        # Until a slice that was cut has been checked, nothing else is cut, and workers may wait.
+        slices = [each for each in self._unchecked if each.is_cut] or self._unchecked
+        self._unchecked = [each for each in self._unchecked if each not in slices]
+        self._check_at = max(self._check_at, _CHECKED_PAGES)
         is_last = is_read or _pages(slices) >= _MOST_UNCHECKED_PAGES
-        return Check(self, slices, is_last, self._is_calm)
+        return Check(self, slices, is_last, self._is_fast)
 
     def checked(
         self,
         check: Check,
-        recent: Collection[Version] | None,
+        recent: Recent | None,
         again_from: datetime | None,
         *,
         is_whole: bool,
@@ -163,20 +165,20 @@ class Portion:
         `recent` are the rows updated since. If these are not the whole, the other slices are
         checked again later, with as many more.
         """
-        left = [slice_ for slice_ in check.slices if slice_.may_have_skipped(recent)]
-        for slice_ in left:
+        suspects = [each for each in check.slices if each.may_have_skipped(recent)]
+        for slice_ in suspects:
             if not slice_.is_cut:
                 after, before = slice_.window.after, slice_.window.before
                 window = Window(after, min(before, again_from or before))
                 self.read_again(slice_.pieces(window))
-        right = set(check.slices) - set(left)
-        self._is_calm = bool(right)
-        self._check_at = _PAGES_A_LOOK * len(recent or ()) // LARGEST_PAGE
+        self._is_fast = recent is None
+        pages = _PAGES_A_LOOK * len(recent.keys if recent else ()) // LARGEST_PAGE
         if not is_whole:
+            right = set(check.slices) - set(suspects)
             self._unchecked += [slice_ for slice_ in right if not slice_.is_cut]
-            self._check_at = 2 * _pages(self._unchecked)
-        self._check_at = min(max(self._check_at, _CHECKED_PAGES), _MOST_UNCHECKED_PAGES)
-        return left
+            pages = 2 * _pages(self._unchecked)
+        self._check_at = min(max(pages, _CHECKED_PAGES), _MOST_UNCHECKED_PAGES)
+        return suspects
 
     def read_again(self, windows: Iterable[Window]) -> None:
         """Read these windows again, each in one request."""

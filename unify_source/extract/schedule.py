@@ -10,12 +10,11 @@ callers hold a lock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from unify_source.api.pages import Version
 from unify_source.extract.cuts import slicing
-from unify_source.extract.cuts.slice import Slice
+from unify_source.extract.cuts.slice import Recent, Slice
 from unify_source.extract.cuts.slicing import Slices, is_in_order
 from unify_source.extract.cuts.steps import STEP_PAGES, Steps, Waiting, in_steps
 from unify_source.extract.page_queue import PageQueue
@@ -125,15 +124,13 @@ class Schedule:
     def _may_skip(self, window: Window) -> bool:
         return not (self._again_from and begin(window) >= self._again_from)
 
-    def checked(
-        self, check: Check, recent: Collection[Version] | None, *, is_whole: bool = True
-    ) -> None:
+    def checked(self, check: Check, recent: Recent | None, *, is_whole: bool = True) -> None:
         """Reread the slices that may have skipped rows, given the rows updated since.
 
         If these are not the whole, the other slices are checked again later.
         """
-        left = check.portion.checked(check, recent, self._again_from, is_whole=is_whole)
-        self._moving, self._looking = bool(left), False
+        suspects = check.portion.checked(check, recent, self._again_from, is_whole=is_whole)
+        self._moving, self._looking = bool(suspects), False
 
     def count_page(self, slice_: Slice) -> bool:
         """Count a page that arrived, and tell whether `cut` should inspect it."""

@@ -14,7 +14,7 @@ from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
 from unify_source.errors import TooLarge
-from unify_source.extract.cuts.slice import Slice
+from unify_source.extract.cuts.slice import Recent, Slice
 from unify_source.extract.pagination import follow, follow_closely, updated_since
 from unify_source.extract.portion import LARGEST_PAGE, Check, Piece, Portion, Work
 from unify_source.extract.probe import first_look, instants
@@ -186,13 +186,14 @@ class Workers:
         recent = self._in_fitting_pages(
             partial(updated_since, self._page, since, most), LARGEST_PAGE
         )
-        is_whole = recent is not None or check.is_last or check.is_calm is False
+        is_whole = recent is not None or check.is_last or check.is_fast
         if since and not is_whole:
             # Without the changes that may be listed late, to see whether rows change right now.
             now = partial(updated_since, self._page, since + self._lookback, most)
             recent = self._in_fitting_pages(now, LARGEST_PAGE)
+        changed = None if recent is None else Recent.of(recent)
         with self._changed:
-            self._schedule.checked(check, recent, is_whole=is_whole)
+            self._schedule.checked(check, changed, is_whole=is_whole)
 
     def _parameters(self, limit: int) -> Parameters:
         return [*self._filters, ("limit", str(limit))]

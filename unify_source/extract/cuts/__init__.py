@@ -1,1 +1,1 @@
-"""Guesses where to cut a window, from what its first pages have shown. Pure."""
+"""Slices of a window: where to cut it, from what its first pages have shown. No HTTP."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -24,6 +24,22 @@ _FILLED = 0.9
 _MOST_TEXTS = 100_000
 # At 16 bytes each. In a longer slice, any changed row counts as one of the slice's own.
 _MOST_KNOWN = 250_000
+
+
+@dataclass(frozen=True)
+class Recent:
+    """Rows that changed lately: the hashes of their keys and versions, and the latest time."""
+
+    keys: AbstractSet[int]
+    versions: AbstractSet[tuple[int, int]]
+    latest: datetime | None
+
+    @classmethod
+    def of(cls, rows: AbstractSet[Version]) -> Recent:
+        """Prepare rows to be compared with those of many slices."""
+        versions = {(hash(each.key), hash(each.updated)) for each in rows}
+        times = filter(None, (parse_instant(each.updated) for each in rows))
+        return cls({key for key, _ in versions}, versions, max(times, default=None))
 
 
 @dataclass(eq=False)
@@ -87,29 +103,23 @@ class Slice:
         is_open = self.window.after is None and not self.is_past_known
         return is_open and len(set(page)) > 1 and page[0] > page[-1] and is_in_order(page)
 
-    def may_have_skipped(self, recent: Collection[Version] | None) -> bool:
+    def may_have_skipped(self, recent: Recent | None) -> bool:
         """Tell whether it may have skipped rows, given the rows that changed since it began.
 
         `recent` may include rows that changed before; None means that they are unknown.
         """
         if recent is None or self.changed_from is None:
             return True
-        if not recent or len(self._keys) > _MOST_KNOWN:
-            return bool(recent)
+        if not recent.keys or len(self._keys) > _MOST_KNOWN:
+            return bool(recent.keys)
         # A row that becomes visible late may enter and leave the window unseen.
-        if self.window.before >= self.changed_from and any(map(self._is_beyond, recent)):
+        if recent.latest and recent.latest > self.window.before >= self.changed_from:
             return True
-        versions = {(hash(each.key), hash(each.updated)) for each in recent}
-        keys = {key for key, _ in versions}
         # The first row that left the pages already read was on one of them, in its old version.
         return any(
-            key in keys and (key, updated) not in versions
+            key in recent.keys and (key, updated) not in recent.versions
             for key, updated in zip(self._keys, self._updated, strict=True)
         )
-
-    def _is_beyond(self, version: Version) -> bool:
-        at = parse_instant(version.updated)
-        return at is not None and at > self.window.before
 
     def pieces(self, window: Window) -> list[Window]:
         """Cut a part of it into pieces that each fit a page, by the rows that were read."""
