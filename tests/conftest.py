@@ -89,8 +89,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
         item.add_marker("rounds")
     if item.get_closest_marker("mostly_on_duckdb"):
-        given = item.callspec.params.values()  # type: ignore[attr-defined]
-        if Postgres in given:
+        given = getattr(item, "callspec", None)
+        if given and Postgres in given.params.values():
             item.add_marker("long")
 
 

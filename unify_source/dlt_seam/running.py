@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Any, ClassVar
 
 import dlt
@@ -149,7 +149,7 @@ def is_mark(item: Any) -> bool:
 
 
 def is_written(item: Any, _meta: Any = None) -> bool:
-    """Tell whether dlt writes an item: each but a table without rows that creates none."""
-    if not isinstance(item, pa.Table) or len(item):
+    """Tell whether dlt writes an item: each but one without rows that creates no table."""
+    if isinstance(item, pa.Table) and _MADE_EMPTY in (item.schema.metadata or {}):
         return True
-    return _MADE_EMPTY in (item.schema.metadata or {})
+    return is_mark(item) or not isinstance(item, Sized) or len(item) > 0

@@ -23,7 +23,7 @@ class Forgotten:
     """The people whose rows are left out; their ids are not stored."""
 
     hashes: AbstractSet[tuple[str, str]] = frozenset()
-    """Of each person a key, and the HMAC-SHA-256 of the id with it."""
+    """For each person, a key and the HMAC-SHA-256 of the id under that key."""
 
     def has(self, person_id: str) -> bool:
         """Tell whether a person is to be forgotten."""

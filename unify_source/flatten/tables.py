@@ -54,8 +54,10 @@ def as_stored(rows: pa.Table) -> pa.Table:
 
 
 def filled(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    """Fill a column that the API does not send."""
+    """Fill a column that the API does not send, though a user's step has dropped it."""
     index = rows.schema.get_field_index(name)
+    if index < 0:
+        return rows.append_column(name, values)
     return rows.set_column(index, rows.schema.field(index), values)
 
 

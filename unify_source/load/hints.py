@@ -35,10 +35,10 @@ from unify_source.settings.accounts import ACCOUNT, DESCRIPTION, only
 MERGE = "merge"
 
 _DLT_TYPES = {TEXT: "text", FLAG: "bool", WHOLE: "bigint", INSTANT: "timestamp", JSON: "json"}
-# Keys of which the load has only rows that are marked.
-_LEFT = (
+# Not the keys of which the load has only rows that are marked. The others have no mark, not false.
+_KEPT = (
     f" AND {KEY} NOT IN (SELECT {KEY} FROM {{staging_table}} GROUP BY {KEY}"  # noqa: S608 - our own names
-    f" HAVING count(CASE WHEN {DELETED} THEN 1 END) = count(*))"
+    f" HAVING count({DELETED}) = count(*))"
 )
 _DELETED = Column(DELETED, FLAG, "Marks a row for deletion; null in every row that stays.")
 
@@ -94,7 +94,7 @@ def merge_disposition(
     # Not "upsert", which has no scope: a reply that is gone from the API would stay.
     merge = {"disposition": MERGE, "strategy": "delete-insert"}
     if owner := table.dies_with:
-        merge["destination_scope"] = _scope(owner, account) + (_LEFT if leaves_marked else "")
+        merge["destination_scope"] = _scope(owner, account) + (_KEPT if leaves_marked else "")
     return merge
 
 

@@ -120,11 +120,13 @@ class TableResources:
             first = next(batches, {})
         quarantined = 0
         for tables in chain([first], batches):
-            if entry:
-                entry.count(tables)
             if odd := tables.get(QUARANTINE.name):
                 quarantined += written(odd)
-            yield tables
+            # dlt cannot load a table without rows into Postgres from Parquet.
+            wanted = {n: rows for n, rows in tables.items() if n in selected and len(rows)}
+            if entry:
+                entry.count(wanted)
+            yield wanted
         if main := resources.get(MAIN_LIST.name):
             main.custom_metrics["quarantined"] = quarantined
         if entry and LEDGER.name in selected and self._load.is_last():
@@ -165,9 +167,7 @@ class TableResources:
             return
         target = self._target(windowed, warehouse, privacy, state_of, sample)
         extraction = self._load.extraction or self._new_extraction()
-        for tables in map(listings.fill_in, extraction.batches(target)):
-            # dlt cannot load a table without rows into Postgres from Parquet.
-            yield {n: rows for n, rows in tables.items() if n in selected and len(rows)}
+        yield from map(listings.fill_in, extraction.batches(target))
         self._report(resources, extraction)
         if sample is None:
             self._load.at_end(main, extraction)

@@ -69,7 +69,7 @@ class TableWriter:
         if not self._exists and not self._has_read:
             yield self._without_rows()
         if not self._exists:
-            # A user's step dropped that, or all rows. It lets only this pass: see `allowed`.
+            # A user's step may have dropped every row, but not this mark: see `allowed`.
             yield dlt.mark.materialize_table_schema()
 
     def _ready(self, rows: pa.Table | None) -> pa.Table | None:
@@ -152,7 +152,7 @@ class TableWriter:
             add_hints(self._resource, **self._lake.hints(None))
             return without_rows(self._lake.ready(self._table, None, [rows]))
         # dlt writes CSV straight from Arrow, and warns about other formats. CSV does not
-        # distinguish empty text from null, which rows may be that other threads still read.
+        # distinguish empty text from null, and rows that other threads handle may hold either.
         how = INSERTS if self._has_read else CSV
         self._add_hints(self._columns, how if format_without_rows(self._caps) else None)
         return without_rows(with_account(rows, self._account))

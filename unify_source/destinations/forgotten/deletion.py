@@ -15,13 +15,16 @@ _SNAPSHOTS = (
     "Older snapshots of the Iceberg tables still hold them: expire these, and delete their files."
 )
 _KEPT = {
-    "athena": _SNAPSHOTS,
+    "athena": "Older snapshots still hold them: run OPTIMIZE ... REWRITE DATA, and VACUUM later.",
     "bigquery": "BigQuery's time travel and fail-safe still hold them, by default for 14 days.",
     "clickhouse": "ClickHouse keeps them until it merges parts: run OPTIMIZE TABLE ... FINAL.",
-    "databricks": "Older versions of the tables hold them: run VACUUM once these are 7 days old.",
+    "databricks": (
+        "Files of the tables still hold them: run REORG TABLE ... APPLY (PURGE), and VACUUM 7 days"
+        " later."
+    ),
     "ducklake": (
-        "Older snapshots still hold them: run ducklake_expire_snapshots and"
-        " ducklake_cleanup_old_files."
+        "Data files still hold them: run ducklake_flush_inlined_data, ducklake_rewrite_data_files"
+        " with delete_threshold => 0, ducklake_expire_snapshots and ducklake_cleanup_old_files."
     ),
     "fabric": "The warehouse's time travel still holds them, by default for 30 days.",
     "snowflake": "Snowflake's Time Travel and Fail-safe still hold them, by default for 8 days.",

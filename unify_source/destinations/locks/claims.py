@@ -31,7 +31,7 @@ _STORED = {"clickhouse": "ENGINE = MergeTree ORDER BY tuple()", "synapse": "WITH
 class Claim:
     """A claim on a turn. Its beat is 0 before the turn, and rises while a run holds the turn.
 
-    Of a merge, the holder is what is merged.
+    Of a merge, the holder is what is merged. Of a forgotten person, the turn is the hash's key.
     """
 
     turn: str

@@ -173,7 +173,7 @@ class Entry:
         return {column.name: values[column.name] for column in LEDGER.columns}
 
     def rows(self) -> pa.Table:
-        """Return the row as an Arrow table, with those of runs that were killed, of any account."""
+        """Return the row as an Arrow table, and the rows of killed runs of any account."""
         schema = with_account(LEDGER.schema().empty_table(), self.account).schema
         own = {**self.row(), ACCOUNT: self.account}
         return pa.Table.from_pylist([own, *self.killed], schema=schema)
@@ -183,7 +183,9 @@ class Entry:
         # A run that died as it took over has left the same rows as the one before it.
         rows = {row[KEY]: row for text in texts for row in _rows_in(text)}
         known = {row[KEY] for row in (*self.inherited, *self.killed)}
-        self.inherited += [row for row in rows.values() if row[KEY] not in known]
+        # Before the first load, nothing refuses a run with an account after one without.
+        alike = [row for row in rows.values() if bool(row[ACCOUNT]) == bool(self.account)]
+        self.inherited += [row for row in alike if row[KEY] not in known]
         left = [{**self.row(), ACCOUNT: self.account}, *self.inherited, *self.killed]
         return json.dumps(left, default=rfc3339)
 
