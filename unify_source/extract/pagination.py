@@ -89,16 +89,19 @@ def updated_since(
     # Without filters, which would hide a row that no longer matches them.
     asked = [("limit", str(limit)), ("updated_after", rfc3339(since))]
     for _ in range(_LISTINGS):
-        versions: set[Version] = set()
-        for page in islice(follow(ask, asked), most_pages):
-            versions.update(page.versions)
-            if page.next_cursor is None:
-                break
-        else:
-            return None
+        versions = _listed(follow(ask, asked), most_pages)
         # A listed row that changes moves behind the others, and may push one out of the next page.
         # It is then listed again.
-        if len({each.key for each in versions}) == len(versions):
+        if versions is None or len({each.key for each in versions}) == len(versions):
+            return versions
+    return None
+
+
+def _listed(pages: Iterator[Page], most_pages: int) -> set[Version] | None:
+    versions: set[Version] = set()
+    for page in islice(pages, most_pages):
+        versions.update(page.versions)
+        if page.next_cursor is None:
             return versions
     return None
 

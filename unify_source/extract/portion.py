@@ -146,8 +146,9 @@ class Portion:
         if self._pieces:
             return Piece(self, self._pieces.popleft())
         # Until a slice that was cut has been checked, nothing else is cut, and workers may wait.
-        slices = [each for each in self._unchecked if each.is_cut] or self._unchecked
-        self._unchecked = [each for each in self._unchecked if each not in slices]
+        cut = [each for each in self._unchecked if each.is_cut]
+        slices = cut or self._unchecked
+        self._unchecked = [each for each in self._unchecked if not each.is_cut] if cut else []
         self._check_at = max(self._check_at, _CHECKED_PAGES)
         is_last = is_read or _pages(slices) >= _MOST_UNCHECKED_PAGES
         return Check(self, slices, is_last, self._is_fast)
@@ -174,8 +175,8 @@ class Portion:
         self._is_fast = recent is None
         pages = _PAGES_A_LOOK * len(recent.keys if recent else ()) // LARGEST_PAGE
         if not is_whole:
-            right = set(check.slices) - set(suspects)
-            self._unchecked += [slice_ for slice_ in right if not slice_.is_cut]
+            again = set(suspects)
+            self._unchecked += [each for each in check.slices if not (each.is_cut or each in again)]
             pages = 2 * _pages(self._unchecked)
         self._check_at = min(max(pages, _CHECKED_PAGES), _MOST_UNCHECKED_PAGES)
         return suspects

@@ -12,7 +12,7 @@ from typing import TypeVar
 from unify_source.api.brackets import cut
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
-from unify_source.api.pages import Page
+from unify_source.api.pages import Page, Version
 from unify_source.errors import TooLarge
 from unify_source.extract.cuts.slice import Recent, Slice
 from unify_source.extract.pagination import follow, follow_closely, updated_since
@@ -182,15 +182,16 @@ class Workers:
         return True
 
     def _check(self, check: Check) -> None:
-        since, most = check.changed_from, check.most_pages
-        recent = self._in_fitting_pages(
-            partial(updated_since, self._page, since, most), LARGEST_PAGE
-        )
+        def updated(since: datetime | None) -> set[Version] | None:
+            look = partial(updated_since, self._page, since, check.most_pages)
+            return self._in_fitting_pages(look, LARGEST_PAGE)
+
+        since = check.changed_from
+        recent = updated(since)
         is_whole = recent is not None or check.is_last or check.is_fast
         if since and not is_whole:
             # Without the changes that may be listed late, to see whether rows change right now.
-            now = partial(updated_since, self._page, since + self._lookback, most)
-            recent = self._in_fitting_pages(now, LARGEST_PAGE)
+            recent = updated(since + self._lookback)
         changed = None if recent is None else Recent.of(recent)
         with self._changed:
             self._schedule.checked(check, changed, is_whole=is_whole)
