@@ -20,7 +20,7 @@ from unify_source.configuration.dlt_errors import meaning
 from unify_source.sandbox import Account, Sandbox
 
 # What the header of a file says of the oldest DuckDB that reads it.
-OF_1_0, OF_1_2 = 64, 65
+OF_1_0, OF_1_3 = 64, 66
 GLOBAL_CONFIG = "DESTINATION__DUCKDB__CREDENTIALS__GLOBAL_CONFIG"
 
 
@@ -36,12 +36,12 @@ def known(serve: Callable[..., Sandbox]) -> dict[str, str]:
     return {"SOURCES__UNIFY__BASE_URL": serve(Account(50)).url, "UNIFY_API_KEY": KEY}
 
 
-def test_a_new_file_opens_in_every_duckdb_from_1_2_on(home: Path, known: dict[str, str]) -> None:
+def test_a_new_file_opens_in_every_duckdb_from_1_3_on(home: Path, known: dict[str, str]) -> None:
     for _ in range(2):
         assert command("sync", **known).returncode == 0
-        assert storage_version(home / "unify_gtm.duckdb") == OF_1_2
+        assert storage_version(home / "unify_gtm.duckdb") == OF_1_3
     assert command("demo", "--enrollments", "50").returncode == 0
-    assert storage_version(home / "unify_demo.duckdb") == OF_1_2
+    assert storage_version(home / "unify_demo.duckdb") == OF_1_3
 
 
 def test_an_existing_file_keeps_its_format(home: Path, known: dict[str, str]) -> None:
@@ -138,7 +138,7 @@ def test_an_empty_file_and_a_link_to_none_are_filled(
         assert command(*words, **known).returncode == 0, words
 
     assert file.is_symlink() == is_link
-    assert storage_version(file) == OF_1_2
+    assert storage_version(file) == OF_1_3
 
 
 def test_an_error_of_duckdbs_own_is_one_sentence(

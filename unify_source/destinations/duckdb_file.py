@@ -12,8 +12,11 @@ import dlt
 from unify_source.dlt_seam import database_of, kind_of
 from unify_source.errors import ConfigurationError
 
-STORAGE_VERSION = "v1.2.0"
-"""The oldest DuckDB that can open new files: the oldest that we support."""
+STORAGE_VERSION = "v1.3.0"
+"""The oldest DuckDB that can open new files: the oldest that we support.
+
+In an older format, a row written to the ledger takes 4 MB more of memory when the file is closed.
+"""
 
 MERGES, NO_MERGES = "RESET GLOBAL max_vacuum_tasks", "SET GLOBAL max_vacuum_tasks = 0"
 """Whether DuckDB merges what it has stored when it writes to its file, or keeps loads apart.
