@@ -61,7 +61,7 @@ SAFEGUARDS = {
     ),
     "Of two versions in one load the newest stays": Safeguard(
         "P3",
-        "load/hints.py",
+        "load/tables/hints.py",
         'columns[table.newest]["dedup_sort"] = "desc"',
         'columns[table.newest]["dedup_sort"] = "asc"',
         "runs/test_promises.py::test_of_two_versions_the_newer_stays",
@@ -82,7 +82,7 @@ SAFEGUARDS = {
     ),
     "A window whose merge died is the next run's first work": Safeguard(
         "P5",
-        "destinations/unfinished.py",
+        "destinations/stored/unfinished.py",
         "self._left = {load: noted[load] for load in noted.keys() - done}",
         "self._left = {}",
         "destinations/test_unfinished.py"
@@ -90,7 +90,7 @@ SAFEGUARDS = {
     ),
     "Runs on one dataset take turns": Safeguard(
         "P7",
-        "destinations/lock.py",
+        "destinations/locks/turns.py",
         "self._taken.enter_context(self.turn())",
         "self._locks = (Held(),)",
         "runs/test_promises.py::test_two_runs_at_once_lose_duplicate_and_revert_no_row",

@@ -16,7 +16,7 @@ from conftest import KEY
 from dlt.destinations.exceptions import DatabaseTransientException
 
 from unify_source import sync
-from unify_source.configuration.dlt_errors import meaning
+from unify_source.load.configuration.dlt_errors import meaning
 from unify_source.sandbox import Account, Sandbox
 
 # What the header of a file says of the oldest DuckDB that reads it.

@@ -24,7 +24,7 @@ from warehouses import BigQuery, ClickHouse
 
 from unify_source import backfill, sync, unify_source, verify
 from unify_source.destinations.locks.claims import Claim, claims_in
-from unify_source.destinations.unfinished import MERGES, UnfinishedMerges
+from unify_source.destinations.stored.unfinished import MERGES, UnfinishedMerges
 from unify_source.extract.window import Window
 from unify_source.resources import ENROLLMENTS, PEOPLE
 from unify_source.sandbox import Sandbox

@@ -41,12 +41,13 @@ def test_a_package_within_the_limits_passes(home: Path) -> None:
 
 
 def test_everything_beyond_a_limit_is_named_with_its_place(home: Path) -> None:
-    crowd = {f"crowd/room_{number}.py": COMMENTED for number in range(11)}
+    crowd = {f"crowd/room_{number}.py": COMMENTED for number in range(10)}
     done = shape(
         package(
             home,
             {
                 **crowd,
+                "crowd/corner/chair.py": COMMENTED,
                 "api/client.py": 'PATH = "/enrollments"\n',
                 "long_file.py": "VALUE = 1\n" * 251,
                 "long_function.py": "def drag() -> None:\n" + "    print()\n" * 40,
@@ -58,7 +59,7 @@ def test_everything_beyond_a_limit_is_named_with_its_place(home: Path) -> None:
 
     assert done.returncode == 1, done.stderr
     assert done.stdout.split("Beyond the limits:\n")[1].splitlines() == [
-        "crowd holds 11 files; the limit is 10.",
+        "crowd holds 11 files and folders; the limit is 10.",
         "api/client.py:1 names one endpoint.",
         "long_file.py has 251 lines; the limit is 250.",
         "long_function.py:1 drag has 41 lines; the limit is 40.",

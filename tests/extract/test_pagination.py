@@ -23,8 +23,8 @@ from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
 from unify_source.errors import BrokenPage
 from unify_source.extract.pagination import follow, follow_closely
-from unify_source.extract.probe import first_instant
 from unify_source.extract.reader import Reading
+from unify_source.extract.samples.probe import first_instant
 from unify_source.extract.window import Window
 from unify_source.resources import ENROLLMENT_LIST, SEQUENCE_LIST
 from unify_source.settings import checked_settings

@@ -15,7 +15,7 @@ from dlt.common.time import increasing_precise_time, precise_time
 from listing import listing, version
 
 from unify_source import sync, unify_source
-from unify_source.destinations.history import last_loads
+from unify_source.destinations.stored.history import last_loads
 from unify_source.load.packages import cursor
 from unify_source.runs.report import Report
 

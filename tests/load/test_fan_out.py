@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unify_source.load.fan_out import Batch, FanOut
+from unify_source.load.tables.fan_out import Batch, FanOut
 
 TABLES = "abc"
 BATCHES = st.lists(st.sets(st.sampled_from(TABLES)), max_size=8)

@@ -24,7 +24,7 @@ from standing import Serve, account
 from warehouse import Rows, shown
 
 from unify_source import backfill, forget, sync, unify_source
-from unify_source.destinations.lock import Turns
+from unify_source.destinations.locks.turns import Turns
 from unify_source.errors import LockHeld, NotPermitted
 from unify_source.resources import BY_NAME
 from unify_source.sandbox import Account, Sandbox

@@ -15,15 +15,15 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from unify_source.analysis.models import Model, models
 from unify_source.analysis.statements import view_of
-from unify_source.configuration.dlt_errors import explained
-from unify_source.configuration.environment import refuse_unsafe
 from unify_source.destinations.comments import keep_described
 from unify_source.destinations.comments.databases import VIEW, describe
 from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.destinations.lock import opened_file
+from unify_source.destinations.locks.turns import opened_file
 from unify_source.dlt_seam import FSClientBase, kind_of, looking_at
 from unify_source.errors import ConfigurationError, LoadFailed
 from unify_source.errors.redaction import redacted
+from unify_source.load.configuration.dlt_errors import explained
+from unify_source.load.configuration.environment import refuse_unsafe
 from unify_source.load.ledger.apart import create
 from unify_source.load.state.checked import has_accounts
 from unify_source.resources import DIFFERENCES, LEDGER, QUARANTINE

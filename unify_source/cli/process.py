@@ -142,7 +142,7 @@ def importing() -> Iterator[None]:
 def pipeline_of(options: Options, screen: Screen | None = None) -> dlt.Pipeline:
     """Open the pipeline that the options name, with its progress on the screen."""
     from unify_source.cli.pipeline import open_pipeline
-    from unify_source.configuration.dlt_errors import explained
+    from unify_source.load.configuration.dlt_errors import explained
 
     with explained():
         return open_pipeline(

@@ -10,10 +10,10 @@ import dagster as dg
 
 from unify_source.analysis.models import models
 from unify_source.analysis.views import make_models
-from unify_source.configuration.lookup import configured
 from unify_source.dagster.partitions import Partitioning, Range, ranges
 from unify_source.dagster.resources import UnifyAccount, UnifyDataset, failing_as_dagster_does
 from unify_source.dagster.specs import GROUP, model_key, model_specs, table_specs
+from unify_source.load.configuration.lookup import configured
 from unify_source.resources import BY_NAME
 from unify_source.runs.backfill import backfill
 from unify_source.runs.report import Report

@@ -14,7 +14,7 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.destinations.history import LOADS
+from unify_source.destinations.stored.history import LOADS
 from unify_source.dlt_seam import FSClientBase, WithStagingDataset, is_function
 from unify_source.resources import BY_NAME
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import dlt
 
-from unify_source.destinations.contents import is_queried
 from unify_source.destinations.duckdb_file import duckdb_database
-from unify_source.destinations.history import LOADS
+from unify_source.destinations.stored.contents import is_queried
+from unify_source.destinations.stored.history import LOADS
 from unify_source.dlt_seam import FSClientBase, WithStagingDataset
 from unify_source.errors import ConfigurationError
 from unify_source.resources import ENROLLMENTS

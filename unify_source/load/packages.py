@@ -11,9 +11,9 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import ExtractInfo
 
-from unify_source.destinations.contents import row_count
 from unify_source.destinations.databases import merges_in_transactions
-from unify_source.destinations.history import (
+from unify_source.destinations.stored.contents import row_count
+from unify_source.destinations.stored.history import (
     LOADS,
     delete_torn_files,
     load_after_all,

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from unify_source.destinations.contents import carried_rows
+from unify_source.destinations.stored.contents import carried_rows
 from unify_source.dlt_seam import capabilities, running_pipeline
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.shared import Carried
-from unify_source.load.schema import Warehouse
 from unify_source.load.state.cursors import Cursors
 from unify_source.load.state.memory import Memory, State
+from unify_source.load.tables.schema import Warehouse
 from unify_source.resources import MAIN_LIST
 from unify_source.settings import Settings
 

@@ -8,15 +8,15 @@ from uuid import UUID
 
 import dlt
 
-from unify_source.configuration.dlt_errors import explained
-from unify_source.configuration.environment import refuse_unsafe
-from unify_source.configuration.lookup import configured_account
-from unify_source.destinations.contents import is_queried
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.forgotten.deletion import copies_kept, take_out
-from unify_source.destinations.lock import Turns
+from unify_source.destinations.locks.turns import Turns
+from unify_source.destinations.stored.contents import is_queried
 from unify_source.dlt_seam import FSClientBase
 from unify_source.errors import ConfigurationError
+from unify_source.load.configuration.dlt_errors import explained
+from unify_source.load.configuration.environment import refuse_unsafe
+from unify_source.load.configuration.lookup import configured_account
 from unify_source.load.packages import start_over
 from unify_source.load.state.checked import refuse_other_accounts
 from unify_source.settings import LOCK_TIMEOUT

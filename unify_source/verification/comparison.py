@@ -10,22 +10,22 @@ import duckdb
 from dlt.common.destination import DestinationCapabilitiesContext
 
 from unify_source.api.client import Client
-from unify_source.configuration.reasons import MORE_MEMORY
-from unify_source.destinations.contents import row_count
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.forgotten.people import forgotten
 from unify_source.destinations.formats import has_json_columns
-from unify_source.destinations.lock import opened_file
+from unify_source.destinations.locks.turns import opened_file
+from unify_source.destinations.stored.contents import row_count
 from unify_source.dlt_seam import looking_at, raise_if_signalled
 from unify_source.errors import UnifyError
 from unify_source.extract.window import Window
 from unify_source.flatten.forgotten import Forgotten
 from unify_source.flatten.privacy import Privacy
+from unify_source.load.configuration.reasons import MORE_MEMORY
 from unify_source.load.ledger.reading import last_runs
 from unify_source.load.packages import stored_schema
-from unify_source.load.schema import Warehouse
 from unify_source.load.source import SOURCE
 from unify_source.load.state.checked import checked_privacy
+from unify_source.load.tables.schema import Warehouse
 from unify_source.resources import MAIN_LIST, UNWINDOWED_LISTS
 from unify_source.runs.footprint import hold_down
 from unify_source.runs.progress import WindowProgress

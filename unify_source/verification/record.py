@@ -11,7 +11,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from unify_source.destinations.comments import keep_described
 from unify_source.destinations.forgotten.deletion import take_back_differences
 from unify_source.destinations.forgotten.people import forgotten
-from unify_source.destinations.lock import opened_file
+from unify_source.destinations.locks.turns import opened_file
 from unify_source.dlt_seam import looking_at
 from unify_source.errors import LockHeld
 from unify_source.errors.redaction import redacted

@@ -8,8 +8,8 @@ from datetime import date, datetime
 import dlt
 from typing_extensions import Unpack
 
-from unify_source.configuration.dlt_errors import explained
-from unify_source.configuration.environment import run_settings
+from unify_source.load.configuration.dlt_errors import explained
+from unify_source.load.configuration.environment import run_settings
 from unify_source.load.ledger.entry import REPAIR, VERIFY, Entry
 from unify_source.load.ledger.ledger import Ledger
 from unify_source.settings import LOCK_TIMEOUT, RangeArguments, Settings

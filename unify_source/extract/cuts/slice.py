@@ -12,7 +12,7 @@ from unify_source.api.http_dates import http_date
 from unify_source.api.pages import Page, Version
 from unify_source.extract.cuts.slicing import Sample, fitting, is_in_order
 from unify_source.extract.cuts.steps import Steps
-from unify_source.extract.probe import instant_in
+from unify_source.extract.samples.probe import instant_in
 from unify_source.extract.window import Window
 from unify_source.times import parse_instant
 

@@ -11,7 +11,7 @@ from dlt.extract import DltResource
 
 from unify_source.destinations.formats import file_format
 from unify_source.destinations.lakes.merge import lake_format
-from unify_source.destinations.lock import opened_file
+from unify_source.destinations.locks.turns import opened_file
 from unify_source.dlt_seam import looking_at
 from unify_source.resources import Table
 from unify_source.settings import PARQUET

@@ -16,11 +16,11 @@ import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.api.client import Client
-from unify_source.configuration.dlt_errors import meaning
 from unify_source.destinations.databases import merges_in_transactions
-from unify_source.destinations.lock import opened_file
+from unify_source.destinations.locks.turns import opened_file
 from unify_source.dlt_seam import emptied_tables, running_pipeline
 from unify_source.errors.redaction import redacted
+from unify_source.load.configuration.dlt_errors import meaning
 from unify_source.load.ledger.apart import append_apart
 from unify_source.load.ledger.entry import (
     BY_DLT,

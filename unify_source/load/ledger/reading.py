@@ -8,8 +8,8 @@ from typing import Any
 
 import dlt
 
-from unify_source.destinations.contents import selected
 from unify_source.destinations.lakes.tables import rows_of
+from unify_source.destinations.stored.contents import selected
 from unify_source.dlt_seam import FSClientBase
 from unify_source.load.ledger.entry import SUCCEEDED
 from unify_source.resources import LEDGER

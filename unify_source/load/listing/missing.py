@@ -7,7 +7,7 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.destinations.contents import stored_rows
+from unify_source.destinations.stored.contents import stored_rows
 from unify_source.dlt_seam import capabilities, running_pipeline
 from unify_source.extract.full_list import FullList
 from unify_source.flatten.decode.decode import Batch

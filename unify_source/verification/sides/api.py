@@ -14,15 +14,15 @@ from unify_source.api.client import Client
 from unify_source.destinations.formats import storable
 from unify_source.dlt_seam import raise_if_signalled
 from unify_source.errors import RowUnavailable
-from unify_source.extract.probe import without_past
 from unify_source.extract.reader import Reading
+from unify_source.extract.samples.probe import without_past
 from unify_source.extract.window import Window
 from unify_source.flatten.decode.batches import decoded, joined, up_to
 from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import SHOWN_AT, SHOWN_BY, versions
 from unify_source.load.listing.listing import Listing
-from unify_source.load.schema import Warehouse
+from unify_source.load.tables.schema import Warehouse
 from unify_source.resources import CURSOR, INSTANT, KEY, MAIN_LIST, TEXT, Resource
 from unify_source.runs.progress import WindowProgress
 from unify_source.settings import Settings

@@ -15,7 +15,7 @@ import dlt
 import pyarrow as pa
 from dlt.destinations.exceptions import DatabaseException
 
-from unify_source.destinations.contents import selected
+from unify_source.destinations.stored.contents import selected
 from unify_source.dlt_seam import kind_of
 from unify_source.resources import BY_NAME, KEY, MAIN_LIST, Column, Table
 from unify_source.settings.accounts import only

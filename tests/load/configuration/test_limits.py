@@ -19,7 +19,7 @@ from standing import load
 
 from unify_source import sync
 from unify_source.api.client import Client
-from unify_source.destinations.lock import Turns
+from unify_source.destinations.locks.turns import Turns
 from unify_source.errors import ApiError, LockHeld
 from unify_source.extract.pagination import follow
 from unify_source.resources import ENROLLMENT_LIST

@@ -17,7 +17,7 @@ from typing import Any
 import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
-from unify_source.destinations.contents import selected
+from unify_source.destinations.stored.contents import selected
 from unify_source.dlt_seam import FSClientBase, kind_of, load_after
 from unify_source.resources import DESCRIBED
 from unify_source.settings import SECTION

@@ -11,7 +11,6 @@ import dlt
 from dlt.common.configuration.providers import EnvironProvider
 from dlt.common.configuration.providers.provider import ConfigProvider
 
-from unify_source.configuration.files import refuse_no_file
 from unify_source.dlt_seam import (
     config_sections,
     look_up,
@@ -21,6 +20,7 @@ from unify_source.dlt_seam import (
 )
 from unify_source.errors import ConfigurationError
 from unify_source.errors.redaction import keep_out, shown
+from unify_source.load.configuration.files import refuse_no_file
 from unify_source.resources import BY_NAME
 from unify_source.settings import (
     KEY_ENVIRONMENT,

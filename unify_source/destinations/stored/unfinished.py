@@ -17,8 +17,8 @@ from contextlib import contextmanager
 
 import dlt
 
-from unify_source.destinations.history import finished_loads
 from unify_source.destinations.locks.claims import Claim, Claims, claims_in
+from unify_source.destinations.stored.history import finished_loads
 from unify_source.errors.redaction import redacted
 from unify_source.extract.window import Window, begin
 from unify_source.settings.accounts import table_of

@@ -13,8 +13,8 @@ from commands import command
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 
-from unify_source.configuration.dlt_errors import explained
 from unify_source.errors import ConfigurationError
+from unify_source.load.configuration.dlt_errors import explained
 
 BROKEN = {
     "is written as UTF-16": codecs.BOM_UTF16_LE + 'api_key = "case-key"'.encode("utf-16-le"),

@@ -14,7 +14,7 @@ from unify_source.api.client import Client
 from unify_source.destinations.forgotten.databases import empty_staging
 from unify_source.destinations.forgotten.people import forgotten
 from unify_source.destinations.formats import has_json_columns, prepare
-from unify_source.destinations.unfinished import UnfinishedMerges
+from unify_source.destinations.stored.unfinished import UnfinishedMerges
 from unify_source.dlt_seam import (
     capabilities,
     emptied_tables,
@@ -31,20 +31,20 @@ from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.tables import is_json
 from unify_source.load.asked.asked import Asked
 from unify_source.load.asked.contracts import contracts_of
+from unify_source.load.asked.interval import State, WindowLoad, sample_pages
 from unify_source.load.asked.refusals import refuse_reading_apart
 from unify_source.load.extraction import Extraction
-from unify_source.load.fan_out import Batch, FanOut
-from unify_source.load.hints import add_location, described, note_privacy, tables_of
-from unify_source.load.interval import State, WindowLoad, sample_pages
 from unify_source.load.ledger.entry import SUCCEEDED, Entry, written
 from unify_source.load.ledger.ledger import begun_by_dlt, noted_at_once
 from unify_source.load.listing.listings import Listings
-from unify_source.load.schema import Warehouse, take_over_columns
 from unify_source.load.state.checked import checked_privacy
 from unify_source.load.state.cursors import Cursors, cursor_name, take_over
 from unify_source.load.state.memory import forget_digests
+from unify_source.load.tables.fan_out import Batch, FanOut
+from unify_source.load.tables.hints import add_location, described, note_privacy, tables_of
+from unify_source.load.tables.schema import Warehouse, take_over_columns
+from unify_source.load.tables.writer import TableWriter
 from unify_source.load.target import Target, carried_by_others
-from unify_source.load.writer import TableWriter
 from unify_source.resources import (
     ALL_TABLES,
     BY_NAME,

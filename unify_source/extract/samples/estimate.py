@@ -13,7 +13,7 @@ from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
 from unify_source.extract.cuts.slicing import a_page, is_in_order
 from unify_source.extract.pagination import follow
-from unify_source.extract.probe import instants
+from unify_source.extract.samples.probe import instants
 from unify_source.extract.window import Window, cut
 from unify_source.resources import Resource
 from unify_source.settings import Settings

@@ -9,9 +9,9 @@ from typing import Any
 
 import dlt
 
-from unify_source.configuration.secrets import keep_resolved_secrets_out, keep_secrets_out
 from unify_source.dlt_seam import clean_job_messages, dlt_log, watch_steps
 from unify_source.errors.redaction import redact, redacted
+from unify_source.load.configuration.secrets import keep_resolved_secrets_out, keep_secrets_out
 
 
 def redact_dlt(pipeline: dlt.Pipeline | None) -> None:

@@ -10,8 +10,8 @@ from commands import command, only_json
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 
-from unify_source.configuration.lookup import configured
 from unify_source.errors import ConfigurationError
+from unify_source.load.configuration.lookup import configured
 from unify_source.settings import checked_settings
 
 KEY = "a-key-of-the-test"

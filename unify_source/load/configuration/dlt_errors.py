@@ -25,10 +25,6 @@ from dlt.common.normalizers.naming.exceptions import NormalizersException
 from dlt.common.schema.exceptions import InvalidSchemaName
 from dlt.destinations.impl.duckdb.exceptions import InvalidInMemoryDuckdbCredentials
 
-from unify_source.configuration.dlt_files import redact_dlt
-from unify_source.configuration.files import unreadable_file
-from unify_source.configuration.reasons import REACH, fix, is_denied, is_refused
-from unify_source.configuration.unresolved import secret_value, unresolved
 from unify_source.dlt_seam import intercepted_signals, quick_clients
 from unify_source.errors import (
     ConfigurationError,
@@ -38,6 +34,10 @@ from unify_source.errors import (
     UnifyError,
 )
 from unify_source.errors.redaction import has_unencoded_password, keep_out, redacted, redacted_logs
+from unify_source.load.configuration.dlt_files import redact_dlt
+from unify_source.load.configuration.files import unreadable_file
+from unify_source.load.configuration.reasons import REACH, fix, is_denied, is_refused
+from unify_source.load.configuration.unresolved import secret_value, unresolved
 
 FAILED, SAFE = "The run failed: ", "Nothing is lost: "
 _US = "unify-source"

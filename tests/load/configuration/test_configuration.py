@@ -18,9 +18,9 @@ from dlt.common.configuration.specs.pluggable_run_context import PluggableRunCon
 from pages import ROOT
 from typing_extensions import Unpack
 
-from unify_source.configuration.environment import run_settings
-from unify_source.configuration.lookup import configured, configured_account
 from unify_source.errors import ConfigurationError
+from unify_source.load.configuration.environment import run_settings
+from unify_source.load.configuration.lookup import configured, configured_account
 from unify_source.load.source import unify_source
 from unify_source.runs.backfill import backfill
 from unify_source.runs.check import check

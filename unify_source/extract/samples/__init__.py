@@ -1,0 +1,1 @@
+"""What sample pages say of a window: how many rows it has, and when they changed."""
