@@ -35,6 +35,17 @@ def has_table(client: Any, name: str) -> bool:
     return bool(client.execute_sql(query, *place_of(client, name)))
 
 
+def is_there(pipeline: dlt.Pipeline, client: Any, name: str) -> bool:
+    """Tell whether the dataset of an open client of any destination that answers SQL has a table.
+
+    On databases it does not read the table's columns, as dlt's own way does.
+    """
+    if merges_in_transactions(pipeline):
+        return has_table(client.sql_client, name)
+    exists, _ = client.get_storage_table(name)
+    return bool(exists)
+
+
 def place_of(client: Any, name: str) -> list[str]:
     """Return the schema and the name of a table, as such a database stores them."""
     place: list[str] = client.make_qualified_table_name_path(name, quote=False)

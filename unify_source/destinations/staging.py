@@ -6,6 +6,7 @@ from typing import Any
 
 import dlt
 
+from unify_source.destinations.databases import is_there
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.stored.contents import is_queried
 from unify_source.destinations.stored.history import LOADS
@@ -31,17 +32,17 @@ def refuse_shared_staging(pipeline: dlt.Pipeline) -> None:
     owner = own[len(before) : len(own) - len(after)]
     staging = client.sql_client.staging_dataset_name
     # A dataset that only has staging tables has no loads. Other sources have other tables.
-    if _has(client, staging, LOADS):
+    if _has(pipeline, client, staging, LOADS):
         raise _shared(own, emptied=staging, by=own)
     is_staging = bool(owner) and f"{before}{owner}{after}" == own
-    if is_staging and _has(client, owner, LOADS) and _has(client, owner, ENROLLMENTS.name):
+    names = (LOADS, ENROLLMENTS.name)
+    if is_staging and all(_has(pipeline, client, owner, name) for name in names):
         raise _shared(own, emptied=own, by=owner)
 
 
-def _has(client: Any, dataset: str, table: str) -> bool:
+def _has(pipeline: dlt.Pipeline, client: Any, dataset: str, table: str) -> bool:
     with client, client.sql_client.with_alternative_dataset_name(dataset):
-        exists, _ = client.get_storage_table(table)
-    return bool(exists)
+        return is_there(pipeline, client, table)
 
 
 def _shared(own: str, *, emptied: str, by: str) -> ConfigurationError:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import dlt
 from dlt.common.destination import AnyDestination
 
-from unify_source.destinations.databases import has_table, merges_in_transactions
+from unify_source.destinations.databases import is_there
 from unify_source.destinations.locks.wait import Holder
 from unify_source.dlt_seam import FSClientBase, kind_of
 
@@ -76,10 +76,8 @@ def claims_in(
     elif hasattr(client, "sql_client"):
         with client:
             table = f"_unify_{place}"
-            if exists is None and merges_in_transactions(pipeline):
-                exists = has_table(client.sql_client, table)
-            elif exists is None:
-                exists, _ = client.get_storage_table(table)
+            if exists is None:
+                exists = is_there(pipeline, client, table)
             yield ClaimRows(client, pipeline.destination, table, exists=exists)
     else:
         yield None
