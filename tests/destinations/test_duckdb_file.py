@@ -125,6 +125,15 @@ def make_link(file: Path) -> None:
     file.symlink_to(file.parent / "warehouse.duckdb")
 
 
+def test_dlts_setting_deletes_the_copies_of_a_load(home: Path, known: dict[str, str]) -> None:
+    assert command("sync", **known, LOAD__TRUNCATE_STAGING_DATASET="true").returncode == 0
+
+    with duckdb.connect(str(home / "unify_gtm.duckdb")) as database:
+        for dataset, rows in (("unify", 50), ("unify_staging", 0)):
+            (counted,) = database.sql(f"SELECT count(*) FROM {dataset}.enrollments").fetchall()
+            assert counted == (rows,), dataset
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("make", [Path.touch, make_link])
 def test_an_empty_file_and_a_link_to_none_are_filled(
