@@ -18,9 +18,7 @@ from unify_source.extract.cuts.slice import Recent, Slice
 from unify_source.extract.cuts.slicing import fitting
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.window import Window, begin
-
-LARGEST_PAGE = 100
-"""The API's largest page, whatever the setting."""
+from unify_source.settings.limits import LARGEST_PAGE
 
 # A check costs a request: one per 64 pages, and one when a portion ends. A listing of recent rows
 # may take one more page per 16 pages: reading all slices again costs far more. After a bulk change,

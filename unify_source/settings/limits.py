@@ -11,6 +11,9 @@ from typing import Annotated, TypedDict
 
 from unify_source.settings.values import Seconds, Setting, Whole
 
+LARGEST_PAGE = 100
+"""The most rows that the API puts on a page."""
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -16,7 +16,7 @@ from uuid import UUID
 from unify_source.errors import ConfigurationError
 from unify_source.errors.redaction import keep_key_out, keep_out
 from unify_source.settings.accounts import DatasetArguments
-from unify_source.settings.limits import USUAL, LimitArguments, Limits
+from unify_source.settings.limits import LARGEST_PAGE, USUAL, LimitArguments, Limits
 from unify_source.settings.privacy import KEEP, PrivacyArguments, refuse_without_key
 from unify_source.settings.values import (
     Choice,
@@ -99,7 +99,7 @@ class PaceArguments(DatasetArguments, total=False):
     ]
     page_size: Annotated[
         int | str | None,
-        Setting(Whole(1, 100), "Enrollments per page, {0.limits}; fewer if long.", default="100"),
+        Setting(Whole(1, LARGEST_PAGE), "Rows per page, {0.limits}; fewer if long.", default="100"),
     ]
     workers: Annotated[
         int | str | None,
