@@ -39,7 +39,7 @@ SAFEGUARDS = {
     ),
     "No cursor passes the window": Safeguard(
         "P1",
-        "load/extraction.py",
+        "load/extraction/extraction.py",
         "target.cursors.advance(min(newest, covered.before))",
         "target.cursors.advance(newest)",
         "runs/test_server_clock.py"
@@ -61,7 +61,7 @@ SAFEGUARDS = {
     ),
     "Of two versions in one load the newest stays": Safeguard(
         "P3",
-        "load/tables/hints.py",
+        "load/schema/hints.py",
         'columns[table.newest]["dedup_sort"] = "desc"',
         'columns[table.newest]["dedup_sort"] = "asc"',
         "runs/test_promises.py::test_of_two_versions_the_newer_stays",

@@ -19,7 +19,7 @@ from shapes import anything, enrollments, hostile_values, keys
 from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.quarantine import quarantined
 from unify_source.flatten.split import split
-from unify_source.load.tables.schema import Warehouse, source_hints
+from unify_source.load.schema.warehouse import Warehouse, source_hints
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.times import parse_instant
 

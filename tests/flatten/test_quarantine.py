@@ -17,7 +17,7 @@ from warehouse import shown, stored
 
 from unify_source.api import by_id
 from unify_source.errors import UnifyError
-from unify_source.load import extraction
+from unify_source.load.extraction import extraction
 from unify_source.load.packages import cursor
 from unify_source.load.state import ask_again
 from unify_source.runs.backfill import backfill

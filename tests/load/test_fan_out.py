@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unify_source.load.tables.fan_out import Batch, FanOut
+from unify_source.load.extraction.target import Tables
+from unify_source.load.tables.fan_out import FanOut
 
 TABLES = "abc"
 BATCHES = st.lists(st.sets(st.sampled_from(TABLES)), max_size=8)
@@ -24,7 +25,7 @@ class Feed:
         self.read: list[tuple[int, str]] = []
         self._batches, self._fan = batches, FanOut(self._begin)
 
-    def _begin(self, _selected: frozenset[str]) -> Generator[Batch, None, None]:
+    def _begin(self, _selected: frozenset[str]) -> Generator[Tables, None, None]:
         for number, names in enumerate(self._batches):
             self.read += [(number, name) for name in names]
             yield {name: pa.table({"number": [number], "name": [name]}) for name in names}

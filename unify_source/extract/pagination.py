@@ -10,7 +10,7 @@ from typing import Any
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page, Version
 from unify_source.errors import BrokenPage
-from unify_source.extract.samples.probe import instant_in
+from unify_source.extract.cuts.slicing import instant_in
 from unify_source.extract.window import Window
 from unify_source.resources import CURSOR, KEY
 from unify_source.settings.limits import USUAL, Limits

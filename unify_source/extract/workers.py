@@ -15,9 +15,10 @@ from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page, Version
 from unify_source.errors import TooLarge
 from unify_source.extract.cuts.slice import Recent, Slice
+from unify_source.extract.cuts.slicing import instants
 from unify_source.extract.pagination import follow, follow_closely, updated_since
 from unify_source.extract.portion import Check, Piece, Portion, Work
-from unify_source.extract.samples.probe import first_look, instants
+from unify_source.extract.samples.probe import first_look
 from unify_source.extract.schedule import Schedule
 from unify_source.extract.window import Window
 from unify_source.resources import Resource

@@ -1,1 +1,1 @@
-"""The dlt source: a resource for each table, and the handling of load packages."""
+"""The dlt source: its resources, state, ledger and configuration, and its load packages."""

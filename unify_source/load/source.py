@@ -28,7 +28,7 @@ from unify_source.load.configuration.dlt_files import redact_dlt
 from unify_source.load.configuration.environment import refuse_unsafe
 from unify_source.load.configuration.lookup import configured
 from unify_source.load.ledger.ledger import Ledger
-from unify_source.load.tables.resources import TableResources
+from unify_source.load.tables.table_resources import TableResources
 from unify_source.resources import ALL_TABLES, BY_NAME, LEDGER
 from unify_source.settings import SECTION, SETTINGS, Settings
 from unify_source.settings.limits import LimitArguments

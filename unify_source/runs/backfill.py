@@ -12,12 +12,12 @@ from typing_extensions import Unpack
 
 from unify_source.errors import ConfigurationError
 from unify_source.extract.window import Window, left_after
-from unify_source.load.asked.interval import AtEnd, State
 from unify_source.load.configuration.dlt_errors import explained
 from unify_source.load.configuration.environment import run_settings
-from unify_source.load.extraction import Extraction
+from unify_source.load.extraction.extraction import Extraction
 from unify_source.load.ledger.entry import BACKFILL, Entry
 from unify_source.load.packages import state_of
+from unify_source.load.tables.window_load import AtEnd, State
 from unify_source.resources import BY_NAME
 from unify_source.runs.report import Report
 from unify_source.runs.windows import WindowRun

@@ -18,8 +18,7 @@ from unify_source.errors import LoadFailed
 from unify_source.errors.notices import Notices
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import NO_TIME, Interval, Span, Window, left_after, wrong_clock
-from unify_source.load.asked.interval import AtEnd, WindowLoad
-from unify_source.load.extraction import Extraction
+from unify_source.load.extraction.extraction import Extraction
 from unify_source.load.ledger.entry import Entry
 from unify_source.load.ledger.ledger import Ledger
 from unify_source.load.listing.listings import Listings
@@ -35,7 +34,8 @@ from unify_source.load.source import SOURCE, window_source
 from unify_source.load.state.checked import checked_privacy
 from unify_source.load.state.cursors import cursor_name
 from unify_source.load.state.loaded_with import LoadedWith
-from unify_source.load.tables.resources import TableResources
+from unify_source.load.tables.table_resources import TableResources
+from unify_source.load.tables.window_load import AtEnd, WindowLoad
 from unify_source.resources import MAIN_LIST, QUARANTINE
 from unify_source.runs.footprint import make_room
 from unify_source.runs.progress import progress_of, show_began

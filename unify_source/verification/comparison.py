@@ -23,9 +23,9 @@ from unify_source.flatten.privacy import Privacy
 from unify_source.load.configuration.reasons import MORE_MEMORY
 from unify_source.load.ledger.reading import last_runs
 from unify_source.load.packages import stored_schema
+from unify_source.load.schema.warehouse import Warehouse
 from unify_source.load.source import SOURCE
 from unify_source.load.state.checked import checked_privacy
-from unify_source.load.tables.schema import Warehouse
 from unify_source.resources import MAIN_LIST, UNWINDOWED_LISTS
 from unify_source.runs.footprint import hold_down
 from unify_source.runs.progress import WindowProgress

@@ -10,7 +10,7 @@ from typing import Any
 import dlt
 
 from unify_source.extract.window import Window
-from unify_source.load.extraction import Extraction
+from unify_source.load.extraction.extraction import Extraction
 from unify_source.load.ledger.entry import Entry
 from unify_source.load.state.memory import forget_known
 from unify_source.resources import MAIN_LIST

@@ -1,1 +1,1 @@
-"""What a destination holds: rows, loads, schema versions, and what a run that died has left."""
+"""Reads a destination: rows, loads, schema versions; and keeps what a run that died has left."""

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from unify_source.api.http_dates import http_date
 from unify_source.api.pages import Page, Version
-from unify_source.extract.cuts.slicing import Sample, fitting, is_in_order
+from unify_source.extract.cuts.slicing import Sample, fitting, instant_in, is_in_order
 from unify_source.extract.cuts.steps import Steps
-from unify_source.extract.samples.probe import instant_in
 from unify_source.extract.window import Window
 from unify_source.times import parse_instant
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from statistics import median_low
 
+from unify_source.api.pages import Page
 from unify_source.extract.window import Window, cut
-from unify_source.times import EPOCH, TICK
+from unify_source.times import EPOCH, TICK, parse_instant
 
 # A slice of fewer pages costs more in half-empty last pages than it gains: the first number counts
 # while workers are idle, the second while none is.
@@ -176,3 +177,15 @@ def fitting(window: Window, instants: Sequence[datetime], most: int) -> list[Win
             rows += count
         last = instant
     return cut(window, at)
+
+
+def instants(page: Page) -> list[datetime]:
+    """Return the readable `updated_at` of a page's rows, in their order."""
+    return [instant for each in page.versions if (instant := instant_in(each.updated))]
+
+
+def instant_in(text: str) -> datetime | None:
+    """Return the instant of a row's `updated_at`, None if it is unreadable or before 1970."""
+    instant = parse_instant(text)
+    # An unset time is written 0001-01-01T00:00:00Z, and nothing comes before it.
+    return instant if instant and instant > EPOCH else None

@@ -11,9 +11,8 @@ from datetime import datetime, timedelta
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
-from unify_source.extract.cuts.slicing import a_page, is_in_order
+from unify_source.extract.cuts.slicing import a_page, instants, is_in_order
 from unify_source.extract.pagination import follow
-from unify_source.extract.samples.probe import instants
 from unify_source.extract.window import Window, cut
 from unify_source.resources import Resource
 from unify_source.settings import Settings

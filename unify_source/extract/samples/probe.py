@@ -9,8 +9,9 @@ from functools import partial
 
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
+from unify_source.extract.cuts.slicing import instants
 from unify_source.extract.window import Window, cut
-from unify_source.times import EPOCH, TICK, parse_instant
+from unify_source.times import EPOCH, TICK
 
 Ask = Callable[[Parameters], Page]
 """Asks for a page of a list."""
@@ -63,15 +64,3 @@ def without_past(ask: Ask, window: Window) -> list[Window]:
         return [window]
     first = first_instant(ask, window.before)
     return cut(window, [first] if first else [])
-
-
-def instants(page: Page) -> list[datetime]:
-    """Return the readable `updated_at` of a page's rows, in their order."""
-    return [instant for each in page.versions if (instant := instant_in(each.updated))]
-
-
-def instant_in(text: str) -> datetime | None:
-    """Return the instant of a row's `updated_at`, None if it is unreadable or before 1970."""
-    instant = parse_instant(text)
-    # An unset time is written 0001-01-01T00:00:00Z, and nothing comes before it.
-    return instant if instant and instant > EPOCH else None

@@ -1,10 +1,9 @@
-"""What a load reads: a run's window, or the interval that a user or an orchestrator asks for."""
+"""The interval that a user or an orchestrator asks for, and how many pages of it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
 from math import ceil
 from typing import Any
@@ -14,40 +13,12 @@ from dlt.extract import DltResource
 
 from unify_source.dlt_seam import allows_external_schedulers
 from unify_source.errors import ConfigurationError
-from unify_source.errors.notices import Notices
 from unify_source.extract.window import Interval
-from unify_source.load.extraction import Extraction
-from unify_source.load.ledger.entry import Entry
-from unify_source.load.listing.listings import Listings
-from unify_source.load.state.loaded_with import LoadedWith
 from unify_source.resources import CURSOR
 from unify_source.times import parse_time
 
-State = dict[str, Any]
-AtEnd = Callable[[State, Extraction], None]
-
 _LONGEST_SAMPLE = 1_000_000
 START, END = "DLT_INTERVAL_START", "DLT_INTERVAL_END"
-
-
-@dataclass(frozen=True)
-class WindowLoad:
-    """What a windowed run provides for each of its loads; a run by dlt provides nothing.
-
-    `checked` is how the tables were loaded. `at_end` gets the state that all tables share, and the
-    extraction, when all has been read. `is_last` tells whether the `entry` is loaded with it.
-    With `rewrites`, it writes rows even if the last finished load wrote the same.
-    """
-
-    extraction: Extraction | None = None
-    listings: Listings | None = None
-    notices: Notices | None = None
-    checked: dict[str, LoadedWith] | None = None
-    entry: Entry | None = None
-    at_end: AtEnd = lambda _state, _extraction: None
-    moves_cursors: bool = True
-    rewrites: bool = False
-    is_last: Callable[[], bool] = lambda: True
 
 
 def asked_interval(updated_at: Any) -> Interval:

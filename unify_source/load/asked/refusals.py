@@ -14,7 +14,7 @@ from dlt.extract import DltResource
 from unify_source.destinations.formats import CARRIERS
 from unify_source.dlt_seam import feeds
 from unify_source.errors import ConfigurationError
-from unify_source.load.tables.hints import MERGE, column_hints, key_of
+from unify_source.load.schema.hints import MERGE, column_hints, key_of
 from unify_source.resources import ALL_TABLES, Table
 
 Resources = Mapping[str, DltResource]

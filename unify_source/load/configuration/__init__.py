@@ -1,1 +1,1 @@
-"""What dlt, its files and the environment configure, and the errors in them."""
+"""What dlt, its files and the environment configure, and what errors of dlt and drivers mean."""

@@ -20,8 +20,8 @@ from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import split
 from unify_source.load.listing.missing import Missing
 from unify_source.load.listing.odd_rows import sifted
+from unify_source.load.schema.warehouse import Warehouse
 from unify_source.load.state.tail import digest_of
-from unify_source.load.tables.schema import Warehouse
 from unify_source.resources import KEY, QUARANTINE, Resource
 from unify_source.settings import Settings
 

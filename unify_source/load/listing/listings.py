@@ -10,7 +10,7 @@ from unify_source.api.client import Client
 from unify_source.errors.notices import Notices
 from unify_source.flatten.privacy import Privacy
 from unify_source.load.listing.listing import Listing, State
-from unify_source.load.tables.schema import Warehouse
+from unify_source.load.schema.warehouse import Warehouse
 from unify_source.resources import UNWINDOWED_LISTS
 from unify_source.settings import Settings
 

@@ -1,1 +1,1 @@
-"""A dlt resource for each table: what dlt gets told of it, and which rows it gets."""
+"""A dlt resource for each table, all fed by one reading."""

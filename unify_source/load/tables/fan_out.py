@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Generator
 
 import pyarrow as pa
 
-Batch = Mapping[str, pa.Table]
-"""The rows of one batch, by table."""
+from unify_source.load.extraction.target import Tables
 
-Begin = Callable[[frozenset[str]], Generator[Batch, None, None]]
+Begin = Callable[[frozenset[str]], Generator[Tables, None, None]]
 
 
 class FanOut:

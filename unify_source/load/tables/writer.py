@@ -23,8 +23,8 @@ from unify_source.dlt_seam import capabilities, is_mark, is_written, without_row
 from unify_source.errors.notices import Notices
 from unify_source.flatten.tables import as_stored, empty, with_account
 from unify_source.load.asked.asked import Asked
-from unify_source.load.asked.contracts import DISCARD_ROW, EVOLVE, Contract
-from unify_source.load.tables.hints import add_hints, json_as_text, merge_disposition, new_columns
+from unify_source.load.schema.contracts import DISCARD_ROW, EVOLVE, Contract
+from unify_source.load.schema.hints import add_hints, json_as_text, merge_disposition, new_columns
 from unify_source.resources import KEY, Table
 from unify_source.settings import Settings
 

@@ -22,7 +22,7 @@ from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import SHOWN_AT, SHOWN_BY, versions
 from unify_source.load.listing.listing import Listing
-from unify_source.load.tables.schema import Warehouse
+from unify_source.load.schema.warehouse import Warehouse
 from unify_source.resources import CURSOR, INSTANT, KEY, MAIN_LIST, TEXT, Resource
 from unify_source.runs.progress import WindowProgress
 from unify_source.settings import Settings

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from unify_source.extract.window import Window
-from unify_source.load.tables.schema import Warehouse
+from unify_source.load.schema.warehouse import Warehouse
 from unify_source.resources import (
     BY_NAME,
     CURSOR,

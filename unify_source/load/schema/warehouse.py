@@ -16,7 +16,7 @@ from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
 from unify_source.flatten.new_columns import IS_VARIANT, SOURCE_PATH
 from unify_source.flatten.tables import is_json
 from unify_source.flatten.values import DLT_TYPES
-from unify_source.load.asked.contracts import EVOLVE, OPEN, Contract
+from unify_source.load.schema.contracts import EVOLVE, OPEN, Contract
 from unify_source.resources import AS_OF, BY_NAME, JSON, KNOWN_AS_OF, Table
 from unify_source.settings import Settings
 from unify_source.settings.accounts import ACCOUNT

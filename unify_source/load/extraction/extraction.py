@@ -25,12 +25,11 @@ from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.quarantine import quarantined
 from unify_source.flatten.shared import Shared
 from unify_source.flatten.split import split
+from unify_source.load.extraction.target import Tables, Target
 from unify_source.load.state.cursors import Cursors
 from unify_source.load.state.late import Late
 from unify_source.load.state.memory import Memory, Sifted
 from unify_source.load.state.unsettled import WARNING
-from unify_source.load.tables.fan_out import Batch as Tables
-from unify_source.load.target import Target
 from unify_source.resources import CURSOR, Resource, Table
 from unify_source.settings import Settings
 from unify_source.times import EPOCH

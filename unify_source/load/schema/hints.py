@@ -13,8 +13,8 @@ import dlt
 import pyarrow as pa
 from dlt.extract import DltResource
 
+from unify_source.load.schema.warehouse import source_hints
 from unify_source.load.state.loaded_with import HINT, LoadedWith
-from unify_source.load.tables.schema import source_hints
 from unify_source.resources import (
     DELETED,
     FLAG,

@@ -30,29 +30,23 @@ from unify_source.extract.window import Interval
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.tables import is_json
 from unify_source.load.asked.asked import Asked
-from unify_source.load.asked.contracts import contracts_of
-from unify_source.load.asked.interval import State, WindowLoad, sample_pages
+from unify_source.load.asked.interval import sample_pages
 from unify_source.load.asked.refusals import refuse_reading_apart
-from unify_source.load.extraction import Extraction
+from unify_source.load.extraction.extraction import Extraction
+from unify_source.load.extraction.target import Tables, Target, carried_by_others
 from unify_source.load.ledger.entry import SUCCEEDED, Entry, written
 from unify_source.load.ledger.ledger import begun_by_dlt, noted_at_once
 from unify_source.load.listing.listings import Listings
+from unify_source.load.schema.contracts import contracts_of
+from unify_source.load.schema.hints import add_location, described, note_privacy, tables_of
+from unify_source.load.schema.warehouse import Warehouse, take_over_columns
 from unify_source.load.state.checked import checked_privacy
 from unify_source.load.state.cursors import Cursors, cursor_name, take_over
 from unify_source.load.state.memory import forget_digests
-from unify_source.load.tables.fan_out import Batch, FanOut
-from unify_source.load.tables.hints import add_location, described, note_privacy, tables_of
-from unify_source.load.tables.schema import Warehouse, take_over_columns
+from unify_source.load.tables.fan_out import FanOut
+from unify_source.load.tables.window_load import State, WindowLoad
 from unify_source.load.tables.writer import TableWriter
-from unify_source.load.target import Target, carried_by_others
-from unify_source.resources import (
-    ALL_TABLES,
-    BY_NAME,
-    LEDGER,
-    MAIN_LIST,
-    QUARANTINE,
-    Table,
-)
+from unify_source.resources import ALL_TABLES, BY_NAME, LEDGER, MAIN_LIST, QUARANTINE, Table
 from unify_source.settings import Settings
 from unify_source.settings.accounts import state_of_account
 
@@ -109,7 +103,7 @@ class TableResources:
 
         return with_rows_only(resource, allowed)
 
-    def _begin(self, selected: frozenset[str]) -> Generator[Batch, None, None]:
+    def _begin(self, selected: frozenset[str]) -> Generator[Tables, None, None]:
         """Read what the selected tables need; runs when the first of them is asked for rows."""
         resources = running_resources() or {}
         # Only our own code builds the source of a windowed run, so its hints need no check.
@@ -144,7 +138,7 @@ class TableResources:
 
     def _read(
         self, selected: frozenset[str], resources: Resources, entry: Entry | None
-    ) -> Iterator[Batch]:
+    ) -> Iterator[Tables]:
         schema, caps = dlt.current.source_schema(), capabilities()
         take_over_columns()
         # None if a notebook iterates the source without a pipeline: there is no destination.

@@ -1,0 +1,1 @@
+"""Reads one window: from page bodies to the rows of each table."""

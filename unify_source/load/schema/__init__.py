@@ -1,0 +1,1 @@
+"""What the warehouse has, and what dlt is told about each table."""
