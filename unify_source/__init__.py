@@ -50,8 +50,10 @@ _ROOMS = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    # dlt and Arrow take half a second to import, which `--help` should not wait for.
-    if name in _ROOMS:
-        return getattr(import_module(f"unify_source.{_ROOMS[name]}"), name)
-    raise AttributeError(f"module 'unify_source' has no attribute {name!r}")
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        # dlt and Arrow take half a second to import, which `--help` should not wait for.
+        if name in _ROOMS:
+            return getattr(import_module(f"unify_source.{_ROOMS[name]}"), name)
+        raise AttributeError(f"module 'unify_source' has no attribute {name!r}")

@@ -68,18 +68,18 @@ def make_folder(file: Path) -> str:
 
 def make_pipe(file: Path) -> str:
     os.mkfifo(file)
-    return "is no file"
+    return "is not a file"
 
 
 def make_text(file: Path) -> str:
     file.write_text("a text, such as a page of an error, saved under the name of the database")
-    return "is no DuckDB database"
+    return "is not a DuckDB database"
 
 
 def make_sqlite(file: Path) -> str:
     with closing(sqlite3.connect(file)) as other:
         other.execute("CREATE TABLE other (id)")
-    return "is no DuckDB database"
+    return "is not a DuckDB database"
 
 
 def make_link_to_nowhere(file: Path) -> str:

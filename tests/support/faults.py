@@ -133,10 +133,10 @@ DAMAGES: dict[str, Damage] = {
     "200, empty": body(lambda _: b""),
     "204": sends(lambda answer: answer.sent(status=204, body=b"")),
     "200 without its list": body(lambda _: b'{"next_cursor":null}'),
-    "bytes that are no UTF-8": body(lambda text: text.replace(b'"', b'"\xff', 1)),
+    "bytes that are not UTF-8": body(lambda text: text.replace(b'"', b'"\xff', 1)),
     "gzip": body(gzip.compress, content_encoding="gzip"),
     "gzip, cut": body(lambda text: gzip.compress(text)[:-20], content_encoding="gzip"),
-    "gzip that is none": body(lambda text: text, content_encoding="gzip"),
+    "gzip that is invalid": body(lambda text: text, content_encoding="gzip"),
     "redirect to itself": sends(
         lambda answer: answer.sent(
             status=302, body=b"", headers={**answer.headers, "location": "/"}

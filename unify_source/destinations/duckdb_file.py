@@ -15,7 +15,7 @@ from unify_source.errors import ConfigurationError
 STORAGE_VERSION = "v1.3.0"
 """The oldest DuckDB that can open new files: the oldest that we support.
 
-In an older format, a row written to the ledger takes 4 MB more of memory when the file is closed.
+In an older format, writing a ledger row takes 4 MB more memory when the file is closed.
 """
 
 MERGES, NO_MERGES = "RESET GLOBAL max_vacuum_tasks", "SET GLOBAL max_vacuum_tasks = 0"
@@ -99,12 +99,10 @@ def refuse_no_file(database: DuckDBDatabase) -> None:
     """
     file, place = database.file, database.place
     if file.exists() and not file.is_file():
-        raise ConfigurationError(
-            f"{file} should be DuckDB's file, but is {'a folder' if file.is_dir() else 'no file'}.",
-            _ANOTHER,
-        )
+        what = "a folder" if file.is_dir() else "not a file"
+        raise ConfigurationError(f"{file} should be DuckDB's file, but is {what}.", _ANOTHER)
     if place.is_file() and place.stat().st_size and not _is_marked(place):
-        raise ConfigurationError(f"{file} exists, but is no DuckDB database.", _ANOTHER)
+        raise ConfigurationError(f"{file} exists, but is not a DuckDB database.", _ANOTHER)
     if file.is_symlink() and not place.parent.is_dir():
         raise ConfigurationError(
             f"{file} is a link to {place}, whose folder does not exist.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import dlt
@@ -60,7 +59,7 @@ def unify_source(
     pii: str | None = None,
     pii_key: str | None = None,
     pii_keep: str | Sequence[str] | None = None,
-    updated_at: dlt.sources.incremental[Any] | None = None,
+    updated_at: dlt.sources.incremental[datetime] | dlt.sources.incremental[str] | None = None,
     **limits: Unpack[LimitArguments],
 ) -> list[DltResource]:
     """Load who was enrolled in which sequence, with replies and all that is nested, incrementally.

@@ -87,7 +87,7 @@ def keep_order(pipeline: dlt.Pipeline, name: str) -> None:
 def delete_torn_files(pipeline: dlt.Pipeline, *, is_locked: bool = True) -> None:
     """Delete files that dlt has not written completely.
 
-    dlt reads its own newest file first, and would fail forever; so would whoever reads the rows.
+    dlt reads its own newest file first, and would fail forever; so would any query of the rows.
     The load that was writing it has not ended, and its rows are loaded again. An object store has
     only complete files. Unless the dataset `is_locked`, another run may be writing a file that was
     changed within a minute.
