@@ -1,9 +1,10 @@
-"""Measures the shape of the code: the length of files and functions, and their imports.
+"""Measures the shape of the code: how much a folder, file and function holds, and the imports.
 
     python benchmarks/shape.py [--check] [PACKAGE]
 
 Prints a line for each folder, then everything beyond a limit. With `--check`, it fails if there is
-any. A function's lines run from its `def` to its last line, docstring included.
+any. A folder's names are its files and folders. A function's lines run from its `def` to its last
+line, docstring included.
 """
 
 from __future__ import annotations
@@ -126,13 +127,13 @@ def by_folder(modules: Iterable[Module]) -> dict[str, list[Module]]:
     return folders
 
 
-def row(name: str, modules: list[Module]) -> str:
+def row(name: str, modules: list[Module], names: int) -> str:
     """Return a folder's measurements as a line of the printed table."""
     files = [module.lines for module in _files(modules)] or [0]
     functions = [f.lines for module in modules for f in module.functions] or [0]
     ninetieth = quantiles(functions, n=10)[-1] if len(functions) > 1 else functions[0]
     return (
-        f"{name:<14}{len(files):>6}{median(files):>8.0f}{max(files):>8}"
+        f"{name:<24}{names:>6}{len(files):>6}{median(files):>8.0f}{max(files):>8}"
         f"{median(functions):>10.0f}{ninetieth:>6.0f}{max(functions):>8}{_comments(modules):>10.1%}"
     )
 
@@ -144,11 +145,12 @@ def main() -> int:
     parser.add_argument("package", type=Path, nargs="?", default=OURS, help="its folder")
     options = parser.parse_args()
     modules = measure(options.package)
-    print(f"{'':14}{'files':>6}{'median':>8}{'longest':>8}", end="")
+    print(f"{'':24}{'names':>6}{'files':>6}{'median':>8}{'longest':>8}", end="")
     print(f"{'functions':>10}{'90 %':>6}{'longest':>8}{'comments':>10}")
+    names = {folder: len(inside) for folder, inside in _names(modules).items()}
     for folder, inside in by_folder(modules).items():
-        print(row(folder, inside))
-    print(row("all", modules))
+        print(row(folder, inside, names[folder]))
+    print(row("all", modules, sum(names.values())))
     beyond = [*violations(modules)]
     beyond += [f"Import cycle: {cycle}." for cycle in cycles(options.package)]
     print("\nBeyond the limits:" if beyond else "\nEverything is within the limits.")
