@@ -25,6 +25,7 @@ TAIL_LIMIT = 2_000
 # Every combination of filters has a cursor, and so a tail. A script that filters by one id after
 # another would fill the state with tails that are never read again.
 MOST_TAILS = 4
+_AT_ONCE = 100
 
 Known = dict[str, list[str]]
 """id -> the `updated_at` in the warehouse, and the digest of the row, "" where unsure."""
@@ -185,8 +186,10 @@ def _among(written: Mapping[str, str], known: Known) -> Known:
 
 
 def _digests(rows: pa.Table) -> Iterable[tuple[str, tuple[str, str]]]:
-    for row in rows.to_pylist():
-        yield row[KEY], (rfc3339(row[CURSOR]), digest_of(row))
+    # A thousand rows take five megabytes as Python's objects.
+    for batch in rows.to_batches(max_chunksize=_AT_ONCE):
+        for row in batch.to_pylist():
+            yield row[KEY], (rfc3339(row[CURSOR]), digest_of(row))
 
 
 def digest_of(content: Any) -> str:
