@@ -1,4 +1,4 @@
-"""Tells which databases have known SQL and transactions, and which tables these hold."""
+"""Tells which databases have known SQL and transactions, and whether a dataset has a table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def merges_in_transactions(pipeline: dlt.Pipeline) -> bool:
 
 
 def has_table(client: Any, name: str) -> bool:
-    """Tell whether such a database has a table, which most never get.
+    """Tell whether such a database has a table; `client` is an open SQL client.
 
     In DuckDB, the first exception of a process takes three megabytes: a query must not raise one.
     """
@@ -35,8 +35,8 @@ def has_table(client: Any, name: str) -> bool:
     return bool(client.execute_sql(query, *place_of(client, name)))
 
 
-def is_there(pipeline: dlt.Pipeline, client: Any, name: str) -> bool:
-    """Tell whether the dataset of an open client of any destination that answers SQL has a table.
+def table_exists(pipeline: dlt.Pipeline, client: Any, name: str) -> bool:
+    """Tell whether a dataset has a table, on any destination that answers SQL; `client` is open.
 
     On databases it does not read the table's columns, as dlt's own way does.
     """

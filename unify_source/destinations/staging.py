@@ -6,7 +6,7 @@ from typing import Any
 
 import dlt
 
-from unify_source.destinations.databases import is_there
+from unify_source.destinations.databases import table_exists
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.stored.contents import is_queried
 from unify_source.destinations.stored.history import LOADS
@@ -42,7 +42,7 @@ def refuse_shared_staging(pipeline: dlt.Pipeline) -> None:
 
 def _has(pipeline: dlt.Pipeline, client: Any, dataset: str, table: str) -> bool:
     with client, client.sql_client.with_alternative_dataset_name(dataset):
-        return is_there(pipeline, client, table)
+        return table_exists(pipeline, client, table)
 
 
 def _shared(own: str, *, emptied: str, by: str) -> ConfigurationError:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import dlt
 from dlt.common.destination import AnyDestination
 
-from unify_source.destinations.databases import is_there
+from unify_source.destinations.databases import table_exists
 from unify_source.destinations.locks.wait import Holder
 from unify_source.dlt_seam import FSClientBase, kind_of
 
@@ -77,7 +77,7 @@ def claims_in(
         with client:
             table = f"_unify_{place}"
             if exists is None:
-                exists = is_there(pipeline, client, table)
+                exists = table_exists(pipeline, client, table)
             yield ClaimRows(client, pipeline.destination, table, exists=exists)
     else:
         yield None
