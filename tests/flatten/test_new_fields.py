@@ -50,6 +50,7 @@ def new_values(warehouse: Destination, table: str = "enrollments") -> dict[str, 
 
 
 @pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.mostly_on_duckdb
 def test_values_of_several_types_are_all_loaded_in_one_run_or_in_two(
     warehouse: Destination, *, is_late: bool
 ) -> None:
@@ -135,6 +136,7 @@ KEYS += [
 ]
 
 
+@pytest.mark.mostly_on_duckdb
 def test_any_key_gets_a_place_that_it_keeps(warehouse: Destination) -> None:
     sent = {key: f"value of {key}" for key in KEYS}
     person = version("e1", "00Z")["person"]
@@ -153,6 +155,7 @@ def test_any_key_gets_a_place_that_it_keeps(warehouse: Destination) -> None:
         assert first == second_time
 
 
+@pytest.mark.mostly_on_duckdb
 def test_any_number_of_new_keys_keeps_the_tables_narrow_and_loses_no_value(
     warehouse: Destination,
 ) -> None:
@@ -174,6 +177,7 @@ def test_any_number_of_new_keys_keeps_the_tables_narrow_and_loses_no_value(
         assert {**columns, **rest} == sent[key]
 
 
+@pytest.mark.mostly_on_duckdb
 def test_a_time_that_no_database_can_store_is_quarantined_alone_in_every_run(
     warehouse: Destination,
 ) -> None:

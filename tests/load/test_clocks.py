@@ -99,6 +99,7 @@ def test_a_dlt_run_resumes_from_the_last_run_even_if_another_clock_is_ahead(
     )
 
 
+@pytest.mark.mostly_on_duckdb
 def test_a_run_resumes_from_the_last_one_even_if_another_clock_is_ahead(
     warehouse: Destination,
 ) -> None:

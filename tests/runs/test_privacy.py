@@ -70,6 +70,7 @@ def hidden(rows: Rows, mode: str) -> Rows:
     ],
     indirect=["warehouse"],
 )
+@pytest.mark.mostly_on_duckdb
 def test_only_what_is_marked_as_pii_differs_and_it_is_joined_as_before(
     mode: str, serve: Serve, warehouse: Destination
 ) -> None:

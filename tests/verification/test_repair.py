@@ -227,6 +227,7 @@ def test_no_version_of_a_table_lacks_a_row_that_a_repair_deduplicates(
 
 @pytest.mark.rounds
 @pytest.mark.parametrize("warehouse", [DuckDB, Postgres], indirect=True)
+@pytest.mark.mostly_on_duckdb
 def test_a_repair_killed_at_any_point_removes_no_row_that_the_api_shows(
     warehouse: Destination, serve: Serve
 ) -> None:

@@ -109,6 +109,7 @@ def test_every_kind_of_damage_is_found_with_its_exact_count(
 
 
 @damageable
+@pytest.mark.mostly_on_duckdb
 def test_one_repair_mends_every_kind_of_damage(warehouse: Destination, serve: Serve) -> None:
     api = loaded(warehouse, serve)
     expected = warehouse.stored()
