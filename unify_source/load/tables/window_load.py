@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from unify_source.errors.notices import Notices
 from unify_source.load.extraction.extraction import Extraction
 from unify_source.load.ledger.entry import Entry
 from unify_source.load.listing.listings import Listings
 from unify_source.load.state.loaded_with import LoadedWith
+from unify_source.load.state.memory import State
 
-State = dict[str, Any]
 AtEnd = Callable[[State, Extraction], None]
 
 
