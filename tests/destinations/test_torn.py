@@ -135,5 +135,5 @@ def test_a_read_only_command_names_a_truncated_file_and_the_command_that_deletes
     load(warehouse, api)
     cut_newest(warehouse, table, 0.5)
 
-    with pytest.raises(UnifyError, match=r"is incomplete.*run a sync, which deletes it"):
+    with pytest.raises(UnifyError, match=r"is incomplete.*unify-source sync"):
         status(warehouse.pipeline())

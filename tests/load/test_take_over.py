@@ -128,7 +128,7 @@ def test_models_before_the_first_sync_of_an_upgrade_ask_for_it(
     serve: Serve, pipeline: dlt.Pipeline
 ) -> None:
     restore(FILE)
-    with pytest.raises(LoadFailed, match="run a sync"):
+    with pytest.raises(LoadFailed, match="run unify-source sync"):
         make_models(pipeline)
 
     sync(pipeline, api_key=KEY, base_url=serve(account(40)).url)

@@ -182,12 +182,12 @@ def _make(client: Any, model: Model, tables: str, dataset: str, lacking: Collect
     except DatabaseUndefinedRelation as error:
         raise ConfigurationError(
             f"Dataset {tables} lacks a table that the model {model.name} reads: {_reason(error)}.",
-            "Run a sync, which creates all tables, and then run this again.",
+            "Run unify-source sync, which creates all tables, and then run this again.",
         ) from None
     except DatabaseException as error:
         raise LoadFailed(
             f"The view {model.name} could not be created: {_reason(error)}.",
-            "The tables are unchanged. If an older version loaded them, run a sync,"
+            "The tables are unchanged. If an older version loaded them, run unify-source sync,"
             f" which adds what is new. If another version created the views of {dataset}, drop that"
             " schema. Then run it again.",
         ) from None

@@ -131,7 +131,7 @@ class Comparison:
                 " ranges of time: verify again when fewer rows change."
             )
         if not self.is_loaded:
-            notes.append("Nothing has been loaded yet: run a sync.")
+            notes.append("Nothing has been loaded yet: run unify-source sync.")
         return tuple(notes)
 
     def _read_tables(

@@ -131,8 +131,8 @@ def _failed(cause: BaseException) -> UnifyError:
     if isinstance(cause, JSONDecodeError):
         return LoadFailed(
             "A file that dlt keeps beside the tables is incomplete.",
-            "A full disk or a kill leaves such a file: free some disk space, and run a sync,"
-            " which deletes it and loads its rows again.",
+            "A full disk or a kill leaves such a file: free some disk space, and run unify-source"
+            " sync, which deletes it and loads its rows again.",
         )
     if is_denied(cause):
         return NotPermitted(
