@@ -133,6 +133,7 @@ DAMAGES: dict[str, Damage] = {
     "200, empty": body(lambda _: b""),
     "204": sends(lambda answer: answer.sent(status=204, body=b"")),
     "200 without its list": body(lambda _: b'{"next_cursor":null}'),
+    "200 with its list twice": body(lambda text: b'{"enrollments":[],' + text[1:]),
     "bytes that are not UTF-8": body(lambda text: text.replace(b'"', b'"\xff', 1)),
     "gzip": body(gzip.compress, content_encoding="gzip"),
     "gzip, cut": body(lambda text: gzip.compress(text)[:-20], content_encoding="gzip"),

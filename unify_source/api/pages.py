@@ -24,6 +24,9 @@ _KINDS |= dict.fromkeys((int, float), "a number")
 # What `surrogateescape` puts in place of such bytes.
 _NO_UTF8 = re.compile("[\udc80-\udcff]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_API_CHANGED = (
+    "Nothing is lost: run it again. If it happens again, the API has changed: please report it."
+)
 
 
 class Version(msgspec.Struct, frozen=True, gc=False):
@@ -60,15 +63,8 @@ def page_of(
     """Read a page whose list is under `list_key`. Raises BrokenPage.
 
     A body `is_known` if an earlier response had the same: then an odd row in it was not damaged on
-    the way, and concerns that row alone.
+    the way, and concerns that row alone. See also `refuse_repeated`.
     """
-    if twice := repeated(body, (list_key, "next_cursor")):
-        raise BrokenPage(
-            f"The API sent a page with {twice} twice; only one would be read.",
-            "Nothing is lost: run it again. If it happens again, the API has changed: please report"
-            " it.",
-            status=OK,
-        )
     # Parsing every page here as well would take a tenth of a whole run; this only skims its rows.
     try:
         outline = _outline(list_key).decode(body)
@@ -80,6 +76,17 @@ def page_of(
         return Page(body, _next_cursor(page, limits), list_key, _versions(rows), date, is_known)
     versions = getattr(outline, list_key)
     return Page(body, _usable(outline.next_cursor, limits), list_key, versions, date)
+
+
+def refuse_repeated(body: bytes, list_key: str) -> None:
+    """Raise BrokenPage for a page that has its list or its cursor twice.
+
+    `page_of` does not notice, as parsers keep the last one in silence. Arrow's parser does notice,
+    so only where it does not parse a page is this search needed, which is as long as parsing.
+    """
+    if twice := repeated(body, (list_key, "next_cursor")):
+        what = f"The API sent a page with {twice} twice; only one would be read."
+        raise BrokenPage(what, _API_CHANGED, status=OK)
 
 
 @cache
@@ -125,6 +132,7 @@ def _versions(rows: list[Any]) -> list[Version]:
 
 
 def _page_object(body: bytes, list_key: str, *, is_known: bool = False) -> dict[str, Any]:
+    refuse_repeated(body, list_key)
     try:
         page = _parsed(body)
     except (RecursionError, ValueError) as error:
@@ -213,8 +221,7 @@ def _next_cursor(page: dict[str, Any], limits: Limits) -> str | None:
 def _odd_cursor(what: str) -> BrokenPage:
     return BrokenPage(
         f"The API sent a page that {what}, so it is unknown whether more pages follow.",
-        "Nothing is lost: run it again. If it happens again, the API has changed: please report"
-        " it.",
+        _API_CHANGED,
         status=OK,
     )
 

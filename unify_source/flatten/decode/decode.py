@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from unify_source.api.pages import refuse_repeated
 from unify_source.flatten.decode.instants import instants
 from unify_source.flatten.decode.more import MORE_KEY, rows_with_more
 from unify_source.flatten.decode.row_by_row import rows_of
@@ -47,7 +49,7 @@ class Batch:
         """The keys of all rows, readable or not."""
         return {*self.rows[KEY].to_pylist(), *(row.key for row in self.unreadable)}
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Its approximate size in memory, in bytes."""
         return int(self.rows.nbytes) + sum(len(row.raw) for row in self.unreadable)
@@ -58,10 +60,13 @@ def decode(resource: Resource, bodies: Sequence[bytes], limits: Limits = USUAL) 
 
     Raises BrokenPage for a body that is not such a page.
     """
-    for read in (_promised_alone, _promised_and_more):
-        # A page that one of them accepts would come out of the slower ones below the same.
-        with suppress(ValueError, TypeError, RecursionError):
-            return Batch(read(resource, bodies, limits))
+    # A page that one of them accepts would come out of the slower ones below it the same.
+    with suppress(ValueError, TypeError, RecursionError):
+        return Batch(_promised_alone(resource, bodies, limits))
+    for body in bodies:
+        refuse_repeated(body, resource.list_key)
+    with suppress(ValueError, TypeError, RecursionError):
+        return Batch(_promised_and_more(resource, bodies, limits))
     rows = [row for body in bodies for row in rows_of(resource, body, limits)]
     readable = [row for row in rows if not isinstance(row, Unreadable)]
     unreadable = [row for row in rows if isinstance(row, Unreadable)]
