@@ -88,11 +88,13 @@ class Connection(HTTPAdapter):
 
     def get(self, path: str, parameters: Parameters, timeout: float) -> Response:
         """Send one GET and read the whole response. Raises Unreachable, or an ApiError."""
+        # urllib3 checks a query with a percent sign letter by letter, any other at once.
+        query = urlencode(parameters, safe=":")
         # A session would add cookies, hooks, and redirects, which would send the key elsewhere.
         try:
             response: BaseHTTPResponse = self._pool.urlopen(
                 "GET",
-                f"{self._path}{path}?{urlencode(parameters)}",
+                f"{self._path}{path}?{query}",
                 headers=self._headers,
                 retries=False,
                 redirect=False,
