@@ -23,7 +23,7 @@ from unify_source.settings.limits import LARGEST_PAGE
 # A check costs a request: one per 64 pages, and one when a portion ends. A listing of recent rows
 # may take one more page per 16 pages: reading all slices again costs far more. After a bulk change,
 # they fill more pages. A later check, of more slices, may read as many, and the last one even more.
-# What slices keep until then takes some 100 bytes a row.
+# What slices keep until then takes some 200 bytes a row.
 _CHECKED_PAGES, _PAGES_A_LOOK, _PAGES_A_LAST_LOOK = 64, 16, 6
 _MOST_UNCHECKED_PAGES = 2_048
 # The first check comes early: if rows change, the rest can be read differently.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from unify_source.api.http_dates import http_date
@@ -20,25 +20,24 @@ if TYPE_CHECKING:
 
 # Room is left on a page: a piece also contains the rows that were skipped.
 _FILLED = 0.9
-_MOST_TEXTS = 100_000
-# At 16 bytes each. In a longer slice, any changed row counts as one of the slice's own.
-_MOST_KNOWN = 250_000
+# At some 200 bytes each. A longer slice keeps a sample, and counts any changed row as its own.
+_MOST_KNOWN = 200_000
+_key = attrgetter("key")
 
 
 @dataclass(frozen=True)
 class Recent:
-    """Rows that changed lately: the hashes of their keys and versions, and the latest time."""
+    """Rows that changed lately, their keys, and the latest time."""
 
-    keys: AbstractSet[int]
-    versions: AbstractSet[tuple[int, int]]
+    versions: AbstractSet[Version]
+    keys: frozenset[str]
     latest: datetime | None
 
     @classmethod
     def of(cls, rows: AbstractSet[Version]) -> Recent:
         """Prepare rows to be compared with those of many slices."""
-        versions = {(hash(each.key), hash(each.updated)) for each in rows}
         times = filter(None, (parse_instant(each.updated) for each in rows))
-        return cls({key for key, _ in versions}, versions, max(times, default=None))
+        return cls(rows, frozenset(map(_key, rows)), max(times, default=None))
 
 
 @dataclass(eq=False)
@@ -60,9 +59,7 @@ class Slice:
     rows: int = 0
     fullest: int = 1
     changed_from: datetime | None = None
-    _keys: array[int] = field(default_factory=lambda: array("q"))
-    _updated: array[int] = field(default_factory=lambda: array("q"))
-    _texts: list[str] = field(default_factory=list)
+    _known: list[Version] = field(default_factory=list)
     _every: int = 1
 
     def begin(self, page: Page, ago: timedelta) -> None:
@@ -77,14 +74,10 @@ class Slice:
         """Keep the keys and times of a page's rows, in case they have to be read again."""
         self.rows += len(page.versions)
         self.fullest = max(self.fullest, len(page.versions))
-        updated = [each.updated for each in page.versions]
-        # As text: parsing each takes longer than all other work on a page.
-        self._texts += updated[:: self._every]
-        if len(self._texts) > _MOST_TEXTS:
-            self._texts, self._every = self._texts[::2], 2 * self._every
-        if len(self._keys) <= _MOST_KNOWN:
-            self._keys.extend(map(hash, [each.key for each in page.versions]))
-            self._updated.extend(map(hash, updated))
+        # Times as text: parsing each takes longer than all other work on a page.
+        self._known += page.versions[:: self._every]
+        if len(self._known) > _MOST_KNOWN:
+            self._known, self._every = self._known[::2], 2 * self._every
 
     def look(self, page: list[datetime]) -> Sample:
         """Return the pages that were kept, and this one as the last."""
@@ -109,18 +102,17 @@ class Slice:
         """
         if recent is None or self.changed_from is None:
             return True
-        if not recent.keys or len(self._keys) > _MOST_KNOWN:
+        if not recent.keys or self._every > 1:
             return bool(recent.keys)
         # A row that becomes visible late may enter and leave the window unseen.
         if recent.latest and recent.latest > self.window.before >= self.changed_from:
             return True
         # The first row that left the pages already read was on one of them, in its old version.
-        return any(
-            key in recent.keys and (key, updated) not in recent.versions
-            for key, updated in zip(self._keys, self._updated, strict=True)
+        return not recent.keys.isdisjoint(map(_key, self._known)) and any(
+            each.key in recent.keys and each not in recent.versions for each in self._known
         )
 
     def pieces(self, window: Window) -> list[Window]:
         """Cut a part of it into pieces that each fit a page, by the rows that were read."""
-        instants = [each for each in map(instant_in, self._texts) if each]
+        instants = [at for each in self._known if (at := instant_in(each.updated))]
         return fitting(window, instants, max(1, int(_FILLED * self.fullest / self._every)))
