@@ -119,23 +119,24 @@ class PageQueue:
                     continue
                 if not self._pages:
                     return
-                batch = self._taken()
-            yield batch
+                taken = self._taken()
+            # Outside the lock, for which all readers wait; and not kept here until the next batch.
+            yield [taken.popleft().page() for _ in range(len(taken))]
 
     def _is_due(self) -> bool:
         is_old = bool(self._pages) and time.monotonic() > self._since + _OLDEST_PAGE_SECONDS
         return self._bytes >= BATCH_BYTES or self.has_ended or is_old or bool(self._error)
 
-    def _taken(self) -> list[bytes]:
-        batch: list[bytes] = []
+    def _taken(self) -> deque[_Kept]:
+        taken: deque[_Kept] = deque()
         size = 0
         while self._pages and size < BATCH_BYTES:
             kept = self._pages.popleft()
             self._bytes -= len(kept.stored)
-            batch.append(kept.page())
+            taken.append(kept)
             size += kept.size
             self.rows += kept.rows
             self.wide_bytes += wide_bytes(kept.size, kept.rows)
         self._since = time.monotonic()
         self._drained.notify_all()
-        return batch
+        return taken
