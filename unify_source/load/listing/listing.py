@@ -58,6 +58,10 @@ class Listing:
         read = decode(self.resource, bodies, self._settings.limits)
         return self.privacy.apply(self.resource, read)
 
+    @cached_property
+    def _digest(self) -> str:
+        return _digest(self.resource, self.batch) if self.batch else ""
+
     def tables(
         self,
         selected: Collection[str],
@@ -75,7 +79,7 @@ class Listing:
         # Not even read if none of its tables is selected.
         if not names or (listed := self.batch) is None:
             return {}
-        digest = _digest(self.resource, listed)
+        digest = self._digest
         states = {name: state_of(name) for name in names}
         changed = [n for n in names if writes_all or states[n].get("listed") != digest]
         if not changed:

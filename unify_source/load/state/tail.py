@@ -151,12 +151,13 @@ class Tail:
         # A row comes twice where two slices share its instant, and where a cursor hides an offset
         # and rows moved between two pages.
         rows = pa.concat_tables(self._written)
-        keys = int(pc.count_distinct(rows[KEY]).as_py())
-        again = pc.is_in(rows[KEY], value_set=pa.array(list(counted), TEXT))
-        new = keys - int(pc.count_distinct(rows[KEY].filter(again)).as_py())
-        if keys == len(rows):
+        keys, times = pc.value_counts(rows[KEY]).flatten()
+        again = pc.is_in(keys, value_set=pa.array(list(counted), TEXT))
+        new = len(keys) - pc.sum(again, min_count=0).as_py()
+        if len(keys) == len(rows):
             return new, {}
-        spans = rows.group_by(KEY).aggregate([(CURSOR, "min"), (CURSOR, "max")])
+        repeated = rows.filter(pc.is_in(rows[KEY], value_set=keys.filter(pc.greater(times, 1))))
+        spans = repeated.group_by(KEY).aggregate([(CURSOR, "min"), (CURSOR, "max")])
         spans = spans.filter(pc.not_equal(spans[f"{CURSOR}_min"], spans[f"{CURSOR}_max"]))
         older = zip(spans[KEY].to_pylist(), spans[f"{CURSOR}_min"].to_pylist(), strict=True)
         return new, dict(sorted(older))
