@@ -46,7 +46,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     # A few rows show with these what thousands would with the real ones.
     monkeypatch.setattr(reader, "MOST_WIDE_BYTES", BUDGET)
     monkeypatch.setattr(page_queue, "BATCH_BYTES", BUDGET // 3)
-    monkeypatch.setattr(page_queue, "AHEAD_BYTES", 4 * BUDGET // 3)
+    monkeypatch.setattr(page_queue, "MOST_BYTES", 4 * BUDGET // 3)
+    monkeypatch.setattr(page_queue, "AHEAD_BYTES", 4 * BUDGET)
     monkeypatch.setattr(workers, "PAGE_BYTES", PAGE)
     monkeypatch.setattr(workers, "MOST_PAGE_BYTES", 4 * PAGE)
 

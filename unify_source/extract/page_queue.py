@@ -6,46 +6,30 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
-
-import pyarrow as pa
 
 from unify_source.settings.limits import wide_bytes
 
 BATCH_BYTES = 8 << 20
 # An API is often faster than a merge: without a limit a slow destination would fill the memory.
-AHEAD_BYTES = 4 * BATCH_BYTES
+MOST_BYTES = 4 * BATCH_BYTES
+# Of pages read ahead, which wait for as long as a load takes. Compressed, all that are wanted would
+# fit in a quarter of this, but compressing them takes a twentieth of a run.
+AHEAD_BYTES = 12 * BATCH_BYTES
 _OLDEST_PAGE_SECONDS = 2.0
-# Pages read ahead wait for as long as a load takes, minutes perhaps. JSON repeats every key in
-# every row, so they shrink to a quarter; zstd would make it a sixth, in three times the time.
-_CODEC = "lz4"
-
-
-class _Kept(NamedTuple):
-    stored: bytes
-    size: int
-    rows: int
-    is_compressed: bool
-
-    def page(self) -> bytes:
-        if not self.is_compressed:
-            return self.stored
-        page: bytes = pa.decompress(self.stored, self.size, codec=_CODEC, asbytes=True)
-        return page
 
 
 class PageQueue:
-    """Takes pages from any thread and yields them in batches to one; holds about `AHEAD_BYTES`.
+    """Takes pages from any thread and yields them in batches to one; holds about `MOST_BYTES`.
 
-    Until `ask` is called, it holds at most `ahead` pages, compressed. `rows` and `wide_bytes`, the
-    bytes that make rows wide, count the pages that were yielded.
+    Until `ask` is called, it holds about `AHEAD_BYTES`, and at most `ahead` pages. `rows` and
+    `wide_bytes`, the bytes that make rows wide, count the pages that were yielded.
     """
 
     def __init__(self, ahead: int | None = None) -> None:
         self.rows = self.wide_bytes = 0
         self._ahead = ahead
         self._is_asked_for = False
-        self._pages: deque[_Kept] = deque()
+        self._pages: deque[tuple[bytes, int]] = deque()
         self._bytes = 0
         self._since = 0.0
         self._error: Exception | None = None
@@ -58,8 +42,9 @@ class PageQueue:
     @property
     def is_full(self) -> bool:
         """Whether `put` would wait."""
-        is_ahead = not self._is_asked_for and self._ahead is not None
-        return self._bytes >= AHEAD_BYTES or (is_ahead and len(self._pages) >= (self._ahead or 0))
+        if self._is_asked_for or self._ahead is None:
+            return self._bytes >= MOST_BYTES
+        return self._bytes >= AHEAD_BYTES or len(self._pages) >= self._ahead
 
     def ask(self) -> None:
         """Lift the limit on reading ahead: the pages are needed now."""
@@ -69,10 +54,6 @@ class PageQueue:
 
     def put(self, page: bytes, rows: int) -> None:
         """Add a page with its number of rows, once there is room; after `close` it is dropped."""
-        is_ahead = not self._is_asked_for
-        # Before the lock is taken: compression is the longest step, and Arrow releases the GIL for
-        # it.
-        stored = pa.compress(page, codec=_CODEC, asbytes=True) if is_ahead else page
         with self._lock:
             while self.is_full and not self._closed:
                 self._drained.wait()
@@ -80,8 +61,8 @@ class PageQueue:
                 return
             if not self._pages:
                 self._since = time.monotonic()
-            self._pages.append(_Kept(stored, len(page), rows, is_ahead))
-            self._bytes += len(stored)
+            self._pages.append((page, rows))
+            self._bytes += len(page)
             if self._bytes >= BATCH_BYTES:
                 self._filled.notify()
 
@@ -119,24 +100,25 @@ class PageQueue:
                     continue
                 if not self._pages:
                     return
-                taken = self._taken()
-            # Outside the lock, for which all readers wait; and not kept here until the next batch.
-            yield [taken.popleft().page() for _ in range(len(taken))]
+                batch = self._taken()
+            yield batch
+            # Eight megabytes, which would wait here for those after them.
+            del batch
 
     def _is_due(self) -> bool:
         is_old = bool(self._pages) and time.monotonic() > self._since + _OLDEST_PAGE_SECONDS
         return self._bytes >= BATCH_BYTES or self.has_ended or is_old or bool(self._error)
 
-    def _taken(self) -> deque[_Kept]:
-        taken: deque[_Kept] = deque()
+    def _taken(self) -> list[bytes]:
+        batch: list[bytes] = []
         size = 0
         while self._pages and size < BATCH_BYTES:
-            kept = self._pages.popleft()
-            self._bytes -= len(kept.stored)
-            taken.append(kept)
-            size += kept.size
-            self.rows += kept.rows
-            self.wide_bytes += wide_bytes(kept.size, kept.rows)
+            page, rows = self._pages.popleft()
+            batch.append(page)
+            size += len(page)
+            self.rows += rows
+            self.wide_bytes += wide_bytes(len(page), rows)
+        self._bytes -= size
         self._since = time.monotonic()
         self._drained.notify_all()
-        return taken
+        return batch
