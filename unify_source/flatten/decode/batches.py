@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 
@@ -43,15 +43,15 @@ def joined(batches: Iterable[Batch], times: int = 1) -> Iterator[Batch]:
     since = time.monotonic()
     for batch in batches:
         if held and _is_enough([*held, batch], times):
-            yield _join(held)
+            yield as_one(held)
             held = []
         since = since if held else time.monotonic()
         held.append(batch)
         if time.monotonic() > since + JOINED_SECONDS:
-            yield _join(held)
+            yield as_one(held)
             held = []
     if held:
-        yield _join(held)
+        yield as_one(held)
 
 
 def up_to(end: datetime, batch: Batch, *, is_open: bool = False) -> Batch:
@@ -69,6 +69,7 @@ def _is_enough(batches: list[Batch], times: int) -> bool:
     return is_wide or rows > times * JOINED_ROWS or size > times * JOINED_BYTES
 
 
-def _join(batches: list[Batch]) -> Batch:
+def as_one(batches: Sequence[Batch]) -> Batch:
+    """Return the rows of several batches as one."""
     rows = pa.concat_tables([batch.rows for batch in batches])
     return Batch(rows, [row for batch in batches for row in batch.unreadable])

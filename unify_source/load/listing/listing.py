@@ -7,21 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import cached_property
-from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from unify_source.api.client import Client
 from unify_source.errors.notices import Notices
 from unify_source.extract.full_list import FullList
+from unify_source.flatten.decode.batches import as_one
 from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import split
 from unify_source.load.listing.missing import Missing
 from unify_source.load.listing.odd_rows import sifted
 from unify_source.load.schema.warehouse import Warehouse
-from unify_source.load.state.tail import digest_of
+from unify_source.load.state.tail import digest_of, digests_of
 from unify_source.resources import KEY, QUARANTINE, Resource
 from unify_source.settings import Settings
 
@@ -55,8 +56,9 @@ class Listing:
         bodies = self._list.read()
         if bodies is None:
             return None
-        read = decode(self.resource, bodies, self._settings.limits)
-        return self.privacy.apply(self.resource, read)
+        # Page by page: rows with JSON are read as Python's objects, a megabyte for a hundred.
+        pages = [decode(self.resource, [body], self._settings.limits) for body in bodies]
+        return self.privacy.apply(self.resource, as_one(pages))
 
     @cached_property
     def _digest(self) -> str:
@@ -127,4 +129,5 @@ def _digest(resource: Resource, listed: Batch) -> str:
     # cannot be read, because one that vanishes is gone.
     columns = [name for part in resource.parts for name in part.table.schema().names]
     odd = sorted(row.key for row in listed.unreadable)
-    return digest_of([columns, *sorted(listed.rows.to_pylist(), key=itemgetter(KEY)), *odd])
+    rows = listed.rows.take(pc.sort_indices(listed.rows[KEY]))
+    return digest_of([columns, *digests_of(rows), *odd])

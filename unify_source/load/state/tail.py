@@ -6,7 +6,7 @@ that did not change. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -75,7 +75,7 @@ class Tail:
         again = pc.is_in(rows[KEY], value_set=pa.array(list(self._in_warehouse), TEXT))
         mask = again.to_pylist()
         for index in pc.indices_nonzero(again).to_pylist():
-            key, (at, digest) = next(iter(_digests(rows.slice(index, 1))))
+            key, (at, digest) = next(_digests(rows.slice(index, 1)))
             # Compared as text, which only `rfc3339` allows: it always writes six digits and Z. The
             # API's own texts have fractions of any length, and "…05Z" would sort after "…05.20Z".
             older = at < self._in_warehouse[key]
@@ -186,11 +186,20 @@ def _among(written: Mapping[str, str], known: Known) -> Known:
     return {key: [at, ""] for key, at in written.items() if key in known}
 
 
-def _digests(rows: pa.Table) -> Iterable[tuple[str, tuple[str, str]]]:
+def _digests(rows: pa.Table) -> Iterator[tuple[str, tuple[str, str]]]:
+    for row in _each(rows):
+        yield row[KEY], (rfc3339(row[CURSOR]), digest_of(row))
+
+
+def digests_of(rows: pa.Table) -> Iterator[str]:
+    """Yield the digest of each row, in their order."""
+    return map(digest_of, _each(rows))
+
+
+def _each(rows: pa.Table) -> Iterator[dict[str, Any]]:
     # A thousand rows take five megabytes as Python's objects.
     for batch in rows.to_batches(max_chunksize=_AT_ONCE):
-        for row in batch.to_pylist():
-            yield row[KEY], (rfc3339(row[CURSOR]), digest_of(row))
+        yield from batch.to_pylist()
 
 
 def digest_of(content: Any) -> str:
