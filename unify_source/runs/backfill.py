@@ -17,7 +17,7 @@ from unify_source.load.configuration.environment import run_settings
 from unify_source.load.extraction.extraction import Extraction
 from unify_source.load.ledger.entry import BACKFILL, Entry
 from unify_source.load.packages import state_of
-from unify_source.load.state.memory import State
+from unify_source.load.state import State
 from unify_source.load.tables.window_load import AtEnd
 from unify_source.resources import BY_NAME
 from unify_source.runs.report import Report

@@ -13,8 +13,9 @@ from unify_source.dlt_seam import capabilities, running_pipeline
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.shared import Carried
 from unify_source.load.schema.warehouse import Warehouse
+from unify_source.load.state import State
 from unify_source.load.state.cursors import Cursors
-from unify_source.load.state.memory import Memory, State
+from unify_source.load.state.memory import Memory
 from unify_source.resources import MAIN_LIST
 from unify_source.settings import Settings
 

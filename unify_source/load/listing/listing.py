@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import cached_property
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,11 +21,10 @@ from unify_source.flatten.split import split
 from unify_source.load.listing.missing import Missing
 from unify_source.load.listing.odd_rows import sifted
 from unify_source.load.schema.warehouse import Warehouse
+from unify_source.load.state import State
 from unify_source.load.state.tail import digest_of, digests_of
 from unify_source.resources import KEY, QUARANTINE, Resource
 from unify_source.settings import Settings
-
-State = dict[str, Any]
 
 
 class Listing:

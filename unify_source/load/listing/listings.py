@@ -9,8 +9,9 @@ import pyarrow as pa
 from unify_source.api.client import Client
 from unify_source.errors.notices import Notices
 from unify_source.flatten.privacy import Privacy
-from unify_source.load.listing.listing import Listing, State
+from unify_source.load.listing.listing import Listing
 from unify_source.load.schema.warehouse import Warehouse
+from unify_source.load.state import State
 from unify_source.resources import UNWINDOWED_LISTS
 from unify_source.settings import Settings
 

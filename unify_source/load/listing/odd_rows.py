@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import islice
-from typing import Any
 
 import pyarrow as pa
 
 from unify_source.flatten.decode.decode import Batch
 from unify_source.flatten.quarantine import quarantined
+from unify_source.load.state import State
 from unify_source.load.state.ask_again import ASK_AGAIN_LIMIT
 from unify_source.load.state.tail import digest_of
 from unify_source.resources import KEY
 
-State = dict[str, Any]
 _STATE_KEY = "listed"
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from unify_source.extract.window import Window
 from unify_source.flatten.decode.unreadable import Unreadable
+from unify_source.load.state import State
 from unify_source.resources import KEY, TEXT
 from unify_source.times import EPOCH, kept_instant, parse_instant, rfc3339
 
@@ -23,8 +23,6 @@ from unify_source.times import EPOCH, kept_instant, parse_instant, rfc3339
 ASK_AGAIN_LIMIT = 1_000
 ASK_AGAIN_KEYS = ("ask_again", "reread_from")
 """Its keys in the state."""
-
-State = dict[str, Any]
 
 
 class AskAgain:

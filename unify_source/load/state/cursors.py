@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from hashlib import blake2b
-from typing import Any
 
 import orjson
 
 from unify_source.extract.window import Window
+from unify_source.load.state import State
 from unify_source.load.state.ask_again import ASK_AGAIN_KEYS
 from unify_source.load.state.unsettled import Unsettled
 from unify_source.resources import CURSOR
 from unify_source.settings import Settings
 
-State = dict[str, Any]
 _UNSETTLED = "unsettled"
 
 

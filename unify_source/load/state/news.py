@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.load.state import State
 from unify_source.resources import CURSOR, INSTANT
 from unify_source.times import EPOCH, kept_instant, rfc3339
-
-State = dict[str, Any]
 
 
 class News:

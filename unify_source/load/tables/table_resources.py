@@ -40,9 +40,10 @@ from unify_source.load.listing.listings import Listings
 from unify_source.load.schema.contracts import contracts_of
 from unify_source.load.schema.hints import add_location, described, note_privacy, tables_of
 from unify_source.load.schema.warehouse import Warehouse, take_over_columns
+from unify_source.load.state import State
 from unify_source.load.state.checked import checked_privacy
 from unify_source.load.state.cursors import Cursors, cursor_name, take_over
-from unify_source.load.state.memory import State, forget_digests
+from unify_source.load.state.memory import forget_digests
 from unify_source.load.tables.fan_out import FanOut
 from unify_source.load.tables.window_load import WindowLoad
 from unify_source.load.tables.writer import TableWriter

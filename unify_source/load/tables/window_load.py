@@ -9,8 +9,8 @@ from unify_source.errors.notices import Notices
 from unify_source.load.extraction.extraction import Extraction
 from unify_source.load.ledger.entry import Entry
 from unify_source.load.listing.listings import Listings
+from unify_source.load.state import State
 from unify_source.load.state.loaded_with import LoadedWith
-from unify_source.load.state.memory import State
 
 AtEnd = Callable[[State, Extraction], None]
 
