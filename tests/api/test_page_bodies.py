@@ -72,7 +72,13 @@ def test_a_byte_order_mark_before_a_page_is_ignored() -> None:
         b'{"enrollments": [{"id": "1"} {"id": "2"}], "next_cursor": null}',
         b'{"enrollments": {"id": 01}, "next_cursor": null}',
         b'{"enrollments": [{"id": "1", "x: 1}], "next_cursor": null}',
+        b'{"enrollments": [{"id": "1"}], "next_cursor": null, "enrollments": [{"id": "2"}]}',
+        b'\xef\xbb\xbf{"enrollments": [], "enrollments": [{"id": "2"}], "next_cursor": null}',
         b'{"next_cursor": "a", "enrollments": [{"id": "1\xe9"}], "next_cursor": null}',
+        b'{"enrollments":[],"enrollments":[],"next_cursor":null}',
+        b'{"enrollments":[],"next_cursor":0,"next_cursor":"a"}',
+        b'{"enrollments":[%b],"enrollments":[],"next_cursor":null}' % LISTED[0],
+        rb'{"enrollment\u0073": [{"id": "1"}], "enrollments": [], "next_cursor": null}',
     ],
 )
 def test_an_invalid_page_is_refused_however_often_it_comes(body: bytes) -> None:
@@ -90,6 +96,18 @@ def test_a_row_may_have_the_names_of_its_page_as_often_as_it_likes() -> None:
         parsed = page(server.url)
 
         assert (parsed.next_cursor, len(parsed.rows), len(server.asked)) == ("a", 2, 1)
+
+
+def test_times_are_sent_as_they_are_written_and_a_cursor_as_it_came() -> None:
+    body = b'{"enrollments": [], "next_cursor": null}'
+    asked = [("updated_after", "2026-01-31T08:00:00.000001Z"), ("cursor", "a b+c/d=&é%3A")]
+    with raw_server(lambda _, to: to.sendall(response(body))) as server:
+        given = checked_settings({"api_key": KEY, "base_url": server.url})
+        Client(given).page(ENROLLMENT_LIST, asked)
+
+    [request] = server.asked
+    assert b"?updated_after=2026-01-31T08:00:00.000001Z&cursor=" in request.head
+    assert request.query == dict(asked)
 
 
 def test_a_cursor_that_is_not_unicode_is_refused_by_name() -> None:

@@ -12,7 +12,8 @@ from conftest import IS_SOAK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unify_source.api.pages import Page, Version
+from unify_source.api.outline import Version
+from unify_source.api.pages import Page
 from unify_source.extract.cuts.slice import Slice
 from unify_source.extract.portion import Check, Portion
 from unify_source.extract.schedule import Schedule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -13,7 +14,10 @@ from moving import LOOKBACK
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.http_dates import http_date
-from unify_source.api.pages import Page, Version, page_of
+from unify_source.api.outline import Version
+from unify_source.api.pages import Page, page_of
+from unify_source.extract import page_queue
+from unify_source.extract.cuts import slice as slices
 from unify_source.extract.cuts.slice import Recent, Slice
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.pagination import updated_since
@@ -97,6 +101,7 @@ def slice_of(before: datetime, *, sent: str = "", rows: int = 1) -> Slice:
 
 NOW = http_date(SENT)
 assert NOW
+ANOTHER = Recent.of({Version("of another slice", rfc3339(NOW))})
 
 
 @pytest.mark.parametrize(
@@ -120,11 +125,48 @@ def test_a_slice_may_have_skipped_rows_if_one_that_it_had_read_has_left_it(
     assert read.may_have_skipped(None)
 
 
-def test_any_row_may_have_left_a_slice_that_is_too_long_to_remember() -> None:
-    read = slice_of(OLD, sent=SENT, rows=250_001)
+def test_any_row_may_have_left_a_slice_that_is_too_long_to_remember(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slices, "_MOST_KNOWN", 100)
+    assert not slice_of(OLD, sent=SENT, rows=100).may_have_skipped(ANOTHER)
+    read = slice_of(OLD, sent=SENT, rows=101)
 
-    assert read.may_have_skipped(Recent.of({Version("of another slice", rfc3339(NOW or OLD))}))
+    assert read.may_have_skipped(ANOTHER)
     assert not read.may_have_skipped(Recent.of(set()))
+
+
+def test_a_slice_that_is_too_long_to_remember_is_read_again_in_pieces_that_fit_a_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slices, "_MOST_KNOWN", 100)
+    window, read = Window(OLD, START), slice_of(START, rows=0)
+    times = [OLD + timedelta(minutes=minute) for minute in range(1_000)]
+    for start in range(0, len(times), 50):
+        rows = [Version(str(at), rfc3339(at)) for at in times[start : start + 50]]
+        read.note(Page(b"", None, "rows", rows))
+
+    pieces = read.pieces(window)
+
+    assert (pieces[0].after, pieces[-1].before) == (OLD, START)
+    assert all(a.before == b.after for a, b in itertools.pairwise(pieces))
+    assert max(sum(map(piece.holds, times)) for piece in pieces) <= 50
+
+
+def test_pages_that_are_read_ahead_may_take_more_memory_than_those_that_are_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(page_queue, "MOST_BYTES", 20)
+    monkeypatch.setattr(page_queue, "AHEAD_BYTES", 50)
+    queue, bounded = PageQueue(ahead=100), PageQueue(ahead=3)
+    for held in (queue, bounded):
+        for _ in range(3):
+            assert not held.is_full
+            held.put(b"0123456789", 1)
+
+    assert (queue.is_full, bounded.is_full) == (False, True)
+    queue.ask()
+    assert queue.is_full
 
 
 def test_a_page_has_its_versions_and_date_whatever_its_rows_are() -> None:

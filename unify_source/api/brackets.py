@@ -61,7 +61,12 @@ def repeated(text: bytes, names: Iterable[str]) -> str | None:
     Parsers keep the last of such values in silence. Names in nested objects do not count.
     """
     quoted = {name: json.dumps(name).encode() for name in names}
-    doubtful = [name for name, word in quoted.items() if text.find(word) != text.rfind(word)]
+    doubtful = [
+        name
+        for name, word in quoted.items()
+        # A name may be written with escapes.
+        if b"\\u" in text or text.find(word) != text.rfind(word)
+    ]
     if doubtful:
         around = cut(text, 1)[0].decode("utf-8-sig", errors="surrogateescape")
         # What is no object has no pairs.

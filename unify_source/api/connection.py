@@ -88,7 +88,8 @@ class Connection(HTTPAdapter):
 
     def get(self, path: str, parameters: Parameters, timeout: float) -> Response:
         """Send one GET and read the whole response. Raises Unreachable, or an ApiError."""
-        # urllib3 checks a query with a percent sign letter by letter, any other at once.
+        # From 2.8 on, urllib3 sends a query without percent signs as it is. It encodes any other
+        # again, byte by byte, which takes a tenth of the time of a page.
         query = urlencode(parameters, safe=":")
         # A session would add cookies, hooks, and redirects, which would send the key elsewhere.
         try:

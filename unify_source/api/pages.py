@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
-import msgspec
 import orjson
 
 from unify_source.api.brackets import cut, is_balanced, repeated
+from unify_source.api.outline import NEXT_CURSOR, Version, outline
 from unify_source.api.responses import OK
 from unify_source.errors import ApiError, BrokenPage
 from unify_source.resources import CURSOR, KEY
@@ -27,13 +27,6 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _API_CHANGED = (
     "Nothing is lost: run it again. If it happens again, the API has changed: please report it."
 )
-
-
-class Version(msgspec.Struct, frozen=True, gc=False):
-    """The id and the `updated_at` of a row, as text."""
-
-    key: str = msgspec.field(name=KEY)
-    updated: str = msgspec.field(name=CURSOR)
 
 
 @dataclass(frozen=True)
@@ -63,36 +56,27 @@ def page_of(
     """Read a page whose list is under `list_key`. Raises BrokenPage.
 
     A body `is_known` if an earlier response had the same: then an odd row in it was not damaged on
-    the way, and concerns that row alone. See also `refuse_repeated`.
+    the way, and concerns that row alone.
     """
     # Parsing every page here as well would take a tenth of a whole run; this only skims its rows.
     try:
-        outline = _outline(list_key).decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        versions, cursor, may_repeat = outline(body, list_key)
+    except (ValueError, RecursionError):
+        _refuse_repeated(body, list_key)
         page = _page_object(body, list_key, is_known=is_known)
         rows = page[list_key]
         if not is_known:
             _refuse_damaged(body, rows)
         return Page(body, _next_cursor(page, limits), list_key, _versions(rows), date, is_known)
-    versions = getattr(outline, list_key)
-    return Page(body, _usable(outline.next_cursor, limits), list_key, versions, date)
+    if may_repeat:
+        _refuse_repeated(body, list_key)
+    return Page(body, _usable(cursor, limits), list_key, versions, date)
 
 
-def refuse_repeated(body: bytes, list_key: str) -> None:
-    """Raise BrokenPage for a page that has its list or its cursor twice.
-
-    `page_of` does not notice, as parsers keep the last one in silence. Arrow's parser does notice,
-    so only where it does not parse a page is this search needed, which is as long as parsing.
-    """
-    if twice := repeated(body, (list_key, "next_cursor")):
+def _refuse_repeated(body: bytes, list_key: str) -> None:
+    if twice := repeated(body, (list_key, NEXT_CURSOR)):
         what = f"The API sent a page with {twice} twice; only one would be read."
         raise BrokenPage(what, _API_CHANGED, status=OK)
-
-
-@cache
-def _outline(list_key: str) -> msgspec.json.Decoder[Any]:
-    rows = (list_key, list[Version])
-    return msgspec.json.Decoder(msgspec.defstruct("Outline", [rows, ("next_cursor", str | None)]))
 
 
 def _refuse_damaged(body: bytes, rows: list[Any]) -> None:
@@ -132,7 +116,6 @@ def _versions(rows: list[Any]) -> list[Version]:
 
 
 def _page_object(body: bytes, list_key: str, *, is_known: bool = False) -> dict[str, Any]:
-    refuse_repeated(body, list_key)
     try:
         page = _parsed(body)
     except (RecursionError, ValueError) as error:
@@ -210,8 +193,8 @@ def _no_json(body: bytes, error: Exception) -> BrokenPage:
 
 
 def _next_cursor(page: dict[str, Any], limits: Limits) -> str | None:
-    cursor = page.get("next_cursor")
-    if "next_cursor" not in page:
+    cursor = page.get(NEXT_CURSOR)
+    if NEXT_CURSOR not in page:
         raise _odd_cursor("has no next_cursor")
     if not isinstance(cursor, (str, type(None))):
         raise _odd_cursor(f"has a next_cursor that is {_KINDS[type(cursor)]}, not text")

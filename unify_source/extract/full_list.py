@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from unify_source.api.by_id import each_by_id
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
-from unify_source.api.pages import Page, refuse_repeated
+from unify_source.api.pages import Page
 from unify_source.errors import (
     ApiError,
     KeyRefused,
@@ -59,7 +59,6 @@ class FullList:
         limits = self._settings.limits
         bodies, size = [], 0
         for page in follow(self._page, parameters, limits=limits):
-            refuse_repeated(page.body, self.resource.list_key)
             size += len(page.body)
             if size > limits.max_body_bytes:
                 raise TooLarge(

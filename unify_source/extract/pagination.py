@@ -8,7 +8,8 @@ from itertools import islice
 from typing import Any
 
 from unify_source.api.connection import Parameters
-from unify_source.api.pages import Page, Version
+from unify_source.api.outline import Version
+from unify_source.api.pages import Page
 from unify_source.errors import BrokenPage
 from unify_source.extract.cuts.slicing import instant_in
 from unify_source.extract.window import Window

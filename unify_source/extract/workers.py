@@ -12,7 +12,8 @@ from typing import TypeVar
 from unify_source.api.brackets import cut
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
-from unify_source.api.pages import Page, Version
+from unify_source.api.outline import Version
+from unify_source.api.pages import Page
 from unify_source.errors import TooLarge
 from unify_source.extract.cuts.slice import Recent, Slice
 from unify_source.extract.cuts.slicing import instants

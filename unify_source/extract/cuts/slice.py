@@ -9,7 +9,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from unify_source.api.http_dates import http_date
-from unify_source.api.pages import Page, Version
+from unify_source.api.outline import Version
+from unify_source.api.pages import Page
 from unify_source.extract.cuts.slicing import Sample, fitting, instant_in, is_in_order
 from unify_source.extract.cuts.steps import Steps
 from unify_source.extract.window import Window
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 
 # Room is left on a page: a piece also contains the rows that were skipped.
 _FILLED = 0.9
-# At some 200 bytes each. A longer slice keeps a sample, and counts any changed row as its own.
+# At some 200 bytes each. A longer slice keeps only a sample, and treats any changed row as its own.
 _MOST_KNOWN = 200_000
 _key = attrgetter("key")
 
 
 @dataclass(frozen=True)
 class Recent:
-    """Rows that changed lately, their keys, and the latest time."""
+    """Recently changed rows, their keys, and the latest `updated_at`."""
 
     versions: AbstractSet[Version]
     keys: frozenset[str]

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from unify_source.api.pages import refuse_repeated
 from unify_source.flatten.decode.instants import instants
 from unify_source.flatten.decode.more import MORE_KEY, rows_with_more
 from unify_source.flatten.decode.row_by_row import rows_of
@@ -60,13 +59,10 @@ def decode(resource: Resource, bodies: Sequence[bytes], limits: Limits = USUAL) 
 
     Raises BrokenPage for a body that is not such a page.
     """
-    # A page that one of them accepts would come out of the slower ones below it the same.
-    with suppress(ValueError, TypeError, RecursionError):
-        return Batch(_promised_alone(resource, bodies, limits))
-    for body in bodies:
-        refuse_repeated(body, resource.list_key)
-    with suppress(ValueError, TypeError, RecursionError):
-        return Batch(_promised_and_more(resource, bodies, limits))
+    for read in (_promised_alone, _promised_and_more):
+        # A page that one of them accepts would come out of the slower ones below the same.
+        with suppress(ValueError, TypeError, RecursionError):
+            return Batch(read(resource, bodies, limits))
     rows = [row for body in bodies for row in rows_of(resource, body, limits)]
     readable = [row for row in rows if not isinstance(row, Unreadable)]
     unreadable = [row for row in rows if isinstance(row, Unreadable)]
