@@ -123,6 +123,23 @@ def test_a_second_sync_without_changes_writes_nothing(serve: Serve, warehouse: D
     assert len(api.requests) <= 5
 
 
+@on_duckdb
+def test_the_same_list_in_another_order_over_other_pages_writes_nothing(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = loaded(warehouse, serve)
+    done = warehouse.loads()
+
+    def reversed_page(answer: Answer) -> Answer:
+        page = json.loads(answer[1])
+        return answer[0], json.dumps({**page, "sequences": page["sequences"][::-1]}).encode()
+
+    with answering(api, reversed_page) as url:
+        load(warehouse, url, page_size=5)
+
+    assert warehouse.loads() == done
+
+
 @pytest.mark.mostly_on_duckdb
 def test_a_sequence_that_is_gone_is_marked_and_its_row_and_enrollments_stay(
     serve: Serve, warehouse: Destination

@@ -12,8 +12,8 @@ from unify_source.settings.limits import wide_bytes
 BATCH_BYTES = 8 << 20
 # An API is often faster than a merge: without a limit a slow destination would fill the memory.
 MOST_BYTES = 4 * BATCH_BYTES
-# Of pages read ahead, which wait for as long as a load takes. Compressed, all that are wanted would
-# fit in a quarter of this, but compressing them takes a twentieth of a run.
+# For pages read ahead, which wait until the current load ends. Compressed, they would take a
+# quarter of the memory, but compression costs a twentieth of a run's CPU time.
 AHEAD_BYTES = 12 * BATCH_BYTES
 _OLDEST_PAGE_SECONDS = 2.0
 
@@ -21,8 +21,8 @@ _OLDEST_PAGE_SECONDS = 2.0
 class PageQueue:
     """Takes pages from any thread and yields them in batches to one; holds about `MOST_BYTES`.
 
-    Until `ask` is called, it holds about `AHEAD_BYTES`, and at most `ahead` pages. `rows` and
-    `wide_bytes`, the bytes that make rows wide, count the pages that were yielded.
+    With `ahead`, until `ask` is called, it holds about `AHEAD_BYTES` and at most that many pages.
+    `rows` and `wide_bytes`, the bytes that make rows wide, count the pages that were yielded.
     """
 
     def __init__(self, ahead: int | None = None) -> None:

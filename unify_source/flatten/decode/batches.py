@@ -70,6 +70,6 @@ def _is_enough(batches: list[Batch], times: int) -> bool:
 
 
 def as_one(batches: Sequence[Batch]) -> Batch:
-    """Return the rows of several batches as one."""
+    """Concatenate several batches into one."""
     rows = pa.concat_tables([batch.rows for batch in batches])
     return Batch(rows, [row for batch in batches for row in batch.unreadable])

@@ -54,7 +54,7 @@ class Listing:
         bodies = self._list.read()
         if bodies is None:
             return None
-        # Page by page: rows with JSON are read as Python's objects, a megabyte for a hundred.
+        # Page by page: rows that hold JSON become Python objects, a megabyte per hundred rows.
         pages = [decode(self.resource, [body], self._settings.limits) for body in bodies]
         return self.privacy.apply(self.resource, as_one(pages))
 

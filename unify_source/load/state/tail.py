@@ -192,7 +192,7 @@ def _digests(rows: pa.Table) -> Iterator[tuple[str, tuple[str, str]]]:
 
 
 def digests_of(rows: pa.Table) -> Iterator[str]:
-    """Yield the digest of each row, in their order."""
+    """Yield each row's digest, in order."""
     return map(digest_of, _each(rows))
 
 

@@ -31,7 +31,7 @@ from unify_source.verification.sides.scratch import Scratch
 HERE, GONE, UNKNOWN = "here", "gone", "unknown"
 """The API's answer for a row that was asked for by id."""
 
-# A portion commits nothing here, it only shows progress; reading ahead of it compresses pages.
+# A portion commits nothing here: it only shows progress.
 _WINDOWS_AT_ONCE = 5
 # Beside its rows, a batch costs a few milliseconds for each of its tables.
 _BATCHES_AT_ONCE = 2
