@@ -28,7 +28,7 @@ from unify_source import sync, unify_source
 from unify_source.analysis.models import models
 from unify_source.analysis.views import client_of, make_models, models_dataset
 from unify_source.errors import ConfigurationError, LoadFailed
-from unify_source.resources import DESCRIBED
+from unify_source.resources import DESCRIBED, MARK, QUARANTINE
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 from unify_source.sandbox.invent.drift import Reshape
 
@@ -321,10 +321,15 @@ def test_every_table_model_and_column_has_a_comment_in_the_warehouse(
         for one in facts.values()
         for column in (None, *one.columns)
     }
+    # The tables that have a column of the merge's own.
+    marked = [table for table in DESCRIBED if table.dies_with or table is QUARANTINE]
+    expected |= {(one.name, MARK.name): MARK.description for one in marked if one.name in facts}
 
     for database in loaded.databases:
         rows = database.ask(COMMENTS[database.kind].format(schema))
-        assert {(table, column): text for table, column, text in rows if text} == expected
+        stored = {(table, column): text for table, column, text in rows}
+        assert {place: text for place, text in stored.items() if text} == expected
+        assert not [place for place, text in stored.items() if place[0] in facts and not text]
 
 
 def test_freshness_counts_the_rows_of_every_table(loaded: Loaded) -> None:

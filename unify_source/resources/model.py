@@ -70,6 +70,10 @@ class Column:
         return pa.field(self.name, kind, nullable=self.name != KEY, metadata=metadata)
 
 
+MARK = Column(DELETED, FLAG, "Marks a row for deletion; null in every row that stays.")
+"""The column of tables whose rows die with others, and of the quarantine."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of the warehouse.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dlt.destinations.exceptions import DatabaseException
 
-from unify_source.resources import DESCRIBED
+from unify_source.resources import DESCRIBED, MARK
 from unify_source.settings.accounts import ACCOUNT, DESCRIPTION
 
 Dictionary = Mapping[tuple[str, str], str]
@@ -167,5 +167,6 @@ def warn_once(dataset: str, error: BaseException) -> None:
 _DICTIONARY = {
     **{(table.name, ""): table.description for table in DESCRIBED},
     **{(table.name, ACCOUNT): DESCRIPTION for table in DESCRIBED},
+    **{(table.name, MARK.name): MARK.description for table in DESCRIBED},
     **{(table.name, each.name): each.description for table in DESCRIBED for each in table.columns},
 }

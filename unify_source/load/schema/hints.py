@@ -23,6 +23,7 @@ from unify_source.resources import (
     KEY,
     LISTS,
     MAIN_LIST,
+    MARK,
     QUARANTINE,
     TEXT,
     WHOLE,
@@ -40,13 +41,12 @@ _KEPT = (
     f" AND {KEY} NOT IN (SELECT {KEY} FROM {{staging_table}} GROUP BY {KEY}"  # noqa: S608 - our own names
     f" HAVING count({DELETED}) = count(*))"
 )
-_DELETED = Column(DELETED, FLAG, "Marks a row for deletion; null in every row that stays.")
 
 
 def column_hints(table: Table, account: str | None = None) -> dict[str, Any]:
     """Return dlt's hints for every column of a table: type, meaning, PII mark, use in the merge."""
     own = [Column(ACCOUNT, TEXT, DESCRIPTION)] if account else []
-    mark = [_DELETED] if table.dies_with or table is QUARANTINE else []
+    mark = [MARK] if table.dies_with or table is QUARANTINE else []
     columns = {column.name: _hint(column) for column in (*own, *table.columns, *mark)}
     # Of two rows with one key, dlt keeps an arbitrary one unless a column says which is newer.
     columns[table.newest]["dedup_sort"] = "desc"
