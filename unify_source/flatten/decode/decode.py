@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from unify_source.api.outline import NEXT_CURSOR
 from unify_source.flatten.decode.instants import instants
 from unify_source.flatten.decode.more import MORE_KEY, rows_with_more
 from unify_source.flatten.decode.row_by_row import rows_of
@@ -28,7 +29,6 @@ from unify_source.settings.limits import USUAL, Limits
 # Arrow's default, 1 MB, takes a twentieth longer. It refuses a document that straddles two blocks,
 # so a block must be at least as long as the longest page.
 _BLOCK = 2 << 20
-_PAGE_CURSOR = "next_cursor"
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _parsed(resource: Resource, bodies: Sequence[bytes], row: pa.StructType) -> 
         pa.BufferReader(joined),
         read_options=pj.ReadOptions(use_threads=False, block_size=max(_BLOCK, longest)),
         parse_options=pj.ParseOptions(
-            explicit_schema=pa.schema({resource.list_key: pa.list_(row), _PAGE_CURSOR: TEXT}),
+            explicit_schema=pa.schema({resource.list_key: pa.list_(row), NEXT_CURSOR: TEXT}),
             # Not "infer": Arrow would type a column by the rows of one batch, and turn long whole
             # numbers into floats and texts that look like times into times.
             unexpected_field_behavior="error",
