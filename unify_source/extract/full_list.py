@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
+from typing import TypeVar
 
 from unify_source.api.by_id import each_by_id
 from unify_source.api.client import Client
@@ -22,6 +23,8 @@ from unify_source.extract.pagination import follow
 from unify_source.resources import Resource
 from unify_source.settings import Settings
 
+Decoded = TypeVar("Decoded")
+
 # How long to retry a broken list, in seconds: the run can do without it.
 _PATIENCE = 5.0
 
@@ -36,11 +39,10 @@ class FullList:
         self.read_at = datetime.now(timezone.utc)
         self._settings, self._client = settings, client
 
-    def read(self) -> list[bytes] | None:
-        """Return the bodies of all its pages; None if the API has no such list."""
-        parameters = [("limit", str(self._settings.page_size))]
+    def read(self, decode: Callable[[Iterator[bytes]], Decoded]) -> Decoded | None:
+        """Decode the bodies of all its pages as they come; None if the API has no such list."""
         try:
-            return self._bodies(parameters)
+            return decode(self._bodies())
         except (RateLimited, Unreachable):
             # They concern every request, not this list alone.
             raise
@@ -55,9 +57,9 @@ class FullList:
         finally:
             self.read_at = datetime.now(timezone.utc)
 
-    def _bodies(self, parameters: Parameters) -> list[bytes]:
-        limits = self._settings.limits
-        bodies, size = [], 0
+    def _bodies(self) -> Iterator[bytes]:
+        limits, size = self._settings.limits, 0
+        parameters = [("limit", str(self._settings.page_size))]
         for page in follow(self._page, parameters, limits=limits):
             size += len(page.body)
             if size > limits.max_body_bytes:
@@ -66,8 +68,7 @@ class FullList:
                     " kB (max_body_bytes).",
                     "Raise max_body_bytes if it is that long.",
                 )
-            bodies.append(page.body)
-        return bodies
+            yield page.body
 
     def _page(self, parameters: Parameters) -> Page:
         try:

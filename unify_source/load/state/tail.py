@@ -65,41 +65,43 @@ class Tail:
         """Return the rows without those that the warehouse holds already, or in a newer version."""
         if not len(rows):
             return rows
-        self._remember(rows)
-        if self._in_warehouse:
-            rows = self._without_known(rows)
+        known = pc.is_in(rows[KEY], value_set=pa.array(list(self._in_warehouse), TEXT))
+        known = pc.indices_nonzero(known).to_pylist()
+        recent = self._recent_in(rows)
+        versions = _versions(rows, {*known, *recent})
+        for index in recent:
+            self._remember(*versions[index])
+        seen = [index for index in known if self._has_seen(*versions[index])]
+        if seen:
+            unseen = pc.is_in(pa.array(range(len(rows))), value_set=pa.array(seen))
+            rows = rows.filter(pc.invert(unseen))
         self._written.append(rows.select([KEY, CURSOR]))
         return rows
 
-    def _without_known(self, rows: pa.Table) -> pa.Table:
-        again = pc.is_in(rows[KEY], value_set=pa.array(list(self._in_warehouse), TEXT))
-        mask = again.to_pylist()
-        for index in pc.indices_nonzero(again).to_pylist():
-            key, (at, digest) = next(_digests(rows.slice(index, 1)))
-            # Compared as text, which only `rfc3339` allows: it always writes six digits and Z. The
-            # API's own texts have fractions of any length, and "…05Z" would sort after "…05.20Z".
-            older = at < self._in_warehouse[key]
-            _, known = self._known.get(key, ("", ""))
-            mask[index] = older or (known != "" and digest == known)
-        return rows.filter(pc.invert(pa.array(mask))) if any(mask) else rows
+    def _has_seen(self, key: str, at: str, digest: str) -> bool:
+        _, known = self._known.get(key, ("", ""))
+        # Compared as text, which only `rfc3339` allows: it always writes six digits and Z. The
+        # API's own texts have fractions of any length, and "…05Z" would sort after "…05.20Z".
+        return at < self._in_warehouse[key] or (known != "" and digest == known)
 
-    def _remember(self, rows: pa.Table) -> None:
-        # Digests, not rows: batches differ in their columns and cannot always be joined.
+    def _recent_in(self, rows: pa.Table) -> list[int]:
+        """Return which rows are within the lookback of the newest, as many as a tail may hold."""
         newest = pc.max(rows[CURSOR])
         if pc.greater(newest, pa.scalar(self._newest, INSTANT)).as_py():
             self._newest = newest.as_py()
             since = rfc3339(self._newest - self._lookback)
             self._recent = {key: entry for key, entry in self._recent.items() if entry[0] >= since}
         since_then = pa.scalar(self._newest - self._lookback, INSTANT)
-        recent = rows.filter(pc.greater_equal(rows[CURSOR], since_then))
+        recent = pc.indices_nonzero(pc.greater_equal(rows[CURSOR], since_then))
         self._overflows = len(recent) + len(self._recent) > TAIL_LIMIT
-        if self._overflows:
-            # A tail that lacks rows is safe: they are rewritten.
-            recent = recent.slice(0, TAIL_LIMIT)
-        for key, (at, digest) in _digests(recent):
-            known_at, _ = self._recent.get(key, ("", ""))
-            if at >= known_at:
-                self._recent[key] = [at, digest]
+        # A tail that lacks rows is safe: they are rewritten.
+        indices: list[int] = recent[: TAIL_LIMIT if self._overflows else None].to_pylist()
+        return indices
+
+    def _remember(self, key: str, at: str, digest: str) -> None:
+        known_at, _ = self._recent.get(key, ("", ""))
+        if at >= known_at:
+            self._recent[key] = [at, digest]
 
     def state(self, in_two_versions: Mapping[str, datetime]) -> dict[str, Known]:
         """Return the tails for the next load, the cursor's own last."""
@@ -186,20 +188,32 @@ def _among(written: Mapping[str, str], known: Known) -> Known:
     return {key: [at, ""] for key, at in written.items() if key in known}
 
 
-def _digests(rows: pa.Table) -> Iterator[tuple[str, tuple[str, str]]]:
-    for row in _each(rows):
-        yield row[KEY], (rfc3339(row[CURSOR]), digest_of(row))
+def _versions(rows: pa.Table, which: Collection[int]) -> dict[int, tuple[str, str, str]]:
+    """Return the key, the `updated_at` and the digest of some rows, by their index."""
+    indices = pa.array(sorted(which), pa.int64())
+    some = rows.take(indices)
+    times = map(rfc3339, some[CURSOR].to_pylist())
+    versions = zip(some[KEY].to_pylist(), times, _digests(some), strict=True)
+    return dict(zip(indices.to_pylist(), versions, strict=True))
 
 
-def digests_of(rows: pa.Table) -> Iterator[str]:
-    """Yield each row's digest, in order."""
-    return map(digest_of, _each(rows))
-
-
-def _each(rows: pa.Table) -> Iterator[dict[str, Any]]:
+def _digests(rows: pa.Table) -> Iterator[str]:
     # A thousand rows take five megabytes as Python's objects.
-    for batch in rows.to_batches(max_chunksize=_AT_ONCE):
-        yield from batch.to_pylist()
+    for batch in with_times_as_numbers(rows).to_batches(max_chunksize=_AT_ONCE):
+        yield from map(digest_of, batch.to_pylist())
+
+
+def with_times_as_numbers(rows: pa.Table) -> pa.Table:
+    """Return nested rows with times as numbers, of which Python makes objects ten times as fast."""
+    return rows.cast(pa.schema([(item.name, _as_numbers(item.type)) for item in rows.schema]))
+
+
+def _as_numbers(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(kind):
+        return pa.struct([(item.name, _as_numbers(item.type)) for item in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_as_numbers(kind.value_type))
+    return pa.int64() if kind == INSTANT else kind
 
 
 def digest_of(content: Any) -> str:
