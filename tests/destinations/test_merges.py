@@ -126,7 +126,8 @@ def others_than(table: Table) -> Callable[[str, list[str]], list[str]]:
 def change_every_table(api: Sandbox) -> None:
     """Change the account so that a load has rows for each table, the quarantine included."""
     account, sequence = api.account, api.account.sequences()[0]
-    account.pause_sequence(sequence["id"])
+    # One more sequence, with its owner, schedule and rules.
+    account.upgrade_sequence(sequence["id"])
     change(account, 100)
     row = account.rows()[-1]
     account.put({**row, "id": BROKEN, "is_paused": "true"})

@@ -22,6 +22,7 @@ from warehouse import shown
 
 from unify_source import forget, sync, unify_source
 from unify_source.load.listing import odd_rows
+from unify_source.resources.sequences import SEQUENCE_LIST
 from unify_source.runs.report import Report
 from unify_source.sandbox import Sandbox
 
@@ -36,6 +37,11 @@ on_duckdb = pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
 
 def load(warehouse: Destination, url: str, **settings: Any) -> Report:
     return sync(warehouse.pipeline(), api_key=KEY, base_url=url, retry_budget=1, **settings)
+
+
+def listed(report: Report) -> set[str]:
+    """Return the tables of the list that a run wrote."""
+    return {part.table.name for part in SEQUENCE_LIST.parts} & report.rows_by_table.keys()
 
 
 def sequence(warehouse: Destination, key: str) -> dict[str, Any]:
@@ -111,6 +117,33 @@ def test_a_renamed_and_a_paused_sequence_are_right_after_the_next_sync(
     assert sequence(warehouse, paused["id"])["is_paused"] is True
     assert len(api.requests) <= 5
     assert warehouse.stored()["sequences"] == shown(api.account)["sequences"]
+
+
+@on_duckdb
+def test_a_change_in_the_list_rewrites_only_the_tables_that_it_concerns(
+    serve: Serve, warehouse: Destination
+) -> None:
+    api = loaded(warehouse, serve)
+    (renamed, *_) = api.account.sequences()
+    api.account.rename_sequence(renamed["id"], "Another name")
+    api.account.clock.advance(timedelta(seconds=1))
+
+    assert listed(load(warehouse, api.url)) == {"sequences"}
+
+    assert sequence(warehouse, renamed["id"])["name"] == "Another name"
+
+    def with_another_email(answer: Answer) -> Answer:
+        page = json.loads(answer[1])
+        for each in page["sequences"]:
+            each["owner"]["email"] = f"{each['owner']['id']}@example.org"
+        return answer[0], json.dumps(page).encode()
+
+    with answering(api, with_another_email) as url:
+        assert listed(load(warehouse, url)) == {"sequences", "users"}
+
+    assert all(
+        email == f"{key}@example.org" for key, email in warehouse.reads("users", ["id", "email"])
+    )
 
 
 @on_duckdb

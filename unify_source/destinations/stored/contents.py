@@ -27,6 +27,16 @@ def row_count(pipeline: dlt.Pipeline, name: str, account: str | None = None) -> 
     return int(rows[0][0]) if rows else None
 
 
+def stored_keys(pipeline: dlt.Pipeline, table: Table, account: str | None) -> list[str]:
+    """Return the keys of a table's rows."""
+    client = pipeline.destination_client()
+    if isinstance(client, FSClientBase):
+        lake = rows_of(client, table, account)
+        keys: list[str] = lake.read([KEY])[KEY].to_pylist() if lake else []
+        return keys
+    return [key for (key,) in selected(client, table.name, KEY, f"WHERE {only(account)}")]
+
+
 def stored_rows(pipeline: dlt.Pipeline, table: Table, account: str | None) -> pa.Table | None:
     """Return the rows of a table in its promised columns, None if it has none.
 
