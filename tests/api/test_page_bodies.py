@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from conftest import KEY
+from hypothesis import example, given
+from hypothesis import strategies as st
 from raw_server import raw_server, response
 
 from unify_source.api.client import Client
-from unify_source.api.pages import Page
+from unify_source.api.pages import Page, page_of
 from unify_source.errors import ApiError, BrokenPage
 from unify_source.resources import ENROLLMENT_LIST
 from unify_source.settings import checked_settings
@@ -87,6 +89,45 @@ def test_an_invalid_page_is_refused_however_often_it_comes(body: bytes) -> None:
             page(server.url, retry_budget=2)
 
         assert len(server.asked) > 1
+
+
+ROW = (
+    b'{"id": "%d", "updated_at": "2026-01-31T08:00:00Z",'
+    rb' "x": {"next_cursor": null, "enrollments": []}, "y": ",\"next_cursor\":\"a\"}"}'
+)
+MEMBERS = {
+    "list": b'"enrollments"%b:%b[' + ROW % 1 + b"%b,%b" + ROW % 2 + b"]",
+    "empty list": b'"enrollments"%b:%b[%b%b]',
+    "cursor": b'"next_cursor"%b:%b"a,]}"%b%b',
+    "end": rb'"next_curso\u0072"%b:%bnull%b%b',
+    "total": b'"total"%b:%b[%b2%b]',
+}
+
+
+@example(names=["list", "cursor"], space=b"")
+@example(names=["list", "empty list", "cursor"], space=b"")
+@example(names=["list", "cursor", "end"], space=b"")
+@given(
+    names=st.lists(st.sampled_from(sorted(MEMBERS)), max_size=5),
+    space=st.sampled_from([b"", b" ", b"\r\n\t"]),
+)
+def test_a_page_is_read_in_any_order_unless_its_list_or_cursor_is_missing_or_comes_twice(
+    names: list[str], space: bytes
+) -> None:
+    members = (MEMBERS[name] % (space, space, space, space) for name in names)
+    body = space + b"{" + space + (space + b"," + space).join(members) + space + b"}" + space
+    lists, cursors = (
+        [name for name in names if name in kinds]
+        for kinds in ({"list", "empty list"}, {"cursor", "end"})
+    )
+
+    if len(lists) == len(cursors) == 1:
+        read = page_of(body, "enrollments")
+        assert [each.key for each in read.versions] == (["1", "2"] if lists == ["list"] else [])
+        assert read.next_cursor == ("a,]}" if cursors == ["cursor"] else None)
+    else:
+        with pytest.raises(BrokenPage):
+            page_of(body, "enrollments")
 
 
 def test_a_row_may_have_the_names_of_its_page_as_often_as_it_likes() -> None:

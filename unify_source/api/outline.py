@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -29,6 +31,10 @@ class Outline(NamedTuple):
 
 def outline(body: bytes, list_key: str) -> Outline:
     """Skim a page. Raises ValueError or RecursionError for one that has to be parsed."""
+    # A page with further keys is no usual one.
+    with suppress(ValueError):
+        if usual := _usual(body, list_key):
+            return usual
     raw = _decoder(list_key).decode(body)
     rows, cursor = getattr(raw, list_key), raw.next_cursor
     # Parsers silently keep the last of two values. Searching for another key takes longer than this
@@ -38,8 +44,29 @@ def outline(body: bytes, list_key: str) -> Outline:
     return Outline(_VERSIONS.decode(rows), _CURSOR.decode(cursor), may_repeat)
 
 
+def _usual(body: bytes, list_key: str) -> Outline | None:
+    """Skim a page that consists of its list and its cursor, in half the time."""
+    head = _head(list_key).match(body)
+    tail = _TAIL.match(body, body.rfind(b",", 0, body.rfind(_CURSOR_KEY)))
+    if not (head and tail):
+        return None
+    # If either key came twice, there would be more than one value between them.
+    rows = memoryview(body)[head.end() : tail.start()]
+    return Outline(_VERSIONS.decode(rows), _CURSOR.decode(tail[1]), may_repeat=False)
+
+
+_CURSOR_KEY = f'"{NEXT_CURSOR}"'.encode()
+_SPACE = rb"[ \t\r\n]*"
+_TAIL = re.compile(
+    _SPACE.join((b",", _CURSOR_KEY, b":", rb'(null|"[^"\\]*")', b"}", rb"\Z")),
+)
 _VERSIONS = msgspec.json.Decoder(list[Version])
 _CURSOR: msgspec.json.Decoder[str | None] = msgspec.json.Decoder(str | None)
+
+
+@cache
+def _head(list_key: str) -> re.Pattern[bytes]:
+    return re.compile(_SPACE.join((b"", b"{", f'"{list_key}"'.encode(), b":")))
 
 
 @cache
