@@ -21,10 +21,10 @@ test-long: .venv/ready  ## run the rarer cases that `make test` leaves out
 	$(BIN)/python -m pytest $(PARALLEL) -m "long and not lane"
 
 test-dbt: .venv/ready .venv-dbt/ready  ## build and test the models with dbt, on DuckDB and Postgres
-	$(BIN)/python -m pytest -m dbt tests/analysis
+	$(BIN)/python -m pytest -m dbt tests/runs/analysis
 
 test-browser: .venv/ready chromium  ## render the report in headless Chromium
-	$(BIN)/python -m pytest -m browser tests/analysis
+	$(BIN)/python -m pytest -m browser tests/runs/analysis
 
 picture: .venv/ready chromium  ## draw docs/report.png again
 	$(BIN)/python docs/picture.py

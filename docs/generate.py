@@ -17,9 +17,9 @@ import click
 import grimp
 import of_models
 
-from unify_source import resources
 from unify_source.cli.app import app
-from unify_source.resources import (
+from unify_source.common import resources
+from unify_source.common.resources import (
     DAY,
     FLAG,
     INSTANT,
@@ -31,7 +31,7 @@ from unify_source.resources import (
     Resource,
     Table,
 )
-from unify_source.settings import SETTINGS
+from unify_source.common.settings import SETTINGS
 
 DOCS = Path(__file__).parent
 sys.path.append(str(DOCS.parent / "tests"))

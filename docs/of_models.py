@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from unify_source.analysis.models import PACKAGE, Column, models
-from unify_source.resources import DESCRIBED, KEY, LEDGER, Table
+from unify_source.common.resources import DESCRIBED, KEY, LEDGER, Table
+from unify_source.runs.analysis.models import PACKAGE, Column, models
 
 SOURCES = PACKAGE / "models" / "sources.yml"
-_HEADING = "# Written by `make docs` from unify_source/resources/.\n"
+_HEADING = "# Written by `make docs` from unify_source/common/resources/.\n"
 # A comment that begins with a column's name, and the expression that ends with it.
 _DEFINITION = re.compile(
     r"^ *-- (?P<name>\w+): (?P<why>.*\n(?: *-- .*\n)*)(?P<sql>(?:.*\n)*?.*?)(?: as (?P=name)\b)",

@@ -31,8 +31,8 @@ from patience import PATIENCE
 from warehouses import BigQuery, ClickHouse
 
 from unify_source.cli.pipeline import open_pipeline
-from unify_source.dlt_seam import active_pipeline
-from unify_source.errors import redaction
+from unify_source.common.dlt_seam import active_pipeline
+from unify_source.common.errors import redaction
 from unify_source.sandbox import Account, Sandbox
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"

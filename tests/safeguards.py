@@ -75,7 +75,7 @@ SAFEGUARDS = {
     ),
     "Each table's merge is one transaction": Safeguard(
         "P5",
-        "dlt_seam/destinations.py",
+        "common/dlt_seam/destinations.py",
         'destination.caps_params["supports_transactions"] = True',
         'destination.caps_params["supports_transactions"] = False',
         "destinations/test_merges.py::test_an_insert_that_fails_leaves_every_row_where_it_was",
@@ -104,10 +104,10 @@ SAFEGUARDS = {
     ),
     "A difference is one of content, not of updated_at": Safeguard(
         "verify",
-        "verification/sides/digests.py",
+        "runs/verification/sides/digests.py",
         "for name, (column, _) in columns.items():",
         'for name, (column, _) in (i for i in columns.items() if i[0] == "updated_at"):',
-        "verification/test_verify.py::test_every_kind_of_damage_is_found_with_its_exact_count",
+        "runs/verification/test_verify.py::test_every_kind_of_damage_is_found_with_its_exact_count",
     ),
 }
 

@@ -14,15 +14,15 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unify_source.analysis.export import export
-    from unify_source.analysis.report.report import report
-    from unify_source.analysis.views import make_models
-    from unify_source.errors import UnifyError
+    from unify_source.common.errors import UnifyError
     from unify_source.load.source import unify_source
+    from unify_source.runs.analysis.export import export
+    from unify_source.runs.analysis.report.report import report
+    from unify_source.runs.analysis.views import make_models
     from unify_source.runs.backfill import backfill
     from unify_source.runs.forget import forget
     from unify_source.runs.sync import sync
-    from unify_source.verification.verify import verify
+    from unify_source.runs.verification.verify import verify
 
 __all__ = [
     "UnifyError",
@@ -38,15 +38,15 @@ __all__ = [
 __version__ = version("unify-source")
 
 _ROOMS = {
-    "UnifyError": "errors",
+    "UnifyError": "common.errors",
     "backfill": "runs.backfill",
-    "export": "analysis.export",
+    "export": "runs.analysis.export",
     "forget": "runs.forget",
-    "make_models": "analysis.views",
-    "report": "analysis.report.report",
+    "make_models": "runs.analysis.views",
+    "report": "runs.analysis.report.report",
     "sync": "runs.sync",
     "unify_source": "load.source",
-    "verify": "verification.verify",
+    "verify": "runs.verification.verify",
 }
 
 

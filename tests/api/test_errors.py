@@ -20,11 +20,11 @@ from raw_server import EMPTY_PAGE, Asked, raw_server, response
 from warehouse import shown, stored
 
 from unify_source.api.client import Client
-from unify_source.errors import ApiError, ConfigurationError
-from unify_source.resources import ENROLLMENT_LIST
+from unify_source.common.errors import ApiError, ConfigurationError
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings import checked_settings
 from unify_source.runs.sync import sync
 from unify_source.sandbox import Account, Fault, Request, Sandbox
-from unify_source.settings import checked_settings
 
 Serve = Callable[..., Sandbox]
 

@@ -12,9 +12,9 @@ from raw_server import raw_server, response
 
 from unify_source.api.client import Client
 from unify_source.api.pages import Page, page_of
-from unify_source.errors import ApiError, BrokenPage
-from unify_source.resources import ENROLLMENT_LIST
-from unify_source.settings import checked_settings
+from unify_source.common.errors import ApiError, BrokenPage
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings import checked_settings
 
 
 def page(url: str, **settings: Any) -> Page:

@@ -17,10 +17,10 @@ from raw_server import RawServer, raw_server, response
 from ways import NO_NAME_SERVER, broken_way
 
 from unify_source.api.client import Client
-from unify_source.errors import Unreachable
-from unify_source.resources import ENROLLMENT_LIST
+from unify_source.common.errors import Unreachable
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings import checked_settings
 from unify_source.sandbox import Account, Sandbox
-from unify_source.settings import checked_settings
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 

@@ -18,7 +18,7 @@ from hostile import DAMAGED, SECRET, answering, assert_ended, assert_no_secret, 
 from listing import listing, version
 from warehouse import shown, stored
 
-from unify_source.errors import UnifyError
+from unify_source.common.errors import UnifyError
 from unify_source.load.packages import state_of
 from unify_source.load.state.tail import MOST_TAILS
 from unify_source.runs.backfill import backfill

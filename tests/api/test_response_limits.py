@@ -18,10 +18,10 @@ from raw_server import EMPTY_PAGE, Asked, at_once, every_tenth_second, raw_serve
 
 from unify_source.api.client import Client
 from unify_source.api.pages import Page, page_of
-from unify_source.errors import ApiError
-from unify_source.resources import ENROLLMENT_LIST
-from unify_source.settings import checked_settings
-from unify_source.settings.limits import Limits
+from unify_source.common.errors import ApiError
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings import checked_settings
+from unify_source.common.settings.limits import Limits
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

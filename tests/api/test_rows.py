@@ -15,10 +15,10 @@ from raw_server import EMPTY_PAGE, Asked, raw_server, response
 from warehouse import stored
 
 from unify_source.api.client import Client
-from unify_source.errors import RowUnavailable
-from unify_source.resources import ENROLLMENT_LIST, SEQUENCE_LIST
+from unify_source.common.errors import RowUnavailable
+from unify_source.common.resources import ENROLLMENT_LIST, SEQUENCE_LIST
+from unify_source.common.settings import checked_settings
 from unify_source.runs.sync import sync
-from unify_source.settings import checked_settings
 
 ID = "11111111-1111-4111-8111-000000000007"
 DATE = "Sun, 31 May 2026 09:00:00 GMT"

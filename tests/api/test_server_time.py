@@ -12,9 +12,9 @@ from conftest import KEY
 from raw_server import raw_server, response
 
 from unify_source.api.client import Client
-from unify_source.errors import BrokenPage
-from unify_source.resources import ENROLLMENT_LIST
-from unify_source.settings import checked_settings
+from unify_source.common.errors import BrokenPage
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings import checked_settings
 
 AT = datetime(2026, 5, 31, 9, 0, 7, tzinfo=timezone.utc)
 

@@ -14,7 +14,7 @@ import pytest
 import unify_source
 from unify_source.cli.options import Options
 from unify_source.cli.process import screen_of
-from unify_source.errors import (
+from unify_source.common.errors import (
     DestinationUnreachable,
     LoadFailed,
     NotPermitted,

@@ -11,7 +11,7 @@ import pytest
 from commands import command, only_json
 from patience import PATIENCE
 
-from unify_source.resources import TABLES
+from unify_source.common.resources import TABLES
 
 
 @pytest.fixture(scope="module")

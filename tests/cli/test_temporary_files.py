@@ -19,8 +19,8 @@ from unify_source import sync
 
 XLSX = ("export", "people", "--output", "people.xlsx")
 READING = "unify_source.runs.status last_runs"
-COMPARING = "unify_source.verification.sides.scratch Scratch.put"
-WRITING = "unify_source.analysis.files _Sheet.write"
+COMPARING = "unify_source.runs.verification.sides.scratch Scratch.put"
+WRITING = "unify_source.runs.analysis.files _Sheet.write"
 
 
 def age(folder: Path) -> None:

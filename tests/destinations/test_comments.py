@@ -20,10 +20,10 @@ from lakes import Delta, DeltaOnS3, Iceberg
 from standing import account, load
 from warehouses import BigQuery, ClickHouse
 
+from unify_source.common.dlt_seam import kind_of
+from unify_source.common.resources import ALL_TABLES, BY_NAME, DIFFERENCES
 from unify_source.destinations.comments import keep_described
 from unify_source.destinations.comments.databases import COMMENTS, TABLE, describe
-from unify_source.dlt_seam import kind_of
-from unify_source.resources import ALL_TABLES, BY_NAME, DIFFERENCES
 from unify_source.sandbox import Sandbox
 
 Serve = Callable[..., Sandbox]

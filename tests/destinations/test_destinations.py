@@ -21,7 +21,7 @@ from tables import ABOUT, SPEED
 from warehouse import shown
 
 from unify_source import sync, unify_source
-from unify_source.errors import LoadFailed
+from unify_source.common.errors import LoadFailed
 from unify_source.sandbox import Account, Sandbox
 
 PAGE = (Path(__file__).parents[2] / "docs" / "destinations.md").read_text()

@@ -17,12 +17,12 @@ from standing import Serve, account, change, load
 from warehouse import shown
 
 from unify_source import unify_source
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.resources import BY_NAME, PLAYS
+from unify_source.common.settings import TABLE_FORMATS, checked_settings
 from unify_source.destinations.lakes.composite import match_at_once
 from unify_source.destinations.lakes.merge import lake_format
 from unify_source.destinations.lakes.versions import newest_of_each, standing
-from unify_source.errors import ConfigurationError
-from unify_source.resources import BY_NAME, PLAYS
-from unify_source.settings import TABLE_FORMATS, checked_settings
 
 START = datetime(2026, 6, 1, tzinfo=timezone.utc)
 

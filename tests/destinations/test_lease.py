@@ -23,11 +23,11 @@ from turns import wait_until
 from warehouse import shown
 
 from unify_source import sync
+from unify_source.common.errors import LoadFailed, LockHeld
 from unify_source.destinations.locks.claims import Claim, Claims, claims_in
 from unify_source.destinations.locks.lease import turn_by_claims
 from unify_source.destinations.locks.wait import Held, Wait
 from unify_source.destinations.stored.unfinished import UnfinishedMerges
-from unify_source.errors import LoadFailed, LockHeld
 from unify_source.load.packages import cursor
 from unify_source.sandbox import Account, Sandbox
 

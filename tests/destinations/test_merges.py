@@ -17,10 +17,10 @@ from standing import account, change
 from warehouse import SHOWN, shown
 
 from unify_source import UnifyError, sync, unify_source
-from unify_source.dlt_seam import quick_clients
-from unify_source.resources import QUARANTINE, Table
+from unify_source.common.dlt_seam import quick_clients
+from unify_source.common.resources import QUARANTINE, Table
+from unify_source.common.times import EPOCH
 from unify_source.sandbox import Sandbox
-from unify_source.times import EPOCH
 
 Serve = Callable[..., Sandbox]
 Load = Callable[[Destination, str], Any]

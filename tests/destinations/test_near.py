@@ -17,9 +17,9 @@ from lakes import Delta
 from standing import Serve, account, change, load
 from warehouse import shown
 
+from unify_source.common.resources import ENROLLMENTS, INSTANT
+from unify_source.common.times import rfc3339
 from unify_source.destinations.lakes.near import near
-from unify_source.resources import ENROLLMENTS, INSTANT
-from unify_source.times import rfc3339
 
 START = datetime(2026, 6, 1, tzinfo=timezone.utc)
 

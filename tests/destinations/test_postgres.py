@@ -30,8 +30,8 @@ from warehouse import shown
 
 from unify_source import UnifyError, sync
 from unify_source.cli.pipeline import open_pipeline
-from unify_source.errors import LoadFailed
-from unify_source.resources import QUARANTINE, TABLES
+from unify_source.common.errors import LoadFailed
+from unify_source.common.resources import QUARANTINE, TABLES
 from unify_source.runs.check import check
 from unify_source.runs.status import status
 from unify_source.sandbox import DRIFTS, Account, Sandbox

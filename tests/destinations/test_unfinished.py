@@ -23,10 +23,10 @@ from warehouse import Rows, shown
 from warehouses import BigQuery, ClickHouse
 
 from unify_source import backfill, sync, unify_source, verify
+from unify_source.common.resources import ENROLLMENTS, PEOPLE
 from unify_source.destinations.locks.claims import Claim, claims_in
 from unify_source.destinations.stored.unfinished import MERGES, UnfinishedMerges
 from unify_source.extract.window import Window
-from unify_source.resources import ENROLLMENTS, PEOPLE
 from unify_source.sandbox import Sandbox
 
 Run = Callable[[Destination, str], Any]

@@ -17,9 +17,9 @@ from pages import blocks, code, of_api, page, rows_of, section
 
 from unify_source import unify_source
 from unify_source.cli.app import app
+from unify_source.common.settings import checked_settings
+from unify_source.common.settings.limits import LimitArguments
 from unify_source.sandbox import DRIFTS, Account, Sandbox
-from unify_source.settings import checked_settings
-from unify_source.settings.limits import LimitArguments
 
 COMMANDS = app.commands
 PAGE = page("command-line")

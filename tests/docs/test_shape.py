@@ -67,3 +67,12 @@ def test_everything_beyond_a_limit_is_named_with_its_place(home: Path) -> None:
         "Import cycle: shaped.ring.one -> shaped.ring.two -> shaped.ring.one.",
         "Import cycle: shaped.ring.two -> shaped.ring.one -> shaped.ring.two.",
     ]
+
+
+def test_the_package_itself_holds_no_more_names_than_any_folder(home: Path) -> None:
+    done = shape(package(home, {f"room_{number}/door.py": COMMENTED for number in range(11)}))
+
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.splitlines()[-1] == (
+        "The package holds 11 files and folders; the limit is 10."
+    )

@@ -13,7 +13,7 @@ from pages import blocks, code, page, rows_of, section
 from warehouse import columns
 
 from unify_source import make_models, sync
-from unify_source.resources import ALL_TABLES
+from unify_source.common.resources import ALL_TABLES
 from unify_source.sandbox import DRIFTS, Account, Sandbox
 
 PAGE = page("tables")

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from moving import LOOKBACK, TICK, Copy, loaded, restless
 
+from unify_source.common.times import EPOCH, parse_instant
 from unify_source.extract.window import Window
 from unify_source.sandbox import Account, Clock, Request
-from unify_source.times import EPOCH, parse_instant
 
 ORDERS = ["updated", "updated_desc", "created", "id"]
 CURSORS = ["keyset", "offset"]

@@ -21,14 +21,14 @@ from raw_server import Asked, RawServer, raw_server, response
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
-from unify_source.errors import BrokenPage
+from unify_source.common.errors import BrokenPage
+from unify_source.common.resources import ENROLLMENT_LIST, SEQUENCE_LIST
+from unify_source.common.settings import checked_settings
+from unify_source.common.settings.limits import Limits
 from unify_source.extract.pagination import follow, follow_closely
 from unify_source.extract.reader import Reading
 from unify_source.extract.samples.probe import first_instant
 from unify_source.extract.window import Window
-from unify_source.resources import ENROLLMENT_LIST, SEQUENCE_LIST
-from unify_source.settings import checked_settings
-from unify_source.settings.limits import Limits
 
 WINDOW = Window(
     datetime(2026, 5, 31, 8, tzinfo=timezone.utc), datetime(2026, 5, 31, 9, tzinfo=timezone.utc)

@@ -19,7 +19,7 @@ from patience import PATIENCE
 from turns import wait_until
 
 from unify_source.cli import app as cli
-from unify_source.errors import ConfigurationError, KeyRefused
+from unify_source.common.errors import ConfigurationError, KeyRefused
 from unify_source.runs.plan import Plan, plan
 from unify_source.sandbox import Account, Fault, Sandbox
 

@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 from turns import readers, wait_until
 
 from unify_source.api.client import Client
-from unify_source.errors import BrokenPage, KeyRefused, ServerFailed, UnifyError
+from unify_source.common.errors import BrokenPage, KeyRefused, ServerFailed, UnifyError
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings import checked_settings
+from unify_source.common.times import parse_instant
 from unify_source.extract.cuts.slicing import slices
 from unify_source.extract.reader import Reading
 from unify_source.extract.samples.probe import first_instant
 from unify_source.extract.window import Window
-from unify_source.resources import ENROLLMENT_LIST
 from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
-from unify_source.settings import checked_settings
-from unify_source.times import parse_instant
 
 ORDERS = ["updated", "updated_desc", "created", "id"]
 

@@ -16,6 +16,9 @@ from unify_source.api.connection import Parameters
 from unify_source.api.http_dates import http_date
 from unify_source.api.outline import Version
 from unify_source.api.pages import Page, page_of
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings import checked_settings
+from unify_source.common.times import rfc3339
 from unify_source.extract import page_queue
 from unify_source.extract.cuts import slice as slices
 from unify_source.extract.cuts.slice import Recent, Slice
@@ -23,10 +26,7 @@ from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.pagination import updated_since
 from unify_source.extract.portion import Portion
 from unify_source.extract.window import Window
-from unify_source.resources import ENROLLMENT_LIST
 from unify_source.sandbox import Account, Clock, Request, Sandbox
-from unify_source.settings import checked_settings
-from unify_source.times import rfc3339
 
 SENT = "Mon, 01 Jun 2026 12:00:00 GMT"
 OLD = START - timedelta(days=3)

@@ -21,18 +21,18 @@ from packaging.version import Version
 from raw_server import Asked, raw_server, response
 
 from unify_source import sync, verify
-from unify_source.analysis.views import make_models
 from unify_source.api import by_id
 from unify_source.api.client import Client
-from unify_source.errors import UnifyError
+from unify_source.common.errors import UnifyError
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings import checked_settings
 from unify_source.extract import page_queue, reader, workers
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Window
-from unify_source.resources import ENROLLMENT_LIST
-from unify_source.runs import footprint
+from unify_source.runs.analysis.views import make_models
+from unify_source.runs.verification import comparison
+from unify_source.runs.windows import footprint
 from unify_source.sandbox import Account, Clock, Sandbox
-from unify_source.settings import checked_settings
-from unify_source.verification import comparison
 
 LONG = "x" * 40_000
 WIDE, NARROW = 400, 2_000

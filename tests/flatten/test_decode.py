@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import anything, enrollments, keys, moments, written
 
-from unify_source.errors import BrokenPage
+from unify_source.common.errors import BrokenPage
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.times import parse_instant
 from unify_source.flatten.decode.decode import decode
 from unify_source.flatten.decode.more import MORE_KEY
-from unify_source.resources import ENROLLMENT_LIST
-from unify_source.times import parse_instant
 
 INSTANTS = ("created_at", "updated_at", "started_at", "ended_at")
 

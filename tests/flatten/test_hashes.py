@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import enrollments, text
 
+from unify_source.common.resources import BY_NAME, ENROLLMENT_LIST, TEXT, Column
+from unify_source.common.settings import checked_settings
 from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.privacy import Privacy
-from unify_source.resources import BY_NAME, ENROLLMENT_LIST, TEXT, Column
-from unify_source.settings import checked_settings
 
 KEY = b"a key of the test"
 EMAIL = BY_NAME["people"].column("email")

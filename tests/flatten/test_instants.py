@@ -8,8 +8,8 @@ from conftest import IS_SOAK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unify_source.common.times import parse_instant
 from unify_source.flatten.decode.instants import instants
-from unify_source.times import parse_instant
 
 NEIGHBOURS: tuple[list[str | None], ...] = (
     [],

@@ -13,8 +13,8 @@ from destinations import DESTINATIONS, Destination, DuckDB, opened
 from listing import Row, listing, version
 from standing import load
 
+from unify_source.common.resources import BY_NAME
 from unify_source.flatten.decode.limits import JOINED_BYTES
-from unify_source.resources import BY_NAME
 from unify_source.runs.report import Report
 
 

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import anything, enrollments, hostile_values, keys
 
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.times import parse_instant
 from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.quarantine import quarantined
 from unify_source.flatten.split import split
 from unify_source.load.schema.warehouse import Warehouse, source_hints
-from unify_source.resources import ENROLLMENT_LIST
-from unify_source.times import parse_instant
 
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
 ROW = {"id": "e1", "updated_at": "2026-01-31T08:00:00Z"}

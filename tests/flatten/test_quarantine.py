@@ -16,7 +16,7 @@ from conftest import KEY
 from warehouse import shown, stored
 
 from unify_source.api import by_id
-from unify_source.errors import UnifyError
+from unify_source.common.errors import UnifyError
 from unify_source.load.extraction import extraction
 from unify_source.load.packages import cursor
 from unify_source.load.state import ask_again

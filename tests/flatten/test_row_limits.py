@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings.limits import Limits, wide_bytes
 from unify_source.flatten.decode import batches
 from unify_source.flatten.decode.batches import joined
 from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.decode.limits import JOINED_BYTES, JOINED_ROWS, JOINED_WIDE_BYTES
 from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
 from unify_source.flatten.split import split
-from unify_source.resources import ENROLLMENT_LIST
-from unify_source.settings.limits import Limits, wide_bytes
 
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
 

@@ -11,13 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import anything, enrollments, keys
 
+from unify_source.common.resources import (
+    ENROLLMENT_LIST,
+    INSTANT,
+    QUARANTINE,
+    SEQUENCE_LIST,
+    TABLES,
+    TEXT,
+)
+from unify_source.common.times import parse_instant
 from unify_source.flatten.decode.decode import decode
 from unify_source.flatten.names import KnownColumn, Splitting
 from unify_source.flatten.quarantine import quarantined
 from unify_source.flatten.split import split
 from unify_source.flatten.tables import empty, is_json
-from unify_source.resources import ENROLLMENT_LIST, INSTANT, QUARANTINE, SEQUENCE_LIST, TABLES, TEXT
-from unify_source.times import parse_instant
 
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
 

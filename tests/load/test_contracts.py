@@ -20,10 +20,10 @@ from loaded import once
 from standing import account
 
 from unify_source import sync, unify_source
-from unify_source.errors.notices import ALWAYS
+from unify_source.common.errors.notices import ALWAYS
+from unify_source.common.times import rfc3339
 from unify_source.load.packages import cursor
 from unify_source.sandbox import Sandbox
-from unify_source.times import rfc3339
 
 Serve = Callable[..., Sandbox]
 MODES = ["evolve", "discard_value", "discard_row", "freeze"]

@@ -21,10 +21,10 @@ from standing import account, change
 from warehouse import shown
 
 from unify_source import make_models, sync, unify_source
+from unify_source.common.resources import ALL_TABLES, BY_NAME, LEDGER, QUARANTINE
+from unify_source.common.times import parse_instant
 from unify_source.load.packages import state_of
-from unify_source.resources import ALL_TABLES, BY_NAME, LEDGER, QUARANTINE
 from unify_source.sandbox import DRIFTS, Sandbox
-from unify_source.times import parse_instant
 
 # A root, a part of it, a child, a list's part, and what cannot be read.
 ALONE = ["enrollments", "people", "reply_classifications", "users", QUARANTINE.name]

@@ -34,11 +34,11 @@ from dlt.extract import extract
 from dlt.pipeline import trace as dlt_trace
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from unify_source import dlt_seam
-from unify_source.dlt_seam.derived import MOST
+from unify_source.common import dlt_seam
+from unify_source.common.dlt_seam.derived import MOST
+from unify_source.common.resources import JSON_METADATA
 from unify_source.flatten.tables import is_json
 from unify_source.load.packages import state_of
-from unify_source.resources import JSON_METADATA
 
 
 def ids() -> Iterator[pa.Table]:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from listing import listing, version
 
 from unify_source import backfill, sync
+from unify_source.common.resources import CURSOR, INSTANT, TEXT
+from unify_source.common.resources import KEY as ID
+from unify_source.common.times import rfc3339
 from unify_source.load.ledger.reading import Runs
 from unify_source.load.state.late import Late, Lateness
-from unify_source.resources import CURSOR, INSTANT, TEXT
-from unify_source.resources import KEY as ID
 from unify_source.runs.status import status
-from unify_source.times import rfc3339
 
 CURSOR_AT = datetime(2026, 5, 31, 8, 1, tzinfo=timezone.utc)
 

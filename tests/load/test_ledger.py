@@ -18,13 +18,13 @@ from warehouse import shown
 from warehouses import ClickHouse
 
 from unify_source import UnifyError, backfill, sync, unify_source, verify
-from unify_source.errors import KeyRefused
+from unify_source.common.errors import KeyRefused
+from unify_source.common.resources import LEDGER, QUARANTINE
+from unify_source.common.settings import PARQUET, checked_settings
 from unify_source.load.ledger.entry import SYNC, Entry
 from unify_source.load.ledger.ledger import Ledger
 from unify_source.load.packages import cursor
-from unify_source.resources import LEDGER, QUARANTINE
 from unify_source.sandbox import Account, Fault
-from unify_source.settings import PARQUET, checked_settings
 
 Run = dict[str, Any]
 

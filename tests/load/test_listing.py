@@ -21,8 +21,8 @@ from standing import account, change
 from warehouse import shown
 
 from unify_source import forget, sync, unify_source
+from unify_source.common.resources.sequences import SEQUENCE_LIST
 from unify_source.load.listing import odd_rows
-from unify_source.resources.sequences import SEQUENCE_LIST
 from unify_source.runs.report import Report
 from unify_source.sandbox import Sandbox
 

@@ -18,8 +18,8 @@ from conftest import KEY
 from warehouse import shown, stored
 
 import unify_source
+from unify_source.common.times import parse_instant
 from unify_source.sandbox import DRIFTS, Account, Sandbox
-from unify_source.times import parse_instant
 
 SCRIPTS = Path(__file__).parents[2] / "pipelines"
 GTM, INTERVALS = "unify_gtm.duckdb", "unify_intervals.duckdb"

@@ -25,7 +25,7 @@ from patience import PATIENCE
 from warehouse import shown, stored
 
 from unify_source.cli.pipeline import open_pipeline
-from unify_source.errors import LoadFailed
+from unify_source.common.errors import LoadFailed
 from unify_source.load.packages import cursor
 from unify_source.runs.report import Report
 from unify_source.runs.sync import sync

@@ -16,9 +16,9 @@ from standing import account, change, load
 from warehouse import shown, stored
 
 from unify_source import make_models, unify_source, verify
-from unify_source.errors import LoadFailed
+from unify_source.common.errors import LoadFailed
+from unify_source.common.resources import BY_NAME
 from unify_source.load.packages import cursor
-from unify_source.resources import BY_NAME
 from unify_source.runs.sync import sync
 from unify_source.sandbox import Sandbox
 

@@ -5,7 +5,7 @@ from datetime import datetime
 import shapes
 from hypothesis import given
 
-from unify_source.times import kept_instant, rfc3339
+from unify_source.common.times import kept_instant, rfc3339
 
 
 @given(shapes.moments)

@@ -24,9 +24,9 @@ from conftest import KEY
 from pages import blocks, page
 from patience import PATIENCE
 
+from unify_source.common.times import parse_instant
 from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
 from unify_source.sandbox.invent.drift import DRIFTS
-from unify_source.times import parse_instant
 
 pytestmark = pytest.mark.airflow
 

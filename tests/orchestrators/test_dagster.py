@@ -21,8 +21,9 @@ from patience import PATIENCE
 from warehouse import shown
 
 from unify_source import sync
-from unify_source.analysis.models import models
 from unify_source.cli.pipeline import open_pipeline
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.resources import BY_NAME
 from unify_source.dagster import (
     ACCOUNTS,
     UnifyAccount,
@@ -32,8 +33,7 @@ from unify_source.dagster import (
     unify_definitions,
     unify_tables,
 )
-from unify_source.errors import ConfigurationError
-from unify_source.resources import BY_NAME
+from unify_source.runs.analysis.models import models
 from unify_source.sandbox import Account, Clock, Fault, Request, Sandbox
 
 pytestmark = pytest.mark.dagster

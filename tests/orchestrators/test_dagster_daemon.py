@@ -18,8 +18,8 @@ from accounts import growing
 from conftest import KEY
 from dagsters import PATIENCE, daemon, days, process_of, spans, wanted, within_patience
 
+from unify_source.common.times import parse_instant
 from unify_source.sandbox import Request, Sandbox
-from unify_source.times import parse_instant
 
 pytestmark = pytest.mark.dagster
 

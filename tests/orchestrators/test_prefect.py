@@ -14,8 +14,8 @@ from conftest import KEY
 from pages import ROOT
 from patience import PATIENCE
 
+from unify_source.common.times import parse_instant
 from unify_source.sandbox import Account, Clock, Sandbox
-from unify_source.times import parse_instant
 
 pytestmark = pytest.mark.prefect
 

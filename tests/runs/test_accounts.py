@@ -15,10 +15,10 @@ from standing import Serve, account, change
 from warehouse import Rows, comparable, compared, shown
 
 from unify_source import backfill, forget, sync, unify_source, verify
-from unify_source.analysis.views import make_models
-from unify_source.errors import ConfigurationError
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.resources import BY_NAME, LEDGER, QUARANTINE, SEQUENCE_LIST
 from unify_source.load.source import SOURCE
-from unify_source.resources import BY_NAME, LEDGER, QUARANTINE, SEQUENCE_LIST
+from unify_source.runs.analysis.views import make_models
 from unify_source.runs.status import status
 from unify_source.sandbox import Sandbox
 

@@ -26,8 +26,8 @@ from turns import FailsAfterAWindow, answers_once, is_queued_for, readers, wait_
 from warehouse import shown, stored
 
 from unify_source.cli.pipeline import open_pipeline
+from unify_source.common.errors import ConfigurationError, UnifyError
 from unify_source.destinations.locks.turns import Turns
-from unify_source.errors import ConfigurationError, UnifyError
 from unify_source.load.packages import cursor, row_counts, state_of
 from unify_source.load.source import unify_source
 from unify_source.runs.backfill import backfill

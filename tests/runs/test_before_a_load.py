@@ -26,7 +26,7 @@ from warehouse import shown
 
 from unify_source import backfill, sync, unify_source, verify
 from unify_source.cli.pipeline import open_pipeline
-from unify_source.errors import ConfigurationError, LoadFailed
+from unify_source.common.errors import ConfigurationError, LoadFailed
 from unify_source.runs.check import check
 from unify_source.runs.status import status
 from unify_source.sandbox import Account, Sandbox

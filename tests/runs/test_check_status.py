@@ -19,8 +19,8 @@ from listing import instant
 from loaded import loaded
 from warehouse import stored
 
-from unify_source.errors import ConfigurationError, KeyRefused, UnifyError
-from unify_source.resources import QUARANTINE
+from unify_source.common.errors import ConfigurationError, KeyRefused, UnifyError
+from unify_source.common.resources import QUARANTINE
 from unify_source.runs.check import check
 from unify_source.runs.status import status
 from unify_source.runs.sync import sync

@@ -16,7 +16,7 @@ from warehouse import shown
 from ways import SAMPLE
 
 from unify_source.api import client
-from unify_source.errors import UnifyError
+from unify_source.common.errors import UnifyError
 from unify_source.sandbox import Account, Sandbox
 
 Serve = Callable[..., Sandbox]

@@ -24,9 +24,9 @@ from standing import Serve, account
 from warehouse import Rows, shown
 
 from unify_source import backfill, forget, sync, unify_source
+from unify_source.common.errors import LockHeld, NotPermitted
+from unify_source.common.resources import BY_NAME
 from unify_source.destinations.locks.turns import Turns
-from unify_source.errors import LockHeld, NotPermitted
-from unify_source.resources import BY_NAME
 from unify_source.sandbox import Account, Sandbox
 
 Row = dict[str, Any]

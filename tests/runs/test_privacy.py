@@ -21,7 +21,7 @@ from standing import Serve, account, change, load
 from warehouse import SHOWN, Rows, compared, shown
 
 from unify_source import UnifyError, sync, unify_source
-from unify_source.resources import BY_NAME
+from unify_source.common.resources import BY_NAME
 from unify_source.sandbox import DRIFTS, Sandbox
 
 PII_KEY = "5f0c1e-key-of-the-hashes"

@@ -21,8 +21,8 @@ from turns import FailsAfterAWindow
 from warehouse import shown
 
 from unify_source import UnifyError, backfill, sync, unify_source
+from unify_source.common.resources import FLAG, INSTANT, QUARANTINE, TABLES, TEXT
 from unify_source.load.packages import cursor, quarantined
-from unify_source.resources import FLAG, INSTANT, QUARANTINE, TABLES, TEXT
 from unify_source.sandbox import DRIFTS, Account
 
 Row = dict[str, Any]

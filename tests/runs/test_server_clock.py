@@ -17,9 +17,9 @@ from listing import version
 from raw_server import Asked, raw_server, response
 
 from unify_source import UnifyError, sync, unify_source
+from unify_source.common.times import rfc3339
 from unify_source.load.packages import cursor, row_counts
 from unify_source.sandbox import Account, Clock, Request, Sandbox
-from unify_source.times import rfc3339
 
 Serve = Callable[..., Sandbox]
 

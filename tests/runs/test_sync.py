@@ -21,9 +21,9 @@ from warehouse import columns_by_table, shown, stored
 
 from unify_source import unify_source, verify
 from unify_source.cli.pipeline import open_pipeline
-from unify_source.errors import UnifyError
+from unify_source.common.errors import UnifyError
+from unify_source.common.resources import BY_NAME, FLAG, INSTANT, QUARANTINE, TABLES, TEXT
 from unify_source.load.packages import cursor
-from unify_source.resources import BY_NAME, FLAG, INSTANT, QUARANTINE, TABLES, TEXT
 from unify_source.runs.report import Report
 from unify_source.runs.sync import sync
 from unify_source.sandbox import Account, Clock, Sandbox

@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta, timezone
 from fractions import Fraction
 from typing import Any
 
-from unify_source.times import parse_instant
+from unify_source.common.times import parse_instant
 
 Row = dict[str, Any]
 Rows = list[Row]

@@ -9,8 +9,8 @@ from uuid import uuid4
 from destinations import DATASET, Destination
 
 from unify_source import verify
+from unify_source.runs.verification.result import Verified
 from unify_source.sandbox import Sandbox
-from unify_source.verification.result import Verified
 
 Damage = dict[str, dict[str, int]]
 

@@ -19,7 +19,7 @@ import pytest
 from warehouse import SHOWN, Rows, comparable, compared
 
 from unify_source.cli.pipeline import open_pipeline
-from unify_source.resources import BY_NAME
+from unify_source.common.resources import BY_NAME
 
 DATASET = "unify"
 MACHINES = "machines"

@@ -18,7 +18,7 @@ READING = "unify_source.extract.page_queue PageQueue.put"
 NORMALIZING = "dlt.normalize.normalize Normalize.spool_files"
 LOADING = "dlt.load.load Load.submit_job"
 COMMITTING = "dlt.load.load Load.complete_package"
-REMOVING = "unify_source.verification.repair remove"
+REMOVING = "unify_source.runs.verification.repair remove"
 MERGING = "dlt.destinations.sql_client SqlClientBase.execute_many"
 """Between two statements of a merge. All others are reached as a function is called."""
 

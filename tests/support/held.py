@@ -8,7 +8,7 @@ from typing import Any
 from destinations import Destination
 from warehouse import shown
 
-from unify_source.resources import TABLES
+from unify_source.common.resources import TABLES
 from unify_source.sandbox import Account
 
 Held = dict[str, dict[str, Any]]

@@ -16,8 +16,8 @@ import pytest
 from destinations import DATASET, Destination
 from servers import S3_KEYS, s3_environment
 
-from unify_source.resources import BY_NAME
-from unify_source.settings import DELTA, ICEBERG, PARQUET
+from unify_source.common.resources import BY_NAME
+from unify_source.common.settings import DELTA, ICEBERG, PARQUET
 
 PAGE = Path(__file__).parents[2] / "docs" / "destinations.md"
 _TYPES = {

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from standing import START, account
 
-from unify_source.times import parse_instant
+from unify_source.common.times import parse_instant
 
 Row = dict[str, Any]
 

@@ -11,12 +11,12 @@ from random import Random
 from typing import Any
 
 from unify_source.api.client import Client
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings import checked_settings
+from unify_source.common.times import EPOCH, parse_instant
 from unify_source.extract.reader import Reading
 from unify_source.extract.window import Window
-from unify_source.resources import ENROLLMENT_LIST
 from unify_source.sandbox import Account, Request, Sandbox
-from unify_source.settings import checked_settings
-from unify_source.times import EPOCH, parse_instant
 
 KEY = "sandbox-key"
 LOOKBACK = timedelta(minutes=10)

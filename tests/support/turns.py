@@ -10,7 +10,7 @@ from typing import Any
 from dlt.common.runtime.collector import NullCollector
 from filelock import FileLock, Timeout
 
-from unify_source.runs.progress import WindowProgress
+from unify_source.runs.windows.progress import WindowProgress
 from unify_source.sandbox import Fault, Sandbox
 
 

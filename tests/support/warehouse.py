@@ -10,10 +10,18 @@ from typing import Any
 
 import duckdb
 
-from unify_source.resources import BY_NAME, INSTANT, JSON, LISTED_TABLES, TABLES, Column, Table
-from unify_source.resources.model import NOT_SENT
+from unify_source.common.resources import (
+    BY_NAME,
+    INSTANT,
+    JSON,
+    LISTED_TABLES,
+    TABLES,
+    Column,
+    Table,
+)
+from unify_source.common.resources.model import NOT_SENT
+from unify_source.common.times import parse_instant
 from unify_source.sandbox import Account
-from unify_source.times import parse_instant
 
 Rows = dict[str, list[tuple[Any, ...]]]
 

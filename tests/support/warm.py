@@ -35,11 +35,11 @@ _one_at_a_time = threading.Lock()
 # The interpreter and Arrow read these once, when they start.
 _READ_ONCE = ("PYTHON", "LANG", "LC_", "ARROW_")
 _IMPORTED = """
-    unify_source.analysis.export unify_source.analysis.views
+    unify_source.runs.analysis.export unify_source.runs.analysis.views
     unify_source.cli.app unify_source.cli.demo unify_source.cli.pipeline
     unify_source.cli.working_folder unify_source.runs.backfill unify_source.runs.check
     unify_source.runs.forget unify_source.runs.plan unify_source.runs.status unify_source.runs.sync
-    unify_source.sandbox unify_source.verification.verify
+    unify_source.sandbox unify_source.runs.verification.verify
     adbc_driver_postgresql.dbapi click._textwrap dlt.common.libs.pyarrow
     dlt.destinations.impl.duckdb.duck dlt.destinations.impl.duckdb.factory
     dlt.destinations.impl.postgres.factory dlt.destinations.impl.postgres.postgres duckdb psycopg2

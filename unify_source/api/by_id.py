@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from unify_source.api.client import Client
-from unify_source.errors import RowUnavailable
-from unify_source.resources import Resource
+from unify_source.common.errors import RowUnavailable
+from unify_source.common.resources import Resource
 
 _log = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ from unify_source.api.responses import (
     error_of,
     retry_after,
 )
-from unify_source.errors import (
+from unify_source.common.errors import (
     ApiError,
     BrokenPage,
     RateLimited,
@@ -46,9 +46,9 @@ from unify_source.errors import (
     UnifyError,
     Unreachable,
 )
-from unify_source.resources import KEY, Resource
-from unify_source.settings import Settings
-from unify_source.settings.privacy import KEEP
+from unify_source.common.resources import KEY, Resource
+from unify_source.common.settings import Settings
+from unify_source.common.settings.privacy import KEEP
 
 Result = TypeVar("Result")
 

@@ -23,9 +23,9 @@ from urllib3.exceptions import DecodeError, HTTPError, ProtocolError
 
 from unify_source.api.responses import Response
 from unify_source.api.unreachable import ForeignEncoding, too_slow, unreachable
-from unify_source.errors import ApiError, ConfigurationError, TooLarge, Unreachable
-from unify_source.settings import Settings
-from unify_source.settings.values import is_loopback
+from unify_source.common.errors import ApiError, ConfigurationError, TooLarge, Unreachable
+from unify_source.common.settings import Settings
+from unify_source.common.settings.values import is_loopback
 
 Parameters = Sequence[tuple[str, str]]
 

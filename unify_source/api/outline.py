@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from unify_source.resources import CURSOR, KEY
+from unify_source.common.resources import CURSOR, KEY
 
 NEXT_CURSOR = "next_cursor"
 

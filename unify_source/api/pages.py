@@ -15,9 +15,9 @@ import orjson
 from unify_source.api.brackets import cut, is_balanced, repeated
 from unify_source.api.outline import NEXT_CURSOR, Version, outline
 from unify_source.api.responses import OK
-from unify_source.errors import ApiError, BrokenPage
-from unify_source.resources import CURSOR, KEY
-from unify_source.settings.limits import USUAL, Limits
+from unify_source.common.errors import ApiError, BrokenPage
+from unify_source.common.resources import CURSOR, KEY
+from unify_source.common.settings.limits import USUAL, Limits
 
 _KINDS = {bool: "true or false", dict: "an object", list: "a list"}
 _KINDS |= dict.fromkeys((int, float), "a number")

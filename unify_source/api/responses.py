@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from unify_source.api.http_dates import http_date
-from unify_source.errors import (
+from unify_source.common.errors import (
     ApiError,
     KeyRefused,
     NotFound,

@@ -19,7 +19,7 @@ from urllib3.exceptions import (
     SSLError,
 )
 
-from unify_source.errors import Unreachable
+from unify_source.common.errors import Unreachable
 
 _RUN_AGAIN = "Nothing is lost: run it again."
 

@@ -179,7 +179,7 @@ def make_models(options: Options) -> None:
     """
     with screen_of(options, "Creating the views", _NOT_MADE) as screen:
         with importing():
-            from unify_source.analysis.views import make_models as run_models
+            from unify_source.runs.analysis.views import make_models as run_models
 
         models = run_models(pipeline_of(options), lock_timeout=options.lock_timeout)
         screen.result(models.as_json(), models.as_lines())
@@ -194,7 +194,7 @@ def report(options: Options, *, output: str, is_opened: bool) -> None:
     """Write a report as one HTML file, to read, print or mail."""
     with screen_of(options, "Querying the models", _NOT_EXPORTED) as screen:
         with importing():
-            from unify_source.analysis.report.report import report as run_report
+            from unify_source.runs.analysis.report.report import report as run_report
 
         written = run_report(pipeline_of(options), output, lock_timeout=options.lock_timeout)
         screen.result(written.as_json(), written.as_lines())
@@ -214,7 +214,7 @@ def export(options: Options, *, name: str, output: str | None, time_zone: str) -
     """Write a table or a model to a CSV, Parquet or XLSX file."""
     with screen_of(options, f"Reading {name}", _NOT_EXPORTED) as screen:
         with importing():
-            from unify_source.analysis.export import export as run_export
+            from unify_source.runs.analysis.export import export as run_export
 
         written = run_export(
             pipeline_of(options),

@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from unify_source.cli.progress import Progress, terminal_width
 from unify_source.cli.streams import is_terminal
-from unify_source.errors import UnifyError
+from unify_source.common.errors import UnifyError
 
 # In a pipe or a file rich assumes 80 columns, and would cut what another program reads.
 _WIDEST = 240

@@ -14,8 +14,8 @@ import click
 
 from unify_source.cli.options import SHOWING, Options, taking
 from unify_source.cli.process import screen_of
-from unify_source.errors import ConfigurationError
-from unify_source.temporary import temporary_folder
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from unify_source.cli.console import Screen
@@ -95,10 +95,10 @@ def sandbox(**options: Any) -> None:
 
 def _run_demo(screen: Screen, enrollments: int) -> None:
     local = _sandbox()
-    from unify_source.analysis.report.report import report as make_report
-    from unify_source.analysis.views import make_models
     from unify_source.cli.pipeline import open_pipeline
     from unify_source.load.packages import row_counts
+    from unify_source.runs.analysis.report.report import report as make_report
+    from unify_source.runs.analysis.views import make_models
     from unify_source.runs.sync import sync
 
     # The demo shows a first load; into the file of an earlier demo, nothing would have changed.

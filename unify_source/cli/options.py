@@ -10,9 +10,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from unify_source.errors import ConfigurationError, LockHeld, UnifyError
-from unify_source.settings import LOCK_TIMEOUT, SETTINGS
-from unify_source.settings.values import Choices, Setting
+from unify_source.common.errors import ConfigurationError, LockHeld, UnifyError
+from unify_source.common.settings import LOCK_TIMEOUT, SETTINGS
+from unify_source.common.settings.values import Choices, Setting
 
 Command = Callable[..., None]
 

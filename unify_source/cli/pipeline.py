@@ -12,9 +12,9 @@ from dlt.pipeline.exceptions import InvalidPipelineName
 
 from unify_source.cli.progress import Progress
 from unify_source.cli.working_folder import folder_of_this_process
-from unify_source.errors import ConfigurationError
-from unify_source.resources import MAIN_LIST
-from unify_source.runs.progress import WindowProgress
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.resources import MAIN_LIST
+from unify_source.runs.windows.progress import WindowProgress
 
 _COUNTED = MAIN_LIST.name
 _READING = "Reading pages"

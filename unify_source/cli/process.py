@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from unify_source.cli.console import Screen, ScreenLog
 from unify_source.cli.options import as_options
 from unify_source.cli.streams import Outlet, protect
-from unify_source.errors import ConfigurationError, UnifyError
-from unify_source.errors.notices import ALWAYS
-from unify_source.errors.redaction import redacted
+from unify_source.common.errors import ConfigurationError, UnifyError
+from unify_source.common.errors.notices import ALWAYS
+from unify_source.common.errors.redaction import redacted
 
 if TYPE_CHECKING:
     import dlt

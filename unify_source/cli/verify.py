@@ -25,7 +25,7 @@ def verify(
     """
     with screen_of(options, "Starting") as screen:
         with importing():
-            from unify_source.verification.verify import verify as run_verify
+            from unify_source.runs.verification.verify import verify as run_verify
 
         result = run_verify(
             pipeline_of(options, screen),

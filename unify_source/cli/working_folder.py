@@ -11,8 +11,8 @@ from pathlib import Path
 
 import dlt
 
-from unify_source.dlt_seam import default_pipelines_dir
-from unify_source.temporary import temporary_folder
+from unify_source.common.dlt_seam import default_pipelines_dir
+from unify_source.common.temporary import temporary_folder
 
 # Rows that were loaded, which dlt's commands do not need.
 _LOADED_ROWS = "completed_jobs"

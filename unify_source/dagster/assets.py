@@ -8,18 +8,18 @@ from typing import Any
 
 import dagster as dg
 
-from unify_source.analysis.models import models
-from unify_source.analysis.views import make_models
+from unify_source.common.resources import BY_NAME
+from unify_source.common.settings.accounts import ACCOUNT
+from unify_source.common.times import EPOCH
 from unify_source.dagster.partitions import Partitioning, Range, ranges
 from unify_source.dagster.resources import UnifyAccount, UnifyDataset, failing_as_dagster_does
 from unify_source.dagster.specs import GROUP, model_key, model_specs, table_specs
 from unify_source.load.configuration.lookup import configured
-from unify_source.resources import BY_NAME
+from unify_source.runs.analysis.models import models
+from unify_source.runs.analysis.views import make_models
 from unify_source.runs.backfill import backfill
 from unify_source.runs.report import Report
 from unify_source.runs.status import status
-from unify_source.settings.accounts import ACCOUNT
-from unify_source.times import EPOCH
 
 # A failed run resumes where it stopped: a retry costs only what is left.
 RETRIES = dg.RetryPolicy(max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL)

@@ -11,8 +11,8 @@ from datetime import date, datetime, time, timedelta, timezone
 
 import dagster as dg
 
+from unify_source.common.resources import MAIN_LIST
 from unify_source.dagster.specs import table_key
-from unify_source.resources import MAIN_LIST
 
 _MOST_DAYS = 31
 _TABLE = table_key(MAIN_LIST.parts[0].table.name)

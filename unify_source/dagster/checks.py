@@ -6,12 +6,12 @@ from typing import Any
 
 import dagster as dg
 
+from unify_source.common.resources import BY_NAME, QUARANTINE
 from unify_source.dagster.assets import RETRIES
 from unify_source.dagster.partitions import Partitioning, ranges
 from unify_source.dagster.resources import UnifyAccount, UnifyDataset, failing_as_dagster_does
 from unify_source.dagster.specs import GROUP, table_key
-from unify_source.resources import BY_NAME, QUARANTINE
-from unify_source.verification.verify import verify
+from unify_source.runs.verification.verify import verify
 
 EQUALS_API, IS_EMPTY = "equals_api", "is_empty"
 

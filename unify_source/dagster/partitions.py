@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import dagster as dg
 
-from unify_source.errors import ConfigurationError
-from unify_source.errors.redaction import shown
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.errors.redaction import shown
 
 ACCOUNTS = "unify_accounts"
 """The dynamic partitions that are accounts."""

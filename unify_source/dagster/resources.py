@@ -11,7 +11,7 @@ import dlt
 from pydantic import Field
 
 from unify_source.cli.pipeline import open_pipeline
-from unify_source.errors import ConfigurationError, UnifyError
+from unify_source.common.errors import ConfigurationError, UnifyError
 
 PIPELINE, DATASET = "unify_gtm", "unify"
 # What makes two datasets of two accounts, on a database that ignores case as well.

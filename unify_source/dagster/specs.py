@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import dagster as dg
 
-from unify_source.analysis.models import Model, models
+from unify_source.common.resources import BY_NAME, KEY, Column, Table
 from unify_source.dagster.partitions import Partitioning
-from unify_source.resources import BY_NAME, KEY, Column, Table
+from unify_source.runs.analysis.models import Model, models
 
 # Dagster looks at when a table was loaded, not at which day: a backfill of an old day makes it
 # fresh as well. The hourly schedule leaves a table no older than an hour, a daily one 24.

@@ -6,7 +6,7 @@ from typing import Any
 
 import dlt
 
-from unify_source.dlt_seam import kind_of
+from unify_source.common.dlt_seam import kind_of
 
 # A connection may see other databases, with a dataset of the same name: all of MotherDuck's.
 _TABLES_OF_DUCKDB = (

@@ -9,8 +9,8 @@ from typing import Any
 
 import dlt
 
-from unify_source.dlt_seam import database_of, kind_of
-from unify_source.errors import ConfigurationError
+from unify_source.common.dlt_seam import database_of, kind_of
+from unify_source.common.errors import ConfigurationError
 
 STORAGE_VERSION = "v1.3.0"
 """The oldest DuckDB that can open new files: the oldest that we support.

@@ -17,12 +17,17 @@ from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.exceptions import TerminalValueError
 from dlt.destinations.exceptions import DatabaseTerminalException
 
+from unify_source.common.dlt_seam import (
+    capabilities,
+    fastest_format,
+    kind_of,
+    merge_in_transactions,
+)
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
 from unify_source.destinations.comments import keep_described
 from unify_source.destinations.databases import place_of
 from unify_source.destinations.staging import refuse_shared_staging
-from unify_source.dlt_seam import capabilities, fastest_format, kind_of, merge_in_transactions
-from unify_source.errors import ConfigurationError
-from unify_source.resources import BY_NAME, ENROLLMENTS, KEY, TEXT, Table
 
 PARQUET, CSV = "parquet", "csv"
 # dlt's CSV does not distinguish empty text from null, and its JSON lines lose Arrow's types.

@@ -12,11 +12,11 @@ from uuid import uuid4
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
+from unify_source.common.dlt_seam import FSClientBase, WithStagingDataset, is_function
+from unify_source.common.resources import BY_NAME
 from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.stored.history import LOADS
-from unify_source.dlt_seam import FSClientBase, WithStagingDataset, is_function
-from unify_source.resources import BY_NAME
 
 _NAME = "unify_source_check"
 _EXISTING = ("_dlt_version", LOADS, *BY_NAME)

@@ -6,13 +6,13 @@ from typing import Any
 
 import dlt
 
+from unify_source.common.dlt_seam import FSClientBase, WithStagingDataset
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.resources import ENROLLMENTS
 from unify_source.destinations.databases import table_exists
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.stored.contents import is_queried
 from unify_source.destinations.stored.history import LOADS
-from unify_source.dlt_seam import FSClientBase, WithStagingDataset
-from unify_source.errors import ConfigurationError
-from unify_source.resources import ENROLLMENTS
 
 
 def refuse_shared_staging(pipeline: dlt.Pipeline) -> None:

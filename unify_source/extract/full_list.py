@@ -10,7 +10,7 @@ from unify_source.api.by_id import each_by_id
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
-from unify_source.errors import (
+from unify_source.common.errors import (
     ApiError,
     KeyRefused,
     RateLimited,
@@ -18,10 +18,10 @@ from unify_source.errors import (
     TooLarge,
     Unreachable,
 )
-from unify_source.errors.notices import Notices
+from unify_source.common.errors.notices import Notices
+from unify_source.common.resources import Resource
+from unify_source.common.settings import Settings
 from unify_source.extract.pagination import follow
-from unify_source.resources import Resource
-from unify_source.settings import Settings
 
 Decoded = TypeVar("Decoded")
 

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from unify_source.settings.limits import wide_bytes
+from unify_source.common.settings.limits import wide_bytes
 
 BATCH_BYTES = 8 << 20
 # An API is often faster than a merge: without a limit a slow destination would fill the memory.

@@ -10,12 +10,12 @@ from typing import Any
 from unify_source.api.connection import Parameters
 from unify_source.api.outline import Version
 from unify_source.api.pages import Page
-from unify_source.errors import BrokenPage
+from unify_source.common.errors import BrokenPage
+from unify_source.common.resources import CURSOR, KEY
+from unify_source.common.settings.limits import USUAL, Limits
+from unify_source.common.times import rfc3339
 from unify_source.extract.cuts.slicing import instant_in
 from unify_source.extract.window import Window
-from unify_source.resources import CURSOR, KEY
-from unify_source.settings.limits import USUAL, Limits
-from unify_source.times import rfc3339
 
 _SLOTS = 1 << 20
 # How often recent rows are listed while they change.

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil
 
+from unify_source.common.settings.limits import LARGEST_PAGE
 from unify_source.extract.cuts.slice import Recent, Slice
 from unify_source.extract.cuts.slicing import fitting
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.window import Window, begin
-from unify_source.settings.limits import LARGEST_PAGE
 
 # A check costs a request: one per 64 pages, and one when a portion ends. A listing of recent rows
 # may take one more page per 16 pages: reading all slices again costs far more. After a bulk change,

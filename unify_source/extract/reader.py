@@ -10,12 +10,12 @@ from typing import Any
 
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
+from unify_source.common.resources import Resource
+from unify_source.common.settings.limits import USUAL, Limits
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.portion import Portion
 from unify_source.extract.window import Window, begin, joined
 from unify_source.extract.workers import Workers
-from unify_source.resources import Resource
-from unify_source.settings.limits import USUAL, Limits
 
 MOST_WIDE_BYTES = 24 << 20
 """The bytes that make rows wide, beyond which a portion begins again with fewer rows."""

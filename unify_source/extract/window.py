@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from unify_source.errors import BrokenPage
-from unify_source.times import EPOCH, TICK, rfc3339
+from unify_source.common.errors import BrokenPage
+from unify_source.common.times import EPOCH, TICK, rfc3339
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 

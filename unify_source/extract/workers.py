@@ -14,7 +14,9 @@ from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.outline import Version
 from unify_source.api.pages import Page
-from unify_source.errors import TooLarge
+from unify_source.common.errors import TooLarge
+from unify_source.common.resources import Resource
+from unify_source.common.settings.limits import LARGEST_PAGE, Limits
 from unify_source.extract.cuts.slice import Recent, Slice
 from unify_source.extract.cuts.slicing import instants
 from unify_source.extract.pagination import follow, follow_closely, updated_since
@@ -22,8 +24,6 @@ from unify_source.extract.portion import Check, Piece, Portion, Work
 from unify_source.extract.samples.probe import first_look
 from unify_source.extract.schedule import Schedule
 from unify_source.extract.window import Window
-from unify_source.resources import Resource
-from unify_source.settings.limits import LARGEST_PAGE, Limits
 
 # Finding the first row of a shorter list takes more requests than reading it to the end.
 _LONG = 4

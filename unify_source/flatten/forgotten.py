@@ -12,8 +12,8 @@ from secrets import token_hex
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.common.resources import KEY, PEOPLE, Path, Resource
 from unify_source.flatten.decode.decode import Batch
-from unify_source.resources import KEY, PEOPLE, Path, Resource
 
 _ID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import NamedTuple
 
+from unify_source.common.resources import AS_OF, DELETED, Path, Table
+from unify_source.common.settings.limits import USUAL
 from unify_source.flatten.decode.json_text import text_of
-from unify_source.resources import AS_OF, DELETED, Path, Table
-from unify_source.settings.limits import USUAL
 
 MORE_FIELDS = "more_fields"
 """The column for fields that have no column of their own, as one JSON object a row."""

@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.common.resources import JSON_METADATA, Path, Table
 from unify_source.flatten.decode.json_text import parsed, text_of
 from unify_source.flatten.decode.limits import MAX_PATH_LENGTH
 from unify_source.flatten.names import Names, Splitting
 from unify_source.flatten.values import ARROW_TYPES, chosen, fitted, kind_of
-from unify_source.resources import JSON_METADATA, Path, Table
 
 SOURCE_PATH = "x-source-path"
 """The metadata of a column, and its hint in dlt: the keys that lead to its values, as JSON."""

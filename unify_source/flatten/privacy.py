@@ -1,8 +1,8 @@
 """Hashes or drops personal data, before a row is compared, remembered or written. Pure.
 
 Everything after the parser, including digests in the state and the files of a load, sees rows only
-as they may be stored. Only the facts in `resources/` say what is personal. A field that they do not
-know is treated as personal too.
+as they may be stored. Only the facts in `common/resources/` say what is personal. A field that they
+do not know is treated as personal too.
 """
 
 from __future__ import annotations
@@ -15,12 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.flatten.decode.decode import Batch
-from unify_source.flatten.decode.json_text import levels, parsed, text_of
-from unify_source.flatten.decode.more import MORE_KEY
-from unify_source.flatten.decode.unreadable import Unreadable
-from unify_source.flatten.forgotten import Forgotten
-from unify_source.resources import (
+from unify_source.common.resources import (
     CURSOR,
     FLAG,
     KEY,
@@ -31,10 +26,15 @@ from unify_source.resources import (
     Resource,
     Table,
 )
-from unify_source.settings import Settings
-from unify_source.settings.limits import USUAL, Limits
-from unify_source.settings.privacy import ALL_FIELDS, DROP, HASH, KEEP
-from unify_source.times import parse_instant, rfc3339
+from unify_source.common.settings import Settings
+from unify_source.common.settings.limits import USUAL, Limits
+from unify_source.common.settings.privacy import ALL_FIELDS, DROP, HASH, KEEP
+from unify_source.common.times import parse_instant, rfc3339
+from unify_source.flatten.decode.decode import Batch
+from unify_source.flatten.decode.json_text import levels, parsed, text_of
+from unify_source.flatten.decode.more import MORE_KEY
+from unify_source.flatten.decode.unreadable import Unreadable
+from unify_source.flatten.forgotten import Forgotten
 
 _TYPES = {TEXT: str, FLAG: bool, WHOLE: int}
 

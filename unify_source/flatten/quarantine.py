@@ -7,9 +7,9 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from unify_source.common.resources import DELETED, INSTANT, KEY, QUARANTINE, TEXT
 from unify_source.flatten.decode.unreadable import Unreadable
 from unify_source.flatten.tables import empty, tombstones
-from unify_source.resources import DELETED, INSTANT, KEY, QUARANTINE, TEXT
 
 
 def quarantined(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.resources import DELETED, KEY
+from unify_source.common.resources import DELETED, KEY
 
 
 class Carried(NamedTuple):

@@ -1,6 +1,6 @@
 """Splits one nested batch into an Arrow table for each warehouse table. Pure.
 
-Promised fields go where `resources/` says, all others to `new_columns`.
+Promised fields go where `common/resources/` says, all others to `new_columns`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.flatten.decode.more import MORE_KEY
-from unify_source.flatten.names import Splitting
-from unify_source.flatten.new_columns import new_columns
-from unify_source.flatten.tables import filled, tombstones, with_merge_columns
-from unify_source.resources import (
+from unify_source.common.resources import (
     AS_OF,
     CURSOR,
     INSTANT,
@@ -25,6 +21,10 @@ from unify_source.resources import (
     Resource,
     Table,
 )
+from unify_source.flatten.decode.more import MORE_KEY
+from unify_source.flatten.names import Splitting
+from unify_source.flatten.new_columns import new_columns
+from unify_source.flatten.tables import filled, tombstones, with_merge_columns
 
 SHOWN_BY, SHOWN_AT = "_shown_by", "_shown_at"
 """Where an object was seen: the key and the `updated_at` of the row that nests it."""

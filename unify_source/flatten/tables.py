@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from unify_source.resources import (
+from unify_source.common.resources import (
     AS_OF,
     DELETED,
     FLAG,
@@ -15,8 +15,8 @@ from unify_source.resources import (
     TEXT,
     Table,
 )
-from unify_source.settings.accounts import ACCOUNT
-from unify_source.times import EPOCH
+from unify_source.common.settings.accounts import ACCOUNT
+from unify_source.common.times import EPOCH
 
 
 def empty(table: Table, *, json_columns: bool = True) -> pa.Table:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from unify_source.common.resources import FLAG, INSTANT, TEXT, WHOLE
+from unify_source.common.times import parse_instant
 from unify_source.flatten.decode.json_text import Number, text_of
-from unify_source.resources import FLAG, INSTANT, TEXT, WHOLE
-from unify_source.times import parse_instant
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "bigint": WHOLE,

@@ -11,6 +11,16 @@ import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.pipeline import ExtractInfo
 
+from unify_source.common.dlt_seam import (
+    FSClientBase,
+    empty_working_folder,
+    force_state_extract,
+    load_pipeline_state_from_destination,
+    resource_state,
+)
+from unify_source.common.errors import LoadFailed
+from unify_source.common.resources import BY_NAME, CURSOR, MAIN_LIST, QUARANTINE
+from unify_source.common.settings.accounts import state_of_account
 from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.stored.contents import row_count
 from unify_source.destinations.stored.history import (
@@ -19,19 +29,9 @@ from unify_source.destinations.stored.history import (
     load_after_all,
     newest_schema,
 )
-from unify_source.dlt_seam import (
-    FSClientBase,
-    empty_working_folder,
-    force_state_extract,
-    load_pipeline_state_from_destination,
-    resource_state,
-)
-from unify_source.errors import LoadFailed
 from unify_source.load.source import SOURCE
 from unify_source.load.state.cursors import stored_cursor
 from unify_source.load.state.memory import stored_wide_bytes
-from unify_source.resources import BY_NAME, CURSOR, MAIN_LIST, QUARANTINE
-from unify_source.settings.accounts import state_of_account
 
 ALL = tuple(BY_NAME)
 

@@ -12,15 +12,18 @@ from dlt.extract import DltResource, DltSource
 from typing_extensions import Unpack
 
 from unify_source.api.client import Client
-from unify_source.destinations.lakes.libraries import refuse_missing_library
-from unify_source.destinations.stored.history import delete_torn_files, keep_order
-from unify_source.dlt_seam import (
+from unify_source.common.dlt_seam import (
     BeforeStep,
     active_pipeline,
     merge_in_transactions,
     raise_if_signalled,
     watch_steps,
 )
+from unify_source.common.resources import ALL_TABLES, BY_NAME, LEDGER
+from unify_source.common.settings import SECTION, SETTINGS, Settings
+from unify_source.common.settings.limits import LimitArguments
+from unify_source.destinations.lakes.libraries import refuse_missing_library
+from unify_source.destinations.stored.history import delete_torn_files, keep_order
 from unify_source.flatten.decode.allocators import give_back_memory
 from unify_source.load.asked.interval import asked_interval
 from unify_source.load.configuration.dlt_files import redact_dlt
@@ -28,9 +31,6 @@ from unify_source.load.configuration.environment import refuse_unsafe
 from unify_source.load.configuration.lookup import configured
 from unify_source.load.ledger.ledger import Ledger
 from unify_source.load.tables.table_resources import TableResources
-from unify_source.resources import ALL_TABLES, BY_NAME, LEDGER
-from unify_source.settings import SECTION, SETTINGS, Settings
-from unify_source.settings.limits import LimitArguments
 
 SOURCE = SECTION
 

@@ -10,7 +10,10 @@ from datetime import date, datetime
 import dlt
 from typing_extensions import Unpack
 
-from unify_source.errors import ConfigurationError
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.resources import BY_NAME
+from unify_source.common.settings import LOCK_TIMEOUT, RangeArguments, Settings
+from unify_source.common.times import kept_instant, parse_range, rfc3339
 from unify_source.extract.window import Window, left_after
 from unify_source.load.configuration.dlt_errors import explained
 from unify_source.load.configuration.environment import run_settings
@@ -19,11 +22,8 @@ from unify_source.load.ledger.entry import BACKFILL, Entry
 from unify_source.load.packages import state_of
 from unify_source.load.state import State
 from unify_source.load.tables.window_load import AtEnd
-from unify_source.resources import BY_NAME
 from unify_source.runs.report import Report
-from unify_source.runs.windows import WindowRun
-from unify_source.settings import LOCK_TIMEOUT, RangeArguments, Settings
-from unify_source.times import kept_instant, parse_range, rfc3339
+from unify_source.runs.windows.run import WindowRun
 
 
 def backfill(

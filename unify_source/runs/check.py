@@ -11,22 +11,22 @@ import dlt
 from typing_extensions import Unpack
 
 from unify_source.api.client import Client
-from unify_source.destinations.locks.turns import opened_file, seconds_to_wait
-from unify_source.destinations.scratch import try_writing
-from unify_source.destinations.staging import refuse_shared_staging
-from unify_source.dlt_seam import raise_if_signalled
-from unify_source.errors import (
+from unify_source.common.dlt_seam import raise_if_signalled
+from unify_source.common.errors import (
     ConfigurationError,
     DestinationUnreachable,
     LoadFailed,
     NotPermitted,
     UnifyError,
 )
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings import LOCK_TIMEOUT, Settings, SettingsArguments
+from unify_source.destinations.locks.turns import opened_file, seconds_to_wait
+from unify_source.destinations.scratch import try_writing
+from unify_source.destinations.staging import refuse_shared_staging
 from unify_source.load.configuration.dlt_errors import FAILED, SAFE, explained
 from unify_source.load.configuration.environment import run_settings
-from unify_source.resources import ENROLLMENT_LIST
 from unify_source.runs.status import length_of
-from unify_source.settings import LOCK_TIMEOUT, Settings, SettingsArguments
 
 CLOCK_TOLERANCE = timedelta(seconds=60)
 _PATIENCE_SECONDS = 8.0

@@ -8,19 +8,19 @@ from uuid import UUID
 
 import dlt
 
+from unify_source.common.dlt_seam import FSClientBase
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.settings import LOCK_TIMEOUT
+from unify_source.common.settings.values import read_id
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.forgotten.deletion import copies_kept, take_out
 from unify_source.destinations.locks.turns import Turns
 from unify_source.destinations.stored.contents import is_queried
-from unify_source.dlt_seam import FSClientBase
-from unify_source.errors import ConfigurationError
 from unify_source.load.configuration.dlt_errors import explained
 from unify_source.load.configuration.environment import refuse_unsafe
 from unify_source.load.configuration.lookup import configured_account
 from unify_source.load.packages import start_over
 from unify_source.load.state.checked import refuse_other_accounts
-from unify_source.settings import LOCK_TIMEOUT
-from unify_source.settings.values import read_id
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,15 @@ from typing_extensions import Unpack
 
 from unify_source.api.budget import BUDGET_SECONDS
 from unify_source.api.client import Client
-from unify_source.dlt_seam import raise_if_signalled
+from unify_source.common.dlt_seam import raise_if_signalled
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings import RangeArguments
+from unify_source.common.times import parse_range
 from unify_source.extract.samples.estimate import rows_over_time
 from unify_source.extract.samples.probe import first_instant
 from unify_source.extract.window import Window
 from unify_source.load.configuration.dlt_errors import explained
 from unify_source.load.configuration.lookup import configured
-from unify_source.resources import ENROLLMENT_LIST
-from unify_source.settings import RangeArguments
-from unify_source.times import parse_range
 
 PARTS = 16
 # Reading, splitting and loading into DuckDB on two cores; see the benchmarks.

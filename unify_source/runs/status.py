@@ -8,18 +8,18 @@ from typing import Any
 
 import dlt
 
+from unify_source.common.dlt_seam import looking_at
+from unify_source.common.resources import QUARANTINE
+from unify_source.common.settings import LOCK_TIMEOUT
 from unify_source.destinations.duckdb_file import duckdb_database
 from unify_source.destinations.locks.turns import opened_file, seconds_to_wait
 from unify_source.destinations.stored.history import last_loads
-from unify_source.dlt_seam import looking_at
 from unify_source.load.configuration.dlt_errors import explained
 from unify_source.load.configuration.environment import refuse_unsafe
 from unify_source.load.configuration.lookup import configured_account
 from unify_source.load.ledger.reading import Runs, last_runs
 from unify_source.load.packages import cursor, row_counts
 from unify_source.load.state.checked import refuse_other_accounts
-from unify_source.resources import QUARANTINE
-from unify_source.settings import LOCK_TIMEOUT
 
 LOADS_SHOWN = 5
 _STATES = {0: "loaded"}

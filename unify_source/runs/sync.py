@@ -7,14 +7,14 @@ from contextlib import closing
 import dlt
 from typing_extensions import Unpack
 
+from unify_source.common.settings import LOCK_TIMEOUT, SettingsArguments
 from unify_source.extract.window import Window
 from unify_source.load.asked.interval import interval_in_environment
 from unify_source.load.configuration.dlt_errors import explained
 from unify_source.load.configuration.environment import run_settings
 from unify_source.load.ledger.entry import SYNC, Entry
 from unify_source.runs.report import Report
-from unify_source.runs.windows import WindowRun
-from unify_source.settings import LOCK_TIMEOUT, SettingsArguments
+from unify_source.runs.windows.run import WindowRun
 
 
 def sync(

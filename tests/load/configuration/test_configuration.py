@@ -18,7 +18,15 @@ from dlt.common.configuration.specs.pluggable_run_context import PluggableRunCon
 from pages import ROOT
 from typing_extensions import Unpack
 
-from unify_source.errors import ConfigurationError
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.settings import (
+    SECRETS,
+    SETTINGS,
+    RangeArguments,
+    SettingsArguments,
+    checked_settings,
+)
+from unify_source.common.settings.limits import LimitArguments
 from unify_source.load.configuration.environment import run_settings
 from unify_source.load.configuration.lookup import configured, configured_account
 from unify_source.load.source import unify_source
@@ -26,14 +34,6 @@ from unify_source.runs.backfill import backfill
 from unify_source.runs.check import check
 from unify_source.runs.status import status
 from unify_source.runs.sync import sync
-from unify_source.settings import (
-    SECRETS,
-    SETTINGS,
-    RangeArguments,
-    SettingsArguments,
-    checked_settings,
-)
-from unify_source.settings.limits import LimitArguments
 
 GIVEN: dict[str, tuple[Any, str]] = {
     "pii": ("drop", " DROP "),

@@ -17,7 +17,7 @@ from listening import listening
 
 from unify_source import backfill, sync, verify
 from unify_source.cli.pipeline import open_pipeline
-from unify_source.errors import (
+from unify_source.common.errors import (
     ConfigurationError,
     DestinationUnreachable,
     NotPermitted,

@@ -25,7 +25,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from patience import PATIENCE
 
 from unify_source import unify_source
-from unify_source.dlt_seam import dlt_log
+from unify_source.common.dlt_seam import dlt_log
 from unify_source.sandbox import Account, Sandbox
 
 Serve = Callable[..., Sandbox]

@@ -18,7 +18,7 @@ from warehouse import shown, stored
 
 from unify_source import sync, unify_source
 from unify_source.cli.pipeline import open_pipeline
-from unify_source.errors import ConfigurationError
+from unify_source.common.errors import ConfigurationError
 from unify_source.runs.backfill import backfill
 from unify_source.runs.check import check
 from unify_source.sandbox import Account, Sandbox

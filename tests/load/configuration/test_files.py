@@ -13,7 +13,7 @@ from commands import command
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 
-from unify_source.errors import ConfigurationError
+from unify_source.common.errors import ConfigurationError
 from unify_source.load.configuration.dlt_errors import explained
 
 BROKEN = {

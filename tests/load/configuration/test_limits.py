@@ -19,11 +19,11 @@ from standing import load
 
 from unify_source import sync
 from unify_source.api.client import Client
+from unify_source.common.errors import ApiError, LockHeld
+from unify_source.common.resources import ENROLLMENT_LIST
+from unify_source.common.settings import checked_settings
 from unify_source.destinations.locks.turns import Turns
-from unify_source.errors import ApiError, LockHeld
 from unify_source.extract.pagination import follow
-from unify_source.resources import ENROLLMENT_LIST
-from unify_source.settings import checked_settings
 
 Serve = Callable[[Asked, socket.socket], None]
 

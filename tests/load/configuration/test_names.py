@@ -10,9 +10,9 @@ from commands import command, only_json
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 
-from unify_source.errors import ConfigurationError
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.settings import checked_settings
 from unify_source.load.configuration.lookup import configured
-from unify_source.settings import checked_settings
 
 KEY = "a-key-of-the-test"
 PERSON = "3c90c3cc-0d44-4b50-8888-8dd25736052a"

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unify_source import sync
-from unify_source.errors import ConfigurationError, UnifyError
-from unify_source.errors.redaction import keep_out, redacted, redacted_logs
+from unify_source.common.errors import ConfigurationError, UnifyError
+from unify_source.common.errors.redaction import keep_out, redacted, redacted_logs
+from unify_source.common.settings import checked_settings
 from unify_source.load.configuration.lookup import configured
 from unify_source.sandbox import Account, Sandbox
-from unify_source.settings import checked_settings
 
 Serve = Callable[..., Sandbox]
 

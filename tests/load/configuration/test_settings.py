@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unify_source.errors import ConfigurationError
-from unify_source.errors.redaction import redacted, shown
-from unify_source.settings import (
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.errors.redaction import redacted, shown
+from unify_source.common.settings import (
     ID_FILTERS,
     STATUSES,
     Settings,
     checked_settings,
 )
-from unify_source.times import parse_range, parse_time
+from unify_source.common.times import parse_range, parse_time
 
 UTC = timezone.utc
 INTEGERS = {

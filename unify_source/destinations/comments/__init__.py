@@ -10,9 +10,9 @@ from collections.abc import Collection
 
 import dlt
 
+from unify_source.common.dlt_seam import FSClientBase, kind_of
+from unify_source.common.settings import SECTION
 from unify_source.destinations.comments import databases, lakes
-from unify_source.dlt_seam import FSClientBase, kind_of
-from unify_source.settings import SECTION
 
 
 def keep_described(pipeline: dlt.Pipeline, new: Collection[str] = ()) -> None:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from dlt.destinations.exceptions import DatabaseException
 
-from unify_source.resources import DESCRIBED, MARK
-from unify_source.settings.accounts import ACCOUNT, DESCRIPTION
+from unify_source.common.resources import DESCRIBED, MARK
+from unify_source.common.settings.accounts import ACCOUNT, DESCRIPTION
 
 Dictionary = Mapping[tuple[str, str], str]
 """What each (table, column) means; the table itself has an empty column."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from unify_source.common.resources import ALL_TABLES, Table
+from unify_source.common.settings import DELTA, ICEBERG
+from unify_source.common.settings.accounts import ACCOUNT, DESCRIPTION
 from unify_source.destinations.comments.databases import warn_once
-from unify_source.resources import ALL_TABLES, Table
-from unify_source.settings import DELTA, ICEBERG
-from unify_source.settings.accounts import ACCOUNT, DESCRIPTION
 
 _KEYS = {DELTA: "comment", ICEBERG: "doc"}
 """The key of the metadata in which Delta or Arrow has a column's comment."""

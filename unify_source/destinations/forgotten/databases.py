@@ -9,10 +9,10 @@ from typing import Any
 
 import dlt
 
+from unify_source.common.resources import BY_NAME, DIFFERENCES, KEY, PEOPLE, QUARANTINE
+from unify_source.common.settings.accounts import only
 from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.forgotten.people import store
-from unify_source.resources import BY_NAME, DIFFERENCES, KEY, PEOPLE, QUARANTINE
-from unify_source.settings.accounts import only
 
 KEYS = {**dict.fromkeys(BY_NAME, KEY), DIFFERENCES.name: "key"}
 """The column by which a person's rows are deleted from each table."""

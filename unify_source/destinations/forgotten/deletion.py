@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dlt
 
+from unify_source.common.dlt_seam import FSClientBase, kind_of
+from unify_source.common.resources import BY_NAME
+from unify_source.common.settings import ICEBERG
 from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.forgotten import databases, lakes
 from unify_source.destinations.forgotten.people import remember
-from unify_source.dlt_seam import FSClientBase, kind_of
-from unify_source.resources import BY_NAME
-from unify_source.settings import ICEBERG
 
 _SNAPSHOTS = (
     "Older snapshots of the Iceberg tables still hold them: expire these, and delete their files."

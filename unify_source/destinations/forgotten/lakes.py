@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.common.resources import BY_NAME, DIFFERENCES, KEY, QUARANTINE, TEXT
 from unify_source.destinations.forgotten.databases import KEYS, links
 from unify_source.destinations.lakes.tables import Rows, rows_of
-from unify_source.resources import BY_NAME, DIFFERENCES, KEY, QUARANTINE, TEXT
 
 _TABLES = {**BY_NAME, DIFFERENCES.name: DIFFERENCES}
 

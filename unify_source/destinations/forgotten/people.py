@@ -9,10 +9,10 @@ from typing import Any
 
 import dlt
 
+from unify_source.common.settings.accounts import table_of
 from unify_source.destinations.databases import has_table, merges_in_transactions
 from unify_source.destinations.locks.claims import Claim, claims_in
 from unify_source.flatten.forgotten import Forgotten
-from unify_source.settings.accounts import table_of
 
 TABLE = "_unify_forgotten"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import dlt
 
-from unify_source.dlt_seam import kind_of
-from unify_source.errors import ConfigurationError
-from unify_source.settings import DELTA, ICEBERG
+from unify_source.common.dlt_seam import kind_of
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.settings import DELTA, ICEBERG
 
 _LIBRARIES = {DELTA: "deltalake", ICEBERG: "pyiceberg"}
 _OF_CATALOG = "sqlalchemy"

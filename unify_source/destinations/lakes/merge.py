@@ -17,16 +17,16 @@ import pyarrow.compute as pc
 from dlt.common.destination import AnyDestination, DestinationCapabilitiesContext
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
+from unify_source.common.dlt_seam import kind_of, running_pipeline
+from unify_source.common.resources import AS_OF, DELETED, KEY, KNOWN_AS_OF, TEXT, Table
+from unify_source.common.settings import DELTA, ICEBERG, PARQUET
 from unify_source.destinations.comments.lakes import describe, described
 from unify_source.destinations.lakes.composite import match_at_once
 from unify_source.destinations.lakes.near import merge_near
 from unify_source.destinations.lakes.tables import Rows, of_format, rows_of
 from unify_source.destinations.lakes.versions import newest_of_each
-from unify_source.dlt_seam import kind_of, running_pipeline
 from unify_source.flatten.shared import Carried
 from unify_source.flatten.tables import marked_deleted, with_account
-from unify_source.resources import AS_OF, DELETED, KEY, KNOWN_AS_OF, TEXT, Table
-from unify_source.settings import DELTA, ICEBERG, PARQUET
 
 
 def lake_format(caps: DestinationCapabilitiesContext | None, wanted: str) -> str | None:

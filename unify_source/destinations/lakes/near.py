@@ -15,10 +15,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.dlt_seam import limit_delta_merges
-from unify_source.resources import BY_NAME, INSTANT, KEY, TEXT
-from unify_source.settings.accounts import ACCOUNT
-from unify_source.times import rfc3339
+from unify_source.common.dlt_seam import limit_delta_merges
+from unify_source.common.resources import BY_NAME, INSTANT, KEY, TEXT
+from unify_source.common.settings.accounts import ACCOUNT
+from unify_source.common.times import rfc3339
 
 _SMALL_BYTES = 16 << 20
 _MOST_SPANS = 50

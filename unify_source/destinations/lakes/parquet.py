@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from unify_source.common.resources import AS_OF, DELETED, KEY, TEXT, Table
+from unify_source.common.settings.accounts import ACCOUNT
 from unify_source.destinations.lakes.versions import standing
-from unify_source.resources import AS_OF, DELETED, KEY, TEXT, Table
-from unify_source.settings.accounts import ACCOUNT
 
 _OBJECT_STORES = ("s3", "gs", "gcs", "az", "azure", "abfs", "abfss", "adl")
 

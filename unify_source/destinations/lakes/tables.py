@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
+from unify_source.common.resources import KEY, TEXT, Table
+from unify_source.common.settings import DELTA, ICEBERG
+from unify_source.common.settings.accounts import ACCOUNT, of_account
 from unify_source.destinations.lakes.versions import newest_of_each
-from unify_source.resources import KEY, TEXT, Table
-from unify_source.settings import DELTA, ICEBERG
-from unify_source.settings.accounts import ACCOUNT, of_account
 
 _KEYS_IN_ONE_DELETE = 1_000
 _HOURS_OF_A_LOAD = 1

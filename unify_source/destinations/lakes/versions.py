@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.resources import AS_OF, DELETED, KEY, Table
+from unify_source.common.resources import AS_OF, DELETED, KEY, Table
 
 _LOAD = "_load"
 

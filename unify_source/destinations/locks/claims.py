@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import dlt
 from dlt.common.destination import AnyDestination
 
+from unify_source.common.dlt_seam import FSClientBase, kind_of
 from unify_source.destinations.databases import table_exists
 from unify_source.destinations.locks.wait import Holder
-from unify_source.dlt_seam import FSClientBase, kind_of
 
 LEASE = "lease"
 """Where the claims on turns are: in the table `_unify_lease`, or in the folder `DATASET_lease`."""

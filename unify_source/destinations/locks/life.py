@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from unify_source.temporary import LifeLock
+from unify_source.common.temporary import LifeLock
 
 _KEPT_SECONDS = 24 * 60 * 60
 

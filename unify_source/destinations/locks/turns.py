@@ -16,6 +16,9 @@ import dlt
 from dlt.destinations.exceptions import DestinationConnectionError
 from filelock import FileLock, Timeout
 
+from unify_source.common.dlt_seam import kind_of
+from unify_source.common.errors import LoadFailed
+from unify_source.common.settings import LOCK_TIMEOUT
 from unify_source.destinations.duckdb_file import (
     NO_MERGES,
     duckdb_database,
@@ -25,9 +28,6 @@ from unify_source.destinations.duckdb_file import (
 from unify_source.destinations.locks.lease import leased_turn
 from unify_source.destinations.locks.postgres import postgres_turn
 from unify_source.destinations.locks.wait import Held, Holder, Legacy, Wait, this_run
-from unify_source.dlt_seam import kind_of
-from unify_source.errors import LoadFailed
-from unify_source.settings import LOCK_TIMEOUT
 
 _FOREVER = 1e9
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from unify_source.dlt_seam import raise_if_signalled
-from unify_source.errors import LockHeld
+from unify_source.common.dlt_seam import raise_if_signalled
+from unify_source.common.errors import LockHeld
 
 Holder = dict[str, str]
 """What is known about a lock's holder: `what` it is, `where` it runs, `since` when it holds it.

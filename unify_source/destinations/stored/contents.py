@@ -9,12 +9,12 @@ import pyarrow as pa
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
+from unify_source.common.dlt_seam import FSClientBase
+from unify_source.common.resources import BY_NAME, KEY, Column, Table
+from unify_source.common.settings.accounts import only
 from unify_source.destinations.lakes.merge import carried_in_lake
 from unify_source.destinations.lakes.tables import rows_of
-from unify_source.dlt_seam import FSClientBase
 from unify_source.flatten.shared import Carried
-from unify_source.resources import BY_NAME, KEY, Column, Table
-from unify_source.settings.accounts import only
 
 
 def row_count(pipeline: dlt.Pipeline, name: str, account: str | None = None) -> int | None:

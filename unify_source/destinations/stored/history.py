@@ -17,11 +17,11 @@ from typing import Any
 import dlt
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 
+from unify_source.common.dlt_seam import FSClientBase, kind_of, load_after
+from unify_source.common.resources import DESCRIBED
+from unify_source.common.settings import SECTION
+from unify_source.common.times import aware, kept_instant
 from unify_source.destinations.stored.contents import selected
-from unify_source.dlt_seam import FSClientBase, kind_of, load_after
-from unify_source.resources import DESCRIBED
-from unify_source.settings import SECTION
-from unify_source.times import aware, kept_instant
 
 LOADS = "_dlt_loads"
 _KEPT_BY_DLT = ("_dlt_pipeline_state", "_dlt_version", LOADS)

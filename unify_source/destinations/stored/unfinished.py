@@ -17,12 +17,12 @@ from contextlib import contextmanager
 
 import dlt
 
+from unify_source.common.errors.redaction import redacted
+from unify_source.common.settings.accounts import table_of
+from unify_source.common.times import kept_instant, rfc3339
 from unify_source.destinations.locks.claims import Claim, Claims, claims_in
 from unify_source.destinations.stored.history import finished_loads
-from unify_source.errors.redaction import redacted
 from unify_source.extract.window import Window, begin
-from unify_source.settings.accounts import table_of
-from unify_source.times import kept_instant, rfc3339
 
 _log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from unify_source.api.http_dates import http_date
 from unify_source.api.outline import Version
 from unify_source.api.pages import Page
+from unify_source.common.times import parse_instant
 from unify_source.extract.cuts.slicing import Sample, fitting, instant_in, is_in_order
 from unify_source.extract.cuts.steps import Steps
 from unify_source.extract.window import Window
-from unify_source.times import parse_instant
 
 if TYPE_CHECKING:
     from unify_source.extract.portion import Portion

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from statistics import median_low
 
 from unify_source.api.pages import Page
+from unify_source.common.times import EPOCH, TICK, parse_instant
 from unify_source.extract.window import Window, cut
-from unify_source.times import EPOCH, TICK, parse_instant
 
 # A slice of fewer pages costs more in half-empty last pages than it gains: the first number counts
 # while workers are idle, the second while none is.

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from unify_source.common.times import TICK
 from unify_source.extract.cuts.slicing import Sample, a_page, fitting
 from unify_source.extract.window import Window, begin, cut
-from unify_source.times import TICK
 
 # A step's last page is half empty. A shorter list does not repay rereading its first pages.
 STEP_PAGES = 12

@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 from unify_source.api.client import Client
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
+from unify_source.common.resources import Resource
+from unify_source.common.settings import Settings
+from unify_source.common.times import EPOCH, TICK
 from unify_source.extract.cuts.slicing import a_page, instants, is_in_order
 from unify_source.extract.pagination import follow
 from unify_source.extract.window import Window, cut
-from unify_source.resources import Resource
-from unify_source.settings import Settings
-from unify_source.times import EPOCH, TICK
 
 _LOOKS_AT_A_PART = 8
 # A window that seems to hold more than this share of all rows is sampled again, in halves.

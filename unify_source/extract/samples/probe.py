@@ -9,9 +9,9 @@ from functools import partial
 
 from unify_source.api.connection import Parameters
 from unify_source.api.pages import Page
+from unify_source.common.times import EPOCH, TICK
 from unify_source.extract.cuts.slicing import instants
 from unify_source.extract.window import Window, cut
-from unify_source.times import EPOCH, TICK
 
 Ask = Callable[[Parameters], Page]
 """Asks for a page of a list."""

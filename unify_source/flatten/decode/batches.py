@@ -10,10 +10,10 @@ from datetime import datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.common.resources import CURSOR, INSTANT, Resource
+from unify_source.common.settings.limits import USUAL, Limits, wide_bytes
 from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.decode.limits import JOINED_BYTES, JOINED_ROWS, JOINED_WIDE_BYTES
-from unify_source.resources import CURSOR, INSTANT, Resource
-from unify_source.settings.limits import USUAL, Limits, wide_bytes
 
 JOINED_SECONDS = 2.0
 

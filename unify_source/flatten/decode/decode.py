@@ -19,12 +19,12 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 
 from unify_source.api.outline import NEXT_CURSOR
+from unify_source.common.resources import CURSOR, JSON, KEY, TEXT, Path, Resource
+from unify_source.common.settings.limits import USUAL, Limits
 from unify_source.flatten.decode.instants import instants
 from unify_source.flatten.decode.more import MORE_KEY, rows_with_more
 from unify_source.flatten.decode.row_by_row import rows_of
 from unify_source.flatten.decode.unreadable import Unreadable
-from unify_source.resources import CURSOR, JSON, KEY, TEXT, Path, Resource
-from unify_source.settings.limits import USUAL, Limits
 
 # Arrow's default, 1 MB, takes a twentieth longer. It refuses a document that straddles two blocks,
 # so a block must be at least as long as the longest page.

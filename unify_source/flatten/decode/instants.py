@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.resources import INSTANT
-from unify_source.times import parse_instant
+from unify_source.common.resources import INSTANT
+from unify_source.common.times import parse_instant
 
 _SHORTEST = len("2026-01-31T08:00:00Z")
 _WITH_OFFSET = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$"

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from unify_source.common.resources import JSON, Resource
+from unify_source.common.settings.limits import Limits
 from unify_source.flatten.decode.json_text import levels, parsed, text_of
-from unify_source.resources import JSON, Resource
-from unify_source.settings.limits import Limits
 
 MORE_KEY = "$more"
 """The key under which an object carries the JSON text of its unpromised keys."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import orjson
 
 from unify_source.api.brackets import OPENING, brackets, cut
-from unify_source.errors import BrokenPage
+from unify_source.common.errors import BrokenPage
 
 _BOM = b"\xef\xbb\xbf"
 _LIST, _ROW = 2, 3

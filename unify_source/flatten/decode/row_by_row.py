@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from unify_source.common.resources import CURSOR, FLAG, JSON, KEY, TEXT, WHOLE, Path, Resource
+from unify_source.common.settings.limits import Limits
+from unify_source.common.times import is_beyond_years, parse_instant
 from unify_source.flatten.decode.json_text import Number, parsed, text_of
 from unify_source.flatten.decode.more import MORE_KEY, RowProblem, json_within, too_deep, unpromised
 from unify_source.flatten.decode.pages import RawRow, raw_rows
 from unify_source.flatten.decode.unreadable import Unreadable
-from unify_source.resources import CURSOR, FLAG, JSON, KEY, TEXT, WHOLE, Path, Resource
-from unify_source.settings.limits import Limits
-from unify_source.times import is_beyond_years, parse_instant
 
 Row = dict[str, Any]
 Read = Callable[[Any], Any]

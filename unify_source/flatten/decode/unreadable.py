@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from unify_source.common.resources import CURSOR, KEY
+from unify_source.common.times import parse_instant
 from unify_source.flatten.decode.json_text import parsed
 from unify_source.flatten.decode.pages import RawRow, top_level
-from unify_source.resources import CURSOR, KEY
-from unify_source.times import parse_instant
 
 
 @dataclass(frozen=True)

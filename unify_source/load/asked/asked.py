@@ -8,13 +8,13 @@ from typing import Any
 import dlt
 from dlt.extract import DltResource
 
+from unify_source.common.dlt_seam import capabilities, dropped_tables, running_pipeline
+from unify_source.common.resources import LEDGER
+from unify_source.common.settings import Settings
 from unify_source.destinations.formats import refuse_harm
 from unify_source.destinations.lakes.merge import lake_format
-from unify_source.dlt_seam import capabilities, dropped_tables, running_pipeline
 from unify_source.load.asked.refusals import checked_hints, refuse_lost_tables
 from unify_source.load.schema.contracts import OPEN, Contract
-from unify_source.resources import LEDGER
-from unify_source.settings import Settings
 
 
 class Asked:

@@ -11,11 +11,11 @@ from typing import Any
 import dlt
 from dlt.extract import DltResource
 
-from unify_source.dlt_seam import allows_external_schedulers
-from unify_source.errors import ConfigurationError
+from unify_source.common.dlt_seam import allows_external_schedulers
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.resources import CURSOR
+from unify_source.common.times import parse_time
 from unify_source.extract.window import Interval
-from unify_source.resources import CURSOR
-from unify_source.times import parse_time
 
 _LONGEST_SAMPLE = 1_000_000
 START, END = "DLT_INTERVAL_START", "DLT_INTERVAL_END"

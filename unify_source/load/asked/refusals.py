@@ -11,11 +11,11 @@ from typing import Any
 import dlt
 from dlt.extract import DltResource
 
+from unify_source.common.dlt_seam import feeds
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.resources import ALL_TABLES, Table
 from unify_source.destinations.formats import CARRIERS
-from unify_source.dlt_seam import feeds
-from unify_source.errors import ConfigurationError
 from unify_source.load.schema.hints import MERGE, column_hints, key_of
-from unify_source.resources import ALL_TABLES, Table
 
 Resources = Mapping[str, DltResource]
 

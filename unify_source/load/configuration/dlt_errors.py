@@ -25,15 +25,20 @@ from dlt.common.normalizers.naming.exceptions import NormalizersException
 from dlt.common.schema.exceptions import InvalidSchemaName
 from dlt.destinations.impl.duckdb.exceptions import InvalidInMemoryDuckdbCredentials
 
-from unify_source.dlt_seam import intercepted_signals, quick_clients
-from unify_source.errors import (
+from unify_source.common.dlt_seam import intercepted_signals, quick_clients
+from unify_source.common.errors import (
     ConfigurationError,
     DestinationUnreachable,
     LoadFailed,
     NotPermitted,
     UnifyError,
 )
-from unify_source.errors.redaction import has_unencoded_password, keep_out, redacted, redacted_logs
+from unify_source.common.errors.redaction import (
+    has_unencoded_password,
+    keep_out,
+    redacted,
+    redacted_logs,
+)
 from unify_source.load.configuration.dlt_files import redact_dlt
 from unify_source.load.configuration.files import unreadable_file
 from unify_source.load.configuration.reasons import REACH, fix, is_denied, is_refused

@@ -9,8 +9,8 @@ from typing import Any
 
 import dlt
 
-from unify_source.dlt_seam import clean_job_messages, dlt_log, watch_steps
-from unify_source.errors.redaction import redact, redacted
+from unify_source.common.dlt_seam import clean_job_messages, dlt_log, watch_steps
+from unify_source.common.errors.redaction import redact, redacted
 from unify_source.load.configuration.secrets import keep_resolved_secrets_out, keep_secrets_out
 
 

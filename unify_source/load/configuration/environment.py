@@ -15,12 +15,12 @@ from pathlib import PurePath
 import dlt
 from typing_extensions import Unpack
 
+from unify_source.common.dlt_seam import ConfiguredValue, has_tables, is_function, kind_of, look_up
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.settings import SECTION, Settings, SettingsArguments
 from unify_source.destinations.duckdb_file import duckdb_database, refuse_no_file
 from unify_source.destinations.lakes.libraries import refuse_missing_library
-from unify_source.dlt_seam import ConfiguredValue, has_tables, is_function, kind_of, look_up
-from unify_source.errors import ConfigurationError
 from unify_source.load.configuration.lookup import configured
-from unify_source.settings import SECTION, Settings, SettingsArguments
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from unify_source.errors import ConfigurationError
-from unify_source.errors.redaction import shown
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.errors.redaction import shown
 
 # What `>` writes in Windows PowerShell. To a TOML parser, it is a control character in line 1.
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)

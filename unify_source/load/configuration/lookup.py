@@ -11,18 +11,17 @@ import dlt
 from dlt.common.configuration.providers import EnvironProvider
 from dlt.common.configuration.providers.provider import ConfigProvider
 
-from unify_source.dlt_seam import (
+from unify_source.common.dlt_seam import (
     config_sections,
     look_up,
     names_in_a_sources_section,
     providers,
     stands_for_configuration,
 )
-from unify_source.errors import ConfigurationError
-from unify_source.errors.redaction import keep_out, shown
-from unify_source.load.configuration.files import refuse_no_file
-from unify_source.resources import BY_NAME
-from unify_source.settings import (
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.errors.redaction import keep_out, shown
+from unify_source.common.resources import BY_NAME
+from unify_source.common.settings import (
     KEY_ENVIRONMENT,
     SECRETS,
     SECTION,
@@ -31,7 +30,8 @@ from unify_source.settings import (
     checked_settings,
     refuse_unknown,
 )
-from unify_source.settings.accounts import ACCOUNT, read_account
+from unify_source.common.settings.accounts import ACCOUNT, read_account
+from unify_source.load.configuration.files import refuse_no_file
 
 _TOP = "sources"
 _KEY = "api_key"

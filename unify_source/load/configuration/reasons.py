@@ -6,7 +6,7 @@ import errno
 import os
 import re
 
-from unify_source.resources import BY_NAME
+from unify_source.common.resources import BY_NAME
 
 _FIXES = {
     errno.ENOSPC: "free some disk space",

@@ -12,8 +12,8 @@ from typing import Any
 import dlt
 from dlt.common.configuration.exceptions import ConfigurationException
 
-from unify_source.dlt_seam import providers, resolved_secrets
-from unify_source.errors.redaction import holds_password, keep_out
+from unify_source.common.dlt_seam import providers, resolved_secrets
+from unify_source.common.errors.redaction import holds_password, keep_out
 
 _SECTIONED = re.compile(r"__|^(UNIFY_API_KEY|PGPASSWORD|CREDENTIALS|PASSWORD)$", re.IGNORECASE)
 _SECRET = re.compile(r"passw|secret|token|key|passphrase", re.IGNORECASE)

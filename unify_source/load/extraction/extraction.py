@@ -16,7 +16,10 @@ import pyarrow.compute as pc
 
 from unify_source.api.by_id import rows_by_id
 from unify_source.api.client import Client
-from unify_source.dlt_seam import raise_if_signalled
+from unify_source.common.dlt_seam import raise_if_signalled
+from unify_source.common.resources import CURSOR, Resource, Table
+from unify_source.common.settings import Settings
+from unify_source.common.times import EPOCH
 from unify_source.extract.pagination import follow
 from unify_source.extract.reader import MOST_WIDE_BYTES, Reading
 from unify_source.extract.window import Interval, Span, Window, refuse_set_back, wrong_clock
@@ -30,9 +33,6 @@ from unify_source.load.state.cursors import Cursors
 from unify_source.load.state.late import Late
 from unify_source.load.state.memory import Memory, Sifted
 from unify_source.load.state.unsettled import WARNING
-from unify_source.resources import CURSOR, Resource, Table
-from unify_source.settings import Settings
-from unify_source.times import EPOCH
 
 _log = logging.getLogger(__name__)
 

@@ -8,16 +8,16 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from unify_source.common.dlt_seam import capabilities, running_pipeline
+from unify_source.common.resources import MAIN_LIST
+from unify_source.common.settings import Settings
 from unify_source.destinations.stored.contents import carried_rows
-from unify_source.dlt_seam import capabilities, running_pipeline
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.shared import Carried
 from unify_source.load.schema.warehouse import Warehouse
 from unify_source.load.state import State
 from unify_source.load.state.cursors import Cursors
 from unify_source.load.state.memory import Memory
-from unify_source.resources import MAIN_LIST
-from unify_source.settings import Settings
 
 Tables = Mapping[str, pa.Table]
 """The rows of one batch, by table."""

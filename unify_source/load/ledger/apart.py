@@ -9,12 +9,12 @@ import dlt
 import pyarrow as pa
 from dlt.extract import DltResource
 
+from unify_source.common.dlt_seam import looking_at
+from unify_source.common.resources import Table
+from unify_source.common.settings import PARQUET
 from unify_source.destinations.formats import file_format
 from unify_source.destinations.lakes.merge import lake_format
 from unify_source.destinations.locks.turns import opened_file
-from unify_source.dlt_seam import looking_at
-from unify_source.resources import Table
-from unify_source.settings import PARQUET
 
 # A schema of its own: this is written without the lock, so it must not be a version of the schema
 # that runs extend.

@@ -16,11 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from unify_source.api.client import Client
-from unify_source.extract.window import Window
-from unify_source.flatten.tables import with_account
-from unify_source.load.state.cursors import Cursors
-from unify_source.load.state.late import Late
-from unify_source.resources import (
+from unify_source.common.resources import (
     BY_NAME,
     DELETED,
     INSTANT,
@@ -30,9 +26,13 @@ from unify_source.resources import (
     QUARANTINE,
     Column,
 )
-from unify_source.settings import Settings
-from unify_source.settings.accounts import ACCOUNT
-from unify_source.times import kept_instant, rfc3339
+from unify_source.common.settings import Settings
+from unify_source.common.settings.accounts import ACCOUNT
+from unify_source.common.times import kept_instant, rfc3339
+from unify_source.extract.window import Window
+from unify_source.flatten.tables import with_account
+from unify_source.load.state.cursors import Cursors
+from unify_source.load.state.late import Late
 
 SYNC, BACKFILL, VERIFY, REPAIR = "sync", "backfill", "verify", "repair"
 BY_DLT, REFRESH = "dlt", "refresh"

@@ -16,10 +16,13 @@ import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from unify_source.api.client import Client
+from unify_source.common.dlt_seam import emptied_tables, running_pipeline
+from unify_source.common.errors.redaction import redacted
+from unify_source.common.resources import KEY, LEDGER
+from unify_source.common.settings import Settings
+from unify_source.common.settings.accounts import ACCOUNT
 from unify_source.destinations.databases import merges_in_transactions
 from unify_source.destinations.locks.turns import opened_file
-from unify_source.dlt_seam import emptied_tables, running_pipeline
-from unify_source.errors.redaction import redacted
 from unify_source.load.configuration.dlt_errors import meaning
 from unify_source.load.ledger.apart import append_apart
 from unify_source.load.ledger.entry import (
@@ -33,9 +36,6 @@ from unify_source.load.ledger.entry import (
     Entry,
 )
 from unify_source.load.ledger.reading import last_runs
-from unify_source.resources import KEY, LEDGER
-from unify_source.settings import Settings
-from unify_source.settings.accounts import ACCOUNT
 
 _log = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import dlt
 
+from unify_source.common.dlt_seam import FSClientBase
+from unify_source.common.resources import LEDGER
+from unify_source.common.settings.accounts import only
+from unify_source.common.times import aware
 from unify_source.destinations.lakes.tables import rows_of
 from unify_source.destinations.stored.contents import selected
-from unify_source.dlt_seam import FSClientBase
 from unify_source.load.ledger.entry import SUCCEEDED
-from unify_source.resources import LEDGER
-from unify_source.settings.accounts import only
-from unify_source.times import aware
 
 _READ, _SHOWN = 1_000, 5
 # Beyond this share of the lookback, the next row may be later than all of it.

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from unify_source.api.client import Client
-from unify_source.errors.notices import Notices
+from unify_source.common.errors.notices import Notices
+from unify_source.common.resources import KEY, QUARANTINE, Part, Resource
+from unify_source.common.settings import Settings
 from unify_source.extract.full_list import FullList
 from unify_source.flatten.decode.batches import as_one, decoded
 from unify_source.flatten.decode.decode import Batch
@@ -23,8 +25,6 @@ from unify_source.load.listing.odd_rows import sifted
 from unify_source.load.schema.warehouse import Warehouse
 from unify_source.load.state import State
 from unify_source.load.state.tail import digest_of, with_times_as_numbers
-from unify_source.resources import KEY, QUARANTINE, Part, Resource
-from unify_source.settings import Settings
 
 
 class Listing:

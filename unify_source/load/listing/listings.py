@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import pyarrow as pa
 
 from unify_source.api.client import Client
-from unify_source.errors.notices import Notices
+from unify_source.common.errors.notices import Notices
+from unify_source.common.resources import UNWINDOWED_LISTS
+from unify_source.common.settings import Settings
 from unify_source.flatten.privacy import Privacy
 from unify_source.load.listing.listing import Listing
 from unify_source.load.schema.warehouse import Warehouse
 from unify_source.load.state import State
-from unify_source.resources import UNWINDOWED_LISTS
-from unify_source.settings import Settings
 
 Tables = dict[str, pa.Table]
 

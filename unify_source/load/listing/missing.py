@@ -7,13 +7,13 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.common.dlt_seam import capabilities, running_pipeline
+from unify_source.common.resources import INSTANT, KEY, KNOWN_AS_OF, MISSING_SINCE, TEXT
+from unify_source.common.settings import Settings
 from unify_source.destinations.stored.contents import stored_keys, stored_rows
-from unify_source.dlt_seam import capabilities, running_pipeline
 from unify_source.extract.full_list import FullList
 from unify_source.flatten.decode.decode import Batch
 from unify_source.flatten.tables import filled
-from unify_source.resources import INSTANT, KEY, KNOWN_AS_OF, MISSING_SINCE, TEXT
-from unify_source.settings import Settings
 
 
 class Missing:

@@ -7,12 +7,12 @@ from itertools import islice
 
 import pyarrow as pa
 
+from unify_source.common.resources import KEY
 from unify_source.flatten.decode.decode import Batch
 from unify_source.flatten.quarantine import quarantined
 from unify_source.load.state import State
 from unify_source.load.state.ask_again import ASK_AGAIN_LIMIT
 from unify_source.load.state.tail import digest_of
-from unify_source.resources import KEY
 
 _STATE_KEY = "listed"
 

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.extract import DltResource
 
+from unify_source.common.resources import ALL_TABLES
 from unify_source.flatten.new_columns import IS_VARIANT, SOURCE_PATH
-from unify_source.resources import ALL_TABLES
 
 EVOLVE, FREEZE, DISCARD_ROW = "evolve", "freeze", "discard_row"
 

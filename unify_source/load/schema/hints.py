@@ -1,7 +1,7 @@
 """The hints that dlt gets for each table: key, merge, columns with their meaning, references.
 
-All of it follows from the facts in `resources/`, so that the schema, a catalogue and the data
-dictionary say the same.
+All of it follows from the facts in `common/resources/`, so that the schema, a catalogue and the
+data dictionary say the same.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ import dlt
 import pyarrow as pa
 from dlt.extract import DltResource
 
-from unify_source.load.schema.warehouse import source_hints
-from unify_source.load.state.loaded_with import HINT, LoadedWith
-from unify_source.resources import (
+from unify_source.common.resources import (
     DELETED,
     FLAG,
     INSTANT,
@@ -31,7 +29,9 @@ from unify_source.resources import (
     Resource,
     Table,
 )
-from unify_source.settings.accounts import ACCOUNT, DESCRIPTION, only
+from unify_source.common.settings.accounts import ACCOUNT, DESCRIPTION, only
+from unify_source.load.schema.warehouse import source_hints
+from unify_source.load.state.loaded_with import HINT, LoadedWith
 
 MERGE = "merge"
 

@@ -10,18 +10,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from unify_source.dlt_seam import forget_column
-from unify_source.errors.notices import Notices
+from unify_source.common.dlt_seam import forget_column
+from unify_source.common.errors.notices import Notices
+from unify_source.common.resources import AS_OF, BY_NAME, JSON, KNOWN_AS_OF, Table
+from unify_source.common.settings import Settings
+from unify_source.common.settings.accounts import ACCOUNT
+from unify_source.common.settings.limits import USUAL
+from unify_source.common.settings.privacy import KEEP
 from unify_source.flatten.names import MORE_FIELDS, KnownColumn, Splitting
 from unify_source.flatten.new_columns import IS_VARIANT, SOURCE_PATH
 from unify_source.flatten.tables import is_json
 from unify_source.flatten.values import DLT_TYPES
 from unify_source.load.schema.contracts import EVOLVE, OPEN, Contract
-from unify_source.resources import AS_OF, BY_NAME, JSON, KNOWN_AS_OF, Table
-from unify_source.settings import Settings
-from unify_source.settings.accounts import ACCOUNT
-from unify_source.settings.limits import USUAL
-from unify_source.settings.privacy import KEEP
 
 _HARMLESS = re.compile(r"[\w/.+-]{0,16}")
 

@@ -12,11 +12,11 @@ from hashlib import blake2b
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.common.resources import KEY, TEXT
+from unify_source.common.times import EPOCH, kept_instant, parse_instant, rfc3339
 from unify_source.extract.window import Window
 from unify_source.flatten.decode.unreadable import Unreadable
 from unify_source.load.state import State
-from unify_source.resources import KEY, TEXT
-from unify_source.times import EPOCH, kept_instant, parse_instant, rfc3339
 
 # A page has a hundred rows, a request by id has one: beyond this, reading the list again is
 # cheaper. Each row also takes space in the state.

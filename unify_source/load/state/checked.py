@@ -7,14 +7,14 @@ from collections.abc import Set as AbstractSet
 
 import dlt
 
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.resources import BY_NAME
+from unify_source.common.settings import Settings
+from unify_source.common.settings.accounts import ACCOUNT
 from unify_source.destinations.lakes.merge import merges_by_key
 from unify_source.destinations.stored.contents import may_hold_rows
 from unify_source.destinations.stored.history import stored_hints
-from unify_source.errors import ConfigurationError
 from unify_source.load.state.loaded_with import HINT, LoadedWith, loaded_with
-from unify_source.resources import BY_NAME
-from unify_source.settings import Settings
-from unify_source.settings.accounts import ACCOUNT
 
 
 def checked_privacy(

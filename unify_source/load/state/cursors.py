@@ -12,12 +12,12 @@ from hashlib import blake2b
 
 import orjson
 
+from unify_source.common.resources import CURSOR
+from unify_source.common.settings import Settings
 from unify_source.extract.window import Window
 from unify_source.load.state import State
 from unify_source.load.state.ask_again import ASK_AGAIN_KEYS
 from unify_source.load.state.unsettled import Unsettled
-from unify_source.resources import CURSOR
-from unify_source.settings import Settings
 
 _UNSETTLED = "unsettled"
 

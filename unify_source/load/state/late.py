@@ -13,8 +13,8 @@ from math import ceil
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from unify_source.resources import CURSOR, INSTANT, KEY
-from unify_source.times import rfc3339
+from unify_source.common.resources import CURSOR, INSTANT, KEY
+from unify_source.common.times import rfc3339
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
-from unify_source.errors import ConfigurationError
-from unify_source.settings import Settings
-from unify_source.settings.accounts import ACCOUNT
-from unify_source.settings.privacy import HASH, KEEP
+from unify_source.common.errors import ConfigurationError
+from unify_source.common.settings import Settings
+from unify_source.common.settings.accounts import ACCOUNT
+from unify_source.common.settings.privacy import HASH, KEEP
 
 HINT = "x-loaded-with"
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from unify_source.common.settings.limits import wide_bytes
+from unify_source.common.times import EPOCH, kept_instant, rfc3339
 from unify_source.extract.window import Window
 from unify_source.flatten.decode.decode import Batch
 from unify_source.flatten.decode.unreadable import Unreadable
@@ -27,8 +29,6 @@ from unify_source.load.state.ask_again import ASK_AGAIN_KEYS, AskAgain
 from unify_source.load.state.late import Late, Lateness
 from unify_source.load.state.news import News
 from unify_source.load.state.tail import Tail
-from unify_source.settings.limits import wide_bytes
-from unify_source.times import EPOCH, kept_instant, rfc3339
 
 _WIDE_BYTES = "wide_bytes"
 

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.common.resources import CURSOR, INSTANT
+from unify_source.common.times import EPOCH, kept_instant, rfc3339
 from unify_source.load.state import State
-from unify_source.resources import CURSOR, INSTANT
-from unify_source.times import EPOCH, kept_instant, rfc3339
 
 
 class News:

@@ -15,9 +15,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from unify_source.common.resources import CURSOR, INSTANT, KEY, TEXT
+from unify_source.common.times import EPOCH, kept_instant, rfc3339
 from unify_source.extract.window import Window
-from unify_source.resources import CURSOR, INSTANT, KEY, TEXT
-from unify_source.times import EPOCH, kept_instant, rfc3339
 
 # dlt writes its state whole into the destination whenever it has changed: an entry takes some 90
 # bytes there, before compression, and a burst may bring half a million rows.

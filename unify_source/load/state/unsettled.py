@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from unify_source.common.times import kept_instant, rfc3339
 from unify_source.extract.window import Window, begin, joined
-from unify_source.times import kept_instant, rfc3339
 
 WARNING = (
     "Rows changed so fast that others may have been skipped, in %d ranges of time. The next sync"

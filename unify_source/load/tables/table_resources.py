@@ -11,11 +11,7 @@ import dlt
 from dlt.extract import DltResource
 
 from unify_source.api.client import Client
-from unify_source.destinations.forgotten.databases import empty_staging
-from unify_source.destinations.forgotten.people import forgotten
-from unify_source.destinations.formats import has_json_columns, prepare
-from unify_source.destinations.stored.unfinished import UnfinishedMerges
-from unify_source.dlt_seam import (
+from unify_source.common.dlt_seam import (
     capabilities,
     emptied_tables,
     infer_json,
@@ -26,6 +22,13 @@ from unify_source.dlt_seam import (
     running_resources,
     with_rows_only,
 )
+from unify_source.common.resources import ALL_TABLES, BY_NAME, LEDGER, MAIN_LIST, QUARANTINE, Table
+from unify_source.common.settings import Settings
+from unify_source.common.settings.accounts import state_of_account
+from unify_source.destinations.forgotten.databases import empty_staging
+from unify_source.destinations.forgotten.people import forgotten
+from unify_source.destinations.formats import has_json_columns, prepare
+from unify_source.destinations.stored.unfinished import UnfinishedMerges
 from unify_source.extract.window import Interval
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.tables import is_json
@@ -47,9 +50,6 @@ from unify_source.load.state.memory import forget_digests
 from unify_source.load.tables.fan_out import FanOut
 from unify_source.load.tables.window_load import WindowLoad
 from unify_source.load.tables.writer import TableWriter
-from unify_source.resources import ALL_TABLES, BY_NAME, LEDGER, MAIN_LIST, QUARANTINE, Table
-from unify_source.settings import Settings
-from unify_source.settings.accounts import state_of_account
 
 Resources = Mapping[str, DltResource]
 

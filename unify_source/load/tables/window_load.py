@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from unify_source.errors.notices import Notices
+from unify_source.common.errors.notices import Notices
 from unify_source.load.extraction.extraction import Extraction
 from unify_source.load.ledger.entry import Entry
 from unify_source.load.listing.listings import Listings

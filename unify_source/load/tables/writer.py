@@ -10,6 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from dlt.extract import DltResource
 
+from unify_source.common.dlt_seam import capabilities, is_mark, is_written, without_rows
+from unify_source.common.errors.notices import Notices
+from unify_source.common.resources import KEY, Table
+from unify_source.common.settings import Settings
 from unify_source.destinations.formats import (
     CSV,
     INSERTS,
@@ -19,14 +23,10 @@ from unify_source.destinations.formats import (
     storable,
 )
 from unify_source.destinations.lakes.merge import Lake, lake_format
-from unify_source.dlt_seam import capabilities, is_mark, is_written, without_rows
-from unify_source.errors.notices import Notices
 from unify_source.flatten.tables import as_stored, empty, with_account
 from unify_source.load.asked.asked import Asked
 from unify_source.load.schema.contracts import DISCARD_ROW, EVOLVE, Contract
 from unify_source.load.schema.hints import add_hints, json_as_text, merge_disposition, new_columns
-from unify_source.resources import KEY, Table
-from unify_source.settings import Settings
 
 
 class TableWriter:

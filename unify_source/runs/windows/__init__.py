@@ -1,0 +1,1 @@
+"""Loads windows one after another, each in a load package of its own."""
