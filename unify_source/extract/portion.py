@@ -56,13 +56,15 @@ class Check:
     """Slices that were read, to be checked by what changed since.
 
     Unless it `is_last`, slices can be checked again later. If the check before found that rows
-    change faster than can be checked, `is_fast`, no such time comes.
+    change faster than can be checked, `is_fast`, no such time comes. Otherwise it `listed` so many
+    pages of changed rows.
     """
 
     portion: Portion
     slices: list[Slice]
     is_last: bool
     is_fast: bool
+    listed: int
 
     @property
     def changed_from(self) -> datetime | None:
@@ -74,7 +76,10 @@ class Check:
         """How many pages of changed rows are worth reading."""
         is_worth_more = self.is_last and not self.is_fast
         pages_a_look = _PAGES_A_LAST_LOOK if is_worth_more else _PAGES_A_LOOK
-        return 1 + ceil(_pages(self.slices) / pages_a_look)
+        pages = _pages(self.slices)
+        # Rows listed by the check before are listed again, which still costs less than reading all.
+        again = min(self.listed, pages - 2) if is_worth_more else 0
+        return 1 + max(ceil(pages / pages_a_look), again)
 
 
 Work = Slice | Piece | Check
@@ -100,6 +105,7 @@ class Portion:
     _again: int = 0
     _check_at: int = _FIRST_CHECKED_PAGES
     _is_fast: bool = False
+    _listed: int = 0
 
     @property
     def is_full(self) -> bool:
@@ -149,7 +155,7 @@ class Portion:
         self._unchecked = [each for each in self._unchecked if not each.is_cut] if cut else []
         self._check_at = max(self._check_at, _CHECKED_PAGES)
         is_last = is_read or _pages(slices) >= _MOST_UNCHECKED_PAGES
-        return Check(self, slices, is_last, self._is_fast)
+        return Check(self, slices, is_last, self._is_fast, self._listed)
 
     def checked(
         self,
@@ -171,7 +177,8 @@ class Portion:
                 window = Window(after, min(before, again_from or before))
                 self.read_again(slice_.pieces(window))
         self._is_fast = recent is None
-        pages = _PAGES_A_LOOK * len(recent.keys if recent else ()) // LARGEST_PAGE
+        self._listed = ceil(len(recent.keys if recent else ()) / LARGEST_PAGE)
+        pages = _PAGES_A_LOOK * self._listed
         if not is_whole:
             again = set(suspects)
             self._unchecked += [each for each in check.slices if not (each.is_cut or each in again)]
