@@ -11,7 +11,6 @@ from unify_source.common.resources import (
     INSTANT,
     JSON_METADATA,
     KEY,
-    QUARANTINE,
     TEXT,
     Table,
 )
@@ -63,7 +62,7 @@ def filled(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
 
 def with_merge_columns(table: Table, rows: pa.Table) -> pa.Table:
     """Add the columns that the merge of the table needs, if any."""
-    if table.dies_with or table is QUARANTINE:
+    if table.is_marked:
         for column in table.columns:
             if column.name not in rows.schema.names:
                 rows = rows.append_column(column.field(), pa.nulls(len(rows), column.type))

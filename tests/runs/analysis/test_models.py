@@ -26,7 +26,7 @@ from warehouses import BigQuery, ClickHouse
 
 from unify_source import sync, unify_source
 from unify_source.common.errors import ConfigurationError, LoadFailed
-from unify_source.common.resources import DESCRIBED, MARK, QUARANTINE
+from unify_source.common.resources import DESCRIBED, MARK
 from unify_source.runs.analysis.models import models
 from unify_source.runs.analysis.views import client_of, make_models, models_dataset
 from unify_source.sandbox import DRIFTS, Account, Sandbox
@@ -322,7 +322,7 @@ def test_every_table_model_and_column_has_a_comment_in_the_warehouse(
         for column in (None, *one.columns)
     }
     # The tables that have a column of the merge's own.
-    marked = [table for table in DESCRIBED if table.dies_with or table is QUARANTINE]
+    marked = [table for table in DESCRIBED if table.is_marked]
     expected |= {(one.name, MARK.name): MARK.description for one in marked if one.name in facts}
 
     for database in loaded.databases:

@@ -211,6 +211,7 @@ QUARANTINE = Table(
     name="enrollments_quarantine",
     description="Rows that are not as the API documents them, kept whole. Usually empty.",
     newest="seen_at",
+    hard_deletes=True,
     columns=(
         Column(
             KEY, TEXT, "The id of the enrollment or sequence, or a hash of `raw` if it has none."

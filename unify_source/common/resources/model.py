@@ -79,7 +79,8 @@ class Table:
     """A table of the warehouse.
 
     `newest` names the column that decides which of two rows with the same key is newer. Rows that
-    are deleted with a row of another table have its key in `dies_with`.
+    are deleted with a row of another table have its key in `dies_with`. With `hard_deletes`, loads
+    delete single rows.
     """
 
     name: str
@@ -87,6 +88,12 @@ class Table:
     columns: tuple[Column, ...]
     newest: str = KNOWN_AS_OF
     dies_with: str | None = None
+    hard_deletes: bool = False
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether loads delete rows of it, which `MARK` marks."""
+        return self.hard_deletes or self.dies_with is not None
 
     def schema(self) -> pa.Schema:
         """Return the Arrow schema of the documented columns, in order, without the merge's own."""

@@ -46,7 +46,7 @@ _KEPT = (
 def column_hints(table: Table, account: str | None = None) -> dict[str, Any]:
     """Return dlt's hints for every column of a table: type, meaning, PII mark, use in the merge."""
     own = [Column(ACCOUNT, TEXT, DESCRIPTION)] if account else []
-    mark = [MARK] if table.dies_with or table is QUARANTINE else []
+    mark = [MARK] if table.is_marked else []
     columns = {column.name: _hint(column) for column in (*own, *table.columns, *mark)}
     # Of two rows with one key, dlt keeps an arbitrary one unless a column says which is newer.
     columns[table.newest]["dedup_sort"] = "desc"
