@@ -24,7 +24,7 @@ from unify_source.extract.cuts import slice as slices
 from unify_source.extract.cuts.slice import Recent, Slice
 from unify_source.extract.page_queue import PageQueue
 from unify_source.extract.pagination import updated_since
-from unify_source.extract.portion import Portion
+from unify_source.extract.portion import Check, Piece, Portion
 from unify_source.extract.window import Window
 from unify_source.sandbox import Account, Clock, Request, Sandbox
 
@@ -176,3 +176,34 @@ def test_a_page_has_its_versions_and_date_whatever_its_rows_are() -> None:
 
         assert list(page.versions) == [Version("a", "x"), Version("[7]", "y")]
         assert page.date == SENT
+
+
+@pytest.mark.parametrize(
+    ("found", "pages", "most"),
+    [
+        # A sixth of the slices' pages, unless the check before found more.
+        (0, 23, 5),
+        (700, 23, 8),
+        # Reading the slices again takes as many.
+        (700, 5, 4),
+        # Rows changed faster than could be checked.
+        (None, 23, 3),
+    ],
+)
+def test_a_last_check_may_list_again_what_the_check_before_found(
+    found: int | None, pages: int, most: int
+) -> None:
+    portion = Portion(Window(None, START), PageQueue(), None)
+
+    def check(pages: int, *, is_read: bool) -> Check:
+        portion.check_later(Slice(portion, Window(None, OLD), pages=pages))
+        while isinstance(work := portion.settle(is_read=is_read), Piece):
+            pass
+        return work
+
+    changed = {Version(f"new {number}", rfc3339(START)) for number in range(found or 0)}
+    recent = None if found is None else Recent.of(changed)
+    portion.checked(check(64, is_read=False), recent, None, is_whole=True)
+    last = check(pages, is_read=True)
+
+    assert (last.is_last, last.most_pages) == (True, most)

@@ -56,8 +56,8 @@ class Check:
     """Slices that were read, to be checked by what changed since.
 
     Unless it `is_last`, slices can be checked again later. If the check before found that rows
-    change faster than can be checked, `is_fast`, no such time comes. Otherwise it `listed` so many
-    pages of changed rows.
+    change faster than can be checked, `is_fast`, no such time comes. `listed` is how many pages of
+    changed rows that check found.
     """
 
     portion: Portion
@@ -77,9 +77,9 @@ class Check:
         is_worth_more = self.is_last and not self.is_fast
         pages_a_look = _PAGES_A_LAST_LOOK if is_worth_more else _PAGES_A_LOOK
         pages = _pages(self.slices)
-        # Rows listed by the check before are listed again, which still costs less than reading all.
-        again = min(self.listed, pages - 2) if is_worth_more else 0
-        return 1 + max(ceil(pages / pages_a_look), again)
+        # What that check found is listed again: worth one page less than reading the slices again.
+        again = min(self.listed + 1, pages - 1) if is_worth_more else 0
+        return max(1 + ceil(pages / pages_a_look), again)
 
 
 Work = Slice | Piece | Check
