@@ -27,7 +27,7 @@ from unify_source.common import resources
 OURS = Path(__file__).parents[1] / "unify_source"
 MOST_FILE_LINES, MOST_FUNCTION_LINES = 250, 40
 MOST_NAMES = 10
-"""How many files and folders a folder holds, those of Python's own names apart."""
+"""How many files and folders a folder may hold, not counting `__init__.py` and the like."""
 LEAST_COMMENTS = 0.04
 PACKAGE = "."
 GENERAL = ("api", "extract", "flatten", "load")

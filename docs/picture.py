@@ -20,10 +20,11 @@ from pathlib import Path
 import dlt
 
 from unify_source import report, sync
+from unify_source.runs.analysis.models import PACKAGE
 from unify_source.sandbox import Account, Sandbox
 
 PICTURE = Path(__file__).with_name("report.png")
-TEMPLATES = Path(__file__).parents[1] / "unify_source" / "analysis" / "report" / "templates"
+TEMPLATES = PACKAGE.with_name("report") / "templates"
 ROWS = 20_000
 SIZE = "1000,1170"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from conftest import KEY
 from pages import blocks, in_shell, of_api, page
+from picture import digest, drawn_from
 from warehouse import shown, stored
 
 from unify_source.sandbox import Account, Sandbox
@@ -35,6 +36,10 @@ def test_the_demo_prints_what_the_readme_shows() -> None:
         start = printed.index(passage[0])
         assert passage == printed[start : start + len(passage)]
     assert Path(DEMO_FILE).exists()
+
+
+def test_the_picture_was_drawn_from_the_templates_as_they_are() -> None:
+    assert drawn_from() == digest(), "docs/report.png is older: make picture"
 
 
 def _without_numbers(lines: list[str]) -> list[str]:

@@ -31,6 +31,17 @@ Row = tuple[Any, ...]
 Answer = tuple[int, bytes]
 Changes = dict[str, dict[str, Any]]
 
+TOKYO = '{"time_zone":"Asia/Tokyo"}'
+
+# An object within a listed sequence, one of its keys, another value, and where that is stored.
+CHANGED = [
+    ("", "name", "Another name", "sequences", "Another name"),
+    ("owner", "email", "another@example.org", "users", "another@example.org"),
+    ("send_schedule", "rules", {"time_zone": "Asia/Tokyo"}, "send_schedules", TOKYO),
+    ("sequence_ruleset", "opt_out_message", "No, thanks", "sequence_rulesets", "No, thanks"),
+    ("sequence_ruleset", "color", "red", "sequence_rulesets", "red"),
+]
+
 # What is decided before rows reach a destination needs no second one to show it.
 on_duckdb = pytest.mark.parametrize("warehouse", [DuckDB], indirect=True)
 
@@ -120,30 +131,23 @@ def test_a_renamed_and_a_paused_sequence_are_right_after_the_next_sync(
 
 
 @on_duckdb
+@pytest.mark.parametrize(("part", "key", "value", "table", "stored"), CHANGED)
 def test_a_change_in_the_list_rewrites_only_the_tables_that_it_concerns(
-    serve: Serve, warehouse: Destination
+    serve: Serve, warehouse: Destination, part: str, key: str, value: Any, table: str, stored: str
 ) -> None:
     api = loaded(warehouse, serve)
-    (renamed, *_) = api.account.sequences()
-    api.account.rename_sequence(renamed["id"], "Another name")
-    api.account.clock.advance(timedelta(seconds=1))
 
-    assert listed(load(warehouse, api.url)) == {"sequences"}
-
-    assert sequence(warehouse, renamed["id"])["name"] == "Another name"
-
-    def with_another_email(answer: Answer) -> Answer:
+    def with_change(answer: Answer) -> Answer:
         page = json.loads(answer[1])
         for each in page["sequences"]:
-            each["owner"]["email"] = f"{each['owner']['id']}@example.org"
+            if changed := each[part] if part else each:
+                changed[key] = value
         return answer[0], json.dumps(page).encode()
 
-    with answering(api, with_another_email) as url:
-        assert listed(load(warehouse, url)) == {"sequences", "users"}
-
-    assert all(
-        email == f"{key}@example.org" for key, email in warehouse.reads("users", ["id", "email"])
-    )
+    with answering(api, with_change) as url:
+        assert listed(load(warehouse, url)) == {"sequences", table}
+        assert {text for (text,) in warehouse.reads(table, [key])} == {stored}
+        assert listed(load(warehouse, url)) == set()
 
 
 @on_duckdb

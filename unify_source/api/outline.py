@@ -31,7 +31,7 @@ class Outline(NamedTuple):
 
 def outline(body: bytes, list_key: str) -> Outline:
     """Skim a page. Raises ValueError or RecursionError for one that has to be parsed."""
-    # A page with further keys is no usual one.
+    # A page with other keys fails here, and is skimmed in the general way below.
     with suppress(ValueError):
         if usual := _usual(body, list_key):
             return usual

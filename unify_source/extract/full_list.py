@@ -40,7 +40,7 @@ class FullList:
         self._settings, self._client = settings, client
 
     def read(self, decode: Callable[[Iterator[bytes]], Decoded]) -> Decoded | None:
-        """Decode the bodies of all its pages as they come; None if the API has no such list."""
+        """Decode the bodies of all its pages as they come; None if the list cannot be read."""
         try:
             return decode(self._bodies())
         except (RateLimited, Unreachable):

@@ -17,7 +17,6 @@ import pytest
 from conftest import KEY
 from modeled import Database
 from patience import PATIENCE
-from picture import digest, drawn_from
 from reported import assert_shown, troubled, written
 
 from unify_source import sync
@@ -109,10 +108,6 @@ def rendered(folder: Path, width: int, *, is_dark: bool) -> dict[str, Any]:
     )
     [measured] = re.findall(r"<pre>(.+?)</pre>", done.stdout, re.DOTALL)
     return dict(json.loads(html.unescape(measured)))
-
-
-def test_the_picture_in_the_readme_was_drawn_from_the_templates_as_they_are() -> None:
-    assert drawn_from() == digest(), "docs/report.png is older: make picture"
 
 
 def test_the_report_of_20000_enrollments_is_small_and_fits_a_phone(

@@ -1,7 +1,7 @@
 """All uses of dlt that its documentation does not cover, in one place.
 
 Because of these, pyproject.toml has an upper bound for `dlt`: for each of them, a test in
-tests/load/test_dlt_seam.py says what dlt has changed.
+tests/common/test_dlt_seam.py says what dlt has changed.
 """
 
 from unify_source.common.dlt_seam.clients import quick_clients

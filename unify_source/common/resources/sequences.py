@@ -27,7 +27,7 @@ def _changes(what: str) -> tuple[Column, ...]:
     )
 
 
-_KNOWN_AS_OF = known_as_of("later runs have found the list unchanged.")
+_KNOWN_AS_OF = known_as_of("later runs have found it unchanged.")
 
 
 # Names are not unique: upgrading a sequence cancels its enrollments and creates new ones, and only

@@ -40,7 +40,7 @@ def rows_with_more(resource: Resource, body: bytes, limits: Limits) -> list[Any]
     if len(body) > limits.max_row_bytes:
         raise ValueError("a row may be too long")
     page = orjson.loads(body)  # It refuses a depth that would overflow the stack of `parsed`.
-    # It loses digits, but then it does not write the page as it was.
+    # orjson may lose digits, but then it does not write the page back unchanged.
     if orjson.dumps(page) != body:
         page = parsed(body.decode())
     rows = page.get(resource.list_key) if isinstance(page, dict) else None

@@ -1,4 +1,4 @@
-"""The tables of a list without a time filter, which are written if the list has changed.
+"""The tables of a list without a time filter; each is written if its part of the list has changed.
 
 A row that is gone from the list stays in its table, with the time since which it has been missing.
 """
@@ -9,22 +9,21 @@ from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from unify_source.api.client import Client
 from unify_source.common.errors.notices import Notices
-from unify_source.common.resources import KEY, QUARANTINE, Part, Resource
+from unify_source.common.resources import QUARANTINE, Resource
 from unify_source.common.settings import Settings
 from unify_source.extract.full_list import FullList
 from unify_source.flatten.decode.batches import as_one, decoded
 from unify_source.flatten.decode.decode import Batch
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import split
+from unify_source.load.listing.digests import digests_of
 from unify_source.load.listing.missing import Missing
 from unify_source.load.listing.odd_rows import sifted
 from unify_source.load.schema.warehouse import Warehouse
 from unify_source.load.state import State
-from unify_source.load.state.tail import digest_of, with_times_as_numbers
 
 
 class Listing:
@@ -61,7 +60,7 @@ class Listing:
 
     @cached_property
     def _digests(self) -> dict[str, str]:
-        return _digests(self.resource, self.batch) if self.batch else {}
+        return digests_of(self.resource, self.batch) if self.batch else {}
 
     def tables(
         self,
@@ -71,7 +70,7 @@ class Listing:
         *,
         writes_all: bool,
     ) -> dict[str, pa.Table]:
-        """Return the rows to write: of the selected tables that were written from another list.
+        """Return the rows to write: of the selected tables whose part of the list has changed.
 
         They include the rows that are gone from the list, marked. With `writes_all`, they are
         returned even if the last run wrote the same.
@@ -120,27 +119,3 @@ class Listing:
         Those that the API does not have by id either are marked as missing.
         """
         return self._missing.fill_in(rows, self.batch)
-
-
-def _digests(resource: Resource, listed: Batch) -> dict[str, str]:
-    # Sorted, because the order of the list is not documented.
-    rows = with_times_as_numbers(listed.rows.take(pc.sort_indices(listed.rows[KEY])))
-    # By columns, which takes a quarter of the time that rows take.
-    while any(map(pa.types.is_struct, rows.schema.types)):
-        rows = rows.flatten()
-    digests = {name: digest_of(rows[name].to_pylist()) for name in rows.schema.names}
-    # One that vanishes is gone.
-    odd = sorted(row.key for row in listed.unreadable)
-    return {
-        # With the names of the columns, because one that a new version adds is null until the
-        # table is written.
-        part.table.name: digest_of([part.table.schema().names, _made_of(part, digests), odd])
-        for part in resource.parts
-    }
-
-
-def _made_of(part: Part, digests: dict[str, str]) -> dict[str, str]:
-    if not part.path or any(part.linked()):
-        return digests
-    within = ".".join((*part.path, ""))
-    return {name: digest for name, digest in digests.items() if name.startswith(within)}

@@ -33,7 +33,8 @@ class Missing:
 
     def _unlisted(self, listed: Batch) -> pa.Table:
         keys = listed.keys
-        # Reading the rows takes twenty times as long as reading their keys.
+        # Reading the rows takes twenty times as long as reading their keys. Rows that are marked
+        # stay in the table: from the first one on, both are read.
         is_any = not keys.issuperset(self._stored.to_pylist())
         stored = stored_rows(running_pipeline(), self._table, self._account) if is_any else None
         if stored is None:

@@ -65,27 +65,28 @@ class Tail:
         """Return the rows without those that the warehouse holds already, or in a newer version."""
         if not len(rows):
             return rows
-        known = pc.is_in(rows[KEY], value_set=pa.array(list(self._in_warehouse), TEXT))
-        known = pc.indices_nonzero(known).to_pylist()
+        in_warehouse = pa.array(list(self._in_warehouse), TEXT)
+        known = pc.indices_nonzero(pc.is_in(rows[KEY], value_set=in_warehouse)).to_pylist()
         recent = self._recent_in(rows)
         versions = _versions(rows, {*known, *recent})
         for index in recent:
             self._remember(*versions[index])
         seen = [index for index in known if self._has_seen(*versions[index])]
         if seen:
-            unseen = pc.is_in(pa.array(range(len(rows))), value_set=pa.array(seen))
-            rows = rows.filter(pc.invert(unseen))
+            is_seen = pc.is_in(pa.array(range(len(rows))), value_set=pa.array(seen))
+            rows = rows.filter(pc.invert(is_seen))
         self._written.append(rows.select([KEY, CURSOR]))
         return rows
 
     def _has_seen(self, key: str, at: str, digest: str) -> bool:
-        _, known = self._known.get(key, ("", ""))
+        _, known_digest = self._known.get(key, ("", ""))
         # Compared as text, which only `rfc3339` allows: it always writes six digits and Z. The
         # API's own texts have fractions of any length, and "…05Z" would sort after "…05.20Z".
-        return at < self._in_warehouse[key] or (known != "" and digest == known)
+        is_older = at < self._in_warehouse[key]
+        return is_older or (known_digest != "" and digest == known_digest)
 
     def _recent_in(self, rows: pa.Table) -> list[int]:
-        """Return which rows are within the lookback of the newest, as many as a tail may hold."""
+        """Move on to the newest row, and return the rows within its lookback, up to the limit."""
         newest = pc.max(rows[CURSOR])
         if pc.greater(newest, pa.scalar(self._newest, INSTANT)).as_py():
             self._newest = newest.as_py()
