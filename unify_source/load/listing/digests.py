@@ -32,10 +32,6 @@ def digests_of(resource: Resource, listed: Batch) -> dict[str, str]:
 def _read_by(part: Part, digests: dict[str, str]) -> dict[str, str]:
     if not part.path or any(part.linked()):
         return digests
+    # A list is one column, with a name that ends with the path.
     path = ".".join((*part.path, ""))
-    return {
-        # A list is a single column, whatever is nested in it.
-        name: digest
-        for name, digest in digests.items()
-        if f"{name}.".startswith(path) or path.startswith(f"{name}.")
-    }
+    return {name: each for name, each in digests.items() if f"{name}.".startswith(path)}
