@@ -6,11 +6,11 @@ A limit on the size of files stands in for the disk: a write beyond it fails, wh
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import warm
 from conftest import rounds_and_chance, start_command
 from destinations import DATASET, Destination, DuckDB, Postgres
 from held import held, lost
@@ -34,9 +34,8 @@ SMALLEST_OF_POSTGRES = 1_100_000
 def run(api: Sandbox, warehouse: Destination, *words: str, limit: int = 0) -> tuple[int, str]:
     """Run a command whose process may write no larger file than `limit`, if there is one."""
     words = (*words, "--quiet", "--destination", warehouse.dlt_name)
-    process = start_command(api, *words, window_rows=ROWS_OF_POSTGRES)
-    if limit:
-        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, limit))
+    environment = {warm.LARGEST_FILE: str(limit)}
+    process = start_command(api, *words, window_rows=ROWS_OF_POSTGRES, environment=environment)
     _, errors = process.communicate(timeout=PATIENCE)
     return process.returncode, errors
 

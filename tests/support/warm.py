@@ -12,6 +12,7 @@ import ctypes
 import gc
 import json
 import os
+import resource
 import runpy
 import socket
 import subprocess
@@ -31,6 +32,8 @@ from patience import PATIENCE
 
 # Of Linux's prctl.h: who loses its parent becomes a child of ours, so that we can wait for it.
 _SET_CHILD_SUBREAPER = 36
+# Set from outside, a limit may come after a file that it should have prevented.
+LARGEST_FILE = "UNIFY_TEST_LARGEST_FILE"
 _one_at_a_time = threading.Lock()
 # The interpreter and Arrow read these once, when they start.
 _READ_ONCE = ("PYTHON", "LANG", "LC_", "ARROW_")
@@ -147,6 +150,8 @@ def _become(given: list[int], words: list[str], folder: str, environment: dict[s
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
+    if limit := int(environment.get(LARGEST_FILE, "0")):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     dying.prepare()
     announcing.prepare()
     flag, *rest = words
