@@ -25,7 +25,7 @@ class Missing:
         self._asked: set[str] = set()
 
     @cached_property
-    def _stored(self) -> pa.Array:
+    def _stored_keys(self) -> pa.Array:
         # A source that is only iterated has no destination, and nothing is stored.
         is_loaded = capabilities() is not None
         keys = stored_keys(running_pipeline(), self._table, self._account) if is_loaded else []
@@ -35,7 +35,7 @@ class Missing:
         keys = listed.keys
         # Reading the rows takes twenty times as long as reading their keys. Rows that are marked
         # stay in the table: from the first one on, both are read.
-        is_any = not keys.issuperset(self._stored.to_pylist())
+        is_any = not keys.issuperset(self._stored_keys.to_pylist())
         stored = stored_rows(running_pipeline(), self._table, self._account) if is_any else None
         if stored is None:
             return self._table.schema().empty_table()
@@ -61,7 +61,7 @@ class Missing:
         unknown = rows if listed is None else _without(rows, listed.rows[KEY])
         if not len(unknown):
             return unknown
-        unknown = _without(_without(unknown, self._stored), pa.array(self._asked, TEXT))
+        unknown = _without(_without(unknown, self._stored_keys), pa.array(self._asked, TEXT))
         ids = unknown[KEY].to_pylist()
         # Each is asked for once a run.
         self._asked.update(ids)
