@@ -305,15 +305,16 @@ def test_a_sync_gets_in_between_two_windows_of_a_long_backfill(
     serve: Serve, warehouse: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With more workers, all pages may be begun before the first window is full.
-    for name, value in {"WINDOW_ROWS": "150", "PAGE_SIZE": "20", "WORKERS": "1"}.items():
-        monkeypatch.setenv(f"SOURCES__UNIFY__{name}", value)
+    monkeypatch.setenv("SOURCES__UNIFY__WORKERS", "1")
     account = Account(500)
     api = serve(account)
     settings: dict[str, Any] = {"api_key": KEY, "base_url": api.url}
     sync(warehouse.pipeline(), **settings)
     account.change(100, seed=3)
     slow = serve(account, on_request=answers_once(lambda: _keys_held(warehouse) == 2))
-    long = start_command(slow, "backfill", "--from", "2000-01-01", *TO_POSTGRES)
+    words = ("backfill", "--from", "2000-01-01", *TO_POSTGRES)
+    several = {"SOURCES__UNIFY__PAGE_SIZE": "20"}
+    long = start_command(slow, *words, window_rows=150, environment=several)
     wait_until(lambda: slow.requests)
     assert ended(start_command(api, "sync", *TO_POSTGRES))[0] == 0
     assert ended(long)[0] == 0
