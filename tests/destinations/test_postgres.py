@@ -6,9 +6,12 @@ import logging
 import os
 import re
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ from warehouse import shown
 
 from unify_source import UnifyError, sync
 from unify_source.cli.pipeline import open_pipeline
+from unify_source.cli.process import FAILED
 from unify_source.common.errors import LoadFailed
 from unify_source.common.resources import QUARANTINE, TABLES
 from unify_source.runs.check import check
@@ -196,6 +200,39 @@ def test_killing_the_server_during_a_load_loses_nothing(
             server.start()
 
         assert_survives(serve, Postgres({CREDENTIALS: server.dsn}), take_away)
+
+
+class Swallowing(Proxy):
+    """Forwards the statement of the first COPY, and swallows what that client sends after it."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address)
+        self.is_copying = threading.Event()
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+                if data.startswith(b"Q") and b"COPY" in data and not self.is_copying.is_set():
+                    self.is_copying.set()
+                    while source.recv(65536):
+                        pass
+        super()._pump(source, target)
+
+
+def test_a_server_that_dies_amid_a_copy_is_reported_in_one_sentence(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server() as server, Swallowing(server.dsn) as path:
+        monkeypatch.setenv(CREDENTIALS, path.url)
+        running = start_command(serve(Account(100)), "sync", "--quiet", *TO_POSTGRES)
+        assert path.is_copying.wait(PATIENCE)
+        server.kill()
+        server.start()
+        code, output = ended(running)
+
+        assert code == FAILED
+        assert_failed_kindly(code, output)
 
 
 @pytest.mark.rounds

@@ -23,6 +23,8 @@ from unify_source.common.errors.notices import ALWAYS
 from unify_source.common.errors.redaction import redacted
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     import dlt
 
     from unify_source.cli.options import Options
@@ -74,6 +76,7 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
     if not options.verbose:
         # S3's library drops errors of requests that it retries, and asyncio prints their traces.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        sys.excepthook = _print_uncaught
     screen = Screen(as_json=options.json, quiet=options.quiet, verbose=options.verbose)
     log = logging.getLogger("unify_source")
     level = log.level
@@ -101,6 +104,14 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
         screen.progress.close()
         log.removeHandler(handler)
         log.setLevel(level)
+
+
+def _print_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    # A Postgres that dies amid a COPY reports two errors: psycopg2 prints one and raises the other.
+    if trace:
+        sys.__excepthook__(kind, error, trace)
 
 
 def _refuse_vanished_folder() -> None:
