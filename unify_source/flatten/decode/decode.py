@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import orjson
@@ -128,6 +128,7 @@ def _check_utf8(text: bytes) -> None:
     whole.cast(pa.large_string())
 
 
+@cache
 def _with_more(kind: pa.DataType) -> pa.DataType:
     """Return the type of decoded rows: JSON is text, and each object has `MORE_KEY`."""
     if pa.types.is_struct(kind):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
+from itertools import islice
 
 import pyarrow as pa
 
@@ -15,8 +16,8 @@ from unify_source.common.errors.notices import Notices
 from unify_source.common.resources import QUARANTINE, Resource
 from unify_source.common.settings import Settings
 from unify_source.extract.full_list import FullList
-from unify_source.flatten.decode.batches import as_one, decoded
-from unify_source.flatten.decode.decode import Batch
+from unify_source.flatten.decode.batches import as_one
+from unify_source.flatten.decode.decode import Batch, decode
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import split
 from unify_source.load.listing.digests import digests_of
@@ -24,6 +25,8 @@ from unify_source.load.listing.missing import Missing
 from unify_source.load.listing.odd_rows import sifted
 from unify_source.load.schema.warehouse import Warehouse
 from unify_source.load.state import State
+
+_PAGES_AT_ONCE = 2
 
 
 class Listing:
@@ -54,9 +57,9 @@ class Listing:
         return self.privacy.apply(self.resource, as_one(batches)) if batches else None
 
     def _decoded(self, bodies: Iterator[bytes]) -> list[Batch]:
-        # Page by page: rows that hold JSON become Python objects, a megabyte per hundred rows.
-        pages = ([body] for body in bodies)
-        return list(decoded(self.resource, pages, self._settings.limits))
+        # Not all at once: rows that hold JSON become Python objects, a megabyte per page.
+        pages = iter(lambda: list(islice(bodies, _PAGES_AT_ONCE)), [])
+        return [decode(self.resource, some, self._settings.limits) for some in pages]
 
     @cached_property
     def _digests(self) -> dict[str, str]:
