@@ -16,8 +16,8 @@ from unify_source.common.errors.notices import Notices
 from unify_source.common.resources import QUARANTINE, Resource
 from unify_source.common.settings import Settings
 from unify_source.extract.full_list import FullList
-from unify_source.flatten.decode.batches import as_one
-from unify_source.flatten.decode.decode import Batch, decode
+from unify_source.flatten.decode.batches import as_one, decoded
+from unify_source.flatten.decode.decode import Batch
 from unify_source.flatten.privacy import Privacy
 from unify_source.flatten.split import split
 from unify_source.load.listing.digests import digests_of
@@ -59,7 +59,7 @@ class Listing:
     def _decoded(self, bodies: Iterator[bytes]) -> list[Batch]:
         # Not all at once: rows that hold JSON become Python objects, a megabyte per page.
         pages = iter(lambda: list(islice(bodies, _PAGES_AT_ONCE)), [])
-        return [decode(self.resource, some, self._settings.limits) for some in pages]
+        return list(decoded(self.resource, pages, self._settings.limits))
 
     @cached_property
     def _digests(self) -> dict[str, str]:
