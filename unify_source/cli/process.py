@@ -23,8 +23,6 @@ from unify_source.common.errors.notices import ALWAYS
 from unify_source.common.errors.redaction import redacted
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     import dlt
 
     from unify_source.cli.options import Options
@@ -73,10 +71,12 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
     The screen shows `doing` at first. `stopped` is the next step shown after Ctrl-C.
     """
     os.environ.setdefault(_LOG_LEVEL, "INFO" if options.verbose else "CRITICAL")
+    print_uncaught = sys.excepthook
     if not options.verbose:
         # S3's library drops errors of requests that it retries, and asyncio prints their traces.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        sys.excepthook = _print_uncaught
+        # psycopg2 raises one of the two errors of a Postgres that dies, and prints the other.
+        sys.excepthook = lambda *_: None
     screen = Screen(as_json=options.json, quiet=options.quiet, verbose=options.verbose)
     log = logging.getLogger("unify_source")
     level = log.level
@@ -101,17 +101,10 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
         screen.error(UnifyError("Stopped.", stopped))
         raise SystemExit(FAILED) from None
     finally:
+        sys.excepthook = print_uncaught
         screen.progress.close()
         log.removeHandler(handler)
         log.setLevel(level)
-
-
-def _print_uncaught(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    # A Postgres that dies amid a COPY reports two errors: psycopg2 prints one and raises the other.
-    if trace:
-        sys.__excepthook__(kind, error, trace)
 
 
 def _refuse_vanished_folder() -> None:
