@@ -226,13 +226,14 @@ def test_a_server_that_dies_amid_a_copy_is_reported_in_one_sentence(
     with Server() as server, Swallowing(server.dsn) as path:
         monkeypatch.setenv(CREDENTIALS, path.url)
         running = start_command(serve(Account(100)), "sync", "--quiet", *TO_POSTGRES)
-        assert path.is_copying.wait(PATIENCE)
+        wait_until(lambda: path.is_copying.is_set() or running.poll() is not None)
         server.kill()
         server.start()
         code, output = ended(running)
 
-        assert code == FAILED
         assert_failed_kindly(code, output)
+        assert path.is_copying.is_set()
+        assert code == FAILED
 
 
 @pytest.mark.rounds

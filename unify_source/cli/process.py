@@ -23,10 +23,14 @@ from unify_source.common.errors.notices import ALWAYS
 from unify_source.common.errors.redaction import redacted
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     import dlt
 
     from unify_source.cli.options import Options
     from unify_source.runs.report import Report
+
+ExceptHook = Callable[[type[BaseException], BaseException, "TracebackType | None"], Any]
 
 FAILED, QUARANTINED = 1, 3
 _LOG_LEVEL = "RUNTIME__LOG_LEVEL"
@@ -44,6 +48,7 @@ def run(app: Callable[[], Any]) -> NoReturn:
     # glibc gives each thread a heap of its own, which together retain half as much again.
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_MOST_HEAPS, 2)
+    sys.excepthook = _but_the_drivers_own(sys.excepthook)
     output = protect()
     code = 0
     try:
@@ -64,6 +69,18 @@ def run(app: Callable[[], Any]) -> NoReturn:
     os._exit(code)
 
 
+def _but_the_drivers_own(show: ExceptHook) -> ExceptHook:
+    def show_others(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        # A Postgres that dies amid a COPY reports two errors. psycopg2 raises one, and prints the
+        # other as the cause of a SystemError of its own.
+        if kind is not SystemError or not type(error.__cause__).__module__.startswith("psycopg2"):
+            show(kind, error, trace)
+
+    return show_others
+
+
 @contextmanager
 def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iterator[Screen]:
     """Yield a command's screen, and turn its errors into messages and exit codes.
@@ -71,12 +88,9 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
     The screen shows `doing` at first. `stopped` is the next step shown after Ctrl-C.
     """
     os.environ.setdefault(_LOG_LEVEL, "INFO" if options.verbose else "CRITICAL")
-    print_uncaught = sys.excepthook
     if not options.verbose:
         # S3's library drops errors of requests that it retries, and asyncio prints their traces.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        # psycopg2 raises one of the two errors of a Postgres that dies, and prints the other.
-        sys.excepthook = lambda *_: None
     screen = Screen(as_json=options.json, quiet=options.quiet, verbose=options.verbose)
     log = logging.getLogger("unify_source")
     level = log.level
@@ -101,7 +115,6 @@ def screen_of(options: Options, doing: str = "", stopped: str = STOPPED) -> Iter
         screen.error(UnifyError("Stopped.", stopped))
         raise SystemExit(FAILED) from None
     finally:
-        sys.excepthook = print_uncaught
         screen.progress.close()
         log.removeHandler(handler)
         log.setLevel(level)
@@ -131,8 +144,8 @@ def _refuse_odd_log_level() -> None:
 def importing() -> Iterator[None]:
     """Import dlt and Arrow without collecting garbage, and leave what they made out of collections.
 
-    They make a million objects that stay. A collection among them takes a tenth of the start, and
-    a later one as much as reading thousands of rows.
+    They make 140,000 objects that stay. A collection among them takes a tenth of the start, and a
+    later one as much as reading thousands of rows.
     """
     gc.disable()
     try:
