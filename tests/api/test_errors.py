@@ -292,12 +292,13 @@ def test_the_shortest_wait_is_announced_as_one_second_not_zero(
 
 def test_requests_with_the_same_retry_after_do_not_come_back_at_once() -> None:
     arrivals = defaultdict[str, list[float]](list)
-    workers = 8
+    # With 1 second, they differ by less than a busy machine may stand still.
+    workers, seconds = 8, 3
 
     def refuse_once(asked: Asked, to: socket.socket) -> None:
         before = arrivals[asked.query["limit"]]
         before.append(time.monotonic())
-        refused = response({}, 503, Retry_After="1")
+        refused = response({}, 503, Retry_After=str(seconds))
         to.sendall(response(EMPTY_PAGE) if len(before) > 1 else refused)
 
     with raw_server(refuse_once) as server, ThreadPoolExecutor(workers) as pool:
@@ -307,7 +308,7 @@ def test_requests_with_the_same_retry_after_do_not_come_back_at_once() -> None:
 
     waits = [second - first for first, second in arrivals.values()]
     assert len(waits) == workers
-    assert min(waits) >= 1.0
+    assert min(waits) >= seconds
     assert max(waits) - min(waits) > 0.02
 
 
